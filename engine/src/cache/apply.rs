@@ -1,0 +1,332 @@
+//! A replica's side of the cache, and what a primary reads out for its replicas.
+//!
+//! Lives here: applying records and chunks, walking the items for an install, marks by hash.
+//! Not here: when any of it happens (see `replication::{primary, replica}` and `driver`).
+//!
+//! Whoever applies holds the gate. A position moves (the log grows) only after the record has been applied, under
+//! the same shard's lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::mutation::{Marks, Mutation, Version};
+use crate::replication::install::{InstallSource, Item, ItemsAt};
+use crate::replication::log::records;
+use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
+use crate::replication::position::Seq;
+use crate::replication::record;
+use crate::storage::{ItemId, Meta, Place, ReserveError, Shard, WalkId, WalkStep};
+
+use super::{Group, Inner};
+
+/// How often an applied item asks other shards for memory before its key is dropped.
+const SHORTAGE_ROUNDS_MAX: usize = 8;
+
+/// Items that one step of a walk looks at while it holds a shard's lock.
+const WALK_STEP_ITEMS_MAX: usize = 512;
+
+/// Steps of a walk in one call, so that a call's time is bounded where it finds nothing to send.
+const WALK_STEPS_MAX: usize = 16;
+
+/// The records do not follow what this node holds, or are malformed: the link closes and resumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutOfStep;
+
+impl Inner {
+    /// Applies records that follow this node's position; stops at the first that can't be read.
+    pub(crate) fn apply_append(&self, group: &Group, append: &Append<'_>) -> Result<(), OutOfStep> {
+        {
+            let log = group.log.lock();
+            let in_step = log.position() == Some(append.prev()) && log.lineage().term().0 == append.term;
+            if !in_step {
+                return Err(OutOfStep);
+            }
+        }
+        for bytes in records(append.records) {
+            let bytes = bytes.ok_or(OutOfStep)?;
+            let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
+            self.apply_record(group, &mutation, bytes);
+        }
+        Ok(())
+    }
+
+    fn apply_record(&self, group: &Group, mutation: &Mutation<'_>, bytes: &[u8]) {
+        let version = group.log.lock().next_version();
+        match *mutation {
+            Mutation::Put { key, value, flags, expires_at_ms, marks } => {
+                let meta = Meta { version, flags, expires_at_ms, marks };
+                self.store_or_drop(
+                    key,
+                    value,
+                    meta,
+                    || Place::Hot,
+                    |_| true,
+                    || append(group, bytes, version),
+                );
+            }
+            Mutation::Touch { key, version: touched, expires_at_ms } => {
+                let hash = self.hasher.hash(key);
+                let mut cell = self.cell(hash).lock();
+                if let Some(id) = cell.shard.find(hash, key)
+                    && cell.shard.meta(id).version == touched
+                {
+                    cell.shard.set_expiry(id, expires_at_ms);
+                }
+                append(group, bytes, version);
+            }
+            Mutation::Delete { key } => {
+                let hash = self.hasher.hash(key);
+                let mut cell = self.cell(hash).lock();
+                if let Some(id) = cell.shard.find(hash, key) {
+                    cell.shard.remove(hash, id);
+                }
+                append(group, bytes, version);
+            }
+            Mutation::Flush | Mutation::FlushAt { .. } => {
+                let _first_shard = self.shards[0].lock();
+                self.carry_out_for_all(mutation, version);
+                append(group, bytes, version);
+            }
+        }
+    }
+
+    /// Stores an item of the primary's, if `wanted` says so of the version that is there; if memory can't be had
+    /// the key is dropped, since an older value must not stay. `then` runs under the same lock.
+    fn store_or_drop(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        meta: Meta,
+        place: impl Fn() -> Place,
+        wanted: impl Fn(Option<Version>) -> bool,
+        then: impl FnOnce(),
+    ) {
+        let hash = self.hasher.hash(key);
+        for round in 0..=SHORTAGE_ROUNDS_MAX {
+            let mut cell = self.cell(hash).lock();
+            let present = cell.shard.find(hash, key);
+            if !wanted(present.map(|id| cell.shard.meta(id).version)) {
+                return then();
+            }
+            match cell.shard.reserve(key.len(), value.len(), self.moment()) {
+                Ok(reservation) => {
+                    cell.shard.commit(reservation, hash, key, value, meta, place());
+                    return then();
+                }
+                Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
+                    drop(cell);
+                    self.collect_pages(hash, pages);
+                }
+                Err(_) => {
+                    // The failed reservation may have evicted or moved it: look again.
+                    if let Some(id) = cell.shard.find(hash, key) {
+                        cell.shard.remove(hash, id);
+                    }
+                    return then();
+                }
+            }
+        }
+    }
+
+    /// Drops everything and takes the primary's history and flushes as they were when the install began.
+    pub(crate) fn begin_install(
+        &self,
+        group: &Group,
+        begin: &InstallBegin,
+        hash_seed: u64,
+    ) -> Result<(), OutOfStep> {
+        let lineage = from_wire(begin.lineage.clone()).map_err(|_| OutOfStep)?;
+        for cell in &self.shards {
+            let mut cell = cell.lock();
+            cell.shard.clear();
+            cell.hints.clear();
+        }
+        self.hasher.set_seed(hash_seed);
+        for cell in &self.shards {
+            cell.lock().shard.install_begin();
+        }
+        self.flush_floor.store(begin.flush_floor, Ordering::Release);
+        self.flush_at_ms.store(begin.flush_at_ms, Ordering::Release);
+        group.log.lock().restart(lineage);
+        Ok(())
+    }
+
+    /// Stores items as they were exactly at this node's position. What the log has brought since is newer and stays.
+    pub(crate) fn apply_chunk(&self, kind: ChunkKind, items: &[ChunkItem<'_>]) -> Result<(), OutOfStep> {
+        for item in items {
+            if item.key.is_empty() || item.key.len() > crate::mutation::KEY_BYTES_MAX {
+                return Err(OutOfStep);
+            }
+            let meta = Meta {
+                version: Version(item.version),
+                flags: item.flags,
+                expires_at_ms: item.expires_at_ms,
+                marks: Marks(item.marks),
+            };
+            let place = || match kind {
+                ChunkKind::Install => Place::Install,
+                ChunkKind::Refill => Place::Hot,
+            };
+            let wanted = |present: Option<Version>| present.is_none_or(|version| version < meta.version);
+            self.store_or_drop(item.key, item.value, meta, place, wanted, || ());
+        }
+        Ok(())
+    }
+
+    /// Marks end the place where chunks went in.
+    pub(crate) fn end_install(&self) {
+        for cell in &self.shards {
+            cell.lock().shard.install_end();
+        }
+    }
+
+    /// Marks the items of these hashes as read; gives back the hashes that are not here.
+    pub(crate) fn mark_by_hash(&self, hashes: &[u64]) -> Vec<u64> {
+        let mark = |hash: &u64| {
+            let mut cell = self.cell(*hash).lock();
+            match cell.shard.find_by_hash(*hash) {
+                Some(id) => {
+                    cell.shard.mark(id, Marks::ACCESSED.with(Marks::FETCHED));
+                    false
+                }
+                None => true,
+            }
+        };
+        hashes.iter().copied().filter(mark).collect()
+    }
+
+    /// Takes the hashes whose marks were set since the last call.
+    pub(crate) fn take_hints(&self) -> Vec<u64> {
+        let mut taken = Vec::new();
+        for cell in &self.shards {
+            let mut cell = cell.lock();
+            if !cell.hints.is_empty() {
+                taken.append(&mut cell.hints);
+            }
+        }
+        taken
+    }
+}
+
+fn append(group: &Group, bytes: &[u8], version: Version) {
+    let (_, appended) = group.log.lock().append(bytes);
+    assert_eq!(appended, version, "only the holder of the gate appends on a replica");
+}
+
+/// Reads every item of a cache for one replica, shard by shard, from cold to hot, while writers go on.
+pub(crate) struct InstallReader {
+    inner: Arc<Inner>,
+    shard: usize,
+    walk: Option<WalkId>,
+}
+
+impl InstallReader {
+    pub(crate) fn new(inner: Arc<Inner>) -> InstallReader {
+        InstallReader { inner, shard: 0, walk: None }
+    }
+
+    fn end_walk(&mut self) {
+        if let Some(walk) = self.walk.take() {
+            self.inner.shards[self.shard].lock().shard.walk_end(walk);
+        }
+    }
+
+    /// Visits the next items under one shard's lock, about `bytes_max` bytes of them, then says at which seq that
+    /// was; `None` behind the last shard.
+    fn step(&mut self, bytes_max: usize, visit: impl FnMut(&Shard, ItemId)) -> Option<Seq> {
+        let inner = self.inner.clone();
+        let mut cell = inner.shards.get(self.shard)?.lock();
+        if self.walk.is_none() {
+            self.walk = cell.shard.walk_begin().ok();
+        }
+        let at_seq = last_seq(&inner);
+        // Where every place for a walk is taken, the next call tries again.
+        let Some(walk) = self.walk else { return Some(at_seq) };
+        if cell.shard.walk_step(walk, WALK_STEP_ITEMS_MAX, bytes_max, visit) != WalkStep::More {
+            cell.shard.walk_end(walk);
+            self.walk = None;
+            self.shard += 1;
+        }
+        Some(at_seq)
+    }
+}
+
+fn last_seq(inner: &Inner) -> Seq {
+    inner.group.as_ref().map_or(0, |group| group.log.lock().last_seq())
+}
+
+impl Drop for InstallReader {
+    fn drop(&mut self) {
+        self.end_walk();
+    }
+}
+
+impl InstallSource for InstallReader {
+    fn next_items(&mut self, bytes_max: usize, item_bytes_max: usize) -> Option<ItemsAt> {
+        let mut at = ItemsAt::default();
+        for _ in 0..WALK_STEPS_MAX {
+            let moment = self.inner.moment();
+            let mut items = Vec::new();
+            at.at_seq = self.step(bytes_max, |shard, id| {
+                let item_bytes = shard.key(id).len() + shard.value(id).len();
+                if !shard.is_dead(id, moment) && item_bytes <= item_bytes_max {
+                    items.push(copy_out(shard, id));
+                }
+            })?;
+            if !items.is_empty() {
+                at.items = items;
+                return Some(at);
+            }
+        }
+        Some(at)
+    }
+
+    fn next_marked(&mut self, hashes_max: usize) -> Option<Vec<u64>> {
+        let mut hashes = Vec::new();
+        for _ in 0..WALK_STEPS_MAX {
+            let stepped = self.step(usize::MAX, |shard, id| {
+                if shard.meta(id).marks.contains(Marks::ACCESSED) {
+                    hashes.push(shard.hash(id));
+                }
+            });
+            if stepped.is_none() && hashes.is_empty() {
+                return None;
+            }
+            if stepped.is_none() || hashes.len() + WALK_STEP_ITEMS_MAX > hashes_max {
+                break;
+            }
+        }
+        Some(hashes)
+    }
+
+    fn by_hash(&mut self, hash: u64, item_bytes_max: usize) -> Option<ItemsAt> {
+        let cell = self.inner.cell(hash).lock();
+        let id = cell.shard.find_by_hash(hash)?;
+        let item_bytes = cell.shard.key(id).len() + cell.shard.value(id).len();
+        if cell.shard.is_dead(id, self.inner.moment()) || item_bytes > item_bytes_max {
+            return None;
+        }
+        Some(ItemsAt { at_seq: last_seq(&self.inner), items: vec![copy_out(&cell.shard, id)] })
+    }
+
+    fn restart(&mut self) {
+        self.end_walk();
+        self.shard = 0;
+    }
+
+    fn flushes(&self) -> (u64, u64) {
+        (self.inner.flush_floor.load(Ordering::Acquire), self.inner.flush_at_ms.load(Ordering::Acquire))
+    }
+}
+
+fn copy_out(shard: &Shard, id: ItemId) -> Item {
+    let meta = shard.meta(id);
+    Item {
+        key: shard.key(id).to_vec(),
+        value: shard.value(id).to_vec(),
+        flags: meta.flags,
+        expires_at_ms: meta.expires_at_ms,
+        marks: meta.marks,
+        version: meta.version,
+    }
+}

@@ -1,0 +1,70 @@
+//! A look at everything that a cache holds, for tests and simulations.
+
+use crate::replication::log::{LogRead, records};
+use crate::replication::position::Position;
+
+use super::Cache;
+
+/// What a cache holds, as plain data that two nodes can be compared by.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Live items: key, value, flags, expiry (0 never), version; sorted by key.
+    pub items: Vec<(Vec<u8>, Vec<u8>, u32, u64, u64)>,
+    /// Retained records: branch, seq, bytes; in order.
+    pub records: Vec<(u128, u64, Vec<u8>)>,
+    /// The history: term, branch, first seq, last seq.
+    pub lineage: Vec<(u32, u128, u64, u64)>,
+    /// The group's clock.
+    pub now_ms: u64,
+}
+
+impl Cache {
+    /// Copies out all that the cache holds. For tests: it locks one shard after the other for long.
+    #[doc(hidden)]
+    pub fn inspect(&self) -> Inspection {
+        let mut inspection = Inspection { now_ms: self.now_ms(), ..Inspection::default() };
+        let mut reader = super::InstallReader::new(self.inner.clone());
+        while let Some(at) =
+            crate::replication::install::InstallSource::next_items(&mut reader, usize::MAX, usize::MAX)
+        {
+            inspection.items.extend(
+                at.items
+                    .into_iter()
+                    .map(|item| (item.key, item.value, item.flags, item.expires_at_ms, item.version.0)),
+            );
+        }
+        inspection.items.sort();
+        let Some(group) = &self.inner.group else { return inspection };
+        let log = group.log.lock();
+        for entry in log.lineage().entries() {
+            inspection.lineage.push((entry.term.0, entry.branch.0, entry.start, entry.last));
+        }
+        let first = (log.lineage().entries().iter())
+            .flat_map(|entry| {
+                (entry.start - 1..=entry.last).map(|seq| Position { branch: entry.branch, seq })
+            })
+            .find_map(|position| log.cursor_at(position));
+        let Some(mut cursor) = first else { return inspection };
+        loop {
+            match log.read(&mut cursor, usize::MAX, u64::MAX) {
+                LogRead::Records { bytes, prev, .. } => {
+                    let numbered = records(&bytes).flatten().enumerate();
+                    inspection.records.extend(numbered.map(|(index, record)| {
+                        (prev.branch.0, prev.seq + 1 + index as u64, record.to_vec())
+                    }));
+                }
+                LogRead::NewBranch(_) => {}
+                LogRead::AtEnd | LogRead::Overtaken => return inspection,
+            }
+        }
+    }
+
+    /// Panics if a structure of the storage breaks one of its invariants. For tests.
+    #[doc(hidden)]
+    pub fn check_invariants(&self) {
+        for cell in &self.inner.shards {
+            cell.lock().shard.check_invariants();
+        }
+    }
+}

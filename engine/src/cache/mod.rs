@@ -1,0 +1,548 @@
+//! The cache: a cloneable handle that hashes once, locks the shard, applies, and logs.
+//!
+//! Lives here: the public operations, and the order of all locks.
+//! Not here: how one write goes (see `write`), a replica's side (see `apply`), changes of role (see `role_changes`).
+//!
+//! **Lock order**: the gate (one applier or one change of role at a time), then one shard, then one of the leaves
+//! (log, roles). No two shards are locked at once, and nothing is locked while a leaf is held. A thread that reads
+//! an item in place holds that item's shard; every call that would lock a shard or the gate refuses there.
+
+mod apply;
+mod arithmetic;
+mod inspect;
+mod read;
+mod role_changes;
+mod write;
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, Millis};
+use crate::config::{Config, ReplicationConfig};
+use crate::error::{ConfigError, CounterError, ReadError, WriteError};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
+use crate::replication::doorbell::Doorbell;
+use crate::replication::log::Log;
+use crate::replication::roles::{Roles, Serving};
+use crate::replication::{Role, Status};
+use crate::stats::Stats;
+pub use crate::storage::Value;
+use crate::storage::{KeyHasher, Moment, PagePool, Shard};
+
+pub(crate) use apply::InstallReader;
+use arithmetic::Direction;
+pub use inspect::Inspection;
+
+/// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
+///
+/// A `Cache` is a handle: clone it freely and use it from any thread. Keys and values are bytes.
+///
+/// ```
+/// use hotspare::{Cache, Config, Expiry};
+/// use std::time::Duration;
+///
+/// let cache = Cache::new(Config::new().memory_bytes_max(16 << 20))?;
+/// cache.set("user:7", "Ada", Duration::from_secs(60))?;
+/// cache.set("motd", "hello", Expiry::Never)?;
+/// let item = cache.get("user:7")?.expect("it was just stored");
+/// assert_eq!(&item.value[..], b"Ada");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Cache {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache")
+            .field("memory_bytes_max", &self.inner.pool.memory_bytes_max())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An item that was read: its value is a copy of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Item {
+    /// The value.
+    pub value: Bytes,
+    /// What the writer gave.
+    pub flags: u32,
+    /// The version, memcached's CAS unique.
+    pub version: Version,
+    /// When it expires, in milliseconds since the Unix epoch; `None` is never.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// An item while it is read in place.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ItemRef<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value, in one or more pieces.
+    pub value: Value<'a>,
+    /// What the writer gave.
+    pub flags: u32,
+    /// The version, memcached's CAS unique.
+    pub version: Version,
+    /// When it expires, in milliseconds since the Unix epoch; `None` is never.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// What a compare-and-swap did (rule C2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// The version matched; the item has this new version.
+    Stored(Version),
+    /// The item has another version; nothing was stored.
+    Exists,
+    /// There is no such item; nothing was stored.
+    NotFound,
+}
+
+/// What the lock of a shard guards.
+pub(crate) struct ShardCell {
+    pub(crate) shard: Shard,
+    pub(crate) counters: CellCounters,
+    /// Hashes of items whose mark went from clear to set; at most [`SHARD_HINTS_MAX`], collected by the driver.
+    pub(crate) hints: Vec<u64>,
+    /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
+    pub(crate) scratch: Vec<u8>,
+}
+
+/// Hints that a shard keeps between two collections (8 bytes each); more are dropped, as hints may be.
+pub(crate) const SHARD_HINTS_MAX: usize = 4096;
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CellCounters {
+    get_hits: u64,
+    get_misses: u64,
+    get_expired: u64,
+    get_flushed: u64,
+    stores: u64,
+    store_too_large: u64,
+    store_no_memory: u64,
+}
+
+/// A node's part in its group; absent in a standalone cache.
+pub(crate) struct Group {
+    pub(crate) config: ReplicationConfig,
+    /// Taken by whoever applies a primary's records, and by every change of role.
+    pub(crate) gate: Mutex<()>,
+    pub(crate) roles: Mutex<Roles>,
+    pub(crate) log: Mutex<Log>,
+    /// How the driver is woken.
+    pub(crate) doorbell: Doorbell,
+    /// A larger record is logged as a deletion.
+    pub(crate) record_bytes_max: usize,
+}
+
+pub(crate) struct Inner {
+    pub(crate) hasher: KeyHasher,
+    pub(crate) pool: Arc<PagePool>,
+    pub(crate) shards: Box<[Mutex<ShardCell>]>,
+    clock: Arc<dyn Clock>,
+    /// What the group's clock is ahead of this node's; changed by a follower only.
+    clock_offset_ms: AtomicI64,
+    pub(crate) flush_floor: AtomicU64,
+    /// When a flush is due; 0 for none.
+    pub(crate) flush_at_ms: AtomicU64,
+    /// The last version of a standalone cache.
+    standalone_version: AtomicU64,
+    item_bytes_max: usize,
+    pub(crate) serving: AtomicU8,
+    pub(crate) group: Option<Group>,
+    log_bytes_max: usize,
+}
+
+thread_local! {
+    /// Whether this thread is inside a closure that reads an item in place.
+    static READING: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(crate) fn is_inside_read() -> bool {
+    READING.get()
+}
+
+impl Cache {
+    /// Makes a cache. Memory is taken as it fills.
+    ///
+    /// # Errors
+    /// A setting is out of range; the error says which and what works.
+    pub fn new(config: Config) -> Result<Cache, ConfigError> {
+        config.validate()?;
+        let shard_count = config.shard_count();
+        let pool = PagePool::new(config.memory_bytes_max, shard_count);
+        let seed = config.hash_seed.unwrap_or_else(random_u64);
+        let hasher = KeyHasher::new(seed);
+        let cell = |_| {
+            Mutex::new(ShardCell {
+                shard: Shard::new(pool.clone(), config.evict, hasher.clone()),
+                counters: CellCounters::default(),
+                hints: Vec::new(),
+                scratch: Vec::new(),
+            })
+        };
+        let log_bytes_max = config.log_bytes_max();
+        let group = config.replication.clone().map(|replication| Group::new(replication, log_bytes_max));
+        let serving = group.as_ref().map_or(Serving::All, |group| group.roles.lock().serving());
+        let inner = Inner {
+            shards: (0..shard_count).map(cell).collect(),
+            hasher,
+            pool,
+            clock: config.clock,
+            clock_offset_ms: AtomicI64::new(0),
+            flush_floor: AtomicU64::new(0),
+            flush_at_ms: AtomicU64::new(0),
+            standalone_version: AtomicU64::new(0),
+            item_bytes_max: config.item_bytes_max,
+            serving: AtomicU8::new(serving as u8),
+            group,
+            log_bytes_max,
+        };
+        Ok(Cache { inner: Arc::new(inner) })
+    }
+
+    /// The item under `key`, copied out; `None` if it is absent, expired or flushed.
+    ///
+    /// # Errors
+    /// The key's length is out of range, this node does not answer reads, or the call came from inside a read.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, ReadError> {
+        self.read(key, |item| Item {
+            value: item.value.to_vec().into(),
+            flags: item.flags,
+            version: item.version,
+            expires_at_ms: item.expires_at_ms,
+        })
+    }
+
+    /// Reads the item under `key` in place, without copying it; `None` if it is absent, expired or flushed.
+    ///
+    /// The closure runs while the item's shard is locked: keep it short. Calling a cache inside it is refused with
+    /// an error. A panic inside it goes on to the caller and leaves the cache sound.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("k", "value", Expiry::Never)?;
+    /// let length = cache.read("k", |item| item.value.len())?;
+    /// assert_eq!(length, Some(5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub fn read<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        self.inner.read(key.as_ref(), reader)
+    }
+
+    /// Reads like [`Cache::read`] and gives the item another expiry (memcached's gat, rule R3). The closure sees
+    /// the new expiry.
+    ///
+    /// # Errors
+    /// As the writes: a replica refuses, since an expiry is a change.
+    pub fn read_and_touch<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        expiry: Expiry,
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        self.inner.read_and_touch(key.as_ref(), expiry, reader)
+    }
+
+    /// Stores, whatever is there.
+    ///
+    /// # Errors
+    /// On `ItemTooLarge` and `OutOfMemory` an older item under the key is removed, so that a failed overwrite
+    /// leaves nothing stale (rule L5).
+    pub fn set(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        attributes: impl Into<Attributes>,
+    ) -> Result<Version, WriteError> {
+        self.inner.set(key.as_ref(), value.as_ref(), attributes.into())
+    }
+
+    /// Stores if the key is absent. `None` if it is present; then the present item moves to the hot end (rule S1).
+    ///
+    /// # Errors
+    /// The write was refused; an older item stays.
+    pub fn add(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        attributes: impl Into<Attributes>,
+    ) -> Result<Option<Version>, WriteError> {
+        self.inner.add(key.as_ref(), value.as_ref(), attributes.into())
+    }
+
+    /// Stores if the key is present; `None` if it is absent.
+    ///
+    /// # Errors
+    /// The write was refused; an older item stays.
+    pub fn replace(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        attributes: impl Into<Attributes>,
+    ) -> Result<Option<Version>, WriteError> {
+        self.inner.replace(key.as_ref(), value.as_ref(), attributes.into())
+    }
+
+    /// Adds behind the value; flags and expiry stay. `None` if the key is absent.
+    ///
+    /// # Errors
+    /// The write was refused; the item stays as it was.
+    pub fn append(
+        &self,
+        key: impl AsRef<[u8]>,
+        suffix: impl AsRef<[u8]>,
+    ) -> Result<Option<Version>, WriteError> {
+        self.inner.extend(key.as_ref(), &[], suffix.as_ref())
+    }
+
+    /// Adds before the value; flags and expiry stay. `None` if the key is absent.
+    ///
+    /// # Errors
+    /// The write was refused; the item stays as it was.
+    pub fn prepend(
+        &self,
+        key: impl AsRef<[u8]>,
+        prefix: impl AsRef<[u8]>,
+    ) -> Result<Option<Version>, WriteError> {
+        self.inner.extend(key.as_ref(), prefix.as_ref(), &[])
+    }
+
+    /// Stores if the item still has this version (rule C2).
+    ///
+    /// # Errors
+    /// The write was refused; an older item stays.
+    pub fn compare_and_swap(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Version,
+        value: impl AsRef<[u8]>,
+        attributes: impl Into<Attributes>,
+    ) -> Result<Swap, WriteError> {
+        self.inner.compare_and_swap(key.as_ref(), expected, value.as_ref(), attributes.into())
+    }
+
+    /// Removes; whether the key was present. The deletion is replicated even if it was not.
+    ///
+    /// # Errors
+    /// The write was refused.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, WriteError> {
+        self.inner.delete(key.as_ref())
+    }
+
+    /// Gives the item another expiry; whether the key was present. Value and version stay (rule A6).
+    ///
+    /// # Errors
+    /// The write was refused.
+    pub fn touch(&self, key: impl AsRef<[u8]>, expiry: Expiry) -> Result<bool, WriteError> {
+        Ok(self.inner.read_and_touch(key.as_ref(), expiry, |_| ())?.is_some())
+    }
+
+    /// Adds `delta` to a decimal value, modulo 2^64 (rules A2 to A5); `None` if the key is absent.
+    ///
+    /// # Errors
+    /// The value spells no number, or the write was refused; the item stays as it was.
+    pub fn incr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, CounterError> {
+        self.inner.count(key.as_ref(), Direction::Up, delta)
+    }
+
+    /// Takes `delta` from a decimal value, down to 0 (rules A2 to A5); `None` if the key is absent.
+    ///
+    /// # Errors
+    /// The value spells no number, or the write was refused; the item stays as it was.
+    pub fn decr(&self, key: impl AsRef<[u8]>, delta: u64) -> Result<Option<u64>, CounterError> {
+        self.inner.count(key.as_ref(), Direction::Down, delta)
+    }
+
+    /// Makes every item that is present now absent, in constant time; their memory is used again as it is needed.
+    ///
+    /// # Errors
+    /// The write was refused.
+    pub fn flush(&self) -> Result<(), WriteError> {
+        self.inner.flush()
+    }
+
+    /// Makes every item that was last stored before `at` absent, once that moment has come (rule G2). A later
+    /// appointment replaces an earlier one. `Expiry::Never` cancels it.
+    ///
+    /// # Errors
+    /// The write was refused.
+    pub fn flush_at(&self, at: Expiry) -> Result<(), WriteError> {
+        self.inner.flush_at(at)
+    }
+
+    /// Counters and gauges. Inside a read the shard that is being read is left out.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            memory_bytes: self.inner.pool.memory_bytes() as u64,
+            memory_bytes_max: self.inner.pool.memory_bytes_max() as u64,
+            shards: self.inner.shards.len() as u64,
+            ..Stats::default()
+        };
+        self.inner.for_each_cell(|cell| cell.add_to(&mut stats));
+        stats
+    }
+
+    /// Sets the counters of [`Stats`] to zero; gauges stay.
+    pub fn reset_stats(&self) {
+        self.inner.for_each_cell(|cell| {
+            cell.counters = CellCounters::default();
+            cell.shard.reset_counters();
+        });
+    }
+
+    /// Milliseconds since the Unix epoch on the clock by which this cache expires items: the group's clock.
+    pub fn now_ms(&self) -> Millis {
+        self.inner.now_ms()
+    }
+
+    /// The cache's own clock, by which a [`Replicator`](crate::Replicator) states its deadlines, in milliseconds.
+    pub fn local_now_ms(&self) -> Millis {
+        self.inner.local_now_ms()
+    }
+
+    /// The largest replication frame in bytes, for transports; `None` without replication.
+    pub fn frame_bytes_max(&self) -> Option<usize> {
+        self.inner.group.as_ref().map(|group| group.config.frame_bytes_max)
+    }
+
+    /// The node's role, position and peers.
+    pub fn status(&self) -> Status {
+        match &self.inner.group {
+            None => Status::standalone(),
+            Some(group) => {
+                let mut status = group.roles.lock().status(&group.config);
+                let log = group.log.lock();
+                status.seq = log.last_seq();
+                status.log_bytes = log.memory_bytes() as u64;
+                status.log_bytes_max = self.inner.log_bytes_max as u64;
+                status.oversized_records = log.oversized;
+                status
+            }
+        }
+    }
+}
+
+impl ShardCell {
+    fn add_to(&self, stats: &mut Stats) {
+        let storage = self.shard.counters();
+        stats.items += self.shard.item_count() as u64;
+        stats.item_bytes += self.shard.item_bytes() as u64;
+        stats.index_bytes += self.shard.index_bytes() as u64;
+        stats.get_hits += self.counters.get_hits;
+        stats.get_misses += self.counters.get_misses;
+        stats.get_expired += self.counters.get_expired;
+        stats.get_flushed += self.counters.get_flushed;
+        stats.stores += self.counters.stores;
+        stats.store_too_large += self.counters.store_too_large;
+        stats.store_no_memory += self.counters.store_no_memory;
+        stats.evictions += storage.evictions;
+        stats.evicted_unfetched += storage.evicted_unfetched;
+        stats.expired_unfetched += storage.expired_unfetched;
+        stats.reclaimed += storage.reclaimed;
+        stats.pages_moved += storage.pages_moved;
+    }
+}
+
+impl Inner {
+    /// The shard of a hash. The bits are ones that the index of a shard does not use first.
+    pub(crate) fn cell(&self, hash: u64) -> &Mutex<ShardCell> {
+        &self.shards[(hash >> 40) as usize & (self.shards.len() - 1)]
+    }
+
+    /// Runs on each shard in turn; inside a read, on those that are free.
+    fn for_each_cell(&self, mut run: impl FnMut(&mut ShardCell)) {
+        for cell in &self.shards {
+            if is_inside_read() {
+                cell.try_lock().iter_mut().for_each(|cell| run(cell));
+            } else {
+                run(&mut cell.lock());
+            }
+        }
+    }
+
+    /// This node's own clock, by which links time out.
+    pub(crate) fn local_now_ms(&self) -> Millis {
+        self.clock.now_ms()
+    }
+
+    /// The group's clock, by which items expire.
+    pub(crate) fn now_ms(&self) -> Millis {
+        self.clock.now_ms().saturating_add_signed(self.clock_offset_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn clock_offset_ms(&self) -> i64 {
+        self.clock_offset_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_clock_offset_ms(&self, offset_ms: i64) {
+        self.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now_ms: self.now_ms(), flush_floor: Version(self.flush_floor.load(Ordering::Acquire)) }
+    }
+
+    pub(crate) fn serving(&self) -> Serving {
+        match self.serving.load(Ordering::Acquire) {
+            0 => Serving::All,
+            1 => Serving::Reads,
+            2 => Serving::Replica,
+            _ => Serving::Fenced,
+        }
+    }
+
+    /// Where the primary is, for the error of a node that is not it.
+    fn primary_address(&self) -> Option<String> {
+        self.group.as_ref().and_then(|group| group.roles.lock().primary_address())
+    }
+
+    fn is_key_length_wrong(key: &[u8]) -> bool {
+        key.is_empty() || key.len() > KEY_BYTES_MAX
+    }
+}
+
+impl Group {
+    fn new(config: ReplicationConfig, log_bytes_max: usize) -> Group {
+        let mut roles = Roles::new(&config);
+        let mut log = Log::new(log_bytes_max);
+        if roles.role() == Role::Primary {
+            let (term, branch, random) = roles.begin_as_primary();
+            log.mint(term, branch, random, false);
+        }
+        let record_bytes_max = log.record_bytes_max().min(config.frame_bytes_max / 2);
+        Group {
+            gate: Mutex::new(()),
+            roles: Mutex::new(roles),
+            log: Mutex::new(log),
+            doorbell: Doorbell::default(),
+            record_bytes_max,
+            config,
+        }
+    }
+}
+
+/// A number that nobody can guess.
+pub(crate) fn random_u64() -> u64 {
+    getrandom::u64().expect("the system gives random numbers")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Changes of role: promote, follow, step down.
+//!
+//! Lives here: what a change does to the log, the roles and what clients get, in the one safe order.
+//! Not here: what makes a node change (operators; `driver` on what peers say).
+//!
+//! Each change holds the gate, so that nothing is applied meanwhile. A node that stops serving passes through every
+//! shard's lock before the change is done: each write has either finished under the old role or is refused.
+
+use std::sync::atomic::Ordering;
+
+use crate::replication::position::Term;
+use crate::replication::roles::Serving;
+use crate::replication::{LinkState, PromoteError, Role};
+
+use super::{Cache, Group, Inner, is_inside_read};
+
+/// The longest address of a node.
+const ADDRESS_BYTES_MAX: usize = 256;
+
+impl Cache {
+    /// Makes this node the primary, under a new term and branch, and gives the term. A primary stays what it is.
+    ///
+    /// It waits for no peer: writes of the old primary that have not arrived are lost, and counted by nobody. The
+    /// replicator tells every known peer, which fences the old primary.
+    ///
+    /// # Errors
+    /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
+    /// there; `force` overrules it. What has arrived of an unfinished copy stays.
+    pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
+        let group = self.inner.group_to_change()?;
+        let gate = group.gate.lock();
+        let mut roles = group.roles.lock();
+        if roles.role() == Role::Primary {
+            return Ok(roles.term_seen.0);
+        }
+        let link_is_up = matches!(roles.link, LinkState::Installing | LinkState::Streaming);
+        if !force && link_is_up && !roles.has_data {
+            let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
+            return Err(PromoteError::NotPromotable(why));
+        }
+        let mut log = group.log.lock();
+        let (term, branch, random) = roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?;
+        let was_installing = roles.installing;
+        log.mint(term, branch, random, true);
+        roles.become_primary(term);
+        drop(log);
+        drop(roles);
+        if was_installing {
+            self.inner.end_install();
+        }
+        self.inner.publish_serving(group);
+        drop(gate);
+        group.doorbell.ring();
+        tracing::info!(term = term.0, "promoted: this node is the primary now");
+        Ok(term.0)
+    }
+
+    /// Makes this node a follower of the node that listens for replication at `primary`. A primary stops serving at
+    /// once and serves nothing until it follows. What this node holds is kept if the other has all of it.
+    ///
+    /// # Errors
+    /// The cache was made without replication, or the address is none.
+    pub fn follow(&self, primary: &str) -> Result<(), PromoteError> {
+        let group = self.inner.group_to_change()?;
+        if primary.is_empty() || primary.len() > ADDRESS_BYTES_MAX {
+            return Err(PromoteError::BadAddress);
+        }
+        let _gate = group.gate.lock();
+        self.inner.step_down(group, Term::default(), Some(primary.to_owned()));
+        tracing::info!(primary, "told to follow");
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn group_to_change(&self) -> Result<&Group, PromoteError> {
+        let group = self.group.as_ref().ok_or(PromoteError::Standalone)?;
+        if is_inside_read() { Err(PromoteError::InsideRead) } else { Ok(group) }
+    }
+
+    /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
+    pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
+        group.roles.lock().step_down(term, upstream);
+        self.publish_serving(group);
+        group.doorbell.ring();
+    }
+
+    /// Makes what clients get follow the role.
+    pub(crate) fn publish_serving(&self, group: &Group) {
+        let serving = group.roles.lock().serving();
+        let before = self.serving.swap(serving as u8, Ordering::AcqRel);
+        if before != Serving::All as u8 {
+            return;
+        }
+        for cell in &self.shards {
+            drop(cell.lock());
+        }
+    }
+}

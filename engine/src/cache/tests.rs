@@ -1,0 +1,226 @@
+//! The cache's operations, one claim a test; the rules are those of memcached's semantics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::replication::Role;
+
+fn cache() -> (Cache, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let config = Config::new().memory_bytes_max(4 << 20).item_bytes_max(1 << 20).clock(clock.clone());
+    (Cache::new(config).unwrap(), clock)
+}
+
+fn value(cache: &Cache, key: &str) -> Option<Vec<u8>> {
+    cache.get(key).unwrap().map(|item| item.value.to_vec())
+}
+
+#[test]
+fn c1_versions_of_a_standalone_cache_count_from_one() {
+    let (cache, _) = cache();
+    assert_eq!(cache.set("a", "1", Expiry::Never), Ok(Version(1)));
+    assert_eq!(cache.set("b", "1", Expiry::Never), Ok(Version(2)));
+    assert!(cache.touch("a", Expiry::Never).unwrap());
+    assert_eq!(cache.get("a").unwrap().unwrap().version, Version(1), "a touch changes no version");
+}
+
+#[test]
+fn s1_add_and_replace_look_at_presence() {
+    let (cache, _) = cache();
+    assert_eq!(cache.replace("k", "v", Expiry::Never), Ok(None));
+    assert!(cache.add("k", "v", Expiry::Never).unwrap().is_some());
+    assert_eq!(cache.add("k", "w", Expiry::Never), Ok(None));
+    assert!(cache.replace("k", "x", Expiry::Never).unwrap().is_some());
+    assert_eq!(value(&cache, "k").unwrap(), b"x");
+}
+
+#[test]
+fn s1_append_and_prepend_keep_flags_and_expiry() {
+    let (cache, _) = cache();
+    assert_eq!(cache.append("k", "v"), Ok(None));
+    let attributes = Attributes { flags: 7, expiry: Expiry::After(Duration::from_secs(9)) };
+    cache.set("k", "b", attributes).unwrap();
+    cache.append("k", "c").unwrap();
+    cache.prepend("k", "a").unwrap();
+    let item = cache.get("k").unwrap().unwrap();
+    assert_eq!((&item.value[..], item.flags, item.expires_at_ms), (&b"abc"[..], 7, Some(1_009_000)));
+}
+
+#[test]
+fn c2_a_swap_needs_the_version_that_is_there() {
+    let (cache, _) = cache();
+    assert_eq!(cache.compare_and_swap("k", Version(1), "v", Expiry::Never), Ok(Swap::NotFound));
+    let version = cache.set("k", "v", Expiry::Never).unwrap();
+    let Swap::Stored(next) = cache.compare_and_swap("k", version, "w", Expiry::Never).unwrap() else {
+        panic!()
+    };
+    assert_eq!(cache.compare_and_swap("k", version, "x", Expiry::Never), Ok(Swap::Exists));
+    assert!(next > version);
+}
+
+#[test]
+fn a4_counters_wrap_stop_pad_and_refuse_text() {
+    let (cache, _) = cache();
+    assert_eq!(cache.incr("n", 1), Ok(None));
+    cache.set("n", "10", Expiry::Never).unwrap();
+    assert_eq!(cache.decr("n", 1), Ok(Some(9)));
+    assert_eq!(value(&cache, "n").unwrap(), b"9 ");
+    assert_eq!(cache.incr("n", u64::MAX), Ok(Some(8)));
+    assert_eq!(cache.decr("n", 100), Ok(Some(0)));
+    cache.set("t", "text", Expiry::Never).unwrap();
+    assert_eq!(cache.incr("t", 1), Err(CounterError::NotANumber));
+}
+
+#[test]
+fn x2_an_item_is_dead_at_its_deadline() {
+    let (cache, clock) = cache();
+    cache.set("k", "v", Duration::from_millis(500)).unwrap();
+    clock.advance_ms(499);
+    assert!(value(&cache, "k").is_some());
+    clock.advance_ms(1);
+    assert!(value(&cache, "k").is_none());
+    assert!(cache.add("k", "w", Expiry::Never).unwrap().is_some(), "x4: the dead do not block add");
+    assert_eq!(cache.stats().get_expired, 1);
+}
+
+#[test]
+fn g2_a_flush_hides_what_was_there_and_nothing_later() {
+    let (cache, clock) = cache();
+    cache.set("old", "v", Expiry::Never).unwrap();
+    cache.flush().unwrap();
+    cache.set("new", "v", Expiry::Never).unwrap();
+    assert_eq!((value(&cache, "old"), value(&cache, "new").is_some()), (None, true));
+    assert_eq!(cache.incr("old", 1), Ok(None));
+    cache.flush_at(Expiry::After(Duration::from_secs(5))).unwrap();
+    cache.set("between", "v", Expiry::Never).unwrap();
+    clock.advance_ms(4_999);
+    assert!(value(&cache, "between").is_some());
+    clock.advance_ms(1);
+    assert_eq!((value(&cache, "new"), value(&cache, "between")), (None, None));
+    cache.set("after", "v", Expiry::Never).unwrap();
+    clock.advance_ms(10_000);
+    assert!(value(&cache, "after").is_some(), "one appointment is kept once");
+}
+
+#[test]
+fn l5_a_failed_overwrite_removes_the_old_item_and_a_failed_append_does_not() {
+    let (cache, _) = cache();
+    cache.set("k", "old", Expiry::Never).unwrap();
+    let huge = vec![0; 1 << 20];
+    assert!(matches!(cache.append("k", &huge), Err(WriteError::ItemTooLarge { .. })));
+    assert!(matches!(cache.add("j", &huge, Expiry::Never), Err(WriteError::ItemTooLarge { .. })));
+    assert!(value(&cache, "k").is_some());
+    assert!(matches!(cache.set("k", &huge, Expiry::Never), Err(WriteError::ItemTooLarge { .. })));
+    assert!(value(&cache, "k").is_none());
+}
+
+#[test]
+fn keys_of_a_wrong_length_are_refused_with_the_numbers() {
+    let (cache, _) = cache();
+    let long = vec![b'k'; KEY_BYTES_MAX + 1];
+    assert_eq!(cache.get(&long), Err(ReadError::KeyLength { bytes: 1025, bytes_max: 1024 }));
+    assert_eq!(cache.set("", "v", Expiry::Never), Err(WriteError::KeyLength { bytes: 0, bytes_max: 1024 }));
+}
+
+#[test]
+fn calls_inside_a_read_are_refused_and_a_panic_there_poisons_nothing() {
+    let (cache, _) = cache();
+    cache.set("k", "v", Expiry::Never).unwrap();
+    let inside = cache.clone();
+    cache
+        .read("k", |_| {
+            assert_eq!(inside.get("k"), Err(ReadError::InsideRead));
+            assert_eq!(inside.set("j", "v", Expiry::Never), Err(WriteError::InsideRead));
+            assert_eq!(inside.flush(), Err(WriteError::InsideRead));
+            assert_eq!(inside.stats().memory_bytes_max, 4 << 20);
+            assert_eq!(inside.status().role, Role::Standalone);
+        })
+        .unwrap();
+    let outcome = catch_unwind(AssertUnwindSafe(|| cache.read("k", |_| panic!("the reader's own"))));
+    assert!(outcome.is_err());
+    assert_eq!(value(&cache, "k").unwrap(), b"v");
+    cache.set("k", "w", Expiry::Never).unwrap();
+}
+
+#[test]
+fn large_items_read_back_in_pieces() {
+    let (cache, _) = cache();
+    let big: Vec<u8> = (0..700_000u32).map(|index| (index % 251) as u8).collect();
+    cache.set("big", &big, Expiry::Never).unwrap();
+    let (pieces, joined) = cache
+        .read("big", |item| {
+            (item.value.pieces().count(), item.value.pieces().flatten().copied().collect::<Vec<u8>>())
+        })
+        .unwrap()
+        .unwrap();
+    assert!(pieces > 1 && joined == big);
+}
+
+#[test]
+fn z10_below_16_mib_the_oldest_leave_first() {
+    let cache = Cache::new(Config::new().memory_bytes_max(3 << 20)).unwrap();
+    for index in 0..101 {
+        cache.set(format!("key{index}"), vec![b'x'; 64 << 10], Expiry::Never).unwrap();
+    }
+    let present: Vec<bool> = (0..101).map(|index| value(&cache, &format!("key{index}")).is_some()).collect();
+    let first = present.iter().position(|here| *here).unwrap();
+    assert!(present[first..].iter().all(|here| *here), "all that is newer than a survivor survived");
+    assert!(101 - first >= 35, "3 MiB hold at least 35 values of 64 KiB, not {}", 101 - first);
+    assert_eq!(cache.stats().evictions, first as u64);
+}
+
+#[test]
+fn without_eviction_a_full_cache_refuses_and_keeps_what_it_has() {
+    let cache =
+        Cache::new(Config::new().memory_bytes_max(1 << 20).item_bytes_max(256 << 10).evict(false)).unwrap();
+    let mut stored = 0;
+    while cache.set(format!("key{stored}"), vec![b'x'; 10_000], Expiry::Never).is_ok() {
+        stored += 1;
+    }
+    assert!((50..105).contains(&stored), "{stored}");
+    assert!((0..stored).all(|index| value(&cache, &format!("key{index}")).is_some()));
+}
+
+#[test]
+fn the_byte_limit_holds_over_many_shards_and_sizes() {
+    let cache = Cache::new(Config::new().memory_bytes_max(32 << 20)).unwrap();
+    assert!(cache.stats().shards > 1);
+    for index in 0..6000u32 {
+        let size = [100, 5_000, 900_000, 40_000][index as usize / 16 % 4];
+        cache.set(index.to_le_bytes(), vec![1; size], Expiry::Never).unwrap();
+        let stats = cache.stats();
+        assert!(stats.memory_bytes <= stats.memory_bytes_max);
+    }
+    let stats = cache.stats();
+    assert!(stats.item_bytes > 24 << 20, "{} bytes live", stats.item_bytes);
+    cache.check_invariants();
+}
+
+#[test]
+fn threads_that_swap_lose_no_update() {
+    let cache = Cache::new(Config::new().memory_bytes_max(32 << 20)).unwrap();
+    cache.set("n", "0", Expiry::Never).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..2_000 {
+                    cache.incr("n", 1).unwrap();
+                    loop {
+                        let item = cache.get("n").unwrap().unwrap();
+                        let number: u64 = std::str::from_utf8(&item.value).unwrap().trim().parse().unwrap();
+                        let next = (number + 1).to_string();
+                        if let Swap::Stored(_) =
+                            cache.compare_and_swap("n", item.version, next, Expiry::Never).unwrap()
+                        {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(cache.incr("n", 0).unwrap(), Some(16_000));
+}

@@ -1,0 +1,376 @@
+//! Writes: under the key's shard lock, reserve memory, log, commit.
+//!
+//! Lives here: the one way that a client's change takes, and each public write in terms of it.
+//! Not here: a primary's records on a replica (see `apply`).
+
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use crate::error::{CounterError, WriteError};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
+use crate::replication::record;
+use crate::replication::roles::Serving;
+use crate::storage::{ItemId, Meta, Moment, Place, ReserveError, item_bytes};
+
+use super::arithmetic::{self, Direction};
+use super::{Group, Inner, ShardCell, Swap, is_inside_read};
+
+/// How often a write asks other shards for memory before it gives up.
+const SHORTAGE_ROUNDS_MAX: usize = 8;
+
+/// The scratch buffer of a shard keeps at most this much.
+const SCRATCH_BYTES_KEPT: usize = 64 << 10;
+
+/// Why an attempt under the shard's lock ended without its effect.
+pub(crate) enum Refusal {
+    /// Other shards hold the memory: ask them, then try again.
+    Shortage { pages: usize },
+    /// It can't be done.
+    Error(WriteError),
+}
+
+impl From<WriteError> for Refusal {
+    fn from(error: WriteError) -> Self {
+        Refusal::Error(error)
+    }
+}
+
+/// A key's shard, locked for one write.
+pub(crate) struct Locked<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) cell: MutexGuard<'a, ShardCell>,
+    pub(crate) key: &'a [u8],
+    pub(crate) hash: u64,
+    pub(crate) moment: Moment,
+}
+
+impl Locked<'_> {
+    /// The live item. A dead one goes, so that it is not in the way.
+    fn find_live(&mut self) -> Option<(ItemId, Meta)> {
+        let id = self.cell.shard.find(self.hash, self.key)?;
+        if self.cell.shard.is_dead(id, self.moment) {
+            self.cell.shard.remove(self.hash, id);
+            return None;
+        }
+        Some((id, self.cell.shard.meta(id)))
+    }
+
+    /// Gives the mutation its version and, in a group, its place in the log.
+    pub(crate) fn log(&mut self, mutation: &Mutation<'_>) -> Version {
+        match &self.inner.group {
+            None => Version(self.inner.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
+            Some(group) => {
+                let ShardCell { scratch, .. } = &mut *self.cell;
+                append_to_log(group, mutation, scratch).1
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        value: &[u8],
+        flags: u32,
+        expires_at_ms: u64,
+        marks: Marks,
+    ) -> Result<Version, Refusal> {
+        let bytes = item_bytes(self.key.len(), value.len());
+        if bytes > self.inner.item_bytes_max {
+            self.cell.counters.store_too_large += 1;
+            return Err(WriteError::ItemTooLarge { bytes, bytes_max: self.inner.item_bytes_max }.into());
+        }
+        let reservation = match self.cell.shard.reserve(self.key.len(), value.len(), self.moment) {
+            Ok(reservation) => reservation,
+            Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
+            Err(ReserveError::OutOfMemory) => return Err(WriteError::OutOfMemory { bytes }.into()),
+        };
+        let version = self.log(&Mutation::Put { key: self.key, value, flags, expires_at_ms, marks });
+        let meta = Meta { version, flags, expires_at_ms, marks };
+        self.cell.shard.commit(reservation, self.hash, self.key, value, meta, Place::Hot);
+        self.cell.counters.stores += 1;
+        Ok(version)
+    }
+
+    fn put_attributes(&mut self, value: &[u8], attributes: Attributes) -> Result<Version, Refusal> {
+        let expires_at_ms = attributes.expiry.deadline_ms(self.moment.now_ms);
+        self.put(value, attributes.flags, expires_at_ms, Marks::default())
+    }
+
+    fn remove(&mut self) -> bool {
+        let found = self.find_live();
+        self.log(&Mutation::Delete { key: self.key });
+        if let Some((id, _)) = found {
+            self.cell.shard.remove(self.hash, id);
+        }
+        found.is_some()
+    }
+}
+
+/// Encodes, appends and rings. A record too large for the log or a frame goes in as a deletion of its key.
+fn append_to_log(group: &Group, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> (u64, Version) {
+    scratch.clear();
+    let key_and_value = match mutation {
+        Mutation::Put { key, value, .. } => key.len() + value.len(),
+        _ => 0,
+    };
+    let oversized = key_and_value + 64 > group.record_bytes_max;
+    match mutation {
+        Mutation::Put { key, .. } if oversized => record::encode(&Mutation::Delete { key }, scratch),
+        fits => record::encode(fits, scratch),
+    }
+    let mut log = group.log.lock();
+    log.oversized += u64::from(oversized);
+    let stamp = log.append(scratch);
+    drop(log);
+    if scratch.capacity() > SCRATCH_BYTES_KEPT {
+        *scratch = Vec::new();
+    }
+    group.doorbell.ring();
+    stamp
+}
+
+impl Inner {
+    /// Locks the key's shard and runs `attempt`; on a shortage, asks the other shards and runs it again.
+    pub(crate) fn mutate<R>(
+        &self,
+        key: &[u8],
+        mut attempt: impl FnMut(&mut Locked<'_>) -> Result<R, Refusal>,
+    ) -> Result<R, WriteError> {
+        if Inner::is_key_length_wrong(key) {
+            return Err(WriteError::KeyLength { bytes: key.len(), bytes_max: KEY_BYTES_MAX });
+        }
+        if is_inside_read() {
+            return Err(WriteError::InsideRead);
+        }
+        self.settle_flush();
+        let mut rounds = 0;
+        loop {
+            let hash = self.hasher.hash(key);
+            let mut locked =
+                Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
+            self.check_writable()?;
+            match attempt(&mut locked) {
+                Ok(done) => return Ok(done),
+                Err(Refusal::Error(error)) => {
+                    let out_of_memory = matches!(error, WriteError::OutOfMemory { .. });
+                    locked.cell.counters.store_no_memory += u64::from(out_of_memory);
+                    return Err(error);
+                }
+                Err(Refusal::Shortage { .. }) if rounds == SHORTAGE_ROUNDS_MAX => {
+                    locked.cell.counters.store_no_memory += 1;
+                    return Err(WriteError::OutOfMemory { bytes: 0 });
+                }
+                Err(Refusal::Shortage { pages }) => {
+                    drop(locked);
+                    rounds += 1;
+                    self.collect_pages(hash, pages);
+                }
+            }
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), WriteError> {
+        match self.serving() {
+            Serving::All => Ok(()),
+            Serving::Reads | Serving::Replica => Err(WriteError::Replica { primary: self.primary_address() }),
+            Serving::Fenced => Err(WriteError::Fenced { primary: self.primary_address() }),
+        }
+    }
+
+    /// Has the other shards evict until `pages` pages have come back to the pool. The first asked is the one behind
+    /// the needy one, so that the burden goes round.
+    pub(crate) fn collect_pages(&self, hash: u64, pages: usize) {
+        let count = self.shards.len();
+        let needy = (hash >> 40) as usize & (count - 1);
+        let mut missing = pages;
+        for step in 1..count {
+            if missing == 0 {
+                return;
+            }
+            let mut cell = self.shards[(needy + step) % count].lock();
+            let moment = self.moment();
+            missing = missing.saturating_sub(cell.shard.surrender_pages(missing, moment));
+        }
+    }
+
+    pub(crate) fn set(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Version, WriteError> {
+        let outcome = self.mutate(key, |locked| locked.put_attributes(value, attributes));
+        let bytes = item_bytes(key.len(), value.len());
+        match outcome {
+            Err(WriteError::ItemTooLarge { .. }) => {
+                self.mutate(key, |locked| Ok(locked.remove()))?;
+            }
+            Err(WriteError::OutOfMemory { .. }) => {
+                self.mutate(key, |locked| Ok(locked.remove()))?;
+                return Err(WriteError::OutOfMemory { bytes });
+            }
+            _ => {}
+        }
+        outcome
+    }
+
+    pub(crate) fn add(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Option<Version>, WriteError> {
+        self.mutate(key, |locked| match locked.find_live() {
+            Some((id, _)) => {
+                locked.cell.shard.raise(id);
+                Ok(None)
+            }
+            None => locked.put_attributes(value, attributes).map(Some),
+        })
+    }
+
+    pub(crate) fn replace(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Option<Version>, WriteError> {
+        self.mutate(key, |locked| match locked.find_live() {
+            Some(_) => locked.put_attributes(value, attributes).map(Some),
+            None => Ok(None),
+        })
+    }
+
+    pub(crate) fn extend(
+        &self,
+        key: &[u8],
+        prefix: &[u8],
+        suffix: &[u8],
+    ) -> Result<Option<Version>, WriteError> {
+        self.mutate(key, |locked| {
+            let Some((id, meta)) = locked.find_live() else { return Ok(None) };
+            let old = locked.cell.shard.value(id);
+            let bytes = item_bytes(key.len(), prefix.len() + old.len() + suffix.len());
+            if bytes > locked.inner.item_bytes_max {
+                locked.cell.counters.store_too_large += 1;
+                let bytes_max = locked.inner.item_bytes_max;
+                return Err(WriteError::ItemTooLarge { bytes, bytes_max }.into());
+            }
+            let mut value = Vec::with_capacity(prefix.len() + old.len() + suffix.len());
+            value.extend_from_slice(prefix);
+            old.append_to(&mut value);
+            value.extend_from_slice(suffix);
+            locked.put(&value, meta.flags, meta.expires_at_ms, meta.marks).map(Some)
+        })
+    }
+
+    pub(crate) fn compare_and_swap(
+        &self,
+        key: &[u8],
+        expected: Version,
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Swap, WriteError> {
+        self.mutate(key, |locked| match locked.find_live() {
+            None => Ok(Swap::NotFound),
+            Some((_, meta)) if meta.version != expected => Ok(Swap::Exists),
+            Some(_) => locked.put_attributes(value, attributes).map(Swap::Stored),
+        })
+    }
+
+    pub(crate) fn delete(&self, key: &[u8]) -> Result<bool, WriteError> {
+        self.mutate(key, |locked| Ok(locked.remove()))
+    }
+
+    pub(crate) fn count(
+        &self,
+        key: &[u8],
+        direction: Direction,
+        delta: u64,
+    ) -> Result<Option<u64>, CounterError> {
+        let outcome = self.mutate(key, |locked| {
+            let Some((id, meta)) = locked.find_live() else { return Ok(Ok(None)) };
+            let old = locked.cell.shard.value(id);
+            let Some(number) = old.as_slice().and_then(arithmetic::parse) else {
+                return Ok(Err(CounterError::NotANumber));
+            };
+            let number = arithmetic::step(number, direction, delta);
+            let text = arithmetic::text(number, old.len());
+            let marks = meta.marks.with(Marks::ACCESSED);
+            locked.put(&text, meta.flags, meta.expires_at_ms, marks)?;
+            Ok(Ok(Some(number)))
+        });
+        outcome?
+    }
+
+    pub(crate) fn flush(&self) -> Result<(), WriteError> {
+        self.change_all(&Mutation::Flush)
+    }
+
+    pub(crate) fn flush_at(&self, at: Expiry) -> Result<(), WriteError> {
+        let at_ms = at.deadline_ms(self.now_ms());
+        self.change_all(&Mutation::FlushAt { at_ms })
+    }
+
+    /// A change that concerns every key: logged and carried out under the first shard's lock, so that a change of
+    /// role, which passes through every shard's lock, is before or behind it.
+    fn change_all(&self, mutation: &Mutation<'_>) -> Result<(), WriteError> {
+        if is_inside_read() {
+            return Err(WriteError::InsideRead);
+        }
+        if matches!(mutation, Mutation::Flush) {
+            self.check_writable()?;
+            self.hide_what_is_present();
+        }
+        let cell = self.shards[0].lock();
+        self.check_writable()?;
+        let version = match &self.group {
+            None => Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
+            Some(group) => append_to_log(group, mutation, &mut Vec::new()).1,
+        };
+        self.carry_out_for_all(mutation, version);
+        drop(cell);
+        Ok(())
+    }
+
+    /// Before a flush takes its version: hides all that is stored, then passes through every shard's lock. An
+    /// `incr` or `append` that has read an old value is then either done, with a version below the flush's, or
+    /// finds nothing: it can't carry a flushed value over the flush.
+    fn hide_what_is_present(&self) {
+        let next = match &self.group {
+            None => Version(self.standalone_version.load(Ordering::Relaxed) + 1),
+            Some(group) => group.log.lock().next_version(),
+        };
+        self.flush_floor.fetch_max(next.0, Ordering::AcqRel);
+        for cell in &self.shards {
+            drop(cell.lock());
+        }
+    }
+
+    /// What a flush and an appointment for one do, on a primary and on a replica.
+    pub(crate) fn carry_out_for_all(&self, mutation: &Mutation<'_>, version: Version) {
+        match mutation {
+            Mutation::Flush => {
+                self.flush_floor.fetch_max(version.0, Ordering::AcqRel);
+                self.flush_at_ms.store(0, Ordering::Release);
+            }
+            Mutation::FlushAt { at_ms } => self.flush_at_ms.store(*at_ms, Ordering::Release),
+            _ => unreachable!("only these two concern every key"),
+        }
+    }
+
+    /// Keeps the appointment of a `FlushAt`, before the first operation behind its moment. A replica waits for its
+    /// primary's `Flush` instead.
+    pub(crate) fn settle_flush(&self) {
+        let at_ms = self.flush_at_ms.load(Ordering::Acquire);
+        if at_ms == 0 || self.now_ms() < at_ms || self.serving() != Serving::All {
+            return;
+        }
+        // Two threads may both come here; the second finds the appointment gone, or flushes once more a cache in
+        // which nothing that was acknowledged after the first flush is older than it.
+        if self.flush_at_ms.compare_exchange(at_ms, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            // A node that lost its role meanwhile leaves the appointment to the new primary.
+            let _ = self.flush();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Time: the only file of the engine that reads a clock.
+//!
+//! Lives here: the [`Clock`] trait, the system's coarse clock, a clock for tests.
+//! Not here: the offset of a replica to its primary's clock (see `cache`), what an expiry means (see `mutation`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch on a clock that never goes backwards.
+pub type Millis = u64;
+
+/// A source of time that never goes backwards.
+///
+/// Expiry needs milliseconds since the Unix epoch, but must not jump when the wall clock is stepped. An
+/// implementation anchors once to the wall clock and goes on with a monotonic clock.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch; each call returns at least what an earlier one returned.
+    fn now_ms(&self) -> Millis;
+}
+
+/// The system's clock: anchored once to the wall clock, then monotonic.
+///
+/// On Linux it reads the kernel's coarse monotonic clock (steps of 1 to 4 ms, a few nanoseconds a read).
+#[derive(Debug)]
+pub struct SystemClock {
+    wall_at_start_ms: u64,
+    monotonic_at_start_ms: u64,
+}
+
+impl SystemClock {
+    /// Anchors a clock to the wall clock of this moment.
+    pub fn new() -> SystemClock {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        SystemClock { wall_at_start_ms: wall.as_millis() as u64, monotonic_at_start_ms: monotonic_ms() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        SystemClock::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> Millis {
+        self.wall_at_start_ms + monotonic_ms().saturating_sub(self.monotonic_at_start_ms)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(not(target_os = "linux"))]
+fn monotonic_ms() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+/// A clock that stands still until it is told to move: for tests and simulations.
+///
+/// ```
+/// use hotspare::{Clock, ManualClock};
+/// let clock = ManualClock::new(1_000);
+/// clock.advance_ms(500);
+/// assert_eq!(clock.now_ms(), 1_500);
+/// ```
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    now_ms: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that reads `now_ms`.
+    pub fn new(now_ms: Millis) -> ManualClock {
+        ManualClock { now_ms: AtomicU64::new(now_ms) }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance_ms(&self, by_ms: u64) {
+        self.now_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> Millis {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,154 @@
+//! Telling peers who reigns: a promoted node dials every peer it knows until each has answered (design §8).
+
+use crate::replication::Role;
+use crate::replication::hello::Purpose;
+use crate::replication::message::{Message, RejectCode};
+use crate::replication::position::Term;
+use crate::replication::session::FrameNumbers;
+
+use super::peer::{HELLO_TIMEOUT_MS, Peer, Received};
+use super::{Turn, heed_fence};
+
+const PAUSE_MIN_MS: u64 = 50;
+const PAUSE_MAX_MS: u64 = 1_000;
+
+#[derive(Default)]
+pub(crate) struct Announcer {
+    calls: Vec<Call>,
+    epoch: u64,
+}
+
+/// One peer that has to hear of this reign.
+struct Call {
+    address: String,
+    link: Option<(Peer, FrameNumbers)>,
+    said: bool,
+    /// When to give up this try, or to begin the next one.
+    deadline_ms: u64,
+    pause_ms: u64,
+}
+
+enum Answer {
+    Heard,
+    None,
+    Failed,
+}
+
+impl Announcer {
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.calls.iter().map(|call| call.deadline_ms).min().unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let (role, epoch, unanswered) = {
+            let roles = turn.group.roles.lock();
+            (roles.role(), roles.epoch, roles.unanswered.clone())
+        };
+        if epoch != self.epoch || role != Role::Primary {
+            self.calls.clear();
+            self.epoch = epoch;
+        }
+        if role != Role::Primary {
+            return false;
+        }
+        self.calls.retain(|call| unanswered.contains(&call.address));
+        for address in unanswered {
+            if !self.calls.iter().any(|call| call.address == address) {
+                let deadline_ms = turn.now.local_ms;
+                self.calls.push(Call { address, link: None, said: false, deadline_ms, pause_ms: 0 });
+            }
+        }
+        let mut heard = Vec::new();
+        for call in &mut self.calls {
+            match call.turn(turn) {
+                Answer::Heard => heard.push(call.address.clone()),
+                Answer::None => {}
+                Answer::Failed => call.try_later(turn.now.local_ms),
+            }
+        }
+        let progressed = !heard.is_empty();
+        turn.group.roles.lock().unanswered.retain(|address| !heard.contains(address));
+        progressed
+    }
+}
+
+impl Call {
+    fn try_later(&mut self, now_ms: u64) {
+        self.link = None;
+        self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, PAUSE_MAX_MS);
+        self.deadline_ms = now_ms + self.pause_ms;
+    }
+
+    fn turn(&mut self, turn: &mut Turn<'_, '_>) -> Answer {
+        if self.link.is_none() {
+            if turn.now.local_ms < self.deadline_ms {
+                return Answer::None;
+            }
+            let Ok(link) = turn.transport.dial(&self.address) else { return Answer::Failed };
+            self.link = Some((Peer::new(link), FrameNumbers::default()));
+            self.said = false;
+            self.deadline_ms = turn.now.local_ms + HELLO_TIMEOUT_MS;
+        }
+        let Some((peer, numbers)) = &mut self.link else { return Answer::Failed };
+        if !self.said {
+            match peer.is_ready(turn.cx) {
+                Ok(false) => return self.still_waiting(turn),
+                Err(_) => return Answer::Failed,
+                Ok(true) => {}
+            }
+            let hello = announcement(turn);
+            if peer.send(numbers.encode(&hello)).is_err() {
+                return Answer::Failed;
+            }
+            self.said = true;
+        }
+        if peer.flush(turn.cx).is_err() {
+            return Answer::Failed;
+        }
+        match peer.receive(turn.cx) {
+            Received::Nothing => self.still_waiting(turn),
+            Received::Ended(_) => Answer::Failed,
+            Received::Frame(frame) => match numbers.decode(&frame) {
+                Ok(message) => {
+                    let proven = peer.identity().proven;
+                    hear(turn, &self.address, &message, proven)
+                }
+                Err(_) => Answer::Failed,
+            },
+        }
+    }
+
+    fn still_waiting(&self, turn: &Turn<'_, '_>) -> Answer {
+        if turn.now.local_ms >= self.deadline_ms { Answer::Failed } else { Answer::None }
+    }
+}
+
+fn announcement(turn: &Turn<'_, '_>) -> Message<'static> {
+    let lineage = turn.group.log.lock().lineage().clone();
+    let position = lineage.position();
+    let frame_bytes_max = turn.group.config.frame_bytes_max;
+    let roles = turn.group.roles.lock();
+    let hello = roles.hello(Purpose::Announce, &lineage, position, frame_bytes_max, turn.now.group_ms);
+    Message::Hello(Box::new(hello))
+}
+
+fn hear(turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, proven: bool) -> Answer {
+    match message {
+        Message::Fenced(fenced) => {
+            let ours = turn.group.roles.lock().term_seen;
+            if Term(fenced.term) > ours {
+                heed_fence(turn, fenced, proven);
+            }
+            Answer::Heard
+        }
+        Message::Reject(reject) if reject.code == RejectCode::SameNode => {
+            turn.group.roles.lock().forget_peer(address);
+            Answer::Heard
+        }
+        Message::Reject(reject) => {
+            turn.group.roles.lock().note_reject(address, reject.code);
+            Answer::Failed
+        }
+        _ => Answer::Failed,
+    }
+}

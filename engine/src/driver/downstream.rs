@@ -1,0 +1,157 @@
+//! A replica that this primary ships to.
+
+use crate::cache::InstallReader;
+use crate::replication::log::LogCursor;
+use crate::replication::message::{ByeReason, Message};
+use crate::replication::position::Seq;
+use crate::replication::primary::{Now, PrimarySession};
+use crate::replication::session::SessionEnd;
+use crate::replication::{LinkState, ReplicaStatus};
+
+use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
+use super::{Turn, fenced_notice, heed_fence};
+
+pub(crate) struct Downstream {
+    peer: Peer,
+    session: PrimarySession,
+    reader: InstallReader,
+    /// The epoch of the reign that took it.
+    epoch: u64,
+}
+
+pub(crate) enum Outcome {
+    Goes { progressed: bool },
+    Ended,
+}
+
+impl Downstream {
+    pub(crate) fn new(peer: Peer, session: PrimarySession, reader: InstallReader, epoch: u64) -> Downstream {
+        Downstream { peer, session, reader, epoch }
+    }
+
+    pub(crate) fn slot(&self) -> u8 {
+        self.session.slot
+    }
+
+    pub(crate) fn cursor(&self) -> &LogCursor {
+        self.session.cursor()
+    }
+
+    pub(crate) fn queue_hints(&mut self, at_seq: Seq, hashes: &[u64]) {
+        self.session.queue_hints(at_seq, hashes);
+    }
+
+    pub(crate) fn is_behind(&self, end: Seq) -> bool {
+        self.session.cursor().position.seq < end
+    }
+
+    pub(crate) fn has_applied(&self, end: Seq) -> bool {
+        self.session.applied() >= end && self.session.state() == LinkState::Streaming
+    }
+
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.session.deadline_ms()
+    }
+
+    pub(crate) fn status(&self, end: Seq, lag_bytes: u64, now: Now) -> ReplicaStatus {
+        let named = &self.session.address;
+        ReplicaStatus {
+            node: self.session.node,
+            address: if named.is_empty() { self.peer.identity().address.clone() } else { named.clone() },
+            state: self.session.state(),
+            applied_seq: self.session.applied(),
+            lag_seqs: end.saturating_sub(self.session.applied()),
+            lag_bytes,
+            lag_ms: self.session.lag_ms(end, now),
+        }
+    }
+
+    pub(crate) fn say_goodbye(&mut self, cx: &mut std::task::Context<'_>) {
+        let bye = self.session.bye(ByeReason::ShuttingDown);
+        self.peer.say_last(bye, cx);
+    }
+
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, reigns: bool, epoch: u64) -> Outcome {
+        if !reigns || self.epoch != epoch {
+            let notice = fenced_notice(turn.group);
+            let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
+            self.peer.say_last(frame, turn.cx);
+            return Outcome::Ended;
+        }
+        let before = self.session.state();
+        let outcome = self.receive(turn).and_then(|received| Ok(self.transmit(turn)? || received));
+        if before == LinkState::Installing && self.session.state() == LinkState::Streaming {
+            tracing::info!(replica = self.name(), "full copy sent");
+        }
+        if self.session.state() == LinkState::Streaming {
+            turn.group.roles.lock().young = false;
+        }
+        match outcome {
+            Ok(progressed) => Outcome::Goes { progressed },
+            Err(end) => {
+                self.end(turn, &end);
+                Outcome::Ended
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        if self.session.address.is_empty() { &self.peer.identity().address } else { &self.session.address }
+    }
+
+    fn receive(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
+        let mut progressed = false;
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            match self.peer.receive(turn.cx) {
+                Received::Frame(frame) => {
+                    let last_seq = turn.group.log.lock().last_seq();
+                    self.session.handle_frame(&frame, last_seq, turn.now)?;
+                    progressed = true;
+                }
+                Received::Nothing => break,
+                Received::Ended(why) => return Err(broken(why)),
+            }
+        }
+        Ok(progressed)
+    }
+
+    fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
+        let peers = turn.group.roles.lock().peers().to_vec();
+        let mut sent = 0;
+        while sent < FRAMES_PER_TURN_MAX {
+            if !self.peer.is_ready(turn.cx).map_err(|error| broken(Some(error)))? {
+                break;
+            }
+            let frame = self.session.poll_frame(&turn.group.log, &mut self.reader, &peers, turn.now)?;
+            let Some(frame) = frame else { break };
+            self.peer.send(frame).map_err(|error| broken(Some(error)))?;
+            sent += 1;
+        }
+        self.peer.flush(turn.cx).map_err(|error| broken(Some(error)))?;
+        // A walk that found nothing to send in this turn goes on in the next.
+        Ok(sent > 0 || self.has_walk_to_go_on(turn))
+    }
+
+    fn has_walk_to_go_on(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        self.session.has_background_work() && matches!(self.peer.is_ready(turn.cx), Ok(true))
+    }
+
+    fn end(&mut self, turn: &mut Turn<'_, '_>, end: &SessionEnd) {
+        tracing::warn!(replica = self.name(), why = end.describe(), "a replica's link ended");
+        match end {
+            SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, self.peer.identity().proven),
+            SessionEnd::Overtaken => {
+                let bye = self.session.bye(ByeReason::Overtaken);
+                self.peer.say_last(bye, turn.cx);
+            }
+            _ => {}
+        }
+        let mut roles = turn.group.roles.lock();
+        roles.tell_again(&self.session.address);
+        roles.last_error = Some(format!("{}: {}", self.name(), end.describe()));
+    }
+}
+
+fn broken(why: Option<crate::replication::transport::LinkError>) -> SessionEnd {
+    SessionEnd::Link(why.map_or_else(|| "it closed the link".to_owned(), |error| error.to_string()))
+}

@@ -1,0 +1,174 @@
+//! A peer that dialled and has not said who it is.
+
+use crate::cache::InstallReader;
+use crate::replication::admission::{self, Verdict};
+use crate::replication::hello::Hello;
+use crate::replication::message::{Message, Reject, RejectCode};
+use crate::replication::primary::{Grant, PrimarySession};
+use crate::replication::session::FrameNumbers;
+use crate::replication::transport::Link;
+
+use super::downstream::Downstream;
+use super::peer::{HELLO_TIMEOUT_MS, Peer, Received};
+use super::{Turn, fenced_notice};
+
+/// Replicas that one primary ships to.
+const REPLICAS_MAX: usize = 15;
+
+/// When a refused peer should come back, in milliseconds.
+const RETRY_AFTER_MS: u32 = 1_000;
+
+pub(crate) struct Incoming {
+    peer: Option<Peer>,
+    deadline_ms: u64,
+}
+
+pub(crate) enum Outcome {
+    Waiting,
+    Done,
+    Attached(Box<Downstream>),
+}
+
+impl Incoming {
+    pub(crate) fn new(link: Box<dyn Link>, now_ms: u64) -> Incoming {
+        Incoming { peer: Some(Peer::new(link)), deadline_ms: now_ms + HELLO_TIMEOUT_MS }
+    }
+
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, slots_taken: &[usize]) -> Outcome {
+        let Some(mut peer) = self.peer.take() else { return Outcome::Done };
+        let frame = match peer.receive(turn.cx) {
+            Received::Frame(frame) => frame,
+            Received::Nothing if turn.now.local_ms < self.deadline_ms => {
+                self.peer = Some(peer);
+                return Outcome::Waiting;
+            }
+            Received::Nothing => {
+                tracing::warn!(peer = peer.identity().address, "closed: it did not say who it is in time");
+                return Outcome::Done;
+            }
+            Received::Ended(why) => {
+                if let Some(why) = why {
+                    tracing::warn!(peer = peer.identity().address, %why, "closed a replication link");
+                }
+                return Outcome::Done;
+            }
+        };
+        let mut numbers = FrameNumbers::default();
+        match numbers.decode(&frame) {
+            Ok(Message::Hello(hello)) => judge(peer, &hello, turn, slots_taken),
+            Ok(_) => {
+                tracing::warn!(peer = peer.identity().address, "closed: its first frame is no Hello");
+                Outcome::Done
+            }
+            Err(why) => {
+                tracing::warn!(peer = peer.identity().address, %why, "closed a replication link");
+                Outcome::Done
+            }
+        }
+    }
+}
+
+fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[usize]) -> Outcome {
+    // The gate: the verdict and what follows from it are one step.
+    let gate = turn.group.gate.lock();
+    let verdict = {
+        let lineage = turn.group.log.lock().lineage().clone();
+        admission::judge(hello, peer.identity().proven, &turn.group.roles.lock(), &lineage)
+    };
+    let verdict = match verdict {
+        Verdict::Attach if slots_taken.len() >= REPLICAS_MAX => Verdict::Reject(RejectCode::TooManyPeers),
+        Verdict::Attach if slots_taken.contains(&usize::from(hello.slot)) => {
+            Verdict::Reject(RejectCode::DuplicateSlot)
+        }
+        other => other,
+    };
+    match verdict {
+        Verdict::Attach => {
+            drop(gate);
+            return attach(peer, hello, turn);
+        }
+        Verdict::Follow => {
+            tracing::warn!(
+                primary = hello.address,
+                term = hello.term_seen.0,
+                "another node is primary now: following it"
+            );
+            turn.cache.inner.step_down(turn.group, hello.term_seen, Some(hello.address.clone()));
+            peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
+        }
+        Verdict::AlreadyKnown => {
+            let mut roles = turn.group.roles.lock();
+            roles.learn_peer(&hello.address);
+            if roles.primary_address().as_deref() != Some(&*hello.address) {
+                let term = roles.term_seen;
+                drop(roles);
+                turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
+            } else {
+                drop(roles);
+            }
+            peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
+        }
+        Verdict::StepDown => {
+            tracing::error!(
+                peer = hello.address,
+                term = hello.term_seen.0,
+                "fenced: a replica holds items of a newer history than this primary; promote that replica"
+            );
+            turn.cache.inner.step_down(turn.group, hello.term_seen, None);
+            turn.group.roles.lock().learn_peer(&hello.address);
+            reject(&mut peer, RejectCode::NotPrimary, turn);
+        }
+        Verdict::Fence => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
+        Verdict::Reject(RejectCode::NotPrimary) => {
+            turn.group.roles.lock().learn_peer(&hello.address);
+            reject(&mut peer, RejectCode::NotPrimary, turn);
+        }
+        Verdict::Reject(code) => {
+            tracing::warn!(peer = peer.identity().address, why = code.describe(), "refused a peer");
+            let address = peer.identity().address.clone();
+            turn.group.roles.lock().note_reject(&address, code);
+            reject(&mut peer, code, turn);
+        }
+    }
+    Outcome::Done
+}
+
+fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
+    let primary = turn.group.roles.lock().primary_address().unwrap_or_default();
+    peer.answer(&Message::Reject(Reject { code, primary, retry_after_ms: RETRY_AFTER_MS }), turn.cx);
+}
+
+fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
+    let (grant, epoch) = {
+        let mut roles = turn.group.roles.lock();
+        roles.learn_peer(&hello.address);
+        let grant = Grant {
+            node: roles.node,
+            slot: roles.slot,
+            hash_seed: turn.cache.inner.hasher.seed(),
+            frame_bytes_max: turn.group.config.frame_bytes_max,
+            peers: roles.peers().to_vec(),
+        };
+        (grant, roles.epoch)
+    };
+    let reader = InstallReader::new(turn.cache.inner.clone());
+    let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
+    session.numbers_mut().skip_one_in();
+    {
+        let mut roles = turn.group.roles.lock();
+        match session.state() {
+            crate::replication::LinkState::Installing => roles.installs += 1,
+            _ => roles.catch_ups += 1,
+        }
+    }
+    tracing::info!(
+        replica = if hello.address.is_empty() { &peer.identity().address } else { &hello.address },
+        state = session.state().as_str(),
+        "a replica attached"
+    );
+    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch)))
+}

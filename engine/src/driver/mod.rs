@@ -1,0 +1,281 @@
+//! The driver: runs sessions over links against one cache. The only place where the three meet.
+//!
+//! Lives here: the [`Replicator`], which accepts, dials, ships and follows. Not here: what a session says (see
+//! `replication`), what a link is made of (a transport's).
+//!
+//! | file | concept |
+//! |---|---|
+//! | `incoming` | peers that dialled and have not been judged |
+//! | `downstream` | replicas that this primary ships to |
+//! | `upstream` | the primary that this node follows, or looks for |
+//! | `announce` | telling peers who reigns |
+//! | `store` | what a replica's session does to the cache |
+//! | `peer` | one link |
+
+mod announce;
+mod downstream;
+mod incoming;
+mod peer;
+mod store;
+mod upstream;
+
+use std::task::{Context, Poll};
+
+use slab::Slab;
+
+use crate::cache::{Cache, Group};
+use crate::clock::Millis;
+use crate::replication::primary::Now;
+use crate::replication::roles::PEERS_MAX;
+use crate::replication::transport::Transport;
+use crate::replication::{Role, admission};
+
+use announce::Announcer;
+use downstream::Downstream;
+use incoming::Incoming;
+use upstream::Upstream;
+
+/// Peers that may be between dialling and their first frame.
+const INCOMING_MAX: usize = 64;
+
+/// How long the driver goes on looking by itself after it last shipped something, so that writers need not wake it
+/// (design §9).
+const LINGER_AFTER_SHIPPING_MS: u64 = 2;
+
+/// How often queued hints are collected while replicas are attached, in milliseconds.
+const HINT_INTERVAL_MS: u64 = 5;
+
+/// When to poll a [`Replicator`] again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// At once: there is more to do.
+    Now,
+    /// Within about 200 µs: writes are coming, and nobody will wake the task for them.
+    Soon,
+    /// At this moment of the cache's own clock, or when the waker is called.
+    At(Millis),
+}
+
+/// Replicates one cache over one transport, driven by polls, without a runtime.
+///
+/// Poll it from a thread or a task: [`Replicator::poll`] does what can be done now and says when to come back; the
+/// waker of its context is called when a link or a writer has something sooner. One replicator a cache.
+///
+/// ```
+/// use hotspare::transport::MemoryNetwork;
+/// use hotspare::{Cache, Config, Expiry, ReplicationConfig, Replicator};
+/// use std::task::{Context, Waker};
+///
+/// let network = MemoryNetwork::immediate();
+/// let primary = Cache::new(Config::new().replication(ReplicationConfig::primary()))?;
+/// let replica = Cache::new(Config::new().replication(ReplicationConfig::replica_of("a").replica_reads(true)))?;
+/// let mut nodes = [
+///     Replicator::new(&primary, network.transport("a")).unwrap(),
+///     Replicator::new(&replica, network.transport("b")).unwrap(),
+/// ];
+/// primary.set("k", "v", Expiry::Never)?;
+/// let mut cx = Context::from_waker(Waker::noop());
+/// for _ in 0..100 {
+///     nodes.iter_mut().for_each(|node| {
+///         node.poll(&mut cx);
+///     });
+/// }
+/// assert_eq!(&replica.get("k")?.unwrap().value[..], b"v");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Replicator {
+    cache: Cache,
+    transport: Box<dyn Transport>,
+    incoming: Slab<Incoming>,
+    downstream: Slab<Downstream>,
+    upstream: Upstream,
+    announcer: Announcer,
+    shipped_at_ms: Millis,
+    hints_due_ms: Millis,
+}
+
+impl std::fmt::Debug for Replicator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replicator").field("replicas", &self.downstream.len()).finish_non_exhaustive()
+    }
+}
+
+/// What a part of the driver needs of the rest for one turn.
+struct Turn<'a, 'c> {
+    cache: &'a Cache,
+    group: &'a Group,
+    transport: &'a mut dyn Transport,
+    now: Now,
+    cx: &'a mut Context<'c>,
+}
+
+impl Replicator {
+    /// A replicator of `cache`; `None` if the cache was made without replication.
+    pub fn new(cache: &Cache, transport: impl Transport + 'static) -> Option<Replicator> {
+        let group = cache.inner.group.as_ref()?;
+        if let Some(address) = transport.local_address() {
+            group.roles.lock().set_own_address(address);
+        }
+        Some(Replicator {
+            cache: cache.clone(),
+            transport: Box::new(transport),
+            incoming: Slab::new(),
+            downstream: Slab::new(),
+            upstream: Upstream::default(),
+            announcer: Announcer::default(),
+            shipped_at_ms: 0,
+            hints_due_ms: 0,
+        })
+    }
+
+    /// Does all that can be done now.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Next {
+        let cache = self.cache.clone();
+        let Some(group) = cache.inner.group.as_ref() else { return Next::At(Millis::MAX) };
+        group.doorbell.disarm();
+        let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
+        let progressed = self.run_parts(&cache, group, now, cx);
+        self.publish(group, now);
+        if progressed {
+            self.shipped_at_ms = now.local_ms;
+            return Next::Now;
+        }
+        if !self.downstream.is_empty() && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS {
+            return Next::Soon;
+        }
+        group.doorbell.arm(cx.waker());
+        let end = group.log.lock().last_seq();
+        if self.downstream.iter().any(|(_, replica)| replica.is_behind(end)) {
+            // A write came between the last look and the arming; or a link pushes back, and its waker will come.
+            group.doorbell.disarm();
+            return Next::Soon;
+        }
+        Next::At(self.deadline_ms(now))
+    }
+
+    /// Whether each attached replica has applied all that was written.
+    pub fn is_drained(&self) -> bool {
+        let Some(group) = &self.cache.inner.group else { return true };
+        let end = group.log.lock().last_seq();
+        self.downstream.iter().all(|(_, replica)| replica.has_applied(end))
+    }
+
+    /// Tells every peer that this node goes, as far as that goes without waiting.
+    pub fn say_goodbye(&mut self, cx: &mut Context<'_>) {
+        for (_, replica) in &mut self.downstream {
+            replica.say_goodbye(cx);
+        }
+        self.downstream.clear();
+    }
+
+    fn run_parts(&mut self, cache: &Cache, group: &Group, now: Now, cx: &mut Context<'_>) -> bool {
+        let mut turn = Turn { cache, group, transport: &mut *self.transport, now, cx };
+        let mut progressed = false;
+        while self.incoming.len() < INCOMING_MAX {
+            let Poll::Ready(link) = turn.transport.poll_accept(turn.cx) else { break };
+            self.incoming.insert(Incoming::new(link, now.local_ms));
+            progressed = true;
+        }
+        let taken: Vec<usize> =
+            self.downstream.iter().map(|(_, replica)| usize::from(replica.slot())).collect();
+        self.incoming.retain(|_, incoming| match incoming.turn(&mut turn, &taken) {
+            incoming::Outcome::Waiting => true,
+            incoming::Outcome::Done => false,
+            incoming::Outcome::Attached(replica) => {
+                self.downstream.insert(*replica);
+                progressed = true;
+                false
+            }
+        });
+        let reigns = turn.group.roles.lock().role() == Role::Primary;
+        if now.local_ms >= self.hints_due_ms {
+            self.hints_due_ms = now.local_ms + HINT_INTERVAL_MS;
+            hand_out_hints(&turn, &mut self.downstream);
+        }
+        let epoch = group.roles.lock().epoch;
+        self.downstream.retain(|_, replica| match replica.turn(&mut turn, reigns, epoch) {
+            downstream::Outcome::Goes { progressed: more } => {
+                progressed |= more;
+                true
+            }
+            downstream::Outcome::Ended => false,
+        });
+        progressed |= self.upstream.turn(&mut turn);
+        progressed |= self.announcer.turn(&mut turn);
+        progressed
+    }
+
+    fn publish(&self, group: &Group, now: Now) {
+        let (end, behind): (u64, Vec<u64>) = {
+            let log = group.log.lock();
+            let behind = |replica: &Downstream| log.bytes_behind(replica.cursor());
+            (log.last_seq(), self.downstream.iter().map(|(_, replica)| behind(replica)).collect())
+        };
+        let mut roles = group.roles.lock();
+        roles.replicas.clear();
+        let replicas = self.downstream.iter().zip(behind);
+        roles.replicas.extend(replicas.map(|((_, replica), bytes)| replica.status(end, bytes, now)));
+    }
+
+    fn deadline_ms(&self, now: Now) -> Millis {
+        let incoming = self.incoming.iter().map(|(_, incoming)| incoming.deadline_ms());
+        let downstream = self.downstream.iter().map(|(_, replica)| replica.deadline_ms());
+        let hints = (!self.downstream.is_empty()).then_some(now.local_ms + HINT_INTERVAL_MS);
+        incoming
+            .chain(downstream)
+            .chain(hints)
+            .chain([self.upstream.deadline_ms(), self.announcer.deadline_ms()])
+            .min()
+            .unwrap_or(Millis::MAX)
+    }
+}
+
+/// Hands the marks that were set since the last time to every replica.
+fn hand_out_hints(turn: &Turn<'_, '_>, downstream: &mut Slab<Downstream>) {
+    let hashes = turn.cache.inner.take_hints();
+    if hashes.is_empty() {
+        return;
+    }
+    let at_seq = turn.group.log.lock().last_seq();
+    for (_, replica) in downstream {
+        replica.queue_hints(at_seq, &hashes);
+    }
+}
+
+/// What a node answers to a peer whose term has passed, and says of itself to whom it may concern.
+fn fenced_notice(group: &Group) -> crate::replication::message::Fenced {
+    let (term, primary) = {
+        let roles = group.roles.lock();
+        let primary = match roles.role() {
+            Role::Primary => roles.own_address().map(str::to_owned),
+            _ => roles.primary_address(),
+        };
+        (roles.term_seen.0, primary.unwrap_or_default())
+    };
+    let lineage = crate::replication::message::to_wire(group.log.lock().lineage());
+    crate::replication::message::Fenced { term, lineage, primary }
+}
+
+/// Steps down if a peer's notice of a newer term can be believed.
+fn heed_fence(turn: &mut Turn<'_, '_>, fenced: &crate::replication::message::Fenced, peer_is_proven: bool) {
+    let Ok(theirs) = crate::replication::message::from_wire(fenced.lineage.clone()) else { return };
+    let term = crate::replication::position::Term(fenced.term);
+    let _gate = turn.group.gate.lock();
+    let ours = turn.group.log.lock().lineage().clone();
+    let believed = {
+        let roles = turn.group.roles.lock();
+        let sound = term > roles.term_seen && !term.is_too_far_above(roles.term_seen);
+        sound && admission::is_proven(peer_is_proven, &roles, &ours, &theirs)
+    };
+    if believed {
+        let upstream = (!fenced.primary.is_empty()).then(|| fenced.primary.clone());
+        tracing::warn!(
+            term = term.0,
+            primary = fenced.primary,
+            "fenced: another node is primary by a newer term"
+        );
+        turn.cache.inner.step_down(turn.group, term, upstream);
+    }
+}
+
+const _: () = assert!(PEERS_MAX <= INCOMING_MAX);

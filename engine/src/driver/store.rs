@@ -1,0 +1,103 @@
+//! What a replica's session does to the cache.
+
+use crate::cache::{Group, Inner};
+use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin};
+use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
+use crate::replication::replica::ReplicaStore;
+use crate::replication::session::SessionEnd;
+
+/// How far the group's clock is let back in one millisecond of this node's: 1/8, so that it never stands still.
+const SLEW_DIVISOR: u64 = 8;
+
+/// A cache under its gate, for the time of one frame.
+pub(crate) struct CacheStore<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) group: &'a Group,
+    /// The address that was dialled.
+    pub(crate) address: &'a str,
+    /// When the clock was last set, on this node's clock.
+    pub(crate) clock_set_at_ms: &'a mut Option<u64>,
+}
+
+impl ReplicaStore for CacheStore<'_> {
+    fn position(&self) -> Option<Position> {
+        let has_data = self.group.roles.lock().has_data;
+        self.group.log.lock().position().filter(|_| has_data)
+    }
+
+    fn applied(&self) -> Seq {
+        self.group.log.lock().last_seq()
+    }
+
+    fn term_seen(&self) -> Term {
+        self.group.roles.lock().term_seen
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.group.log.lock().lineage().clone()
+    }
+
+    fn attached(&mut self, ok: &HelloOk, term: Term) {
+        let installing = ok.plan == crate::replication::message::Plan::Install;
+        self.group.roles.lock().attached_to(self.address, term, installing);
+        self.inner.publish_serving(self.group);
+        tracing::info!(primary = self.address, term = term.0, installing, "attached to the primary");
+    }
+
+    fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd> {
+        self.group.roles.lock().set_installing(true);
+        self.inner.begin_install(self.group, begin, hash_seed).map_err(|_| SessionEnd::OutOfStep)
+    }
+
+    fn end_install(&mut self) {
+        self.inner.end_install();
+        self.group.roles.lock().set_installing(false);
+        tracing::info!(primary = self.address, "full copy complete");
+    }
+
+    fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd> {
+        self.inner.apply_chunk(chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
+    }
+
+    fn apply_append(&mut self, append: &Append<'_>) -> Result<(), SessionEnd> {
+        self.inner.apply_append(self.group, append).map_err(|_| SessionEnd::OutOfStep)
+    }
+
+    fn follow_branch(&mut self, entry: LineageEntry) {
+        self.group.log.lock().follow_branch(entry);
+        let mut roles = self.group.roles.lock();
+        roles.term_seen = roles.term_seen.max(entry.term);
+    }
+
+    fn apply_hints(&mut self, hashes: &[u64]) -> Vec<u64> {
+        self.inner.mark_by_hash(hashes)
+    }
+
+    /// Follows the primary's clock: forward at once, since a stated time is never ahead of the true one; back only
+    /// by slewing, so that time never goes backwards and nothing un-expires.
+    fn set_clock(&mut self, clock_ms: u64) {
+        let local_ms = self.inner.local_now_ms();
+        let stated = clock_ms as i64 - local_ms as i64;
+        let current = self.inner.clock_offset_ms();
+        let Some(set_at_ms) = self.clock_set_at_ms.replace(local_ms) else {
+            return self.inner.set_clock_offset_ms(stated.max(current));
+        };
+        let allowance = (local_ms.saturating_sub(set_at_ms) / SLEW_DIVISOR) as i64;
+        self.inner.set_clock_offset_ms(stated.max(current - allowance));
+        if allowance == 0 && stated < current {
+            // Too little time has passed to slew by a whole millisecond: let it gather.
+            *self.clock_set_at_ms = Some(set_at_ms);
+        }
+    }
+
+    fn learn_peers(&mut self, peers: &[String]) {
+        let mut roles = self.group.roles.lock();
+        for peer in peers {
+            roles.learn_peer(peer);
+        }
+    }
+
+    fn set_level(&mut self, level: bool) {
+        self.group.roles.lock().level = level;
+    }
+}

@@ -1,0 +1,232 @@
+//! The primary that this node follows, or looks for.
+//!
+//! A follower asks the node that it was named, then every peer it knows, until one is primary. A pause between
+//! rounds grows from 50 ms to 1 s, and to a minute while each primary found is one that it must not copy.
+
+use crate::replication::hello::Purpose;
+use crate::replication::message::{ByeReason, RejectCode};
+use crate::replication::replica::ReplicaSession;
+use crate::replication::session::SessionEnd;
+use crate::replication::{LinkState, hello::Hello};
+
+use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
+use super::store::CacheStore;
+use super::{Turn, fenced_notice, heed_fence};
+
+const PAUSE_MIN_MS: u64 = 50;
+const PAUSE_MAX_MS: u64 = 1_000;
+const QUARANTINE_PAUSE_MAX_MS: u64 = 60_000;
+
+/// Full copies that may fail one after the other before the pause grows past a second.
+const FAILURES_BEFORE_QUARANTINE: u32 = 3;
+
+#[derive(Default)]
+pub(crate) struct Upstream {
+    attached: Option<Attached>,
+    /// Whom to ask in this round, the next one last.
+    round: Vec<String>,
+    next_dial_ms: u64,
+    pause_ms: u64,
+    copy_failures: u32,
+    epoch: u64,
+    clock_set_at_ms: Option<u64>,
+}
+
+struct Attached {
+    peer: Peer,
+    session: ReplicaSession,
+    address: String,
+}
+
+impl Upstream {
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        match &self.attached {
+            Some(attached) => attached.session.deadline_ms(),
+            None => self.next_dial_ms,
+        }
+    }
+
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let (epoch, is_follower) = {
+            let roles = turn.group.roles.lock();
+            (roles.epoch, roles.is_follower())
+        };
+        if epoch != self.epoch {
+            *self = Upstream { epoch, clock_set_at_ms: self.clock_set_at_ms, ..Upstream::default() };
+        }
+        if !is_follower {
+            self.next_dial_ms = u64::MAX;
+            return false;
+        }
+        if self.attached.is_none() && turn.now.local_ms >= self.next_dial_ms {
+            self.dial(turn);
+        }
+        let Some(attached) = &mut self.attached else { return false };
+        match attached.turn(turn, self.epoch, &mut self.clock_set_at_ms) {
+            Ok(progressed) => {
+                if attached.session.is_attached() {
+                    self.pause_ms = 0;
+                }
+                progressed
+            }
+            Err(end) => {
+                self.end(turn, end);
+                true
+            }
+        }
+    }
+
+    fn dial(&mut self, turn: &mut Turn<'_, '_>) {
+        if self.round.is_empty() {
+            let roles = turn.group.roles.lock();
+            self.round = roles.peers().to_vec();
+            if let Some(named) = roles.primary_address() {
+                self.round.retain(|peer| *peer != named);
+                self.round.insert(0, named);
+            }
+            self.round.reverse();
+        }
+        let Some(address) = self.round.pop() else {
+            // Nobody is known yet: somebody must dial this node or an operator name one.
+            self.next_dial_ms = turn.now.local_ms + PAUSE_MAX_MS;
+            return;
+        };
+        match turn.transport.dial(&address) {
+            Ok(link) => {
+                let session = ReplicaSession::new(self.hello(turn), turn.now.local_ms);
+                self.attached = Some(Attached { peer: Peer::new(link), session, address });
+            }
+            Err(error) => {
+                self.note(turn, &address, &error.to_string());
+                self.schedule(turn.now.local_ms);
+            }
+        }
+    }
+
+    fn hello(&self, turn: &Turn<'_, '_>) -> Hello {
+        let lineage = turn.group.log.lock().lineage().clone();
+        let position = lineage.position();
+        let frame_bytes_max = turn.group.config.frame_bytes_max;
+        let roles = turn.group.roles.lock();
+        roles.hello(Purpose::Follow, &lineage, position, frame_bytes_max, turn.now.group_ms)
+    }
+
+    /// Ends the session and plans the next try.
+    fn end(&mut self, turn: &mut Turn<'_, '_>, end: SessionEnd) {
+        let Some(mut attached) = self.attached.take() else { return };
+        let was_attached = attached.session.is_attached();
+        if let Some(frame) = attached.session.last_words(&end, || fenced_notice(turn.group)) {
+            attached.peer.say_last(frame, turn.cx);
+        }
+        self.note(turn, &attached.address, &end.describe());
+        match &end {
+            SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
+            SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
+            SessionEnd::RefusedInstall | SessionEnd::Bye(ByeReason::Overtaken) => {
+                self.copy_failures = self.copy_failures.saturating_add(1);
+            }
+            _ => {}
+        }
+        let mut roles = turn.group.roles.lock();
+        if roles.is_follower() {
+            roles.link = LinkState::Connecting;
+        }
+        drop(roles);
+        if was_attached {
+            // The one it was is asked first, at once: most cuts are short.
+            self.round.clear();
+        }
+        self.schedule(turn.now.local_ms);
+    }
+
+    fn rejected(&mut self, turn: &mut Turn<'_, '_>, address: &str, code: RejectCode, primary: &str) {
+        let mut roles = turn.group.roles.lock();
+        match code {
+            RejectCode::SameNode => roles.forget_peer(address),
+            RejectCode::NotPrimary if !primary.is_empty() && roles.own_address() != Some(primary) => {
+                roles.learn_peer(primary);
+                if primary != address && !self.round.iter().any(|peer| peer == primary) {
+                    self.round.push(primary.to_owned());
+                }
+            }
+            RejectCode::NotPrimary => {}
+            code => roles.note_reject(address, code),
+        }
+    }
+
+    fn note(&self, turn: &Turn<'_, '_>, address: &str, why: &str) {
+        let text = format!("{address}: {why}");
+        let mut roles = turn.group.roles.lock();
+        if roles.last_error.as_ref() != Some(&text) {
+            tracing::warn!(peer = address, why, "not attached");
+            roles.last_error = Some(text);
+        }
+    }
+
+    fn schedule(&mut self, now_ms: u64) {
+        let quarantined = self.copy_failures >= FAILURES_BEFORE_QUARANTINE;
+        let pause_max_ms = if quarantined { QUARANTINE_PAUSE_MAX_MS } else { PAUSE_MAX_MS };
+        if !self.round.is_empty() {
+            self.next_dial_ms = now_ms + PAUSE_MIN_MS / 5;
+            return;
+        }
+        self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, pause_max_ms);
+        self.next_dial_ms = now_ms + self.pause_ms;
+    }
+}
+
+impl Attached {
+    fn turn(
+        &mut self,
+        turn: &mut Turn<'_, '_>,
+        epoch: u64,
+        clock_set_at_ms: &mut Option<u64>,
+    ) -> Result<bool, SessionEnd> {
+        let mut progressed = false;
+        for _ in 0..FRAMES_PER_TURN_MAX {
+            let frame = match self.peer.receive(turn.cx) {
+                Received::Frame(frame) => frame,
+                Received::Nothing => break,
+                Received::Ended(why) => {
+                    let why = why.map_or_else(|| "it closed the link".to_owned(), |error| error.to_string());
+                    return Err(SessionEnd::Link(why));
+                }
+            };
+            // The gate, and under it the epoch once more: a promotion meanwhile must not be written over.
+            let _gate = turn.group.gate.lock();
+            if turn.group.roles.lock().epoch != epoch {
+                return Ok(true);
+            }
+            let mut store = CacheStore {
+                inner: &turn.cache.inner,
+                group: turn.group,
+                address: &self.address,
+                clock_set_at_ms,
+            };
+            self.session.handle_frame(&frame, &mut store, turn.now.local_ms)?;
+            progressed = true;
+        }
+        Ok(self.transmit(turn)? || progressed)
+    }
+
+    fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
+        let link_error =
+            |error: crate::replication::transport::LinkError| SessionEnd::Link(error.to_string());
+        let mut sent = false;
+        loop {
+            if !self.peer.is_ready(turn.cx).map_err(link_error)? {
+                // Not connected yet, or pushed back; a peer that stays silent ends by its deadline.
+                if self.session.deadline_ms() <= turn.now.local_ms {
+                    return Err(SessionEnd::Silent);
+                }
+                break;
+            }
+            let applied = turn.group.log.lock().last_seq();
+            let Some(frame) = self.session.poll_frame(applied, turn.now.local_ms)? else { break };
+            self.peer.send(frame).map_err(link_error)?;
+            sent = true;
+        }
+        self.peer.flush(turn.cx).map_err(link_error)?;
+        Ok(sent)
+    }
+}

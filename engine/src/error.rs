@@ -1,0 +1,202 @@
+//! What can go wrong, sorted by the operation that says it, with the numbers in it.
+//!
+//! Lives here: one error enum for each kind of public operation.
+//! Not here: why a peer was refused (see `replication`).
+
+use std::fmt;
+
+/// A [`Config`](crate::Config) that can't be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `memory_bytes_max` is below what one page a size class in use needs.
+    MemoryTooSmall {
+        /// What was asked for, in bytes.
+        bytes: usize,
+        /// The least that works, in bytes.
+        bytes_min: usize,
+    },
+    /// `memory_bytes_max` is above what 32-bit item references reach.
+    MemoryTooLarge {
+        /// What was asked for, in bytes.
+        bytes: usize,
+        /// The most that works, in bytes.
+        bytes_max: usize,
+    },
+    /// `item_bytes_max` is above half of `memory_bytes_max`.
+    ItemTooLarge {
+        /// What was asked for, in bytes.
+        bytes: usize,
+        /// The most that works with this memory, in bytes.
+        bytes_max: usize,
+    },
+    /// `log_bytes_max` is below the least log that a replica can follow.
+    LogTooSmall {
+        /// What was asked for, in bytes.
+        bytes: usize,
+        /// The least that works, in bytes.
+        bytes_min: usize,
+    },
+    /// `slot` is above 15.
+    SlotTooLarge {
+        /// What was asked for.
+        slot: u8,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::MemoryTooSmall { bytes, bytes_min } => {
+                write!(f, "a memory limit of {bytes} bytes is too small; give at least {bytes_min}")
+            }
+            ConfigError::MemoryTooLarge { bytes, bytes_max } => {
+                write!(f, "a memory limit of {bytes} bytes is too large; give at most {bytes_max}")
+            }
+            ConfigError::ItemTooLarge { bytes, bytes_max } => {
+                write!(
+                    f,
+                    "an item limit of {bytes} bytes is above half of the memory; give at most {bytes_max}"
+                )
+            }
+            ConfigError::LogTooSmall { bytes, bytes_min } => {
+                write!(f, "a replication log of {bytes} bytes is too small; give at least {bytes_min}")
+            }
+            ConfigError::SlotTooLarge { slot } => {
+                write!(f, "node slot {slot} is out of range; give 0 to 15, unique in the group")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Why a read was refused. An absent or expired key is no error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The key is empty or too long.
+    KeyLength {
+        /// Its length, in bytes.
+        bytes: usize,
+        /// The most that is stored, in bytes.
+        bytes_max: usize,
+    },
+    /// The call came from inside a closure that reads an item; it would deadlock.
+    InsideRead,
+    /// This node is a replica that was not told to answer reads.
+    Replica {
+        /// Where the primary listens for replication, if it is known.
+        primary: Option<String>,
+    },
+    /// This node was a primary, another one took over, and this one has not caught up yet.
+    Fenced {
+        /// Where the new primary listens for replication, if it is known.
+        primary: Option<String>,
+    },
+}
+
+/// Why a write was refused. Nothing was stored; where the doc of the operation says so, an older item went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The key is empty or too long.
+    KeyLength {
+        /// Its length, in bytes.
+        bytes: usize,
+        /// The most that is stored, in bytes.
+        bytes_max: usize,
+    },
+    /// The item with its header is above `item_bytes_max`.
+    ItemTooLarge {
+        /// Header, key and value, in bytes.
+        bytes: usize,
+        /// The configured maximum, in bytes.
+        bytes_max: usize,
+    },
+    /// No memory, and eviction is off or did not yield enough.
+    OutOfMemory {
+        /// Header, key and value, in bytes.
+        bytes: usize,
+    },
+    /// The call came from inside a closure that reads an item; it would deadlock.
+    InsideRead,
+    /// This node is a replica: write to its primary.
+    Replica {
+        /// Where the primary listens for replication, if it is known.
+        primary: Option<String>,
+    },
+    /// This node was a primary and another one took over: write to that one.
+    Fenced {
+        /// Where the new primary listens for replication, if it is known.
+        primary: Option<String>,
+    },
+}
+
+/// Why an `incr` or `decr` was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CounterError {
+    /// The stored value is not an unsigned 64-bit decimal (rule A3).
+    NotANumber,
+    /// The write itself was refused.
+    Write(WriteError),
+}
+
+impl From<WriteError> for CounterError {
+    fn from(error: WriteError) -> Self {
+        CounterError::Write(error)
+    }
+}
+
+fn at(primary: &Option<String>) -> String {
+    match primary {
+        Some(address) => format!("the primary is at {address}"),
+        None => "the primary is not known".to_owned(),
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::KeyLength { bytes, bytes_max } => {
+                write!(f, "a key of {bytes} bytes; give 1 to {bytes_max}")
+            }
+            ReadError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
+            ReadError::Replica { primary } => write!(f, "this replica answers no reads; {}", at(primary)),
+            ReadError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WriteError::KeyLength { bytes, bytes_max } => {
+                write!(f, "a key of {bytes} bytes; give 1 to {bytes_max}")
+            }
+            WriteError::ItemTooLarge { bytes, bytes_max } => {
+                write!(f, "an item of {bytes} bytes is above the item limit of {bytes_max}")
+            }
+            WriteError::OutOfMemory { bytes } => write!(f, "no memory for an item of {bytes} bytes"),
+            WriteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
+            WriteError::Replica { primary } => write!(f, "this node is a replica; {}", at(primary)),
+            WriteError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+impl fmt::Display for CounterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CounterError::NotANumber => write!(f, "the stored value is not an unsigned decimal number"),
+            CounterError::Write(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CounterError {}

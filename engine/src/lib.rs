@@ -1,0 +1,46 @@
+//! Hotspare: an embeddable, replicated in-memory cache engine.
+//!
+//! It exists for one moment: a cache node dies, and nobody notices, since the spare has the same items, in the same
+//! order of recency.
+//!
+//! **Goals**: bytes by key with a hard memory limit, expiry, versions; a warm copy on other nodes over any transport;
+//! fail-over without a burst of misses. **Non-goals**: durability, queries, consensus: it is a cache, so a miss is
+//! always allowed, a stale hit is not, except inside the loss window that asynchronous replication states.
+//!
+//! ```
+//! use hotspare::{Cache, Config, Expiry};
+//! let cache = Cache::new(Config::new().memory_bytes_max(8 << 20))?;
+//! cache.set("greeting", "hello", Expiry::Never)?;
+//! assert_eq!(&cache.get("greeting")?.unwrap().value[..], b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! To replicate, give the [`Config`] a [`ReplicationConfig`] and run a [`Replicator`] over a [`transport`]; the
+//! transport crates do that in one call.
+mod cache;
+mod clock;
+mod config;
+mod driver;
+mod error;
+mod mutation;
+mod replication;
+mod stats;
+mod storage;
+
+#[doc(hidden)]
+pub use cache::Inspection;
+pub use cache::{Cache, Item, ItemRef, Swap, Value};
+pub use clock::{Clock, ManualClock, Millis, SystemClock};
+pub use config::{Config, LOG_BYTES_MIN, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, ReplicationConfig};
+pub use driver::{Next, Replicator};
+pub use error::{ConfigError, CounterError, ReadError, WriteError};
+pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
+pub use replication::transport;
+pub use replication::{LinkState, PromoteError, ReplicaStatus, Role, Status};
+pub use stats::Stats;
+
+/// Entry points for fuzzing the parsers of what comes from other nodes.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::replication::decode_frames;
+}

@@ -1,0 +1,141 @@
+//! What changes in a cache: versions, expiry, marks, and the effect of one write.
+//!
+//! Lives here: the words that storage and replication share, so that neither needs the other.
+//! Not here: their bytes on the wire (see `replication::record`), how they are carried out (see `cache`).
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Millis;
+
+/// The longest key that is stored, in bytes. (The memcached protocol stops at 250, rule L1.)
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// How many low bits of a version are the sequence number; the rest is the term.
+pub(crate) const SEQ_BITS: u32 = 44;
+
+/// The version of an item: a number that each successful store takes anew and that never comes back.
+///
+/// It is what memcached calls the CAS unique (rules C1 to C3). On a cache without peers it counts 1, 2, 3; in a
+/// group it is the primary's term shifted left by 44 bits, plus the place in the replication log, so that a
+/// version that was read before a fail-over never matches another value after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Version(pub u64);
+
+impl Version {
+    pub(crate) fn new(term: u32, seq: u64) -> Version {
+        debug_assert!(seq < 1 << SEQ_BITS);
+        Version(u64::from(term) << SEQ_BITS | seq)
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// When an item dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Expiry {
+    /// It does not expire.
+    #[default]
+    Never,
+    /// So long after the write; zero is dead at once.
+    After(Duration),
+    /// At a moment of the cache's clock, in milliseconds since the Unix epoch; one that has passed is dead at once.
+    At(Millis),
+}
+
+impl Expiry {
+    /// The moment as it is stored: milliseconds since the Unix epoch, 0 for never.
+    pub(crate) fn deadline_ms(self, now_ms: Millis) -> Millis {
+        match self {
+            Expiry::Never => 0,
+            Expiry::After(lifetime) => {
+                let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+                now_ms.saturating_add(lifetime_ms).max(1)
+            }
+            Expiry::At(moment) => moment.max(1),
+        }
+    }
+}
+
+impl From<Duration> for Expiry {
+    fn from(lifetime: Duration) -> Self {
+        Expiry::After(lifetime)
+    }
+}
+
+/// What an item carries besides key and value.
+///
+/// ```
+/// use hotspare::{Attributes, Expiry};
+/// use std::time::Duration;
+/// let minute: Attributes = Duration::from_secs(60).into();
+/// assert_eq!(minute.expiry, Expiry::After(Duration::from_secs(60)));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attributes {
+    /// Opaque to the cache; memcached clients keep the value's type in it (rule L2). Default 0.
+    pub flags: u32,
+    /// When the item dies. Default never.
+    pub expiry: Expiry,
+}
+
+impl From<Expiry> for Attributes {
+    fn from(expiry: Expiry) -> Self {
+        Attributes { flags: 0, expiry }
+    }
+}
+
+impl From<Duration> for Attributes {
+    fn from(lifetime: Duration) -> Self {
+        Expiry::After(lifetime).into()
+    }
+}
+
+/// One bit each for what happened to an item since it was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marks(pub(crate) u8);
+
+impl Marks {
+    /// Read since the eviction pass last came by: it gets another round.
+    pub(crate) const ACCESSED: Marks = Marks(1);
+    /// Read at least once since it was stored.
+    pub(crate) const FETCHED: Marks = Marks(2);
+
+    pub(crate) fn contains(self, other: Marks) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(crate) fn with(self, other: Marks) -> Marks {
+        Marks(self.0 | other.0)
+    }
+
+    pub(crate) fn without(self, other: Marks) -> Marks {
+        Marks(self.0 & !other.0)
+    }
+}
+
+/// The effect of one write, as it goes to the log and to replicas: never the command, always the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mutation<'a> {
+    /// The key has this value now.
+    Put {
+        key: &'a [u8],
+        value: &'a [u8],
+        flags: u32,
+        /// 0 is never.
+        expires_at_ms: Millis,
+        marks: Marks,
+    },
+    /// The key expires at another moment, if it still has this version.
+    Touch { key: &'a [u8], version: Version, expires_at_ms: Millis },
+    /// The key is absent now. Logged for an absent key too: a replica may hold what its primary evicted.
+    Delete { key: &'a [u8] },
+    /// All items of an older version are absent now.
+    Flush,
+    /// A `Flush` will follow at this moment; it replaces an earlier appointment.
+    FlushAt { at_ms: Millis },
+}

@@ -1,0 +1,215 @@
+//! The first frame of each side: who a node is and where it stands, as a list of (tag, bytes).
+//!
+//! Lives here: the one body that every version can read, for ever: unknown tags are skipped.
+//! Not here: what the listener answers (see `primary`), who is believed (see `roles`).
+//!
+//! ```text
+//!   tag u8 | length u16 | bytes ... | tag u8 | ...
+//! ```
+
+use super::frame::FrameError;
+use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Term};
+
+/// The longest address that a node may name.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 256;
+
+const ENTRY_BYTES: usize = 37;
+
+/// What the dialling node wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To follow, if the listener is a primary.
+    Follow,
+    /// To say that it is the primary now.
+    Announce,
+}
+
+/// Who a node is and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u16,
+    pub(crate) purpose: Purpose,
+    pub(crate) group: u128,
+    pub(crate) node: u128,
+    pub(crate) incarnation: u64,
+    pub(crate) slot: u8,
+    pub(crate) term_seen: Term,
+    pub(crate) lineage: Lineage,
+    /// The last mutation held; `None` for an empty node and in the middle of an install.
+    pub(crate) position: Option<Position>,
+    pub(crate) frame_bytes_max: u32,
+    pub(crate) clock_ms: u64,
+    /// Where this node listens for replication, empty if it does not.
+    pub(crate) address: String,
+}
+
+const VERSION: u8 = 1;
+const PURPOSE: u8 = 2;
+const GROUP: u8 = 3;
+const NODE: u8 = 4;
+const INCARNATION: u8 = 5;
+const SLOT: u8 = 6;
+const TERM_SEEN: u8 = 7;
+const LINEAGE: u8 = 8;
+const POSITION: u8 = 9;
+const FRAME_BYTES_MAX: u8 = 10;
+const CLOCK: u8 = 11;
+const ADDRESS: u8 = 12;
+
+impl Hello {
+    /// Appends the tag list to `out`.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put(out, VERSION, &self.version.to_le_bytes());
+        put(out, PURPOSE, &[u8::from(self.purpose == Purpose::Announce)]);
+        put(out, GROUP, &self.group.to_le_bytes());
+        put(out, NODE, &self.node.to_le_bytes());
+        put(out, INCARNATION, &self.incarnation.to_le_bytes());
+        put(out, SLOT, &[self.slot]);
+        put(out, TERM_SEEN, &self.term_seen.0.to_le_bytes());
+        let mut entries = Vec::with_capacity(ENTRY_BYTES * self.lineage.entries().len());
+        for entry in self.lineage.entries() {
+            put_entry(&mut entries, entry);
+        }
+        put(out, LINEAGE, &entries);
+        if let Some(position) = self.position {
+            let bytes = [&position.branch.0.to_le_bytes()[..], &position.seq.to_le_bytes()].concat();
+            put(out, POSITION, &bytes);
+        }
+        put(out, FRAME_BYTES_MAX, &self.frame_bytes_max.to_le_bytes());
+        put(out, CLOCK, &self.clock_ms.to_le_bytes());
+        put(out, ADDRESS, self.address.as_bytes());
+    }
+
+    /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
+    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Hello, FrameError> {
+        let mut hello = Hello {
+            version: 0,
+            purpose: Purpose::Follow,
+            group: 0,
+            node: 0,
+            incarnation: 0,
+            slot: 0,
+            term_seen: Term(0),
+            lineage: Lineage::default(),
+            position: None,
+            frame_bytes_max: 0,
+            clock_ms: 0,
+            address: String::new(),
+        };
+        while !bytes.is_empty() {
+            let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
+            let length = usize::from(u16::from_le_bytes([*low, *high]));
+            let (value, rest) = rest.split_at_checked(length).ok_or(FrameError::BadBody)?;
+            hello.take(*tag, value).ok_or(FrameError::BadBody)?;
+            bytes = rest;
+        }
+        Ok(hello)
+    }
+
+    fn take(&mut self, tag: u8, value: &[u8]) -> Option<()> {
+        match tag {
+            VERSION => self.version = u16::from_le_bytes(value.try_into().ok()?),
+            PURPOSE => self.purpose = if value == [1] { Purpose::Announce } else { Purpose::Follow },
+            GROUP => self.group = u128::from_le_bytes(value.try_into().ok()?),
+            NODE => self.node = u128::from_le_bytes(value.try_into().ok()?),
+            INCARNATION => self.incarnation = u64::from_le_bytes(value.try_into().ok()?),
+            SLOT => self.slot = *value.first().filter(|slot| **slot < 16)?,
+            TERM_SEEN => self.term_seen = Term(u32::from_le_bytes(value.try_into().ok()?)),
+            LINEAGE => self.lineage = take_lineage(value)?,
+            POSITION => {
+                let (branch, seq) = value.split_first_chunk::<16>()?;
+                let branch = Branch(u128::from_le_bytes(*branch));
+                self.position = Some(Position { branch, seq: u64::from_le_bytes(seq.try_into().ok()?) });
+            }
+            FRAME_BYTES_MAX => self.frame_bytes_max = u32::from_le_bytes(value.try_into().ok()?),
+            CLOCK => self.clock_ms = u64::from_le_bytes(value.try_into().ok()?),
+            ADDRESS if value.len() > ADDRESS_BYTES_MAX => return None,
+            ADDRESS => self.address = String::from_utf8(value.to_vec()).ok()?,
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn put(out: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    out.push(tag);
+    let length = u16::try_from(value.len()).expect("lineage and addresses are bounded");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(value);
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &LineageEntry) {
+    out.extend_from_slice(&entry.term.0.to_le_bytes());
+    out.extend_from_slice(&entry.branch.0.to_le_bytes());
+    out.extend_from_slice(&entry.start.to_le_bytes());
+    out.extend_from_slice(&entry.last.to_le_bytes());
+    out.push(u8::from(entry.promoted));
+}
+
+fn take_lineage(bytes: &[u8]) -> Option<Lineage> {
+    if bytes.len() % ENTRY_BYTES != 0 || bytes.len() > ENTRY_BYTES * LINEAGE_MAX {
+        return None;
+    }
+    let entry = |bytes: &[u8]| {
+        Some(LineageEntry {
+            term: Term(u32::from_le_bytes(bytes[0..4].try_into().ok()?)),
+            branch: Branch(u128::from_le_bytes(bytes[4..20].try_into().ok()?)),
+            start: u64::from_le_bytes(bytes[20..28].try_into().ok()?),
+            last: u64::from_le_bytes(bytes[28..36].try_into().ok()?),
+            promoted: bytes[36] == 1,
+        })
+    };
+    Lineage::from_entries(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect::<Option<Vec<_>>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        let mut lineage = Lineage::default();
+        lineage.mint(Term(16), Branch(5), 0, false);
+        lineage.mint(Term(33), Branch(6), 9, true);
+        Hello {
+            version: 1,
+            purpose: Purpose::Announce,
+            group: 1 << 100,
+            node: 2,
+            incarnation: 3,
+            slot: 4,
+            term_seen: Term(33),
+            position: lineage.position(),
+            lineage,
+            frame_bytes_max: 1 << 20,
+            clock_ms: 99,
+            address: "127.0.0.1:7001".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded_and_unknown_tags_are_skipped() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, 200, b"from the future");
+        hello().encode(&mut bytes);
+        put(&mut bytes, 201, b"");
+        assert_eq!(Hello::decode(&bytes), Ok(hello()));
+    }
+
+    #[test]
+    fn a_hello_cut_short_is_refused_unless_it_is_cut_between_tags() {
+        let mut bytes = Vec::new();
+        hello().encode(&mut bytes);
+        let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
+        assert_eq!(whole, 12, "nothing, and behind each of the eleven tags before the last");
+    }
+
+    #[test]
+    fn slots_above_15_and_endless_addresses_are_refused() {
+        let mut bytes = Vec::new();
+        put(&mut bytes, SLOT, &[16]);
+        assert_eq!(Hello::decode(&bytes), Err(FrameError::BadBody));
+        let mut bytes = Vec::new();
+        put(&mut bytes, ADDRESS, &[b'a'; ADDRESS_BYTES_MAX + 1]);
+        assert_eq!(Hello::decode(&bytes), Err(FrameError::BadBody));
+    }
+}

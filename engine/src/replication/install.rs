@@ -1,0 +1,65 @@
+//! What a primary reads out of its items for one replica: a full copy, marks, single items.
+//!
+//! Lives here: the trait between a session and the cache. Not here: the walk itself (see `cache::apply`), when what
+//! is sent (see `primary`).
+
+use super::message::{Chunk, ChunkItem, ChunkKind};
+use super::position::Seq;
+use crate::mutation::{Marks, Version};
+
+/// An item, copied out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+    pub(crate) flags: u32,
+    pub(crate) expires_at_ms: u64,
+    pub(crate) marks: Marks,
+    pub(crate) version: Version,
+}
+
+/// Items as they were when the log stood at `at_seq`: noted under their shard's lock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ItemsAt {
+    pub(crate) at_seq: Seq,
+    pub(crate) items: Vec<Item>,
+}
+
+impl ItemsAt {
+    /// The items as the body of a frame.
+    pub(crate) fn as_chunk(&self, kind: ChunkKind) -> Chunk<'_> {
+        let as_chunk_item = |item| {
+            let Item { key, value, flags, expires_at_ms, marks, version }: &Item = item;
+            ChunkItem {
+                key,
+                value,
+                flags: *flags,
+                expires_at_ms: *expires_at_ms,
+                client_cas: None,
+                marks: marks.0,
+                version: version.0,
+            }
+        };
+        let items = self.items.iter().map(as_chunk_item).collect();
+        Chunk { at_seq: self.at_seq, kind, items }
+    }
+}
+
+/// Where a session gets items from. Each call locks one shard at a time and returns soon.
+pub(crate) trait InstallSource {
+    /// The next items, about `bytes_max` bytes, those above `item_bytes_max` left out; possibly none of them yet.
+    /// `None` when every item has been given.
+    fn next_items(&mut self, bytes_max: usize, item_bytes_max: usize) -> Option<ItemsAt>;
+
+    /// The hashes of the next items that were read since the eviction pass last came by; `None` at the end.
+    fn next_marked(&mut self, hashes_max: usize) -> Option<Vec<u64>>;
+
+    /// One live item by its key's hash.
+    fn by_hash(&mut self, hash: u64, item_bytes_max: usize) -> Option<ItemsAt>;
+
+    /// Begins a full copy again, from the first item.
+    fn restart(&mut self);
+
+    /// The version below which items are dead, and the moment of a pending flush (0 for none).
+    fn flushes(&self) -> (u64, u64);
+}

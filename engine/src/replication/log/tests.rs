@@ -1,0 +1,116 @@
+//! The log against a plain list of all that was ever appended.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn record_of(seq: Seq, length: usize) -> Vec<u8> {
+    (0..length.max(8)).map(|index| (seq as usize * 31 + index) as u8).collect()
+}
+
+/// All records that a fresh cursor at `position` reads, with the branches between them.
+fn read_all(log: &Log, position: Position, bytes_max: usize) -> Option<Vec<(Branch, Seq, Vec<u8>)>> {
+    let mut cursor = log.cursor_at(position)?;
+    let mut out = Vec::new();
+    loop {
+        match log.read(&mut cursor, bytes_max, u64::MAX) {
+            LogRead::Records { bytes, prev, count, .. } => {
+                let before = out.len();
+                for (index, record) in records(&bytes).enumerate() {
+                    out.push((prev.branch, prev.seq + 1 + index as u64, record.unwrap().to_vec()));
+                }
+                assert_eq!((out.len() - before) as u64, count);
+            }
+            LogRead::NewBranch(entry) => assert_eq!(cursor.position.branch, entry.branch),
+            LogRead::AtEnd => return Some(out),
+            LogRead::Overtaken => panic!("a cursor just made was overtaken"),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(usize),
+    Mint(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step =
+        prop_oneof![8 => (0usize..1500).prop_map(Step::Append), 1 => any::<u64>().prop_map(Step::Mint)];
+    prop::collection::vec(step, 1..200)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_position_reads_all_that_followed_it_or_is_known_to_be_forgotten(steps in steps(), read_bytes in 1usize..5000) {
+        let mut log = Log::new(8 << 10);
+        let mut all: Vec<(Branch, Seq, Vec<u8>)> = Vec::new();
+        let mut positions = Vec::new();
+        let mut term = Term(16);
+        log.mint(term, Branch(1), 0, false);
+        positions.push((log.position().unwrap(), 0));
+        for step in steps {
+            match step {
+                Step::Append(length) => {
+                    let next = log.last_seq() + 1;
+                    let record = record_of(next, length);
+                    let branch = log.position().unwrap().branch;
+                    let (seq, _) = log.append(&record);
+                    prop_assert_eq!(seq, next);
+                    all.push((branch, seq, record));
+                }
+                Step::Mint(random) => {
+                    term = term.next_for(3).unwrap();
+                    log.mint(term, Branch(u128::from(term.0)), random, true);
+                }
+            }
+            positions.push((log.position().unwrap(), all.len()));
+            prop_assert!(log.memory_bytes() <= 8 << 10);
+        }
+        let mut forgotten = true;
+        for (position, index) in positions {
+            if !log.lineage().contains(position) {
+                continue;
+            }
+            match read_all(&log, position, read_bytes) {
+                Some(read) => {
+                    forgotten = false;
+                    prop_assert_eq!(&read[..], &all[index..]);
+                }
+                None => prop_assert!(forgotten, "a later position is held, an earlier one was, this is not"),
+            }
+        }
+        prop_assert!(!forgotten, "the end itself can always be read from");
+    }
+}
+
+#[test]
+fn a_reader_that_is_overtaken_is_told() {
+    let mut log = Log::new(4 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    let mut cursor = log.cursor_at_end().unwrap();
+    for _ in 0..100 {
+        log.append(&[7; 100]);
+    }
+    assert_eq!(log.read(&mut cursor, 1000, u64::MAX), LogRead::Overtaken);
+}
+
+#[test]
+fn a_restarted_log_stands_at_the_end_of_its_new_history() {
+    let mut log = Log::new(4 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    log.append(b"one");
+    let followed = log.lineage().clone();
+    let mut replica = Log::new(4 << 10);
+    replica.restart(followed);
+    assert_eq!(replica.position(), log.position());
+    assert_eq!(replica.append(b"two"), log.append(b"two"));
+}
+
+#[test]
+fn records_cut_short_end_with_none() {
+    let bytes = [3, 0, 0, 0, 1, 2, 3, 9, 0, 0, 0, 1];
+    let read: Vec<_> = records(&bytes).collect();
+    assert_eq!(read, [Some(&[1u8, 2, 3][..]), None]);
+}

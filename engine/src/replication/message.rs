@@ -1,0 +1,319 @@
+//! The bodies of all frames but `Hello`: postcard, and one function each way.
+//!
+//! Lives here: the shapes on the wire. Not here: the header (see `frame`), what a session does with them.
+//! Enums grow at their end only, and a golden test pins each body's bytes.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::frame::{self, FrameError, Kind};
+use super::hello::Hello;
+use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
+
+/// Any frame, read.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Message<'a> {
+    Hello(Box<Hello>),
+    HelloOk(HelloOk),
+    Reject(Reject),
+    Append(Append<'a>),
+    Ack(Ack),
+    Heartbeat(Heartbeat),
+    InstallBegin(InstallBegin),
+    Chunk(Chunk<'a>),
+    InstallEnd(InstallEnd),
+    Hints(Hints),
+    Want(Want),
+    Lineage(WireEntry),
+    Fenced(Fenced),
+    Bye(Bye),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WireEntry {
+    pub(crate) term: u32,
+    pub(crate) branch: u128,
+    pub(crate) start: Seq,
+    pub(crate) last: Seq,
+    pub(crate) promoted: bool,
+}
+
+/// The listener takes the dialler as its replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HelloOk {
+    pub(crate) lineage: Vec<WireEntry>,
+    pub(crate) plan: Plan,
+    pub(crate) node: u128,
+    pub(crate) slot: u8,
+    /// The seed of the group's key hash: hints speak in hashes.
+    pub(crate) hash_seed: u64,
+    pub(crate) clock_ms: u64,
+    pub(crate) frame_bytes_max: u32,
+    /// Where the group's other nodes listen, as far as the listener knows.
+    pub(crate) peers: Vec<String>,
+}
+
+/// What follows a `HelloOk`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Plan {
+    /// The log from behind the replica's position on.
+    Resume,
+    /// A full copy; the replica drops what it has.
+    Install,
+}
+
+/// The listener refuses the dialler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reject {
+    pub(crate) code: RejectCode,
+    /// Whom to ask instead, empty if unknown.
+    pub(crate) primary: String,
+    pub(crate) retry_after_ms: u32,
+}
+
+/// Why a peer was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RejectCode {
+    UnsupportedVersion,
+    WrongGroup,
+    SameNode,
+    DuplicateSlot,
+    NotPrimary,
+    TermTooFar,
+    UnprovenTerm,
+    TooManyPeers,
+    StaleTerm,
+}
+
+impl RejectCode {
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            RejectCode::UnsupportedVersion => {
+                "it speaks another version of the protocol; upgrade the older node"
+            }
+            RejectCode::WrongGroup => "it belongs to another group; check --group on both",
+            RejectCode::SameNode => "it has this node's own identity; a node can't follow itself",
+            RejectCode::DuplicateSlot => "another node has its slot; give each node its own --node-slot",
+            RejectCode::NotPrimary => "it is not a primary",
+            RejectCode::TermTooFar => "its term is too far ahead to be believed",
+            RejectCode::UnprovenTerm => "it claims a higher term but proves no common history",
+            RejectCode::TooManyPeers => "too many peers are attached",
+            RejectCode::StaleTerm => "its term has passed",
+        }
+    }
+}
+
+/// Records in order, from behind `prev_seq` of the branch on.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Append<'a> {
+    pub(crate) term: u32,
+    pub(crate) branch: u128,
+    pub(crate) prev_seq: Seq,
+    pub(crate) clock_ms: u64,
+    /// Each record behind its length, as the log keeps them.
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) records: &'a [u8],
+}
+
+/// How far the replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ack {
+    pub(crate) applied: Seq,
+    pub(crate) received: Seq,
+    pub(crate) incarnation: u64,
+}
+
+/// The primary is alive, and this is how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    pub(crate) term: u32,
+    pub(crate) last_seq: Seq,
+    pub(crate) clock_ms: u64,
+    pub(crate) peers: Vec<String>,
+}
+
+/// A full copy begins; what the log says from `start` on comes between its chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstallBegin {
+    /// The history up to the install's start.
+    pub(crate) lineage: Vec<WireEntry>,
+    /// Items of an older version are dead.
+    pub(crate) flush_floor: u64,
+    /// A pending flush, 0 for none.
+    pub(crate) flush_at_ms: u64,
+}
+
+/// Items as they were at `at_seq`, to be applied exactly there.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Chunk<'a> {
+    pub(crate) at_seq: Seq,
+    pub(crate) kind: ChunkKind,
+    #[serde(borrow)]
+    pub(crate) items: Vec<ChunkItem<'a>>,
+}
+
+/// Why a chunk was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ChunkKind {
+    /// Part of a full copy, from cold to hot.
+    Install,
+    /// What a `Want` asked for.
+    Refill,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ChunkItem<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) key: &'a [u8],
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) value: &'a [u8],
+    pub(crate) flags: u32,
+    pub(crate) expires_at_ms: u64,
+    pub(crate) client_cas: Option<u64>,
+    pub(crate) marks: u8,
+    pub(crate) version: u64,
+}
+
+/// Every item has been sent; the replica is complete once it has applied `seq`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InstallEnd {
+    pub(crate) seq: Seq,
+}
+
+/// Hashes of keys that were read since the eviction pass last came by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hints {
+    pub(crate) at_seq: Seq,
+    pub(crate) hashes: Vec<u64>,
+}
+
+/// Hashes that were hinted and are not here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Want {
+    pub(crate) hashes: Vec<u64>,
+}
+
+/// A newer term exists, and this history proves it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fenced {
+    pub(crate) term: u32,
+    pub(crate) lineage: Vec<WireEntry>,
+    /// Where the primary listens, empty if unknown.
+    pub(crate) primary: String,
+}
+
+/// The link closes on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bye {
+    pub(crate) reason: ByeReason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ByeReason {
+    ShuttingDown,
+    Demoted,
+    RefusedInstall,
+    Overtaken,
+    OutOfStep,
+}
+
+impl Message<'_> {
+    /// The whole frame.
+    pub(crate) fn encode(&self, number: u32) -> Bytes {
+        match self {
+            Message::Hello(hello) => frame::encode(Kind::Hello, number, |out| hello.encode(out)),
+            Message::HelloOk(body) => encode_body(Kind::HelloOk, number, body),
+            Message::Reject(body) => encode_body(Kind::Reject, number, body),
+            Message::Append(body) => encode_body(Kind::Append, number, body),
+            Message::Ack(body) => encode_body(Kind::Ack, number, body),
+            Message::Heartbeat(body) => encode_body(Kind::Heartbeat, number, body),
+            Message::InstallBegin(body) => encode_body(Kind::InstallBegin, number, body),
+            Message::Chunk(body) => encode_body(Kind::Chunk, number, body),
+            Message::InstallEnd(body) => encode_body(Kind::InstallEnd, number, body),
+            Message::Hints(body) => encode_body(Kind::Hints, number, body),
+            Message::Want(body) => encode_body(Kind::Want, number, body),
+            Message::Lineage(body) => encode_body(Kind::Lineage, number, body),
+            Message::Fenced(body) => encode_body(Kind::Fenced, number, body),
+            Message::Bye(body) => encode_body(Kind::Bye, number, body),
+        }
+    }
+
+    /// Reads a whole frame and gives its number besides.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<(u32, Message<'_>), FrameError> {
+        let raw = frame::decode(bytes)?;
+        let message = match raw.kind {
+            Kind::Hello => Message::Hello(Box::new(Hello::decode(raw.body)?)),
+            Kind::HelloOk => Message::HelloOk(decode_body(raw.body)?),
+            Kind::Reject => Message::Reject(decode_body(raw.body)?),
+            Kind::Append => Message::Append(decode_body(raw.body)?),
+            Kind::Ack => Message::Ack(decode_body(raw.body)?),
+            Kind::Heartbeat => Message::Heartbeat(decode_body(raw.body)?),
+            Kind::InstallBegin => Message::InstallBegin(decode_body(raw.body)?),
+            Kind::Chunk => Message::Chunk(decode_body(raw.body)?),
+            Kind::InstallEnd => Message::InstallEnd(decode_body(raw.body)?),
+            Kind::Hints => Message::Hints(decode_body(raw.body)?),
+            Kind::Want => Message::Want(decode_body(raw.body)?),
+            Kind::Lineage => Message::Lineage(decode_body(raw.body)?),
+            Kind::Fenced => Message::Fenced(decode_body(raw.body)?),
+            Kind::Bye => Message::Bye(decode_body(raw.body)?),
+        };
+        Ok((raw.number, message))
+    }
+}
+
+fn encode_body<T: Serialize>(kind: Kind, number: u32, body: &T) -> Bytes {
+    frame::encode(kind, number, |out| {
+        let buffer = std::mem::take(out);
+        *out = postcard::to_extend(body, buffer).expect("a vector takes any number of bytes");
+    })
+}
+
+fn decode_body<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FrameError> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(FrameError::BadBody),
+    }
+}
+
+impl From<LineageEntry> for WireEntry {
+    fn from(entry: LineageEntry) -> Self {
+        WireEntry {
+            term: entry.term.0,
+            branch: entry.branch.0,
+            start: entry.start,
+            last: entry.last,
+            promoted: entry.promoted,
+        }
+    }
+}
+
+impl From<WireEntry> for LineageEntry {
+    fn from(entry: WireEntry) -> Self {
+        LineageEntry {
+            term: Term(entry.term),
+            branch: Branch(entry.branch),
+            start: entry.start,
+            last: entry.last,
+            promoted: entry.promoted,
+        }
+    }
+}
+
+/// A history as it goes onto the wire.
+pub(crate) fn to_wire(lineage: &Lineage) -> Vec<WireEntry> {
+    lineage.entries().iter().map(|entry| WireEntry::from(*entry)).collect()
+}
+
+/// A history from the wire; an error if it breaks an invariant.
+pub(crate) fn from_wire(entries: Vec<WireEntry>) -> Result<Lineage, FrameError> {
+    Lineage::from_entries(entries.into_iter().map(LineageEntry::from).collect()).ok_or(FrameError::BadBody)
+}
+
+impl Append<'_> {
+    pub(crate) fn prev(&self) -> Position {
+        Position { branch: Branch(self.branch), seq: self.prev_seq }
+    }
+}
+
+#[cfg(test)]
+mod tests;

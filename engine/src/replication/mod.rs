@@ -1,0 +1,60 @@
+//! Replication: the log, the sessions that ship and follow it, roles, and the trait for transports.
+//!
+//! Lives here: pure state machines and data. No clock, no sockets, no threads: time and randomness are arguments.
+//! Not here: running a session over a link against a cache (see `driver`), the items (see `storage`).
+//!
+//! | file | concept |
+//! |---|---|
+//! | `position` | terms, branches, the lineage, a position in it |
+//! | `log`, `record` | the newest mutations, encoded, and one mutation's bytes |
+//! | `frame`, `hello`, `message` | the bytes between two nodes |
+//! | `admission` | what a listener makes of a peer's first frame |
+//! | `primary`, `replica` | the two ends of a stream |
+//! | `session` | what both ends share: frame numbers, time-outs, why a session ended |
+//! | `install` | what a primary reads out of its items |
+//! | `roles` | what this node is, and whom it knows |
+//! | `doorbell` | how a writer wakes whoever ships the log |
+//! | `transport`, `memory` | the trait, and a network in memory |
+
+pub(crate) mod admission;
+pub(crate) mod doorbell;
+pub(crate) mod frame;
+pub(crate) mod hello;
+pub(crate) mod install;
+pub(crate) mod log;
+pub(crate) mod memory;
+pub(crate) mod message;
+pub(crate) mod position;
+pub(crate) mod primary;
+pub(crate) mod record;
+pub(crate) mod replica;
+pub(crate) mod roles;
+pub(crate) mod session;
+mod status;
+pub mod transport;
+
+pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
+
+/// Cuts a byte stream into frames and reads each with its records, as a node does with what a peer sends; how many
+/// were sound before the first that was not.
+#[doc(hidden)]
+pub fn decode_frames(stream: &[u8]) -> usize {
+    let mut splitter = frame::FrameSplitter::new(1 << 20);
+    splitter.push(stream);
+    let mut sound = 0;
+    while let Ok(Some(bytes)) = splitter.next_frame() {
+        match message::Message::decode(&bytes) {
+            Ok((_, message::Message::Append(append))) => {
+                let read =
+                    |record: Option<&[u8]>| record.is_some_and(|record| record::decode(record).is_ok());
+                if !log::records(append.records).all(read) {
+                    return sound;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => return sound,
+        }
+        sound += 1;
+    }
+    sound
+}

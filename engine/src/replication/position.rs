@@ -1,0 +1,210 @@
+//! Where a node stands in the group's history: terms, branches, the lineage, a position.
+//!
+//! Lives here: minting terms and branches, and finding the last point that two histories share.
+//! Not here: the mutations themselves (see `log`), who may mint (see `roles`).
+//!
+//! ```text
+//!   branch A, term 16        branch B, term 33
+//!   start ........ last | gap | start ........ last
+//! ```
+//! The same (branch, seq) means the same prefix of history on every node.
+
+use crate::mutation::{SEQ_BITS, Version};
+
+/// The place of a mutation in the log.
+pub(crate) type Seq = u64;
+
+/// The highest seq before a primary must mint a new term: half of what fits, so that a gap never wraps.
+pub(crate) const SEQ_MAX: Seq = 1 << (SEQ_BITS - 1);
+
+/// The longest lineage that is kept and accepted.
+pub(crate) const LINEAGE_MAX: usize = 32;
+
+/// The largest jump of rounds that is believed.
+pub(crate) const ROUND_JUMP_MAX: u32 = 1024;
+
+/// The widest random gap between the last seq of a branch and the first of the next.
+const GAP_MAX: u64 = 1 << 16;
+
+/// A primary's reign: `round * 16 + slot`, 20 bits. 0 is the term of a node that has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Term(pub(crate) u32);
+
+impl Term {
+    /// The highest term; versions hold 20 bits of it.
+    pub(crate) const MAX: Term = Term((1 << 20) - 1);
+
+    pub(crate) fn round(self) -> u32 {
+        self.0 / 16
+    }
+
+    /// The first term above `self` that a node of this slot may mint.
+    pub(crate) fn next_for(self, slot: u8) -> Option<Term> {
+        let term = Term((self.round() + 1) * 16 + u32::from(slot));
+        (term <= Term::MAX).then_some(term)
+    }
+
+    /// Whether a peer's term is so far ahead of ours that it is an error or an attack.
+    pub(crate) fn is_too_far_above(self, ours: Term) -> bool {
+        self > Term::MAX || self.round() > ours.round() + ROUND_JUMP_MAX
+    }
+}
+
+/// A random name for one stretch of history: minted at each promotion and at each start as primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Branch(pub(crate) u128);
+
+/// One entry of the lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LineageEntry {
+    pub(crate) term: Term,
+    pub(crate) branch: Branch,
+    /// The first seq that the branch may use.
+    pub(crate) start: Seq,
+    /// The last seq that it has used, `start - 1` before the first. Grows for the newest entry only.
+    pub(crate) last: Seq,
+    /// Whether a promotion minted it; else the start of a new group did.
+    pub(crate) promoted: bool,
+}
+
+/// The last seq of a branch that a node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) branch: Branch,
+    pub(crate) seq: Seq,
+}
+
+/// A node's history, oldest branch first.
+///
+/// 1. At most [`LINEAGE_MAX`] entries; the oldest leave first.
+/// 2. Terms rise strictly; `entries[i].last < entries[i + 1].start`.
+/// 3. `start - 1 <= last` in each entry, and no seq is above `SEQ_MAX` plus a gap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lineage {
+    entries: Vec<LineageEntry>,
+}
+
+impl Lineage {
+    /// Takes entries from a peer; `None` if they break an invariant.
+    pub(crate) fn from_entries(entries: Vec<LineageEntry>) -> Option<Lineage> {
+        let in_range = |entry: &LineageEntry| {
+            entry.term <= Term::MAX
+                && entry.start >= 1
+                && entry.start <= entry.last.saturating_add(1)
+                && entry.last < SEQ_MAX + 2 * GAP_MAX
+        };
+        let ascending =
+            entries.windows(2).all(|pair| pair[0].term < pair[1].term && pair[0].last < pair[1].start);
+        (entries.len() <= LINEAGE_MAX && entries.iter().all(in_range) && ascending)
+            .then_some(Lineage { entries })
+    }
+
+    pub(crate) fn entries(&self) -> &[LineageEntry] {
+        &self.entries
+    }
+
+    pub(crate) fn newest(&self) -> Option<&LineageEntry> {
+        self.entries.last()
+    }
+
+    /// The term of the newest branch, 0 without one.
+    pub(crate) fn term(&self) -> Term {
+        self.newest().map_or(Term::default(), |entry| entry.term)
+    }
+
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.newest().map(|entry| Position { branch: entry.branch, seq: entry.last })
+    }
+
+    pub(crate) fn find(&self, branch: Branch) -> Option<&LineageEntry> {
+        self.entries.iter().find(|entry| entry.branch == branch)
+    }
+
+    /// Whether any branch is in both histories: proof that the other node belongs to this one's group, since a
+    /// branch's name is random and told to followers only.
+    pub(crate) fn shares_branch_with(&self, other: &Lineage) -> bool {
+        self.entries.iter().any(|entry| other.find(entry.branch).is_some())
+    }
+
+    /// Whether `position` lies in this history: what was there is here.
+    pub(crate) fn contains(&self, position: Position) -> bool {
+        self.find(position.branch).is_some_and(|entry| position.seq <= entry.last)
+    }
+
+    /// Adds a branch that begins after a random gap behind the newest one. `random` is the gap's source.
+    pub(crate) fn mint(&mut self, term: Term, branch: Branch, random: u64, promoted: bool) -> LineageEntry {
+        let last = self.newest().map_or(0, |entry| entry.last);
+        // After a reign that used its seqs up, the new term makes versions rise although seqs begin anew is not
+        // possible within one lineage: seqs rise for ever, and a group ends at SEQ_MAX (8.8e12 mutations).
+        let start = last + 2 + random % GAP_MAX;
+        self.push(LineageEntry { term, branch, start, last: start - 1, promoted })
+    }
+
+    /// Adds the next branch of a history that is being followed.
+    pub(crate) fn push(&mut self, entry: LineageEntry) -> LineageEntry {
+        assert!(self.newest().is_none_or(|newest| newest.term < entry.term && newest.last < entry.start));
+        if self.entries.len() == LINEAGE_MAX {
+            self.entries.remove(0);
+        }
+        self.entries.push(entry);
+        entry
+    }
+
+    /// Takes the next seq of the newest branch.
+    pub(crate) fn advance(&mut self) -> (Seq, Version) {
+        let entry = self.entries.last_mut().expect("a log that is written has a branch");
+        entry.last += 1;
+        (entry.last, Version::new(entry.term.0, entry.last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(term: u32, branch: u128, start: Seq, last: Seq) -> LineageEntry {
+        LineageEntry { term: Term(term), branch: Branch(branch), start, last, promoted: true }
+    }
+
+    #[test]
+    fn two_slots_never_mint_the_same_term() {
+        let seen = Term(33);
+        let minted: Vec<Term> = (0..16).filter_map(|slot| seen.next_for(slot)).collect();
+        assert!(minted.iter().all(|term| *term > seen));
+        let distinct: std::collections::HashSet<_> = minted.iter().collect();
+        assert_eq!(distinct.len(), 16);
+        assert_eq!(Term::MAX.next_for(0), None);
+    }
+
+    #[test]
+    fn a_term_1025_rounds_ahead_is_too_far() {
+        assert!(!Term(16 * 1025).is_too_far_above(Term(16)));
+        assert!(Term(16 * 1026).is_too_far_above(Term(16)));
+        assert!(Term(u32::MAX).is_too_far_above(Term::MAX));
+    }
+
+    #[test]
+    fn a_position_past_the_end_of_an_old_branch_is_not_contained() {
+        let lineage = Lineage::from_entries(vec![entry(16, 1, 1, 100), entry(33, 2, 150, 200)]).unwrap();
+        assert!(lineage.contains(Position { branch: Branch(1), seq: 100 }));
+        assert!(!lineage.contains(Position { branch: Branch(1), seq: 101 }));
+        assert!(!lineage.contains(Position { branch: Branch(3), seq: 1 }));
+    }
+
+    #[test]
+    fn hostile_lineages_are_refused() {
+        assert!(Lineage::from_entries(vec![entry(33, 1, 1, 100), entry(16, 2, 150, 200)]).is_none());
+        assert!(Lineage::from_entries(vec![entry(16, 1, 1, 100), entry(33, 2, 100, 200)]).is_none());
+        assert!(Lineage::from_entries(vec![entry(16, 1, 0, 100)]).is_none());
+        assert!(Lineage::from_entries(vec![entry(16, 1, 1, u64::MAX)]).is_none());
+        assert!(Lineage::from_entries(vec![entry(1 << 20, 1, 1, 1)]).is_none());
+    }
+
+    #[test]
+    fn a_minted_branch_begins_behind_a_gap() {
+        let mut lineage = Lineage::from_entries(vec![entry(16, 1, 1, 100)]).unwrap();
+        let minted = lineage.mint(Term(33), Branch(2), 7, true);
+        assert_eq!(minted.start, 109);
+        assert_eq!(lineage.advance(), (109, Version::new(33, 109)));
+    }
+}

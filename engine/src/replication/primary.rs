@@ -1,0 +1,369 @@
+//! The primary's end of a stream: one session for each replica.
+//!
+//! Lives here: which frame goes next. Not here: links (see `transport`), items (see `install`), who may attach (see
+//! `admission`).
+//!
+//! ```text
+//!   Hello ──> [ Installing ──(every item sent)──> ] Streaming ──> ended
+//!                  ^───────(the log overtook it)───────┘
+//! ```
+//! Drain contract: after each `handle_frame`, and whenever the log grew or a deadline came, call `poll_frame` until
+//! it gives none, sending each frame before the next call.
+//!
+//! A chunk of items goes exactly at its moment in the log: with a chunk waiting, the log is shipped up to the
+//! chunk's seq and no further until the chunk has gone.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::hello::Hello;
+use super::install::{InstallSource, ItemsAt};
+use super::log::{Log, LogCursor, LogRead};
+use super::message::{
+    Append, Bye, ByeReason, ChunkKind, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Message, Plan,
+    to_wire,
+};
+use super::position::Seq;
+use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
+use super::status::LinkState;
+
+/// Bytes of items in one chunk, about (design §6).
+const CHUNK_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of records in one frame, unless a single record is larger.
+const APPEND_BYTES_MAX: usize = 256 << 10;
+
+/// Hints that wait for one replica (8 bytes each); the oldest are dropped.
+const HINTS_QUEUED_MAX: usize = 64 << 10;
+
+/// Hints in one frame.
+const HINTS_PER_FRAME_MAX: usize = 4096;
+
+/// Hashes that a replica may ask for at once; more are dropped.
+const WANTED_MAX: usize = 4096;
+
+/// How often the log may overtake an install before the session gives up.
+const OVERTAKEN_MAX: u32 = 3;
+
+/// What a replica is told when it attaches.
+pub(crate) struct Grant {
+    pub(crate) node: u128,
+    pub(crate) slot: u8,
+    pub(crate) hash_seed: u64,
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) peers: Vec<String>,
+}
+
+/// The time of a poll: this node's clock for time-outs, the group's for expiry.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) local_ms: u64,
+    pub(crate) group_ms: u64,
+}
+
+/// 1. `cursor` is behind the last record that was sent.
+/// 2. `pending` is at or ahead of the cursor, and nothing beyond it is sent before it.
+/// 3. `queued_hints` counts the hashes in `hints` and is at most [`HINTS_QUEUED_MAX`].
+pub(crate) struct PrimarySession {
+    pub(crate) node: u128,
+    pub(crate) slot: u8,
+    pub(crate) address: String,
+    numbers: FrameNumbers,
+    frame_bytes_max: usize,
+    state: LinkState,
+    opening: VecDeque<Bytes>,
+    cursor: LogCursor,
+    pending: Option<(ChunkKind, ItemsAt)>,
+    all_items_sent: bool,
+    sweeping: bool,
+    hints: VecDeque<(Seq, Vec<u64>)>,
+    queued_hints: usize,
+    wanted: VecDeque<u64>,
+    applied: Seq,
+    level_at_ms: u64,
+    heard_at_ms: u64,
+    heartbeat_due_ms: u64,
+    overtaken: u32,
+}
+
+impl PrimarySession {
+    /// Answers a replica that may attach: from the log if it holds all that follows, else with a full copy. The
+    /// log of a primary always has a position.
+    pub(crate) fn new(
+        hello: &Hello,
+        log: &Mutex<Log>,
+        source: &dyn InstallSource,
+        grant: Grant,
+        now: Now,
+    ) -> Self {
+        let resumed = hello.position.and_then(|position| log.lock().cursor_at(position));
+        let (lineage, end) = {
+            let log = log.lock();
+            (log.lineage().clone(), log.cursor_at_end().expect("a primary has minted a branch"))
+        };
+        let frame_bytes_max = grant.frame_bytes_max.min(hello.frame_bytes_max as usize).max(64 << 10);
+        let mut session = PrimarySession {
+            node: hello.node,
+            slot: hello.slot,
+            address: hello.address.clone(),
+            numbers: FrameNumbers::default(),
+            frame_bytes_max,
+            state: LinkState::Streaming,
+            opening: VecDeque::new(),
+            cursor: resumed.unwrap_or(end),
+            pending: None,
+            all_items_sent: false,
+            sweeping: resumed.is_some(),
+            hints: VecDeque::new(),
+            queued_hints: 0,
+            wanted: VecDeque::new(),
+            applied: resumed.map_or(0, |cursor| cursor.position.seq),
+            level_at_ms: now.local_ms,
+            heard_at_ms: now.local_ms,
+            heartbeat_due_ms: now.local_ms,
+            overtaken: 0,
+        };
+        let ok = HelloOk {
+            lineage: to_wire(&lineage),
+            plan: if resumed.is_some() { Plan::Resume } else { Plan::Install },
+            node: grant.node,
+            slot: grant.slot,
+            hash_seed: grant.hash_seed,
+            clock_ms: now.group_ms,
+            frame_bytes_max: frame_bytes_max as u32,
+            peers: grant.peers,
+        };
+        let ok = session.numbers.encode(&Message::HelloOk(ok));
+        session.opening.push_back(ok);
+        if resumed.is_none() {
+            session.begin_install(log, source);
+        }
+        session
+    }
+
+    /// The frame numbers go on from the peer's `Hello`, which whoever accepted the link has read.
+    pub(crate) fn numbers_mut(&mut self) -> &mut FrameNumbers {
+        &mut self.numbers
+    }
+
+    fn begin_install(&mut self, log: &Mutex<Log>, source: &dyn InstallSource) {
+        let (flush_floor, flush_at_ms) = source.flushes();
+        let (cursor, lineage) = {
+            let log = log.lock();
+            (log.cursor_at_end().expect("a primary has minted a branch"), to_wire(log.lineage()))
+        };
+        self.state = LinkState::Installing;
+        self.cursor = cursor;
+        self.pending = None;
+        self.all_items_sent = false;
+        self.sweeping = false;
+        let begin = InstallBegin { lineage, flush_floor, flush_at_ms };
+        let begin = self.numbers.encode(&Message::InstallBegin(begin));
+        self.opening.push_back(begin);
+    }
+
+    pub(crate) fn state(&self) -> LinkState {
+        self.state
+    }
+
+    /// The last seq that the replica has said to have applied.
+    pub(crate) fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    pub(crate) fn cursor(&self) -> &LogCursor {
+        &self.cursor
+    }
+
+    /// For how long the replica has lacked something, in milliseconds; 0 while it has everything.
+    pub(crate) fn lag_ms(&self, last_seq: Seq, now: Now) -> u64 {
+        if self.applied >= last_seq { 0 } else { now.local_ms.saturating_sub(self.level_at_ms) }
+    }
+
+    /// When `poll_frame` must be called although nothing has happened.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.heartbeat_due_ms.min(self.heard_at_ms + DEAD_AFTER_MS)
+    }
+
+    /// Whether a full copy or a sweep still has something to read out.
+    pub(crate) fn has_background_work(&self) -> bool {
+        self.sweeping || self.state == LinkState::Installing || !self.wanted.is_empty()
+    }
+
+    /// Takes hashes of items that were just read.
+    pub(crate) fn queue_hints(&mut self, at_seq: Seq, hashes: &[u64]) {
+        for batch in hashes.chunks(HINTS_PER_FRAME_MAX) {
+            self.queued_hints += batch.len();
+            self.hints.push_back((at_seq, batch.to_vec()));
+        }
+        while self.queued_hints > HINTS_QUEUED_MAX {
+            let dropped = self.hints.pop_front().map_or(0, |(_, batch)| batch.len());
+            self.queued_hints -= dropped;
+        }
+    }
+
+    /// Takes a frame from the replica.
+    pub(crate) fn handle_frame(&mut self, frame: &[u8], last_seq: Seq, now: Now) -> Result<(), SessionEnd> {
+        let message = self.numbers.decode(frame)?;
+        self.heard_at_ms = now.local_ms;
+        match message {
+            Message::Ack(ack) if ack.applied <= self.cursor.position.seq => {
+                self.applied = ack.applied;
+                if self.applied >= last_seq {
+                    self.level_at_ms = now.local_ms;
+                }
+                Ok(())
+            }
+            Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
+            Message::Want(want) => {
+                let room = WANTED_MAX - self.wanted.len();
+                self.wanted.extend(want.hashes.into_iter().take(room));
+                Ok(())
+            }
+            Message::Fenced(fenced) => Err(SessionEnd::Fenced(fenced)),
+            Message::Bye(bye) => Err(SessionEnd::Bye(bye.reason)),
+            _ => Err(SessionEnd::Unexpected("frame from a replica")),
+        }
+    }
+
+    /// The next frame to send, if there is one now.
+    pub(crate) fn poll_frame(
+        &mut self,
+        log: &Mutex<Log>,
+        source: &mut dyn InstallSource,
+        peers: &[String],
+        now: Now,
+    ) -> Result<Option<Bytes>, SessionEnd> {
+        if now.local_ms >= self.heard_at_ms + DEAD_AFTER_MS {
+            return Err(SessionEnd::Silent);
+        }
+        if let Some(frame) = self.opening.pop_front() {
+            return Ok(Some(frame));
+        }
+        if now.local_ms >= self.heartbeat_due_ms {
+            return Ok(Some(self.heartbeat(log, peers, now)));
+        }
+        self.fill_pending(source);
+        if let Some(frame) = self.pending_if_due() {
+            return Ok(Some(frame));
+        }
+        if let Some(frame) = self.next_records(log, source, now)? {
+            return Ok(Some(frame));
+        }
+        if let Some(frame) = self.pending_if_due() {
+            return Ok(Some(frame));
+        }
+        if self.state == LinkState::Installing && self.all_items_sent && self.pending.is_none() {
+            return Ok(Some(self.end_install()));
+        }
+        Ok(self.next_hints(log, source))
+    }
+
+    fn heartbeat(&mut self, log: &Mutex<Log>, peers: &[String], now: Now) -> Bytes {
+        self.heartbeat_due_ms = now.local_ms + HEARTBEAT_MS;
+        let (term, last_seq) = {
+            let log = log.lock();
+            (log.lineage().term().0, log.last_seq())
+        };
+        let peers = peers.to_vec();
+        self.numbers.encode(&Message::Heartbeat(Heartbeat { term, last_seq, clock_ms: now.group_ms, peers }))
+    }
+
+    /// Reads items out: the next part of a full copy, or one that the replica asked for.
+    fn fill_pending(&mut self, source: &mut dyn InstallSource) {
+        if self.pending.is_some() {
+            return;
+        }
+        let item_bytes_max = self.frame_bytes_max / 2;
+        if self.state == LinkState::Installing && !self.all_items_sent {
+            match source.next_items(CHUNK_BYTES_MAX, item_bytes_max) {
+                Some(items) if items.items.is_empty() => {}
+                Some(items) => self.pending = Some((ChunkKind::Install, items)),
+                None => self.all_items_sent = true,
+            }
+            return;
+        }
+        while let Some(hash) = self.wanted.pop_front() {
+            if let Some(items) = source.by_hash(hash, item_bytes_max) {
+                self.pending = Some((ChunkKind::Refill, items));
+                return;
+            }
+        }
+    }
+
+    fn pending_if_due(&mut self) -> Option<Bytes> {
+        let due = self.pending.as_ref().is_some_and(|(_, items)| items.at_seq == self.cursor.position.seq);
+        if !due {
+            return None;
+        }
+        let (kind, items) = self.pending.take()?;
+        Some(self.numbers.encode(&Message::Chunk(items.as_chunk(kind))))
+    }
+
+    fn next_records(
+        &mut self,
+        log: &Mutex<Log>,
+        source: &mut dyn InstallSource,
+        now: Now,
+    ) -> Result<Option<Bytes>, SessionEnd> {
+        let seq_max = self.pending.as_ref().map_or(Seq::MAX, |(_, items)| items.at_seq);
+        let read = log.lock().read(&mut self.cursor, APPEND_BYTES_MAX.min(self.frame_bytes_max / 2), seq_max);
+        match read {
+            LogRead::Records { bytes, term, prev, .. } => {
+                let append = Append {
+                    term: term.0,
+                    branch: prev.branch.0,
+                    prev_seq: prev.seq,
+                    clock_ms: now.group_ms,
+                    records: &bytes,
+                };
+                Ok(Some(self.numbers.encode(&Message::Append(append))))
+            }
+            LogRead::NewBranch(entry) => Ok(Some(self.numbers.encode(&Message::Lineage(entry.into())))),
+            LogRead::AtEnd => Ok(None),
+            LogRead::Overtaken if self.overtaken < OVERTAKEN_MAX => {
+                self.overtaken += 1;
+                source.restart();
+                self.begin_install(log, source);
+                Ok(self.opening.pop_front())
+            }
+            LogRead::Overtaken => Err(SessionEnd::Overtaken),
+        }
+    }
+
+    fn end_install(&mut self) -> Bytes {
+        self.state = LinkState::Streaming;
+        self.overtaken = 0;
+        self.numbers.encode(&Message::InstallEnd(InstallEnd { seq: self.cursor.position.seq }))
+    }
+
+    /// Hints whose items the replica has been sent; while a sweep runs, the marks that it finds.
+    fn next_hints(&mut self, log: &Mutex<Log>, source: &mut dyn InstallSource) -> Option<Bytes> {
+        if self.state == LinkState::Installing {
+            return None;
+        }
+        if self.sweeping && self.hints.is_empty() {
+            match source.next_marked(HINTS_PER_FRAME_MAX) {
+                Some(hashes) => {
+                    let at_seq = log.lock().last_seq();
+                    self.queue_hints(at_seq, &hashes);
+                }
+                None => self.sweeping = false,
+            }
+        }
+        let due = self.hints.front().is_some_and(|(at_seq, _)| *at_seq <= self.cursor.position.seq);
+        if !due {
+            return None;
+        }
+        let (at_seq, hashes) = self.hints.pop_front()?;
+        self.queued_hints -= hashes.len();
+        Some(self.numbers.encode(&Message::Hints(Hints { at_seq, hashes })))
+    }
+
+    /// The last frame of a session that ends on purpose.
+    pub(crate) fn bye(&mut self, reason: ByeReason) -> Bytes {
+        self.numbers.encode(&Message::Bye(Bye { reason }))
+    }
+}

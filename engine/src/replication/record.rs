@@ -1,0 +1,132 @@
+//! A mutation's bytes: what the log keeps is what the wire carries.
+//!
+//! Lives here: encoding and decoding of one [`Mutation`]. Not here: many of them in a frame (see `message`).
+//! Kinds are only ever added behind the last one; the golden test pins the bytes of each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::mutation::{KEY_BYTES_MAX, Marks, Mutation, Version};
+
+#[derive(Serialize, Deserialize)]
+enum Record<'a> {
+    Put {
+        #[serde(borrow, with = "serde_bytes")]
+        key: &'a [u8],
+        #[serde(borrow, with = "serde_bytes")]
+        value: &'a [u8],
+        flags: u32,
+        expires_at_ms: u64,
+        /// A client's own CAS: a field of its own, since the version is always the log's.
+        client_cas: Option<u64>,
+        marks: u8,
+    },
+    Touch {
+        #[serde(borrow, with = "serde_bytes")]
+        key: &'a [u8],
+        version: u64,
+        expires_at_ms: u64,
+    },
+    Delete {
+        #[serde(borrow, with = "serde_bytes")]
+        key: &'a [u8],
+    },
+    Flush,
+    FlushAt {
+        at_ms: u64,
+    },
+}
+
+/// A record that no node of this version writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BadRecord;
+
+/// Appends the bytes of `mutation` to `out`.
+pub(crate) fn encode(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
+    let record = match *mutation {
+        Mutation::Put { key, value, flags, expires_at_ms, marks } => {
+            Record::Put { key, value, flags, expires_at_ms, client_cas: None, marks: marks.0 }
+        }
+        Mutation::Touch { key, version, expires_at_ms } => {
+            Record::Touch { key, version: version.0, expires_at_ms }
+        }
+        Mutation::Delete { key } => Record::Delete { key },
+        Mutation::Flush => Record::Flush,
+        Mutation::FlushAt { at_ms } => Record::FlushAt { at_ms },
+    };
+    let buffer = std::mem::take(out);
+    *out = postcard::to_extend(&record, buffer).expect("a vector takes any number of bytes");
+}
+
+/// Reads one mutation, which must fill `bytes` exactly.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
+    let (record, rest) = postcard::take_from_bytes::<Record<'_>>(bytes).map_err(|_| BadRecord)?;
+    if !rest.is_empty() {
+        return Err(BadRecord);
+    }
+    let mutation = match record {
+        Record::Put { key, value, flags, expires_at_ms, client_cas: _, marks } => {
+            Mutation::Put { key, value, flags, expires_at_ms, marks: Marks(marks) }
+        }
+        Record::Touch { key, version, expires_at_ms } => {
+            Mutation::Touch { key, version: Version(version), expires_at_ms }
+        }
+        Record::Delete { key } => Mutation::Delete { key },
+        Record::Flush => Mutation::Flush,
+        Record::FlushAt { at_ms } => Mutation::FlushAt { at_ms },
+    };
+    match mutation {
+        Mutation::Put { key, .. } | Mutation::Touch { key, .. } | Mutation::Delete { key }
+            if key.is_empty() || key.len() > KEY_BYTES_MAX =>
+        {
+            Err(BadRecord)
+        }
+        sound => Ok(sound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of(mutation: &Mutation<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(mutation, &mut out);
+        out
+    }
+
+    #[test]
+    fn each_record_has_its_golden_bytes() {
+        let put = Mutation::Put { key: b"k", value: b"vv", flags: 300, expires_at_ms: 5, marks: Marks(1) };
+        assert_eq!(bytes_of(&put), [0, 1, b'k', 2, b'v', b'v', 0xac, 2, 5, 0, 1]);
+        let touch = Mutation::Touch { key: b"k", version: Version(129), expires_at_ms: 0 };
+        assert_eq!(bytes_of(&touch), [1, 1, b'k', 0x81, 1, 0]);
+        assert_eq!(bytes_of(&Mutation::Delete { key: b"kk" }), [2, 2, b'k', b'k']);
+        assert_eq!(bytes_of(&Mutation::Flush), [3]);
+        assert_eq!(bytes_of(&Mutation::FlushAt { at_ms: 7 }), [4, 7]);
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let put = Mutation::Put {
+            key: b"key",
+            value: &[0; 999],
+            flags: 9,
+            expires_at_ms: 1 << 40,
+            marks: Marks(3),
+        };
+        assert_eq!(decode(&bytes_of(&put)), Ok(put));
+        assert_eq!(decode(&bytes_of(&Mutation::Flush)), Ok(Mutation::Flush));
+    }
+
+    #[test]
+    fn cut_short_surplus_and_empty_keys_are_refused() {
+        let put =
+            bytes_of(&Mutation::Put { key: b"k", value: b"v", flags: 0, expires_at_ms: 0, marks: Marks(0) });
+        for cut in 0..put.len() {
+            assert_eq!(decode(&put[..cut]), Err(BadRecord));
+        }
+        assert_eq!(decode(&[put.as_slice(), &[0]].concat()), Err(BadRecord));
+        assert_eq!(decode(&[2, 0]), Err(BadRecord));
+        assert_eq!(decode(&[5]), Err(BadRecord));
+    }
+}

@@ -1,0 +1,309 @@
+//! The replica's end of a stream.
+//!
+//! Lives here: checking that each frame fits what this node holds, and what is answered. Not here: applying (see
+//! `cache::apply`), whom to dial (see `driver`).
+//!
+//! ```text
+//!   Hello sent ──> AwaitingAnswer ──> [ Installing ──> ] Streaming ──> ended
+//! ```
+//! Drain contract: after each `handle_frame`, and at each deadline, call `poll_frame` until it gives none.
+
+use bytes::Bytes;
+
+use super::hello::Hello;
+use super::message::{
+    Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Message, Plan, Want,
+    WireEntry, from_wire,
+};
+use super::position::{Lineage, LineageEntry, Position, Seq, Term};
+use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
+
+/// Hashes in one `Want`; more unmatched hints are forgotten.
+const WANT_MAX: usize = 512;
+
+/// What a session does to its node. Each call is done when it returns: a position moves only after its records are
+/// applied.
+pub(crate) trait ReplicaStore {
+    /// The last mutation held; `None` without data and in the middle of an install.
+    fn position(&self) -> Option<Position>;
+    /// The seq of the last record applied, in the middle of an install too.
+    fn applied(&self) -> Seq;
+    /// The highest term believed.
+    fn term_seen(&self) -> Term;
+    /// The history held.
+    fn lineage(&self) -> Lineage;
+    /// A primary took this node as its replica.
+    fn attached(&mut self, ok: &HelloOk, term: Term);
+    /// Drops everything; what follows is a full copy.
+    fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd>;
+    /// The full copy is complete.
+    fn end_install(&mut self);
+    /// Applies items that are exact at this node's position.
+    fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd>;
+    /// Applies records that follow this node's position.
+    fn apply_append(&mut self, append: &Append<'_>) -> Result<(), SessionEnd>;
+    /// Goes on in the primary's next branch.
+    fn follow_branch(&mut self, entry: LineageEntry);
+    /// Marks items as read; gives back the hashes that are not here.
+    fn apply_hints(&mut self, hashes: &[u64]) -> Vec<u64>;
+    /// The primary's clock, as it stood when a frame left.
+    fn set_clock(&mut self, clock_ms: u64);
+    /// Addresses of the group's other nodes.
+    fn learn_peers(&mut self, peers: &[String]);
+    /// Whether this node has all that its primary told of.
+    fn set_level(&mut self, level: bool);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    AwaitingAnswer,
+    Installing,
+    Streaming,
+}
+
+/// 1. `primary_last` is the highest seq that the primary has told of.
+/// 2. Nothing is applied before the answer, nor from a term below the highest seen.
+pub(crate) struct ReplicaSession {
+    numbers: FrameNumbers,
+    hello: Option<Bytes>,
+    state: State,
+    incarnation: u64,
+    hash_seed: u64,
+    primary_last: Seq,
+    acked: Seq,
+    wanted: Vec<u64>,
+    heard_at_ms: u64,
+    ack_due_ms: u64,
+}
+
+impl ReplicaSession {
+    /// A session that begins with this `Hello`.
+    pub(crate) fn new(hello: Hello, now_ms: u64) -> ReplicaSession {
+        let mut numbers = FrameNumbers::default();
+        let incarnation = hello.incarnation;
+        let hello = numbers.encode(&Message::Hello(Box::new(hello)));
+        ReplicaSession {
+            numbers,
+            hello: Some(hello),
+            state: State::AwaitingAnswer,
+            incarnation,
+            hash_seed: 0,
+            primary_last: 0,
+            acked: 0,
+            wanted: Vec::new(),
+            heard_at_ms: now_ms,
+            ack_due_ms: u64::MAX,
+        }
+    }
+
+    /// When `poll_frame` must be called although nothing has happened.
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.ack_due_ms.min(self.heard_at_ms + DEAD_AFTER_MS)
+    }
+
+    /// Whether a primary has taken this node.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.state != State::AwaitingAnswer
+    }
+
+    /// Takes a frame from the primary.
+    pub(crate) fn handle_frame(
+        &mut self,
+        frame: &[u8],
+        store: &mut dyn ReplicaStore,
+        now_ms: u64,
+    ) -> Result<(), SessionEnd> {
+        let message = self.numbers.decode(frame)?;
+        self.heard_at_ms = now_ms;
+        match (self.state, message) {
+            (State::AwaitingAnswer, Message::HelloOk(ok)) => self.handle_answer(&ok, store, now_ms),
+            (State::AwaitingAnswer, Message::Reject(reject)) => {
+                Err(SessionEnd::Rejected { code: reject.code, primary: reject.primary })
+            }
+            (_, Message::Fenced(fenced)) => Err(SessionEnd::Fenced(fenced)),
+            (_, Message::Bye(bye)) => Err(SessionEnd::Bye(bye.reason)),
+            (State::AwaitingAnswer, _) => Err(SessionEnd::Unexpected("frame before an answer")),
+            (_, Message::Heartbeat(heartbeat)) => self.handle_heartbeat(&heartbeat, store),
+            (_, Message::InstallBegin(begin)) => self.handle_install_begin(&begin, store),
+            (_, Message::Append(append)) => self.handle_append(&append, store),
+            (_, Message::Lineage(entry)) => self.handle_branch(entry, store),
+            (_, Message::Chunk(chunk)) => self.handle_chunk(&chunk, store),
+            (State::Installing, Message::InstallEnd(end)) if end.seq == store.applied() => {
+                self.state = State::Streaming;
+                store.end_install();
+                self.update_level(store);
+                self.ack_due_ms = now_ms;
+                Ok(())
+            }
+            (State::Streaming, Message::Hints(hints)) => self.handle_hints(&hints, store),
+            _ => Err(SessionEnd::Unexpected("frame from a primary")),
+        }
+    }
+
+    fn handle_answer(
+        &mut self,
+        ok: &HelloOk,
+        store: &mut dyn ReplicaStore,
+        now_ms: u64,
+    ) -> Result<(), SessionEnd> {
+        let theirs = from_wire(ok.lineage.clone())?;
+        let seen = store.term_seen();
+        if theirs.term() < seen {
+            return Err(SessionEnd::StaleTerm);
+        }
+        let believable = seen == Term::default() || !theirs.term().is_too_far_above(seen);
+        if !believable || theirs.newest().is_none() {
+            return Err(SessionEnd::Unexpected("term in an answer"));
+        }
+        match ok.plan {
+            Plan::Install if !may_install(store, &theirs) => return Err(SessionEnd::RefusedInstall),
+            Plan::Resume if !store.position().is_some_and(|position| theirs.contains(position)) => {
+                return Err(SessionEnd::Unexpected("resumption"));
+            }
+            Plan::Install | Plan::Resume => {}
+        }
+        self.state = match ok.plan {
+            Plan::Resume => State::Streaming,
+            Plan::Install => State::Installing,
+        };
+        self.hash_seed = ok.hash_seed;
+        self.primary_last = theirs.newest().map_or(0, |entry| entry.last);
+        self.ack_due_ms = now_ms;
+        store.attached(ok, theirs.term());
+        store.learn_peers(&ok.peers);
+        store.set_clock(ok.clock_ms);
+        if ok.plan == Plan::Resume {
+            self.update_level(store);
+        }
+        Ok(())
+    }
+
+    fn handle_heartbeat(
+        &mut self,
+        heartbeat: &Heartbeat,
+        store: &mut dyn ReplicaStore,
+    ) -> Result<(), SessionEnd> {
+        if Term(heartbeat.term) < store.term_seen() {
+            return Err(SessionEnd::StaleTerm);
+        }
+        self.primary_last = heartbeat.last_seq;
+        store.learn_peers(&heartbeat.peers);
+        store.set_clock(heartbeat.clock_ms);
+        self.update_level(store);
+        Ok(())
+    }
+
+    fn handle_install_begin(
+        &mut self,
+        begin: &InstallBegin,
+        store: &mut dyn ReplicaStore,
+    ) -> Result<(), SessionEnd> {
+        let theirs = from_wire(begin.lineage.clone())?;
+        if theirs.term() < store.term_seen() {
+            return Err(SessionEnd::StaleTerm);
+        }
+        if theirs.newest().is_none() || !may_install(store, &theirs) {
+            return Err(SessionEnd::RefusedInstall);
+        }
+        store.set_level(false);
+        store.begin_install(begin, self.hash_seed)?;
+        self.state = State::Installing;
+        self.wanted.clear();
+        Ok(())
+    }
+
+    fn handle_append(&mut self, append: &Append<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        // The term and branch must be those of this node's own history, which never falls below `term_seen`
+        // except while a resumed replica is led through the branches that it missed.
+        store.apply_append(append)?;
+        store.set_clock(append.clock_ms);
+        self.primary_last = self.primary_last.max(store.applied());
+        self.update_level(store);
+        Ok(())
+    }
+
+    fn handle_branch(&mut self, entry: WireEntry, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        let lineage = store.lineage();
+        let entry = LineageEntry::from(entry);
+        let entry = LineageEntry { last: entry.start.saturating_sub(1), ..entry };
+        let mut extended = lineage.entries().to_vec();
+        extended.push(entry);
+        if extended.len() > super::position::LINEAGE_MAX {
+            extended.remove(0);
+        }
+        let follows = Lineage::from_entries(extended).is_some();
+        if !follows || entry.term.is_too_far_above(lineage.term()) {
+            return Err(SessionEnd::OutOfStep);
+        }
+        store.follow_branch(entry);
+        Ok(())
+    }
+
+    fn handle_chunk(&mut self, chunk: &Chunk<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        // An item is exact at one seq only: later, what the log said since would be undone.
+        if chunk.at_seq != store.applied() {
+            return Err(SessionEnd::OutOfStep);
+        }
+        store.apply_chunk(chunk)
+    }
+
+    fn handle_hints(&mut self, hints: &Hints, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        if hints.at_seq > store.applied() {
+            return Err(SessionEnd::OutOfStep);
+        }
+        let missing = store.apply_hints(&hints.hashes);
+        let room = WANT_MAX - self.wanted.len();
+        self.wanted.extend(missing.into_iter().take(room));
+        Ok(())
+    }
+
+    fn update_level(&mut self, store: &mut dyn ReplicaStore) {
+        let level = self.state == State::Streaming && store.applied() >= self.primary_last;
+        store.set_level(level);
+    }
+
+    /// The next frame to send, if there is one now.
+    pub(crate) fn poll_frame(&mut self, applied: Seq, now_ms: u64) -> Result<Option<Bytes>, SessionEnd> {
+        if now_ms >= self.heard_at_ms + DEAD_AFTER_MS {
+            return Err(SessionEnd::Silent);
+        }
+        if let Some(hello) = self.hello.take() {
+            return Ok(Some(hello));
+        }
+        if self.state == State::AwaitingAnswer {
+            return Ok(None);
+        }
+        if !self.wanted.is_empty() {
+            let hashes = std::mem::take(&mut self.wanted);
+            return Ok(Some(self.numbers.encode(&Message::Want(Want { hashes }))));
+        }
+        if applied != self.acked || now_ms >= self.ack_due_ms {
+            self.acked = applied;
+            self.ack_due_ms = now_ms + HEARTBEAT_MS;
+            let ack = Ack { applied, received: applied, incarnation: self.incarnation };
+            return Ok(Some(self.numbers.encode(&Message::Ack(ack))));
+        }
+        Ok(None)
+    }
+
+    /// The last frame of a session that this side ends, if the reason is worth telling.
+    pub(crate) fn last_words(&mut self, end: &SessionEnd, fenced: impl FnOnce() -> Fenced) -> Option<Bytes> {
+        let message = match end {
+            SessionEnd::StaleTerm => Message::Fenced(fenced()),
+            SessionEnd::RefusedInstall => Message::Bye(Bye { reason: ByeReason::RefusedInstall }),
+            SessionEnd::OutOfStep => Message::Bye(Bye { reason: ByeReason::OutOfStep }),
+            _ => return None,
+        };
+        Some(self.numbers.encode(&message))
+    }
+}
+
+/// Whether a full copy from a node with this history may replace what this node holds: it holds nothing, or the
+/// other has all of it, or the other reigns by a promotion under a newer term. So a primary that forgot everything
+/// never wipes its replicas (P10).
+fn may_install(store: &dyn ReplicaStore, theirs: &Lineage) -> bool {
+    let Some(position) = store.position() else { return true };
+    let promoted_above =
+        theirs.newest().is_some_and(|newest| newest.promoted && newest.term > store.lineage().term());
+    theirs.contains(position) || promoted_above
+}

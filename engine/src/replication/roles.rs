@@ -1,0 +1,331 @@
+//! What this node is in its group, and whom it knows.
+//!
+//! Lives here: the role and all that changes with it, as plain data behind the roles' lock, and this node's
+//! randomness. Not here: what a peer's first frame does to it (see `admission`), the log (see `log`).
+//!
+//! ```text
+//!   bootstrap ──> Primary ──(a higher, proven term; follow)──> Fenced ──(resumes or installs)──> Replica
+//!   follower  ──> Replica ──(promote)──> Primary                  └────────(promote)──> Primary
+//! ```
+
+use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
+use super::position::{Branch, Lineage, Position, Term};
+use super::status::{LinkState, ReplicaStatus, Role, Status};
+use super::{frame, message::RejectCode};
+use crate::config::{ReplicationConfig, Start};
+
+/// Addresses of other nodes that are kept; more are ignored.
+pub(crate) const PEERS_MAX: usize = 16;
+
+/// What a node answers its clients, as one byte that is read under the shard's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Serving {
+    /// Reads and writes.
+    All = 0,
+    /// Reads only: a replica that was told to answer them.
+    Reads = 1,
+    /// Nothing: a replica.
+    Replica = 2,
+    /// Nothing: a primary that another one replaced.
+    Fenced = 3,
+}
+
+/// 1. `epoch` rises with every change of role or of the node to follow; a link made in an older epoch closes.
+/// 2. `installing` implies `!has_data`: no position is claimed before an install ends.
+/// 3. `unanswered` is empty unless the role is `Primary`.
+#[derive(Debug)]
+pub(crate) struct Roles {
+    role: Role,
+    pub(crate) node: u128,
+    pub(crate) slot: u8,
+    pub(crate) group: u128,
+    incarnation: u64,
+    random: Random,
+    replica_reads: bool,
+    /// The highest term that this node has believed.
+    pub(crate) term_seen: Term,
+    pub(crate) epoch: u64,
+    /// Whom to follow: the node that was named by the operator or by the primary itself.
+    upstream: Option<String>,
+    peers: Vec<String>,
+    own_address: Option<String>,
+    pub(crate) has_data: bool,
+    pub(crate) installing: bool,
+    /// Whether this follower had all that its primary had told of.
+    pub(crate) level: bool,
+    pub(crate) link: LinkState,
+    /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
+    pub(crate) young: bool,
+    /// Peers that have not heard of this primary's term yet.
+    pub(crate) unanswered: Vec<String>,
+    pub(crate) replicas: Vec<ReplicaStatus>,
+    pub(crate) installs: u64,
+    pub(crate) catch_ups: u64,
+    pub(crate) rejects: u64,
+    pub(crate) last_error: Option<String>,
+}
+
+impl Roles {
+    pub(crate) fn new(config: &ReplicationConfig) -> Roles {
+        let mut random = Random { seeded: config.random_seed };
+        let mut roles = Roles {
+            role: match config.start {
+                Start::Primary => Role::Primary,
+                Start::Follower => Role::Replica,
+            },
+            node: config.node.unwrap_or_else(|| random.u128()),
+            slot: config.slot,
+            group: group_id(&config.group),
+            incarnation: random.u64(),
+            random,
+            replica_reads: config.replica_reads,
+            term_seen: Term::default(),
+            epoch: 0,
+            upstream: config.upstream.first().cloned(),
+            peers: Vec::new(),
+            own_address: config.advertised.clone(),
+            has_data: false,
+            installing: false,
+            level: false,
+            link: match config.start {
+                Start::Primary => LinkState::None,
+                Start::Follower => LinkState::Connecting,
+            },
+            young: false,
+            unanswered: Vec::new(),
+            replicas: Vec::new(),
+            installs: 0,
+            catch_ups: 0,
+            rejects: 0,
+            last_error: None,
+        };
+        for peer in config.upstream.iter().chain(&config.peers) {
+            roles.learn_peer(peer);
+        }
+        roles
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(crate) fn is_follower(&self) -> bool {
+        matches!(self.role, Role::Replica | Role::Fenced)
+    }
+
+    /// What clients get from this node.
+    pub(crate) fn serving(&self) -> Serving {
+        match self.role {
+            Role::Standalone | Role::Primary => Serving::All,
+            Role::Replica if self.replica_reads => Serving::Reads,
+            Role::Replica => Serving::Replica,
+            Role::Fenced => Serving::Fenced,
+        }
+    }
+
+    /// The first reign of a new group.
+    pub(crate) fn begin_as_primary(&mut self) -> (Term, Branch, u64) {
+        let term = Term::default().next_for(self.slot).expect("the first round has a term for each slot");
+        self.term_seen = term;
+        self.young = true;
+        self.has_data = true;
+        (term, Branch(self.random.u128()), self.random.u64())
+    }
+
+    /// The next reign, this node's; `None` when terms are used up.
+    pub(crate) fn mint(&mut self, held: Term) -> Option<(Term, Branch, u64)> {
+        let term = self.term_seen.max(held).next_for(self.slot)?;
+        Some((term, Branch(self.random.u128()), self.random.u64()))
+    }
+
+    /// Reigns from now on; every known peer is to be told.
+    pub(crate) fn become_primary(&mut self, term: Term) {
+        self.term_seen = term;
+        self.role = Role::Primary;
+        self.epoch += 1;
+        self.has_data = true;
+        self.installing = false;
+        self.young = false;
+        self.link = LinkState::None;
+        self.unanswered = self.peers.clone();
+        self.upstream = None;
+    }
+
+    /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
+    pub(crate) fn step_down(&mut self, term: Term, upstream: Option<String>) {
+        self.term_seen = self.term_seen.max(term);
+        if self.role == Role::Primary {
+            self.role = Role::Fenced;
+            self.level = false;
+        }
+        self.epoch += 1;
+        self.link = LinkState::Connecting;
+        self.unanswered.clear();
+        self.replicas.clear();
+        if let Some(address) = &upstream {
+            self.learn_peer(address);
+        }
+        self.upstream = upstream;
+    }
+
+    /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
+    pub(crate) fn attached_to(&mut self, address: &str, term: Term, installing: bool) {
+        self.role = Role::Replica;
+        self.term_seen = self.term_seen.max(term);
+        self.upstream = Some(address.to_owned());
+        self.learn_peer(address);
+        self.level = false;
+        self.last_error = None;
+        if installing {
+            self.installs += 1;
+        } else {
+            self.catch_ups += 1;
+            self.link = LinkState::Streaming;
+        }
+    }
+
+    pub(crate) fn set_installing(&mut self, installing: bool) {
+        self.installing = installing;
+        self.has_data = !installing;
+        self.link = if installing { LinkState::Installing } else { LinkState::Streaming };
+    }
+
+    /// The address where the primary listens, if this node is not it.
+    pub(crate) fn primary_address(&self) -> Option<String> {
+        if self.is_follower() { self.upstream.clone() } else { None }
+    }
+
+    pub(crate) fn peers(&self) -> &[String] {
+        &self.peers
+    }
+
+    pub(crate) fn own_address(&self) -> Option<&str> {
+        self.own_address.as_deref()
+    }
+
+    /// Says where this node listens, unless the configuration has named another address.
+    pub(crate) fn set_own_address(&mut self, address: String) {
+        let own = self.own_address.get_or_insert(address).clone();
+        self.forget_peer(&own);
+    }
+
+    pub(crate) fn learn_peer(&mut self, address: &str) {
+        let known =
+            self.peers.iter().any(|peer| peer == address) || self.own_address.as_deref() == Some(address);
+        let sound = !address.is_empty() && address.len() <= ADDRESS_BYTES_MAX;
+        if sound && !known && self.peers.len() < PEERS_MAX {
+            self.peers.push(address.to_owned());
+        }
+    }
+
+    /// Forgets an address that turned out to be this node's own.
+    pub(crate) fn forget_peer(&mut self, address: &str) {
+        self.peers.retain(|peer| peer != address);
+        self.unanswered.retain(|peer| peer != address);
+    }
+
+    /// A replica that listens at `address` is gone: when it comes back it must hear who reigns.
+    pub(crate) fn tell_again(&mut self, address: &str) {
+        let known = self.peers.iter().any(|peer| peer == address);
+        if self.role == Role::Primary && known && !self.unanswered.iter().any(|peer| peer == address) {
+            self.unanswered.push(address.to_owned());
+        }
+    }
+
+    /// Notes that a peer was refused, or refused this node.
+    pub(crate) fn note_reject(&mut self, peer: &str, code: RejectCode) {
+        self.rejects += 1;
+        self.last_error = Some(format!("{peer}: {}", code.describe()));
+    }
+
+    /// This node's first frame on a link that it dialled.
+    pub(crate) fn hello(
+        &self,
+        purpose: Purpose,
+        lineage: &Lineage,
+        position: Option<Position>,
+        frame_bytes_max: usize,
+        clock_ms: u64,
+    ) -> Hello {
+        Hello {
+            version: frame::VERSION,
+            purpose,
+            group: self.group,
+            node: self.node,
+            incarnation: self.incarnation,
+            slot: self.slot,
+            term_seen: self.term_seen,
+            lineage: lineage.clone(),
+            position: position.filter(|_| self.has_data),
+            frame_bytes_max: frame_bytes_max as u32,
+            clock_ms,
+            address: self.own_address.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Whether a fail-over manager may promote this node (design §8); else why not.
+    pub(crate) fn promotable(&self) -> Result<(), &'static str> {
+        match self.role {
+            Role::Primary => Ok(()),
+            Role::Standalone => Err("started without replication"),
+            Role::Fenced => Err("fenced: another node took over and this one has not caught up"),
+            Role::Replica if self.installing => Err("in the middle of a full copy"),
+            Role::Replica if !self.has_data => Err("empty: it has followed no primary yet"),
+            Role::Replica if !self.level => Err("not level: it lacks writes that its primary told of"),
+            Role::Replica => Ok(()),
+        }
+    }
+
+    pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {
+        Status {
+            role: self.role,
+            term: self.term_seen.0,
+            group: config.group.clone(),
+            node: self.node,
+            slot: self.slot,
+            primary: self.primary_address(),
+            link: self.link,
+            ready: matches!(self.serving(), Serving::All | Serving::Reads) && !self.installing,
+            promotable: self.promotable(),
+            replicas: self.replicas.clone(),
+            installs: self.installs,
+            catch_ups: self.catch_ups,
+            rejects: self.rejects,
+            last_error: self.last_error.clone(),
+            ..Status::standalone()
+        }
+    }
+}
+
+/// Random numbers: the system's, or a seeded sequence for simulations.
+#[derive(Debug)]
+struct Random {
+    seeded: Option<u64>,
+}
+
+impl Random {
+    fn u64(&mut self) -> u64 {
+        match &mut self.seeded {
+            None => getrandom::u64().expect("the system gives random numbers"),
+            Some(state) => {
+                // SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                mixed ^ (mixed >> 31)
+            }
+        }
+    }
+
+    fn u128(&mut self) -> u128 {
+        u128::from(self.u64()) << 64 | u128::from(self.u64())
+    }
+}
+
+/// The number of a group's name: 128-bit FNV-1a.
+pub(crate) fn group_id(name: &str) -> u128 {
+    name.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash: u128, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}

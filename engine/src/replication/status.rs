@@ -1,0 +1,175 @@
+//! What a node says of itself: its role, its position, its peers, and why a change of role was refused.
+
+use std::fmt;
+
+/// What a node is in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// No peers are configured: no log is kept.
+    Standalone,
+    /// Takes writes and ships them.
+    Primary,
+    /// Follows a primary.
+    Replica,
+    /// Was a primary; another took over. Answers nothing until it has caught up as a replica.
+    Fenced,
+}
+
+impl Role {
+    /// One lower-case word, as `/status` prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Standalone => "standalone",
+            Role::Primary => "primary",
+            Role::Replica => "replica",
+            Role::Fenced => "fenced",
+        }
+    }
+}
+
+/// How a follower stands to its primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// Not a follower.
+    None,
+    /// No link; dialling.
+    Connecting,
+    /// A full copy is on its way.
+    Installing,
+    /// The log arrives as it is written.
+    Streaming,
+}
+
+impl LinkState {
+    /// One lower-case word, as `/status` prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LinkState::None => "none",
+            LinkState::Connecting => "connecting",
+            LinkState::Installing => "installing",
+            LinkState::Streaming => "streaming",
+        }
+    }
+}
+
+/// One replica, as its primary sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplicaStatus {
+    /// Its identity.
+    pub node: u128,
+    /// The address it is reached at for replication, if it named one, else where it dialled from.
+    pub address: String,
+    /// Whether it installs or streams.
+    pub state: LinkState,
+    /// The last sequence number that it has applied.
+    pub applied_seq: u64,
+    /// Mutations that it has not acknowledged.
+    pub lag_seqs: u64,
+    /// Bytes of the log that it has not acknowledged.
+    pub lag_bytes: u64,
+    /// Milliseconds since it last had everything; 0 while it has.
+    pub lag_ms: u64,
+}
+
+/// A node's role, position and peers: one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// What the node is.
+    pub role: Role,
+    /// The newest term that it serves or follows; 0 before the first.
+    pub term: u32,
+    /// The sequence number of the last mutation that it holds.
+    pub seq: u64,
+    /// The group's name.
+    pub group: String,
+    /// Its identity.
+    pub node: u128,
+    /// Its slot.
+    pub slot: u8,
+    /// Where the primary listens for replication, if this is a follower and it is known.
+    pub primary: Option<String>,
+    /// How a follower stands to its primary.
+    pub link: LinkState,
+    /// Whether it may take traffic.
+    pub ready: bool,
+    /// Whether a fail-over manager may promote it; else why not.
+    pub promotable: Result<(), &'static str>,
+    /// Each attached replica.
+    pub replicas: Vec<ReplicaStatus>,
+    /// Bytes of the log that are kept now.
+    pub log_bytes: u64,
+    /// The hard limit of `log_bytes`.
+    pub log_bytes_max: u64,
+    /// Full copies begun, as a primary or as a replica.
+    pub installs: u64,
+    /// Resumptions from the log, as a primary or as a replica.
+    pub catch_ups: u64,
+    /// Records that were too large for the log and went in as deletions.
+    pub oversized_records: u64,
+    /// Peers refused.
+    pub rejects: u64,
+    /// The last thing that went wrong with a peer, in words.
+    pub last_error: Option<String>,
+}
+
+impl Status {
+    /// The status of a cache without replication.
+    pub(crate) fn standalone() -> Status {
+        Status {
+            role: Role::Standalone,
+            term: 0,
+            seq: 0,
+            group: String::new(),
+            node: 0,
+            slot: 0,
+            primary: None,
+            link: LinkState::None,
+            ready: true,
+            promotable: Err("started without replication"),
+            replicas: Vec::new(),
+            log_bytes: 0,
+            log_bytes_max: 0,
+            installs: 0,
+            catch_ups: 0,
+            oversized_records: 0,
+            rejects: 0,
+            last_error: None,
+        }
+    }
+}
+
+/// Why a change of role was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PromoteError {
+    /// This cache was made without replication.
+    Standalone,
+    /// This node holds nothing, or was in the middle of a full copy; `force` overrules it.
+    NotPromotable(&'static str),
+    /// The call came from inside a closure that reads an item; it would deadlock.
+    InsideRead,
+    /// The address is empty or longer than 256 bytes.
+    BadAddress,
+    /// No higher term can be minted.
+    TermsExhausted,
+}
+
+impl fmt::Display for PromoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PromoteError::Standalone => write!(f, "this node was started without replication"),
+            PromoteError::NotPromotable(why) => {
+                write!(f, "this node can't be promoted: {why}; force overrules it")
+            }
+            PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
+            PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
+            PromoteError::TermsExhausted => write!(f, "the group has used up its terms; start a new group"),
+        }
+    }
+}
+
+impl std::error::Error for PromoteError {}

@@ -1,0 +1,87 @@
+//! What replication asks of a transport: ordered frames to a peer, without naming a runtime.
+//!
+//! Lives here: the traits, and what they promise. Not here: any implementation (see `memory` for the one in memory
+//! and the transport crates for real ones), frames' contents, reconnecting (the driver's).
+//!
+//! A transport is driven by polls with a [`Context`], so that it works from a plain thread as from any async
+//! runtime. Every poll that returns `Pending` has arranged for the context's waker to be called.
+
+use std::fmt;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+pub use super::frame::{FrameError, FrameSplitter, HEADER_BYTES};
+pub use super::memory::{MemoryNetwork, MemoryTransport};
+
+/// Who is at the other end, as far as the transport knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// Its address, for logs and status.
+    pub address: String,
+    /// Whether it proved that it belongs to the group (a shared secret, a certificate).
+    pub proven: bool,
+}
+
+/// Why a link ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The address can't be reached, or is none.
+    Unreachable(String),
+    /// The peer is no Hotspare node, or failed to prove itself.
+    Handshake(String),
+    /// The bytes that came are no frame.
+    Frame(FrameError),
+    /// The link broke.
+    Broken(String),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkError::Unreachable(why) => write!(f, "unreachable: {why}"),
+            LinkError::Handshake(why) => write!(f, "handshake failed: {why}"),
+            LinkError::Frame(error) => error.fmt(f),
+            LinkError::Broken(why) => write!(f, "link broken: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+/// Frames to and from one peer, in order, until the link ends. It may still be connecting.
+pub trait Link: Send {
+    /// Who is at the other end. For a link that was dialled it is proven once the first frame has come.
+    fn peer(&self) -> &PeerIdentity;
+
+    /// Ready when another frame may be sent: a slow peer pushes back here, and the link's own buffer is bounded.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
+
+    /// Takes a frame to send. Only after `poll_ready` was ready, once for each.
+    ///
+    /// # Errors
+    /// The link has ended.
+    fn send(&mut self, frame: Bytes) -> Result<(), LinkError>;
+
+    /// Ready when everything sent has left this process.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
+
+    /// The next frame; `None` when the peer closed between two frames.
+    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>>;
+}
+
+/// Where links come from. Dropping a link closes it.
+pub trait Transport: Send {
+    /// Begins to connect; the link reports a failure when it is polled.
+    ///
+    /// # Errors
+    /// The address can't even be tried.
+    fn dial(&mut self, address: &str) -> Result<Box<dyn Link>, LinkError>;
+
+    /// The next link from a peer that dialled. `Pending` for ever on a transport that does not listen.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Box<dyn Link>>;
+
+    /// Where peers dial this node, if it listens.
+    fn local_address(&self) -> Option<String>;
+}

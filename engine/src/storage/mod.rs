@@ -1,0 +1,47 @@
+//! Storage: one lock's worth of cache, and its parts.
+//!
+//! Lives here: [`Shard`], the page pool that all shards share, and the words of their interface.
+//! Not here: locks, the clock, the log (see `cache`); storage knows nothing of replication.
+//!
+//! ```text
+//!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
+//!           ├─ room     reserve: evict, compact, take pages       (policy: who leaves)
+//!           ├─ walk     walks from cold to hot while writers go on
+//!           ├─ lru      the order                                 (one list over all size classes)
+//!           ├─ index    hash -> item
+//!           ├─ item     header, key, value, cutting over chunks
+//!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
+//!   PagePool ── pages   the hard limit of items and index together
+//! ```
+
+mod expiry;
+mod hasher;
+mod index;
+mod item;
+mod lru;
+mod pages;
+mod room;
+mod shard;
+mod slabs;
+mod walk;
+
+pub(crate) use expiry::Moment;
+pub(crate) use hasher::KeyHasher;
+pub use item::Value;
+pub(crate) use item::item_bytes;
+pub(crate) use pages::PagePool;
+pub(crate) use room::ReserveError;
+pub(crate) use shard::{ItemId, Place, Shard};
+pub(crate) use walk::{WalkId, WalkStep};
+
+use crate::mutation::{Marks, Version};
+
+/// What an item carries besides key and value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meta {
+    pub(crate) version: Version,
+    pub(crate) flags: u32,
+    /// 0 is never. Kept exactly up to 2^44 - 1 (the year 2527); a later one is stored as that.
+    pub(crate) expires_at_ms: u64,
+    pub(crate) marks: Marks,
+}

@@ -1,0 +1,245 @@
+//! Making room: eviction, compaction, and pages between shards.
+//!
+//! Lives here: the policy (who leaves) and what is done until an item fits.
+//! Not here: the order itself (see `lru`), chunks and size classes (see `slabs`).
+//!
+//! ```text
+//!   reserve: until the chunks that are wanted are free, or pages for them in hand
+//!     1. a page from the pool
+//!     2. else compact: a class with a page's worth of free chunks empties one page into its others
+//!     3. else evict: the coldest leaves, whatever its class
+//!   then cut the pages in hand into chunks, and give the rest back
+//! ```
+//! So memory that eviction frees in other classes never piles up: it comes back a page at a time, and the order of
+//! eviction is the policy's alone.
+//!
+//! **Work of one operation.** An item that wants `p` pages evicts at most what lies between it and `p` pages: each
+//! class keeps less than a page's worth free, so at most `p` + the number of classes in use, in pages, and as a
+//! rule little more than `p`. Each eviction passes over at most [`REPRIEVES_MAX`] marked items and
+//! copies nothing; each compaction copies less than one page.
+
+use super::expiry::Moment;
+use super::item::{self, Cuts};
+use super::lru::Node;
+use super::shard::Shard;
+use super::slabs::{ChunkRef, ClassId};
+use crate::mutation::{KEY_BYTES_MAX, Marks};
+
+/// How many marked items one eviction sends to the hot end before it takes the coldest, marked or not.
+const REPRIEVES_MAX: usize = 256;
+/// With eviction off: how many of the coldest items one reservation looks at to find dead ones.
+const RECLAIM_LOOKS_MAX: usize = 1024;
+
+/// Room for one item: to be committed or cancelled before the shard is changed otherwise.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pub(super) first: ChunkRef,
+    pub(super) key_bytes: usize,
+    pub(super) value_bytes: usize,
+}
+
+/// Why there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReserveError {
+    /// Other shards hold the memory: have them surrender so many pages, then try again.
+    Shortage { pages: usize },
+    /// Eviction is off and the memory is used up, or the item can never fit.
+    OutOfMemory,
+}
+
+impl Shard {
+    /// Makes room for an item of these lengths. May move or evict any item.
+    pub(crate) fn reserve(
+        &mut self,
+        key_bytes: usize,
+        value_bytes: usize,
+        moment: Moment,
+    ) -> Result<Reservation, ReserveError> {
+        assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled before the next one");
+        assert!((1..=KEY_BYTES_MAX).contains(&key_bytes), "the caller refuses other keys");
+        if u32::try_from(value_bytes).is_err() {
+            return Err(ReserveError::OutOfMemory);
+        }
+        let cuts = Cuts::new(&self.slabs, key_bytes, value_bytes);
+        let made = self.make_room(&cuts, moment);
+        if made.is_ok() {
+            self.cut_pages(&cuts);
+        }
+        let reservation = made.map(|()| {
+            let first = self.allocate_chain(&cuts);
+            Reservation { first, key_bytes, value_bytes }
+        });
+        self.shortage_told = matches!(reservation, Err(ReserveError::Shortage { .. }));
+        self.return_pages();
+        reservation
+    }
+
+    /// Gives pages back to the pool for another shard: evicts and compacts until so many are free. Returns how
+    /// many were given back; fewer when nothing is left that may leave.
+    pub(crate) fn surrender_pages(&mut self, pages: usize, moment: Moment) -> usize {
+        assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
+        let mut looks_left = self.looks_at_most();
+        while self.in_hand.len() < pages {
+            if !self.compact(|_| 0) && !self.evict_coldest(moment, &mut looks_left) {
+                break;
+            }
+        }
+        let surrendered = self.in_hand.len() + self.drop_empty_index();
+        self.return_pages();
+        surrendered
+    }
+
+    /// Until the pages in hand and the free chunks suffice for these cuts and for one more entry of the index.
+    fn make_room(&mut self, cuts: &Cuts, moment: Moment) -> Result<(), ReserveError> {
+        if self.pages_without_chunks(cuts) > self.pool.page_count_max() {
+            return Err(ReserveError::OutOfMemory);
+        }
+        let mut looks_left = self.looks_at_most();
+        loop {
+            let wanted = self.pages_wanted(cuts);
+            if self.in_hand.len() >= wanted {
+                return Ok(());
+            }
+            let missing = wanted - self.in_hand.len();
+            if let Some(page) = self.pool.take() {
+                self.in_hand.push(page);
+            } else if self.compact(|class| cuts.count(class)) {
+                continue;
+            } else if self.should_ask_others(missing) {
+                return Err(ReserveError::Shortage { pages: missing });
+            } else if !self.evict_coldest(moment, &mut looks_left) {
+                let others_can_help = self.evict && self.pool.shard_count() > 1;
+                return Err(match others_can_help {
+                    true => ReserveError::Shortage { pages: missing },
+                    false => ReserveError::OutOfMemory,
+                });
+            }
+        }
+    }
+
+    /// Pages that an empty shard would want for these cuts, index included.
+    fn pages_without_chunks(&self, cuts: &Cuts) -> usize {
+        let index_pages_min = 2;
+        let pages = |(class, count): (ClassId, usize)| count.div_ceil(self.slabs.chunks_per_page(class));
+        index_pages_min + cuts.iter().map(pages).sum::<usize>()
+    }
+
+    fn pages_wanted(&self, cuts: &Cuts) -> usize {
+        self.index.pages_wanted()
+            + cuts.iter().map(|(class, count)| self.pages_missing(class, count)).sum::<usize>()
+    }
+
+    /// Pages that a class wants to have so many free chunks.
+    fn pages_missing(&self, class: ClassId, count: usize) -> usize {
+        let missing = count.saturating_sub(self.slabs.free_chunks(class));
+        missing.div_ceil(self.slabs.chunks_per_page(class))
+    }
+
+    /// A shard that holds less than half of its even share, or less than this item wants, asks the others before it
+    /// throws out its own items; but not twice in a row, so that it does not depend on them.
+    fn should_ask_others(&self, missing: usize) -> bool {
+        let share = self.pool.page_count_max() / self.pool.shard_count();
+        let held = self.page_count();
+        let is_poor = held + missing <= share / 2 || held < missing;
+        self.evict && self.pool.shard_count() > 1 && !self.shortage_told && is_poor
+    }
+
+    /// Turns pages in hand into chunks and index segments.
+    fn cut_pages(&mut self, cuts: &Cuts) {
+        for (class, count) in cuts.iter() {
+            for _ in 0..self.pages_missing(class, count) {
+                let page = self.in_hand.pop().expect("make_room took it");
+                self.slabs.add_page(class, page);
+            }
+        }
+        for _ in 0..self.index.pages_wanted() {
+            // The page is freed before its segment is allocated, so the limit holds in between too.
+            drop(self.in_hand.pop().expect("make_room took it"));
+            self.index.add_segment();
+        }
+    }
+
+    fn allocate_chain(&mut self, cuts: &Cuts) -> ChunkRef {
+        let (mut first, mut previous) = (None, None);
+        for (class, count) in cuts.iter() {
+            for _ in 0..count {
+                let chunk = self.slabs.allocate(class).expect("make_room counted it");
+                item::link_tail(&mut self.slabs, previous, chunk);
+                self.reserved_chunks += 1;
+                first = first.or(Some(chunk));
+                previous = Some(chunk);
+            }
+        }
+        first.expect("an item has a first chunk")
+    }
+
+    /// With eviction on no limit is needed: each eviction has its own.
+    fn looks_at_most(&self) -> usize {
+        if self.evict { usize::MAX } else { RECLAIM_LOOKS_MAX.min(self.index.len()) }
+    }
+
+    /// One eviction: from the cold end on, an item that is dead leaves; one that is marked loses the mark and goes
+    /// to the hot end; any other leaves (with eviction off it goes to the hot end too). Whether one left.
+    fn evict_coldest(&mut self, moment: Moment, looks_left: &mut usize) -> bool {
+        let mut reprieves = 0;
+        while *looks_left > 0 {
+            let Some(coldest) = self.lru.next_hotter(&self.slabs, Node::COLD_END) else {
+                return false;
+            };
+            *looks_left -= 1;
+            let meta = item::meta(&self.slabs, coldest);
+            let fetched = meta.marks.contains(Marks::FETCHED);
+            if moment.is_dead(meta) {
+                self.counters.reclaimed += 1;
+                self.counters.expired_unfetched += u64::from(moment.is_expired(meta) && !fetched);
+            } else if !self.evict {
+                self.raise(coldest.into());
+                continue;
+            } else if meta.marks.contains(Marks::ACCESSED) && reprieves < REPRIEVES_MAX {
+                reprieves += 1;
+                item::set_marks(&mut self.slabs, coldest, meta.marks.without(Marks::ACCESSED));
+                self.raise(coldest.into());
+                continue;
+            } else {
+                self.counters.evictions += 1;
+                self.counters.evicted_unfetched += u64::from(!fetched);
+            }
+            self.remove_item(self.hash_of(coldest), coldest);
+            return true;
+        }
+        false
+    }
+
+    /// Empties one page of a class that has a page's worth of free chunks beyond those kept back; the page is in
+    /// hand then. Contents and order stay.
+    fn compact(&mut self, kept_back: impl Fn(ClassId) -> usize) -> bool {
+        let Some(class) = self.slabs.compactable_class(kept_back) else {
+            return false;
+        };
+        let page = self.slabs.begin_compaction(class);
+        let mut offset = 0;
+        while let Some((chunk, next_offset)) = self.slabs.next_live(page, offset) {
+            offset = next_offset;
+            let moved = self.slabs.move_chunk(chunk);
+            if item::relink_chain(&mut self.slabs, moved) {
+                self.lru.relocate(&mut self.slabs, moved);
+                let hash = self.hash_of(moved);
+                self.index.replace(hash, chunk, moved);
+            }
+        }
+        self.in_hand.push(self.slabs.finish_compaction(page));
+        self.counters.pages_moved += 1;
+        true
+    }
+
+    /// An index without entries is given up as well; returns its pages.
+    fn drop_empty_index(&mut self) -> usize {
+        if self.index.len() > 0 {
+            return 0;
+        }
+        let pages = self.index.clear();
+        self.pool.give_freed(pages);
+        pages
+    }
+}

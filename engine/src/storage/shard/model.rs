@@ -1,0 +1,367 @@
+//! The model: what two shards on one tiny pool should hold, in which order, after any operations.
+//!
+//! Lives here: `Op`, `Model`, and the runs over them. The model predicts the order of eviction exactly: it is told
+//! how many items are left after a reservation, and says which.
+
+use crate::storage::room::Reservation;
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::super::*;
+use super::ItemId;
+
+const KEYS: u16 = 40;
+const SIZES: [usize; 12] = [0, 1, 7, 40, 100, 333, 1_000, 1_400, 4_060, 5_000, 13_000, 40_000];
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Put { key: u16, size: usize, lifetime_ms: u64, place: Place },
+    Reserve { size: usize },
+    Remove { key: u16 },
+    Mark { key: u16 },
+    Raise { key: u16 },
+    Expire { key: u16, lifetime_ms: u64 },
+    Advance { by_ms: u64 },
+    Flush,
+    Surrender { shard: usize, pages: usize },
+    WalkBegin { shard: usize },
+    WalkStep { items: usize, bytes: usize },
+    WalkEnd,
+    Install { shard: usize, on: bool },
+    Clear { shard: usize },
+}
+
+struct Expected {
+    value: Vec<u8>,
+    meta: Meta,
+}
+
+/// One shard's items from cold to hot; `None` is the install marker.
+#[derive(Default)]
+struct Order(Vec<Option<u16>>);
+
+impl Order {
+    fn remove(&mut self, key: u16) {
+        self.0.retain(|entry| *entry != Some(key));
+    }
+
+    fn push(&mut self, key: u16, place: Place) {
+        let marker = self.0.iter().position(Option::is_none);
+        let at = if place == Place::Install { marker } else { None };
+        self.0.insert(at.unwrap_or(self.0.len()), Some(key));
+    }
+
+    fn keys(&self) -> Vec<u16> {
+        self.0.iter().flatten().copied().collect()
+    }
+}
+
+struct Walking {
+    shard: usize,
+    id: WalkId,
+    visited: HashSet<u16>,
+    /// Installed since the walk began: it may miss them.
+    excused: HashSet<u16>,
+}
+
+pub(super) struct Model {
+    pool: std::sync::Arc<PagePool>,
+    hasher: KeyHasher,
+    shards: Vec<Shard>,
+    items: HashMap<u16, Expected>,
+    orders: Vec<Order>,
+    walking: Option<Walking>,
+    moment: Moment,
+    last_version: u64,
+}
+
+fn key_of(key: u16) -> Vec<u8> {
+    let padding = if key % 7 == 0 { 900 } else { usize::from(key % 5) * 9 };
+    [&key.to_le_bytes()[..], &vec![b'k'; padding]].concat()
+}
+
+fn number_of(key: &[u8]) -> u16 {
+    u16::from_le_bytes([key[0], key[1]])
+}
+
+impl Model {
+    fn new(memory_bytes: usize) -> Model {
+        let pool = PagePool::new(memory_bytes, 2);
+        let hasher = KeyHasher::new(11);
+        Model {
+            shards: (0..2).map(|_| Shard::new(pool.clone(), true, hasher.clone())).collect(),
+            pool,
+            hasher,
+            items: HashMap::new(),
+            orders: vec![Order::default(), Order::default()],
+            walking: None,
+            moment: Moment { now_ms: 1_000, flush_floor: Version(0) },
+            last_version: 0,
+        }
+    }
+
+    fn shard_of(key: u16) -> usize {
+        usize::from(key % 2)
+    }
+
+    fn find(&self, key: u16) -> Option<ItemId> {
+        let bytes = key_of(key);
+        self.shards[Model::shard_of(key)].find(self.hasher.hash(&bytes), &bytes)
+    }
+
+    fn apply(&mut self, op: Op) {
+        match op {
+            Op::Put { key, size, lifetime_ms, place } => self.put(key, SIZES[size], lifetime_ms, place),
+            Op::Reserve { size } => {
+                if let Some(reservation) = self.reserve(size % 2, 20, SIZES[size]) {
+                    self.shards[size % 2].cancel(reservation);
+                }
+            }
+            Op::Remove { key } => {
+                if let Some(id) = self.find(key) {
+                    self.shards[Model::shard_of(key)].remove(self.hasher.hash(&key_of(key)), id);
+                    self.forget(key);
+                }
+            }
+            Op::Mark { key } => self.mark(key),
+            Op::Raise { key } => {
+                if let Some(id) = self.find(key) {
+                    self.shards[Model::shard_of(key)].raise(id);
+                    self.raise(key);
+                }
+            }
+            Op::Expire { key, lifetime_ms } => {
+                if let Some(id) = self.find(key) {
+                    let expires_at_ms = self.moment.now_ms + lifetime_ms;
+                    self.shards[Model::shard_of(key)].set_expiry(id, expires_at_ms);
+                    self.items.get_mut(&key).unwrap().meta.expires_at_ms = expires_at_ms;
+                }
+            }
+            Op::Advance { by_ms } => self.moment.now_ms += by_ms,
+            Op::Flush => self.moment.flush_floor = Version(self.last_version + 1),
+            Op::Surrender { shard, pages } => {
+                let before = self.shards[shard].page_count();
+                let surrendered = self.shards[shard].surrender_pages(pages, self.moment);
+                assert!(surrendered >= pages || self.shards[shard].item_count() == 0);
+                assert!(before - self.shards[shard].page_count() >= surrendered);
+                self.follow_evictions(shard);
+            }
+            Op::Clear { shard } => self.clear(shard),
+            Op::Install { shard, on: true } => {
+                self.shards[shard].install_begin();
+                self.orders[shard].0.retain(Option::is_some);
+                self.orders[shard].0.push(None);
+            }
+            Op::Install { shard, on: false } => {
+                self.shards[shard].install_end();
+                self.orders[shard].0.retain(Option::is_some);
+            }
+            Op::WalkBegin { .. } | Op::WalkStep { .. } | Op::WalkEnd => self.walk(op),
+        }
+        self.check();
+    }
+
+    fn reserve(&mut self, shard: usize, key_bytes: usize, size: usize) -> Option<Reservation> {
+        for _ in 0..3 {
+            let reserved = self.shards[shard].reserve(key_bytes, size, self.moment);
+            self.follow_evictions(shard);
+            match reserved {
+                Ok(reservation) => return Some(reservation),
+                Err(ReserveError::OutOfMemory) => return None,
+                Err(ReserveError::Shortage { pages }) => {
+                    assert!(pages > 0);
+                    self.shards[1 - shard].surrender_pages(pages, self.moment);
+                    self.follow_evictions(1 - shard);
+                }
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, key: u16, size: usize, lifetime_ms: u64, place: Place) {
+        let (shard, bytes) = (Model::shard_of(key), key_of(key));
+        let Some(reservation) = self.reserve(shard, bytes.len(), size) else {
+            assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
+            return;
+        };
+        self.last_version += 1;
+        let version = Version(self.last_version);
+        let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.moment.now_ms + lifetime_ms };
+        let meta = Meta { version, flags: self.last_version as u32, expires_at_ms, marks: Marks(0) };
+        let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
+        let hash = self.hasher.hash(&bytes);
+        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place);
+        self.forget(key);
+        self.items.insert(key, Expected { value, meta });
+        self.orders[shard].push(key, place);
+        if let Some(walking) = &mut self.walking
+            && place == Place::Install
+        {
+            walking.excused.insert(key);
+        }
+    }
+
+    fn mark(&mut self, key: u16) {
+        let Some(id) = self.find(key) else { return };
+        let marks = &mut self.items.get_mut(&key).unwrap().meta.marks;
+        let was_set = marks.contains(Marks::ACCESSED);
+        *marks = marks.with(Marks::ACCESSED).with(Marks::FETCHED);
+        let newly = self.shards[Model::shard_of(key)].mark(id, *marks);
+        assert_eq!(newly, !was_set);
+    }
+
+    fn raise(&mut self, key: u16) {
+        let order = &mut self.orders[Model::shard_of(key)];
+        order.remove(key);
+        order.push(key, Place::Hot);
+    }
+
+    fn forget(&mut self, key: u16) {
+        self.items.remove(&key);
+        self.orders[Model::shard_of(key)].remove(key);
+        if let Some(walking) = &mut self.walking {
+            walking.visited.remove(&key);
+        }
+    }
+
+    fn clear(&mut self, shard: usize) {
+        self.shards[shard].clear();
+        for key in self.orders[shard].keys() {
+            self.forget(key);
+        }
+        if let Some(walking) = self.walking.take_if(|walking| walking.shard == shard) {
+            let step = self.shards[shard].walk_step(walking.id, 1, 1, |_, _| panic!("a walk after its end"));
+            assert_eq!(step, WalkStep::Ended);
+        }
+    }
+
+    /// The policy once more: the coldest leaves unless it is marked, until as many are left as in the shard.
+    fn follow_evictions(&mut self, shard: usize) {
+        while self.orders[shard].keys().len() > self.shards[shard].item_count() {
+            let key = self.orders[shard].keys()[0];
+            let meta = &mut self.items.get_mut(&key).unwrap().meta;
+            let is_dead = (meta.expires_at_ms != 0 && meta.expires_at_ms <= self.moment.now_ms)
+                || meta.version < self.moment.flush_floor;
+            if !is_dead && meta.marks.contains(Marks::ACCESSED) {
+                meta.marks = meta.marks.without(Marks::ACCESSED);
+                self.raise(key);
+            } else {
+                self.forget(key);
+            }
+        }
+    }
+
+    fn walk(&mut self, op: Op) {
+        match (op, &mut self.walking) {
+            (Op::WalkBegin { shard }, None) => {
+                let id = self.shards[shard].walk_begin().unwrap();
+                let (visited, excused) = (HashSet::new(), HashSet::new());
+                self.walking = Some(Walking { shard, id, visited, excused });
+            }
+            (Op::WalkStep { items, bytes }, Some(walking)) => {
+                let mut seen = Vec::new();
+                let shard = &mut self.shards[walking.shard];
+                let step = shard
+                    .walk_step(walking.id, items, bytes, |shard, id| seen.push(number_of(shard.key(id))));
+                assert!(seen.len() <= items);
+                let order = self.orders[walking.shard].keys();
+                let places: Vec<_> =
+                    seen.iter().map(|key| order.iter().position(|other| other == key).unwrap()).collect();
+                assert!(places.windows(2).all(|pair| pair[0] + 1 == pair[1]), "cold to hot, none left out");
+                walking.visited.extend(seen);
+                if step == WalkStep::AtHotEnd {
+                    let missed =
+                        |key: &&u16| !walking.visited.contains(key) && !walking.excused.contains(key);
+                    assert_eq!(order.iter().find(missed), None, "a walk missed an item");
+                }
+            }
+            (Op::WalkEnd, Some(walking)) => {
+                self.shards[walking.shard].walk_end(walking.id);
+                self.walking = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self) {
+        let pages: usize = self.shards.iter().map(Shard::page_count).sum();
+        self.pool.check_invariants(pages);
+        assert!(self.pool.memory_bytes() <= self.pool.memory_bytes_max());
+        for (shard, order) in self.shards.iter().zip(&self.orders) {
+            shard.check_invariants();
+            assert!(shard.index_bytes() + shard.item_bytes() <= self.pool.memory_bytes());
+            let listed: Vec<u16> = shard
+                .lru
+                .check_invariants(&shard.slabs)
+                .into_iter()
+                .map(|first| number_of(item::key(&shard.slabs, first)))
+                .collect();
+            assert_eq!(listed, order.keys(), "the order from cold to hot");
+        }
+        for (key, expected) in &self.items {
+            let id = self.find(*key).expect("an item that was not evicted is there");
+            let shard = &self.shards[Model::shard_of(*key)];
+            assert_eq!(shard.find_by_hash(shard.hash(id)), Some(id));
+            assert_eq!(shard.meta(id), expected.meta);
+            assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
+        }
+    }
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let key = 0..KEYS;
+    let place = prop_oneof![3 => Just(Place::Hot), 1 => Just(Place::Install)];
+    let lifetime_ms = prop_oneof![3 => Just(0), 1 => 1..50_u64];
+    let put = (key.clone(), 0..SIZES.len(), lifetime_ms, place)
+        .prop_map(|(key, size, lifetime_ms, place)| Op::Put { key, size, lifetime_ms, place });
+    prop_oneof![
+        20 => put,
+        2 => (0..SIZES.len()).prop_map(|size| Op::Reserve { size }),
+        3 => key.clone().prop_map(|key| Op::Remove { key }),
+        4 => key.clone().prop_map(|key| Op::Mark { key }),
+        1 => key.clone().prop_map(|key| Op::Raise { key }),
+        1 => (key, 0..50_u64).prop_map(|(key, lifetime_ms)| Op::Expire { key, lifetime_ms }),
+        1 => (0..30_u64).prop_map(|by_ms| Op::Advance { by_ms }),
+        1 => (0..2_usize, 0..9_usize).prop_map(|(shard, pages)| Op::Surrender { shard, pages }),
+        2 => (0..2_usize).prop_map(|shard| Op::WalkBegin { shard }),
+        4 => (0..9_usize, 0..9_000_usize).prop_map(|(items, bytes)| Op::WalkStep { items, bytes }),
+        1 => Just(Op::WalkEnd),
+        1 => (0..2_usize, any::<bool>()).prop_map(|(shard, on)| Op::Install { shard, on }),
+        1 => prop_oneof![3 => Just(Op::Flush), 1 => (0..2_usize).prop_map(|shard| Op::Clear { shard })],
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn shards_hold_what_the_model_says_in_its_order(
+        pages in 16..64_usize,
+        ops in prop::collection::vec(op(), 1..200),
+    ) {
+        let mut model = Model::new(pages * 4096);
+        for op in ops {
+            model.apply(op);
+        }
+    }
+}
+
+#[test]
+fn long_run_holds_what_the_model_says() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+    let seed = [42; 32];
+    println!("seed {seed:?}");
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    let mut model = Model::new(48 * 4096);
+    for _ in 0..10_000 {
+        model.apply(op().new_tree(&mut runner).unwrap().current());
+    }
+    for shard in &model.shards {
+        let counters = shard.counters();
+        println!("{counters:?}");
+        assert!(counters.evictions > 100 && counters.reclaimed > 100 && counters.pages_moved > 10);
+    }
+}

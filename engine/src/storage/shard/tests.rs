@@ -1,0 +1,349 @@
+//! Claims about a shard, one each.
+
+use super::super::*;
+use super::*;
+use crate::mutation::Version;
+use crate::storage::walk::TooManyWalks;
+
+const NOW: Moment = Moment { now_ms: 1_000, flush_floor: Version(0) };
+const PLAIN: Meta = Meta { version: Version(1), flags: 0, expires_at_ms: 0, marks: Marks(0) };
+
+fn shard(memory_bytes: usize) -> Shard {
+    Shard::new(PagePool::new(memory_bytes, 1), true, KeyHasher::new(5))
+}
+
+fn try_put(
+    shard: &mut Shard,
+    key: &[u8],
+    value: &[u8],
+    meta: Meta,
+    place: Place,
+) -> Result<(), ReserveError> {
+    let reservation = shard.reserve(key.len(), value.len(), NOW)?;
+    let hash = shard.hasher.hash(key);
+    shard.commit(reservation, hash, key, value, meta, place);
+    Ok(())
+}
+
+fn put(shard: &mut Shard, key: &str, value: &[u8]) {
+    try_put(shard, key.as_bytes(), value, PLAIN, Place::Hot).unwrap();
+}
+
+fn find(shard: &Shard, key: &str) -> Option<ItemId> {
+    shard.find(shard.hasher.hash(key.as_bytes()), key.as_bytes())
+}
+
+fn keys(shard: &Shard) -> Vec<String> {
+    let items = shard.lru.check_invariants(&shard.slabs);
+    items
+        .into_iter()
+        .map(|first| String::from_utf8(item::key(&shard.slabs, first).to_vec()).unwrap())
+        .collect()
+}
+
+fn pattern(len: usize, seed: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 131 + at / 251 + seed) as u8).collect()
+}
+
+/// Stores values of this size until a fixed amount was written, and says what part of the limit is keys and values.
+fn fill(shard: &mut Shard, phase: &str, sizes: &[usize], bytes: usize) -> f64 {
+    let (mut written, mut number) = (0, 0_usize);
+    while written < bytes {
+        let size = sizes[number.wrapping_mul(0x9e37_79b9) % 1_000_003 % sizes.len()];
+        put(shard, &format!("{phase}-{number:08}"), &pattern(size, number));
+        written += size;
+        number += 1;
+    }
+    shard.check_invariants();
+    let payload = shard.item_bytes() - shard.item_count() * item::HEADER_BYTES;
+    payload as f64 / shard.pool.memory_bytes_max() as f64
+}
+
+#[test]
+fn oldest_item_leaves_first_whatever_its_class() {
+    let mut shard = shard(1 << 20);
+    let sizes = [60, 900, 10_000, 3_000, 100_000, 20];
+    for number in 0..5_000_usize {
+        put(&mut shard, &format!("{number}"), &pattern(sizes[number % 6], number));
+        let first: usize = keys(&shard)[0].parse().unwrap();
+        let expected: Vec<String> = (first..=number).map(|number| number.to_string()).collect();
+        if number % 97 == 0 {
+            assert_eq!(keys(&shard), expected);
+            shard.check_invariants();
+        }
+    }
+    assert!(shard.counters().evictions > 1_000);
+}
+
+#[test]
+fn three_mebibytes_of_large_values_leave_oldest_first() {
+    let mut shard = shard(3 << 20);
+    for number in 0..101 {
+        put(&mut shard, &number.to_string(), &pattern(66_560, number));
+    }
+    shard.check_invariants();
+    let left = keys(&shard);
+    assert!(left.len() >= 43, "{} of 47 possible items", left.len());
+    assert_eq!(left, (101 - left.len()..101).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn marked_item_survives_one_pass_and_not_two() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "marked", &[1; 5_000]);
+    let id = find(&shard, "marked").unwrap();
+    assert!(shard.mark(id, Marks::ACCESSED.with(Marks::FETCHED)));
+    assert!(!shard.mark(id, Marks::ACCESSED));
+    for number in 0..250 {
+        put(&mut shard, &number.to_string(), &[0; 5_000]);
+    }
+    assert!(find(&shard, "0").is_none() && find(&shard, "marked").is_some());
+    for number in 250..550 {
+        put(&mut shard, &number.to_string(), &[0; 5_000]);
+    }
+    assert!(find(&shard, "marked").is_none());
+    let counters = shard.counters();
+    assert_eq!(counters.evictions, counters.evicted_unfetched + 1);
+}
+
+#[test]
+fn store_ends_though_every_item_is_marked() {
+    let mut shard = shard(1 << 20);
+    for number in 0..20_000 {
+        put(&mut shard, &number.to_string(), &[0; 100]);
+        let id = find(&shard, &number.to_string()).unwrap();
+        shard.mark(id, Marks::ACCESSED);
+    }
+    shard.check_invariants();
+}
+
+#[test]
+fn chained_value_comes_back_at_each_boundary_size() {
+    let mut shard = shard(1 << 20);
+    let edges = (1..=512).map(|eighth| eighth * 512).chain([0, 300_000, 500_000]);
+    for edge in edges {
+        for size in edge - edge.min(70)..=edge + 2 {
+            let value = pattern(size, size);
+            let key = "k".repeat(1 + size % 1024);
+            put(&mut shard, &key, &value);
+            let found = shard.value(find(&shard, &key).unwrap());
+            assert_eq!(found.len(), size);
+            assert!(found.pieces().flatten().eq(&value), "{size}");
+            assert!(found.to_vec() == value, "{size}");
+            assert_eq!(
+                found.as_slice().is_some(),
+                found.pieces().count() == 1 || found.pieces().skip(1).all(<[u8]>::is_empty)
+            );
+        }
+        shard.check_invariants();
+    }
+}
+
+#[test]
+fn each_phase_of_other_sizes_stores_as_well_as_a_fresh_cache() {
+    let bytes = 4 << 20;
+    let mut old = shard(bytes);
+    for (phase, size) in [("a", 100), ("b", 4 << 10), ("c", 200 << 10), ("d", 100), ("e", 20), ("f", 4 << 10)]
+    {
+        let reused = fill(&mut old, phase, &[size], 3 * bytes);
+        let fresh = fill(&mut shard(bytes), phase, &[size], 3 * bytes);
+        println!(
+            "values of {size}: keys and values are {fresh:.3} of a fresh cache, {reused:.3} of a used one"
+        );
+        assert!(reused >= 0.98 * fresh, "phase {phase}: {reused} against {fresh}");
+        assert!(keys(&old).iter().all(|key| key.starts_with(phase)), "the other sizes have left");
+    }
+}
+
+#[test]
+fn mixed_sizes_use_most_of_the_limit() {
+    let sizes: Vec<usize> = (0..4_000).map(|number| 100 + number).collect();
+    let mut one = shard(8 << 20);
+    let used = fill(&mut one, "m", &sizes, 40 << 20);
+    println!("mixed sizes of 100 B to 4 KiB in 8 MiB: {used:.3}");
+    assert!(used >= 0.85, "{used}");
+    let mut tiny = shard(1 << 20);
+    let used = fill(&mut tiny, "m", &sizes, 10 << 20);
+    println!("mixed sizes of 100 B to 4 KiB in 1 MiB: {used:.3}");
+    assert!(used >= 0.75, "{used}");
+}
+
+#[test]
+fn half_mebibyte_values_fill_at_least_85_percent_of_64_mebibytes() {
+    let pool = PagePool::new(64 << 20, 8);
+    let hasher = KeyHasher::new(1);
+    let mut shards: Vec<Shard> = (0..8).map(|_| Shard::new(pool.clone(), true, hasher.clone())).collect();
+    for number in 0..1_000_usize {
+        let key = number.to_string();
+        let home = hasher.hash(key.as_bytes()) as usize % 8;
+        for _ in 0..4 {
+            let result =
+                try_put(&mut shards[home], key.as_bytes(), &pattern(512 << 10, number), PLAIN, Place::Hot);
+            let Err(ReserveError::Shortage { mut pages }) = result else {
+                assert_eq!(result, Ok(()));
+                break;
+            };
+            for other in (1..8).map(|step| (home + step) % 8) {
+                pages = pages.saturating_sub(shards[other].surrender_pages(pages, NOW));
+            }
+        }
+        assert!(find(&shards[home], &key).is_some());
+    }
+    let values: usize = shards.iter().map(|shard| shard.item_count() * (512 << 10)).sum();
+    println!("512 KiB values in 64 MiB: {:.3}", values as f64 / (64 << 20) as f64);
+    assert!(values as f64 >= 0.85 * (64 << 20) as f64);
+    pool.check_invariants(shards.iter().map(Shard::page_count).sum());
+}
+
+#[test]
+fn moved_items_keep_contents_and_order() {
+    let mut shard = shard(1 << 20);
+    for number in 0..1_600_usize {
+        put(&mut shard, &format!("{number:04}"), &pattern(450, number));
+    }
+    let kept: Vec<String> = (0..1_600).filter(|number| number % 3 == 0).map(|n| format!("{n:04}")).collect();
+    for number in (0..1_600).filter(|number| number % 3 != 0) {
+        let key = format!("{number:04}");
+        let id = find(&shard, &key).unwrap();
+        shard.remove(shard.hasher.hash(key.as_bytes()), id);
+    }
+    put(&mut shard, "large", &pattern(500_000, 1));
+    assert!(shard.counters().pages_moved > 10, "{:?}", shard.counters());
+    assert_eq!(shard.counters().evictions, 0);
+    shard.check_invariants();
+    assert_eq!(&keys(&shard)[..kept.len()], &kept);
+    for key in &kept {
+        let value = shard.value(find(&shard, key).unwrap()).to_vec();
+        assert!(value == pattern(450, key.parse().unwrap()));
+    }
+}
+
+#[test]
+fn dead_items_met_by_the_pass_are_counted_apart() {
+    let mut shard = shard(1 << 20);
+    for number in 0..100 {
+        let meta = Meta { expires_at_ms: NOW.now_ms, ..PLAIN };
+        try_put(&mut shard, format!("dead-{number}").as_bytes(), &[0; 5_000], meta, Place::Hot).unwrap();
+    }
+    assert!(shard.is_dead(find(&shard, "dead-0").unwrap(), NOW), "dead when the deadline is now");
+    for number in 0..160 {
+        put(&mut shard, &number.to_string(), &[0; 5_000]);
+    }
+    let counters = shard.counters();
+    assert_eq!((counters.evictions, counters.evicted_unfetched), (0, 0));
+    assert!(counters.reclaimed > 50);
+    assert_eq!(counters.expired_unfetched, counters.reclaimed);
+    shard.reset_counters();
+    assert_eq!(shard.counters(), Counters::default());
+}
+
+#[test]
+fn without_eviction_a_full_shard_refuses_and_uses_dead_memory_again() {
+    let mut shard = Shard::new(PagePool::new(1 << 20, 1), false, KeyHasher::new(5));
+    let dying = Meta { expires_at_ms: 500, ..PLAIN };
+    for number in 0..50 {
+        try_put(&mut shard, format!("live-{number}").as_bytes(), &[0; 5_000], PLAIN, Place::Hot).unwrap();
+    }
+    for number in 0..50 {
+        try_put(&mut shard, format!("dead-{number}").as_bytes(), &[0; 5_000], dying, Place::Hot).unwrap();
+    }
+    let stored = (0..).take_while(|number| {
+        try_put(&mut shard, format!("more-{number}").as_bytes(), &[0; 5_000], PLAIN, Place::Hot).is_ok()
+    });
+    assert!(stored.count() > 100);
+    let refused = try_put(&mut shard, b"one more", &[0; 5_000], PLAIN, Place::Hot);
+    assert_eq!(refused, Err(ReserveError::OutOfMemory));
+    assert!((0..50).all(|number| find(&shard, &format!("live-{number}")).is_some()));
+    assert_eq!((shard.counters().evictions, shard.counters().reclaimed), (0, 50));
+    shard.check_invariants();
+}
+
+#[test]
+fn item_that_can_never_fit_evicts_nothing() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "stays", b"value");
+    assert_eq!(shard.reserve(5, 2 << 20, NOW).unwrap_err(), ReserveError::OutOfMemory);
+    assert!(find(&shard, "stays").is_some());
+}
+
+#[test]
+fn item_of_half_the_memory_fits() {
+    let mut shard = shard(1 << 20);
+    fill(&mut shard, "small", &[50, 500], 2 << 20);
+    put(&mut shard, "half", &pattern((1 << 19) - 100, 3));
+    assert!(shard.value(find(&shard, "half").unwrap()).to_vec() == pattern((1 << 19) - 100, 3));
+    shard.check_invariants();
+}
+
+#[test]
+fn shard_without_pages_gets_them_from_another() {
+    let pool = PagePool::new(1 << 20, 2);
+    let mut rich = Shard::new(pool.clone(), true, KeyHasher::new(1));
+    let mut poor = Shard::new(pool.clone(), true, KeyHasher::new(1));
+    fill(&mut rich, "rich", &[100, 3_000], 3 << 20);
+    let shortage = try_put(&mut poor, b"key", &[7; 20_000], PLAIN, Place::Hot);
+    let Err(ReserveError::Shortage { pages }) = shortage else { panic!("{shortage:?}") };
+    assert_eq!(rich.surrender_pages(pages, NOW), pages);
+    try_put(&mut poor, b"key", &[7; 20_000], PLAIN, Place::Hot).unwrap();
+    rich.check_invariants();
+    poor.check_invariants();
+    pool.check_invariants(rich.page_count() + poor.page_count());
+    drop((rich, poor));
+    pool.check_invariants(0);
+}
+
+#[test]
+fn installed_items_keep_their_order_colder_than_new_stores() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "before", b"");
+    shard.install_begin();
+    let install = |shard: &mut Shard, key: &[u8]| try_put(shard, key, b"", PLAIN, Place::Install).unwrap();
+    install(&mut shard, b"first");
+    put(&mut shard, "new", b"");
+    install(&mut shard, b"second");
+    put(&mut shard, "newer", b"");
+    install(&mut shard, b"third");
+    assert_eq!(keys(&shard), ["before", "first", "second", "third", "new", "newer"]);
+    shard.install_end();
+    install(&mut shard, b"late");
+    assert_eq!(keys(&shard).last().unwrap(), "late");
+    shard.check_invariants();
+}
+
+#[test]
+fn walks_beyond_the_most_are_refused_and_a_name_is_not_used_twice() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "key", b"");
+    let walks: Vec<WalkId> = std::iter::from_fn(|| shard.walk_begin().ok()).collect();
+    assert_eq!(walks.len(), 32);
+    assert_eq!(shard.walk_begin(), Err(TooManyWalks { walks_max: 32 }));
+    shard.walk_end(walks[3]);
+    let again = shard.walk_begin().unwrap();
+    assert_eq!(shard.walk_step(walks[3], 9, 9, |_, _| panic!("ended")), WalkStep::Ended);
+    let mut visits = 0;
+    assert_eq!(shard.walk_step(again, 9, 999, |_, _| visits += 1), WalkStep::AtHotEnd);
+    assert_eq!(visits, 1);
+    shard.check_invariants();
+}
+
+#[test]
+fn cleared_shard_gives_all_pages_back() {
+    let mut shard = shard(1 << 20);
+    fill(&mut shard, "x", &[10, 100, 1_000, 10_000], 2 << 20);
+    shard.clear();
+    shard.check_invariants();
+    assert_eq!((shard.item_count(), shard.item_bytes(), shard.index_bytes()), (0, 0, 0));
+    assert_eq!(shard.pool.pages_out(), 0);
+    put(&mut shard, "key", b"value");
+    shard.check_invariants();
+}
+
+#[test]
+fn overhead_of_a_small_item_is_below_60_bytes() {
+    let bytes = 8 << 20;
+    let mut shard = shard(bytes);
+    fill(&mut shard, "0123456789", &[100], 3 * bytes);
+    let overhead = bytes as f64 / shard.item_count() as f64 - 119.0;
+    println!("overhead of an item with 19 + 100 bytes: {overhead:.1} bytes, index {}", shard.index_bytes());
+    assert!(overhead < 60.0, "{overhead}");
+}
