@@ -1,0 +1,258 @@
+//! Hotspare's replication over TCP: one thread for a node, no async runtime.
+//!
+//! Lives here: [`Node`], which listens, dials and ships, and its [`Options`]. The protocol is the engine's.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `handshake` | magic, nonces, the proof of a shared secret |
+//! | `link` | one connection that carries frames |
+//! | `transport` | dialling and accepting |
+//!
+//! ```
+//! use hotspare::{Cache, Config, Expiry, ReplicationConfig};
+//! use hotspare_tcp::{Node, Options};
+//!
+//! let primary = Cache::new(Config::new().replication(ReplicationConfig::primary()))?;
+//! let node = Node::start(&primary, Options::new().listen("127.0.0.1:0".parse()?))?;
+//!
+//! let address = node.listen_address().unwrap().to_string();
+//! let spare = Cache::new(Config::new().replication(ReplicationConfig::replica_of(address)))?;
+//! let spare_node = Node::start(&spare, Options::new())?;
+//!
+//! primary.set("k", "v", Expiry::Never)?;
+//! while spare.status().seq < primary.status().seq {
+//!     std::thread::yield_now();
+//! }
+//! drop((node, primary)); // the primary dies
+//! spare.promote(false)?;
+//! assert_eq!(&spare.get("k")?.unwrap().value[..], b"v");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod handshake;
+mod link;
+mod transport;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hotspare::{Cache, Next, Replicator};
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use parking_lot::Mutex;
+
+use transport::{SOCKET, TcpTransport};
+
+const WAKER: Token = Token(0);
+
+/// How long the thread sleeps while writes keep coming, so that writers need not wake it (design §9).
+const LINGER: Duration = Duration::from_micros(150);
+
+/// The longest sleep: a bound on what a missed event could cost.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// How a node reaches its peers.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    listen: Option<SocketAddr>,
+    secret: Option<Vec<u8>>,
+}
+
+impl Options {
+    /// Dials its peers, accepts none, and has no secret.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Accepts peers at this address; port 0 takes a free one. Default: none.
+    pub fn listen(mut self, address: SocketAddr) -> Options {
+        self.listen = Some(address);
+        self
+    }
+
+    /// The secret that all nodes of the group share. Default: none; then only loopback addresses are listened at
+    /// and dialled. It proves who a peer is; frames are not encrypted.
+    pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Options {
+        self.secret = Some(secret.into());
+        self
+    }
+}
+
+/// Why replication did not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The cache was made without replication.
+    Standalone,
+    /// An address other than loopback needs a secret.
+    SecretNeeded(SocketAddr),
+    /// The secret is empty.
+    SecretEmpty,
+    /// The address can't be listened at.
+    Listen(SocketAddr, std::io::Error),
+    /// The system refused a thread or a poller.
+    System(std::io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Standalone => write!(f, "the cache was made without replication"),
+            StartError::SecretNeeded(address) => {
+                write!(f, "can't listen for replication on {address}: give a secret, or a loopback address")
+            }
+            StartError::SecretEmpty => write!(f, "the replication secret is empty"),
+            StartError::Listen(address, why) => write!(f, "can't listen for replication on {address}: {why}"),
+            StartError::System(why) => write!(f, "can't start replication: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Listen(_, why) | StartError::System(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+/// Replication at work: one thread that accepts, dials and ships. Dropping it stops replication at once, as a crash
+/// would; [`Node::shutdown`] drains first.
+#[derive(Debug)]
+pub struct Node {
+    listen_address: Option<SocketAddr>,
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the handle and the thread share.
+#[derive(Debug)]
+struct Control {
+    stop: AtomicBool,
+    /// Until when the thread may drain before it stops.
+    drain_until: Mutex<Option<Instant>>,
+    waker: mio::Waker,
+}
+
+impl Wake for Control {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // A poller that is gone needs no waking.
+        let _ = self.waker.wake();
+    }
+}
+
+impl Node {
+    /// Starts to replicate `cache`.
+    ///
+    /// # Errors
+    /// The cache has no replication, the address needs a secret or can't be listened at, or the system refuses.
+    pub fn start(cache: &Cache, options: Options) -> Result<Node, StartError> {
+        if options.secret.as_ref().is_some_and(Vec::is_empty) {
+            return Err(StartError::SecretEmpty);
+        }
+        let frame_bytes_max = cache.frame_bytes_max().ok_or(StartError::Standalone)?;
+        let poll = Poll::new().map_err(StartError::System)?;
+        let waker = mio::Waker::new(poll.registry(), WAKER).map_err(StartError::System)?;
+        let registry = poll.registry().try_clone().map_err(StartError::System)?;
+        let mut listener = match options.listen {
+            None => None,
+            Some(address) if options.secret.is_none() && !address.ip().is_loopback() => {
+                return Err(StartError::SecretNeeded(address));
+            }
+            Some(address) => {
+                Some(TcpListener::bind(address).map_err(|why| StartError::Listen(address, why))?)
+            }
+        };
+        if let Some(listener) = &mut listener {
+            registry.register(listener, SOCKET, Interest::READABLE).map_err(StartError::System)?;
+        }
+        let listen_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let transport = TcpTransport {
+            registry: Arc::new(registry),
+            listener,
+            listen_address,
+            secret: options.secret,
+            frame_bytes_max,
+        };
+        let replicator = Replicator::new(cache, transport).ok_or(StartError::Standalone)?;
+        let control =
+            Arc::new(Control { stop: AtomicBool::new(false), drain_until: Mutex::new(None), waker });
+        let (cache, shared) = (cache.clone(), control.clone());
+        let thread = std::thread::Builder::new()
+            .name("hotspare-tcp".to_owned())
+            .spawn(move || run(&cache, replicator, poll, &shared))
+            .map_err(StartError::System)?;
+        Ok(Node { listen_address, control, thread: Some(thread) })
+    }
+
+    /// Where it accepts peers.
+    pub fn listen_address(&self) -> Option<SocketAddr> {
+        self.listen_address
+    }
+
+    /// Ships what the attached replicas lack, for at most `drain`, says goodbye and stops.
+    pub fn shutdown(self, drain: Duration) {
+        *self.control.drain_until.lock() = Some(Instant::now() + drain);
+        drop(self);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.control.stop.store(true, Ordering::Release);
+        self.control.wake_by_ref();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by the panic hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(cache: &Cache, mut replicator: Replicator, mut poll: Poll, control: &Arc<Control>) {
+    let waker = Waker::from(control.clone());
+    let mut cx = Context::from_waker(&waker);
+    let mut events = Events::with_capacity(64);
+    loop {
+        let next = replicator.poll(&mut cx);
+        if control.stop.load(Ordering::Acquire) {
+            let drain_until = *control.drain_until.lock();
+            match drain_until {
+                Some(until) if Instant::now() < until && !replicator.is_drained() => {}
+                Some(_) => return replicator.say_goodbye(&mut cx),
+                None => return,
+            }
+        }
+        let timeout = match next {
+            Next::Now => Duration::ZERO,
+            Next::Soon => {
+                std::thread::sleep(LINGER);
+                Duration::ZERO
+            }
+            // While draining, acks bring the wake-up; the time-out bounds it.
+            Next::At(_) if control.stop.load(Ordering::Acquire) => Duration::from_millis(1),
+            Next::At(moment) => {
+                let now = cache.local_now_ms();
+                Duration::from_millis(moment.saturating_sub(now)).min(SLEEP_MAX)
+            }
+        };
+        if let Err(why) = poll.poll(&mut events, Some(timeout))
+            && why.kind() != std::io::ErrorKind::Interrupted
+        {
+            tracing::error!(%why, "the replication poller failed; replication stops");
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
