@@ -1,0 +1,60 @@
+//! Numbers as the protocol writes them (rule F7).
+
+/// Digits only, no sign; overflow is no number.
+pub(crate) fn unsigned(token: &[u8]) -> Option<u64> {
+    if token.is_empty() {
+        return None;
+    }
+    token.iter().try_fold(0u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// Digits behind an optional `-`; what does not fit 64 bits becomes the nearest that does, since a client that asks
+/// for a moment so far away means for ever (rule X3 takes 64 bits where memcached takes 32).
+pub(crate) fn signed(token: &[u8]) -> Option<i64> {
+    let (negative, digits) = match token.split_first() {
+        Some((b'-', digits)) => (true, digits),
+        _ => (false, token),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let magnitude = unsigned(digits).and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+/// Like [`signed`], with a leading `+` allowed: the flags and expiry of storage commands (rule F7).
+pub(crate) fn signed_leniently(token: &[u8]) -> Option<i64> {
+    signed(token.strip_prefix(b"+").unwrap_or(token))
+}
+
+/// Flags: 32 bits, a leading `+` allowed (rules F7, L2).
+pub(crate) fn flags(token: &[u8]) -> Option<u32> {
+    unsigned(token.strip_prefix(b"+").unwrap_or(token)).and_then(|number| u32::try_from(number).ok())
+}
+
+/// Appends a decimal number.
+pub(crate) fn write(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a decimal number with its sign.
+pub(crate) fn write_signed(number: i64, out: &mut Vec<u8>) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    write(number.unsigned_abs(), out);
+}

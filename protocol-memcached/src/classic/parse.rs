@@ -1,0 +1,276 @@
+//! Bytes to requests: one line, and for storage commands the data block behind it.
+//!
+//! The caller keeps unconsumed bytes and calls again with more. A line is looked for from its start each time; the
+//! caller's buffer grows in large steps, so that stays cheap up to the line limits.
+
+use super::Limits;
+use super::number;
+use super::request::{Direction, Request, ShutdownMode, Store, StoreCommand};
+use super::response::ErrorReply;
+use super::token::Tokens;
+
+/// The largest stated length of a value (rule F9).
+const STATED_BYTES_MAX: u64 = (1 << 31) - 3;
+
+/// What the buffer begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed<'a> {
+    /// A request, in the first `consumed` bytes.
+    Complete {
+        /// The request.
+        request: Request<'a>,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+    },
+    /// Less than a request: try again with at least so many bytes from the same start.
+    Incomplete {
+        /// Bytes needed in all, more than there are.
+        bytes_needed: usize,
+    },
+    /// An error to answer; the connection goes on.
+    Invalid {
+        /// What to answer; `None` where `noreply` suppresses it (rule F10).
+        reply: Option<ErrorReply>,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+        /// Bytes behind those to throw away as they come (rule S3).
+        skip: u64,
+    },
+    /// Not to be answered: close (rules F3, F6).
+    Close,
+}
+
+/// Parses what the buffer begins with. Executes nothing, allocates nothing.
+pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
+    if buffer.first() == Some(&0x80) {
+        // The binary protocol's magic, which is not spoken here (rule B1).
+        return Parsed::Close;
+    }
+    let Some(line_end) = buffer.iter().position(|byte| *byte == b'\n') else {
+        return unfinished_line(buffer, limits);
+    };
+    let consumed = line_end + 1;
+    if consumed < 4 {
+        return invalid(ErrorReply::BadLine, consumed, false);
+    }
+    let line = &buffer[..line_end];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.first() == Some(&b' ') {
+        return invalid(ErrorReply::Error, consumed, false);
+    }
+    let mut words = Tokens::new(line);
+    let name = words.next_word().unwrap_or_default();
+    let parse = Line { buffer, consumed, limits };
+    match name {
+        b"get" | b"gets" => parse.get(words, name == b"gets"),
+        b"gat" | b"gats" => parse.get_and_touch(words, name == b"gats"),
+        b"set" => parse.store(words, StoreCommand::Set),
+        b"add" => parse.store(words, StoreCommand::Add),
+        b"replace" => parse.store(words, StoreCommand::Replace),
+        b"append" => parse.store(words, StoreCommand::Append),
+        b"prepend" => parse.store(words, StoreCommand::Prepend),
+        b"cas" => parse.store(words, StoreCommand::Cas(0)),
+        b"delete" => parse.delete(words),
+        b"incr" => parse.count(words, Direction::Up),
+        b"decr" => parse.count(words, Direction::Down),
+        b"touch" => parse.touch(words),
+        b"flush_all" => parse.flush_all(words),
+        b"verbosity" => parse.verbosity(words),
+        b"version" => complete(Request::Version, consumed),
+        b"quit" => complete(Request::Quit, consumed),
+        b"stats" => complete(Request::Stats { arguments: words }, consumed),
+        b"shutdown" => parse.shutdown(words),
+        _ if is_http(words) => Parsed::Close,
+        _ => invalid(ErrorReply::Error, consumed, false),
+    }
+}
+
+/// A line without an end may go on up to its limit; a get's is a larger one (rule F6).
+fn unfinished_line<'a>(buffer: &[u8], limits: &Limits) -> Parsed<'a> {
+    let spaces = buffer.iter().take(100).take_while(|byte| **byte == b' ').count();
+    let begun = &buffer[spaces..];
+    let is_get = begun.starts_with(b"get ") || begun.starts_with(b"gets ");
+    let line_bytes_max = if is_get { limits.get_line_bytes_max } else { limits.line_bytes_max };
+    if buffer.len() >= line_bytes_max {
+        return Parsed::Close;
+    }
+    Parsed::Incomplete { bytes_needed: buffer.len() + 1 }
+}
+
+/// Whether a browser or another stray speaks HTTP (rule F3).
+fn is_http(words: Tokens<'_>) -> bool {
+    words.iter().last().is_some_and(|word| word.starts_with(b"HTTP/"))
+}
+
+fn complete(request: Request<'_>, consumed: usize) -> Parsed<'_> {
+    Parsed::Complete { request, consumed }
+}
+
+fn invalid<'a>(reply: ErrorReply, consumed: usize, noreply: bool) -> Parsed<'a> {
+    Parsed::Invalid { reply: (!noreply).then_some(reply), consumed, skip: 0 }
+}
+
+/// A whole line, with what is behind it.
+struct Line<'a, 'l> {
+    buffer: &'a [u8],
+    consumed: usize,
+    limits: &'l Limits,
+}
+
+impl<'a> Line<'a, '_> {
+    fn complete(&self, request: Request<'a>) -> Parsed<'a> {
+        complete(request, self.consumed)
+    }
+
+    fn invalid(&self, reply: ErrorReply, noreply: bool) -> Parsed<'a> {
+        invalid(reply, self.consumed, noreply)
+    }
+
+    fn is_key(&self, word: &[u8]) -> bool {
+        word.len() <= self.limits.key_bytes_max
+    }
+
+    fn get(&self, keys: Tokens<'a>, with_cas: bool) -> Parsed<'a> {
+        if self.are_keys(keys) {
+            self.complete(Request::Get { with_cas, keys })
+        } else {
+            self.invalid(ErrorReply::BadLine, false)
+        }
+    }
+
+    /// At least one key, and none too long (rules F5, R2).
+    fn are_keys(&self, keys: Tokens<'_>) -> bool {
+        keys.iter().next().is_some() && keys.iter().all(|key| self.is_key(key))
+    }
+
+    fn get_and_touch(&self, mut words: Tokens<'a>, with_cas: bool) -> Parsed<'a> {
+        let Some(exptime) = words.next_word() else { return self.invalid(ErrorReply::BadLine, false) };
+        if words.iter().next().is_none() {
+            return self.invalid(ErrorReply::BadLine, false);
+        }
+        match number::signed(exptime) {
+            None => self.invalid(ErrorReply::InvalidExptime, false),
+            Some(exptime) if self.are_keys(words) => {
+                self.complete(Request::GetAndTouch { with_cas, exptime, keys: words })
+            }
+            Some(_) => self.invalid(ErrorReply::BadLine, false),
+        }
+    }
+
+    fn store(&self, mut words: Tokens<'a>, command: StoreCommand) -> Parsed<'a> {
+        let noreply = words.take_noreply();
+        let fields = (words.next_word(), words.next_word(), words.next_word(), words.next_word());
+        let (Some(key), Some(flags), Some(exptime), Some(bytes)) = fields else {
+            // Too few words: rule F10's word counts as one of them, then, and what follows are commands.
+            return self.invalid(ErrorReply::BadLine, false);
+        };
+        let bytes = match number::unsigned(bytes) {
+            Some(bytes) if bytes <= STATED_BYTES_MAX => bytes,
+            _ => return self.invalid(ErrorReply::BadLine, noreply),
+        };
+        let command = match command {
+            StoreCommand::Cas(_) => words.next_word().and_then(number::unsigned).map(StoreCommand::Cas),
+            other => Some(other),
+        };
+        let sound = (command, number::flags(flags), number::signed_leniently(exptime));
+        let (Some(command), Some(flags), Some(exptime)) = sound else {
+            return self.skip_block(bytes, noreply);
+        };
+        if !self.is_key(key) {
+            return self.skip_block(bytes, noreply);
+        }
+        if bytes > self.limits.value_bytes_max as u64 {
+            let skip = bytes + 2;
+            return self.complete(Request::StoreTooLarge { command, key, bytes, noreply, skip });
+        }
+        self.with_block(bytes as usize, Store { command, key, flags, exptime, data: b"", noreply })
+    }
+
+    /// A bad line with a readable length: its data block goes with it (rule S3).
+    fn skip_block(&self, bytes: u64, noreply: bool) -> Parsed<'a> {
+        let reply = (!noreply).then_some(ErrorReply::BadLine);
+        Parsed::Invalid { reply, consumed: self.consumed, skip: bytes + 2 }
+    }
+
+    /// Exactly `bytes` and two more, which must be the line's end (rules S2, Z3).
+    fn with_block(&self, bytes: usize, store: Store<'a>) -> Parsed<'a> {
+        let consumed = self.consumed + bytes + 2;
+        let Some(block) = self.buffer.get(self.consumed..consumed) else {
+            return Parsed::Incomplete { bytes_needed: consumed };
+        };
+        match block.strip_suffix(b"\r\n") {
+            Some(data) => complete(Request::Store(Store { data, ..store }), consumed),
+            None => invalid(ErrorReply::BadDataChunk, consumed, store.noreply),
+        }
+    }
+
+    /// `delete <key>`, with the `0` that old clients send behind it (rules A1, Z2).
+    fn delete(&self, mut words: Tokens<'a>) -> Parsed<'a> {
+        let Some(key) = words.next_word() else { return self.invalid(ErrorReply::BadLine, false) };
+        let noreply = words.take_noreply();
+        let old_time_argument = words.next_word();
+        let surplus = words.next_word().is_some() || old_time_argument.is_some_and(|word| word != b"0");
+        if surplus {
+            return self.invalid(ErrorReply::BadDelete, noreply);
+        }
+        if !self.is_key(key) {
+            return self.invalid(ErrorReply::BadLine, noreply);
+        }
+        self.complete(Request::Delete { key, noreply })
+    }
+
+    fn count(&self, mut words: Tokens<'a>, direction: Direction) -> Parsed<'a> {
+        let (Some(key), Some(delta)) = (words.next_word(), words.next_word()) else {
+            return self.invalid(ErrorReply::BadLine, false);
+        };
+        let noreply = words.take_noreply();
+        if !self.is_key(key) {
+            return self.invalid(ErrorReply::BadLine, noreply);
+        }
+        match number::unsigned(delta) {
+            Some(delta) => self.complete(Request::Count { direction, key, delta, noreply }),
+            None => self.invalid(ErrorReply::InvalidDelta, noreply),
+        }
+    }
+
+    fn touch(&self, mut words: Tokens<'a>) -> Parsed<'a> {
+        let (Some(key), Some(exptime)) = (words.next_word(), words.next_word()) else {
+            return self.invalid(ErrorReply::BadLine, false);
+        };
+        let noreply = words.take_noreply();
+        if !self.is_key(key) {
+            return self.invalid(ErrorReply::BadLine, noreply);
+        }
+        match number::signed(exptime) {
+            Some(exptime) => self.complete(Request::Touch { key, exptime, noreply }),
+            None => self.invalid(ErrorReply::InvalidExptime, noreply),
+        }
+    }
+
+    fn flush_all(&self, mut words: Tokens<'a>) -> Parsed<'a> {
+        let noreply = words.take_noreply();
+        let Some(exptime) = words.next_word() else {
+            return self.complete(Request::FlushAll { exptime: None, noreply });
+        };
+        match number::signed(exptime) {
+            Some(exptime) => self.complete(Request::FlushAll { exptime: Some(exptime), noreply }),
+            None => self.invalid(ErrorReply::InvalidExptime, noreply),
+        }
+    }
+
+    fn verbosity(&self, mut words: Tokens<'a>) -> Parsed<'a> {
+        let noreply = words.take_noreply();
+        match words.next_word().and_then(number::unsigned) {
+            Some(level) => self.complete(Request::Verbosity { level, noreply }),
+            None => self.invalid(ErrorReply::BadLine, noreply),
+        }
+    }
+
+    fn shutdown(&self, mut words: Tokens<'a>) -> Parsed<'a> {
+        match words.next_word() {
+            None => self.complete(Request::Shutdown { mode: ShutdownMode::Now }),
+            Some(b"graceful") => self.complete(Request::Shutdown { mode: ShutdownMode::Graceful }),
+            Some(_) => self.invalid(ErrorReply::InvalidShutdownMode, false),
+        }
+    }
+}

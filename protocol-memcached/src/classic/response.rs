@@ -1,0 +1,226 @@
+//! Responses: what a server answers, both ways.
+
+use super::{Limits, number};
+
+/// One answer, or one line of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Response<'a> {
+    /// A value of a get (rule R1).
+    Value {
+        /// The key.
+        key: &'a [u8],
+        /// The client's flags.
+        flags: u32,
+        /// The CAS, if it was asked for.
+        cas: Option<u64>,
+        /// The value.
+        data: &'a [u8],
+    },
+    /// The end of a get or of statistics.
+    End,
+    /// Stored.
+    Stored,
+    /// Not stored: the condition did not hold.
+    NotStored,
+    /// The item has another CAS.
+    Exists,
+    /// No such item.
+    NotFound,
+    /// Deleted.
+    Deleted,
+    /// Given another expiry.
+    Touched,
+    /// Done.
+    Ok,
+    /// Statistics set to zero.
+    Reset,
+    /// The new value of a counter.
+    Number(u64),
+    /// The server's version.
+    Version(&'a [u8]),
+    /// One statistic.
+    Stat {
+        /// Its name.
+        name: &'a [u8],
+        /// Its value.
+        value: &'a [u8],
+    },
+    /// The command is not known.
+    Error,
+    /// The request was wrong.
+    ClientError(&'a [u8]),
+    /// The server can't do it.
+    ServerError(&'a [u8]),
+}
+
+/// Errors that the parser finds, with memcached's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorReply {
+    /// An unknown command (rule F3).
+    Error,
+    /// Too few words, a bad number, a key too long (rules F4, F5, S3).
+    BadLine,
+    /// More behind a delete than `0` (rule Z2).
+    BadDelete,
+    /// The data block does not end where it should (rule S2).
+    BadDataChunk,
+    /// An expiry that is no number (rule X3).
+    InvalidExptime,
+    /// A delta that is no unsigned number (rule A2).
+    InvalidDelta,
+    /// A shutdown that is neither plain nor graceful (rule G4).
+    InvalidShutdownMode,
+}
+
+impl ErrorReply {
+    /// The answer without its line end.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorReply::Error => "ERROR",
+            ErrorReply::BadLine => "CLIENT_ERROR bad command line format",
+            ErrorReply::BadDelete => "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
+            ErrorReply::BadDataChunk => "CLIENT_ERROR bad data chunk",
+            ErrorReply::InvalidExptime => "CLIENT_ERROR invalid exptime argument",
+            ErrorReply::InvalidDelta => "CLIENT_ERROR invalid numeric delta argument",
+            ErrorReply::InvalidShutdownMode => "CLIENT_ERROR invalid shutdown mode",
+        }
+    }
+
+    /// Appends the answer.
+    pub fn encode(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_str().as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends `VALUE <key> <flags> <bytes>[ <cas>]`; the value and a line end follow (rule R1).
+pub fn encode_value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"VALUE ");
+    out.extend_from_slice(key);
+    out.push(b' ');
+    number::write(u64::from(flags), out);
+    out.push(b' ');
+    number::write(bytes as u64, out);
+    if let Some(cas) = cas {
+        out.push(b' ');
+        number::write(cas, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+impl Response<'_> {
+    /// Appends the bytes that a server sends.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Response::Value { key, flags, cas, data } => {
+                encode_value_header(key, flags, data.len(), cas, out);
+                out.extend_from_slice(data);
+            }
+            Response::Number(number) => number::write(number, out),
+            Response::Version(text) => extend(out, &[b"VERSION ", text]),
+            Response::Stat { name, value } => extend(out, &[b"STAT ", name, b" ", value]),
+            Response::ClientError(text) => extend(out, &[b"CLIENT_ERROR ", text]),
+            Response::ServerError(text) => extend(out, &[b"SERVER_ERROR ", text]),
+            fixed => out.extend_from_slice(fixed.fixed_text()),
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    fn fixed_text(&self) -> &'static [u8] {
+        FIXED.iter().find(|(_, response)| response == self).map_or(b"", |(text, _)| text)
+    }
+}
+
+/// Answers that are one fixed line.
+const FIXED: [(&[u8], Response<'static>); 10] = [
+    (b"END", Response::End),
+    (b"STORED", Response::Stored),
+    (b"NOT_STORED", Response::NotStored),
+    (b"EXISTS", Response::Exists),
+    (b"NOT_FOUND", Response::NotFound),
+    (b"DELETED", Response::Deleted),
+    (b"TOUCHED", Response::Touched),
+    (b"OK", Response::Ok),
+    (b"RESET", Response::Reset),
+    (b"ERROR", Response::Error),
+];
+
+fn extend(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+/// What a client's buffer begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParsedResponse<'a> {
+    /// An answer, in the first `consumed` bytes.
+    Complete {
+        /// The answer.
+        response: Response<'a>,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+    },
+    /// Less than an answer: try again with at least so many bytes from the same start.
+    Incomplete {
+        /// Bytes needed in all, more than there are.
+        bytes_needed: usize,
+    },
+    /// No answer of this protocol: the connection is of no use any more.
+    Invalid,
+}
+
+/// Parses what a client's buffer begins with.
+pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'a> {
+    let Some(line_end) = buffer.iter().position(|byte| *byte == b'\n') else {
+        if buffer.len() >= limits.line_bytes_max {
+            return ParsedResponse::Invalid;
+        }
+        return ParsedResponse::Incomplete { bytes_needed: buffer.len() + 1 };
+    };
+    let Some(line) = buffer[..line_end].strip_suffix(b"\r") else { return ParsedResponse::Invalid };
+    let consumed = line_end + 1;
+    let complete = |response| ParsedResponse::Complete { response, consumed };
+    if let Some((_, response)) = FIXED.iter().find(|(text, _)| *text == line) {
+        return complete(*response);
+    }
+    if let Some(header) = line.strip_prefix(b"VALUE ") {
+        return parse_value(buffer, header, consumed, limits);
+    }
+    if let Some(text) = line.strip_prefix(b"VERSION ") {
+        return complete(Response::Version(text));
+    }
+    if let Some(text) = line.strip_prefix(b"CLIENT_ERROR ") {
+        return complete(Response::ClientError(text));
+    }
+    if let Some(text) = line.strip_prefix(b"SERVER_ERROR ") {
+        return complete(Response::ServerError(text));
+    }
+    if let Some(rest) = line.strip_prefix(b"STAT ") {
+        let space = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+        let value = rest.get(space + 1..).unwrap_or_default();
+        return complete(Response::Stat { name: &rest[..space], value });
+    }
+    number::unsigned(line).map_or(ParsedResponse::Invalid, |number| complete(Response::Number(number)))
+}
+
+fn parse_value<'a>(buffer: &'a [u8], header: &'a [u8], at: usize, limits: &Limits) -> ParsedResponse<'a> {
+    let mut words = header.split(|byte| *byte == b' ');
+    let key = words.next().unwrap_or_default();
+    let flags = words.next().and_then(number::flags);
+    let bytes = words.next().and_then(number::unsigned);
+    let cas = words.next().map(number::unsigned);
+    let (Some(flags), Some(bytes)) = (flags, bytes) else { return ParsedResponse::Invalid };
+    if cas == Some(None) || words.next().is_some() || bytes > limits.value_bytes_max as u64 {
+        return ParsedResponse::Invalid;
+    }
+    let consumed = at + bytes as usize + 2;
+    match buffer.get(at..consumed) {
+        None => ParsedResponse::Incomplete { bytes_needed: consumed },
+        Some(block) => match block.strip_suffix(b"\r\n") {
+            Some(data) => {
+                let response = Response::Value { key, flags, cas: cas.flatten(), data };
+                ParsedResponse::Complete { response, consumed }
+            }
+            None => ParsedResponse::Invalid,
+        },
+    }
+}

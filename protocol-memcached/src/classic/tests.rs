@@ -1,0 +1,222 @@
+//! The rules as tables, and round trips as properties.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(text: &[u8]) -> Parsed<'_> {
+    parse_request(text, &Limits::default())
+}
+
+fn reply(text: &[u8]) -> (&'static str, usize, u64) {
+    match parse(text) {
+        Parsed::Invalid { reply, consumed, skip } => (reply.map_or("", ErrorReply::as_str), consumed, skip),
+        other => panic!("{other:?}"),
+    }
+}
+
+const BAD_LINE: &str = "CLIENT_ERROR bad command line format";
+
+#[test]
+fn f1_to_f5_lines_that_are_no_request() {
+    let long_key = [b"get ", &[b'k'; 251][..], b"\r\n"].concat();
+    let cases: [(&[u8], &str); 14] = [
+        (b"nonsense\r\n", "ERROR"),
+        (b"GET a\r\n", "ERROR"),
+        (b" get a\r\n", "ERROR"),
+        (b"get\ta\r\n", "ERROR"),
+        (b"\r\n", BAD_LINE),
+        (b" \r\n", BAD_LINE),
+        (b"get\r\n", BAD_LINE),
+        (b"get \r\n", BAD_LINE),
+        (b"set a 0 0\r\n", BAD_LINE),
+        (b"set a 0 0 x\r\n", BAD_LINE),
+        (b"set a 0 0 -1\r\n", BAD_LINE),
+        (b"incr a\r\n", BAD_LINE),
+        (b"gat 0\r\n", BAD_LINE),
+        (&long_key, BAD_LINE),
+    ];
+    for (line, error) in cases {
+        assert_eq!(reply(line), (error, line.len(), 0), "{}", line.escape_ascii());
+    }
+}
+
+#[test]
+fn f1_a_bare_newline_ends_a_line() {
+    assert_eq!(parse(b"version\nx"), Parsed::Complete { request: Request::Version, consumed: 8 });
+}
+
+#[test]
+fn f3_f6_strays_are_closed_without_a_reply() {
+    assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Close);
+    assert_eq!(parse(&[b'a'; 2048]), Parsed::Close);
+    assert_eq!(parse(&[0x80, 0, 0]), Parsed::Close);
+    assert_eq!(parse(&[b'a'; 2047]), Parsed::Incomplete { bytes_needed: 2048 });
+    let long_get = [b"get ".to_vec(), b"key ".repeat(10_000)].concat();
+    assert!(matches!(parse(&long_get), Parsed::Incomplete { .. }));
+    assert_eq!(parse(&[b"get ".to_vec(), b"key ".repeat(300_000)].concat()), Parsed::Close);
+}
+
+#[test]
+fn s2_s3_what_is_skipped_with_a_bad_store() {
+    let long = [b"set ", &[b'k'; 251][..], b" 0 0 5\r\n"].concat();
+    assert_eq!(reply(&long), (BAD_LINE, long.len(), 7));
+    assert_eq!(reply(b"set a x 0 5\r\n"), (BAD_LINE, 13, 7));
+    assert_eq!(reply(b"set a 4294967296 0 5\r\n"), (BAD_LINE, 22, 7));
+    assert_eq!(reply(b"cas a 0 0 5\r\n"), (BAD_LINE, 13, 7));
+    assert_eq!(reply(b"cas a 0 0 5 x noreply\r\n"), ("", 23, 7));
+    assert_eq!(reply(b"set a 0 0 2\r\nabXY"), ("CLIENT_ERROR bad data chunk", 17, 0));
+    assert_eq!(reply(b"set a 0 0 2 noreply\r\nabc\r\n"), ("", 25, 0));
+}
+
+#[test]
+fn l3_a_value_above_the_limit_is_named_and_skipped() {
+    let Parsed::Complete { request, consumed } = parse(b"set a 1 2 2000000 noreply\r\nabc") else { panic!() };
+    let command = StoreCommand::Set;
+    let skip = 2_000_002;
+    assert_eq!(request, Request::StoreTooLarge { command, key: b"a", bytes: 2_000_000, noreply: true, skip });
+    assert_eq!(consumed, 27);
+    assert_eq!(reply(b"set a 0 0 2147483646\r\n").0, BAD_LINE);
+}
+
+#[test]
+fn f7_storage_numbers_tolerate_a_plus() {
+    let Parsed::Complete { request: Request::Store(store), .. } = parse(b"set a +7 +9 0\r\n\r\n") else {
+        panic!()
+    };
+    assert_eq!((store.flags, store.exptime), (7, 9));
+}
+
+#[test]
+fn z2_a_delete_takes_a_zero_and_nothing_else() {
+    for (line, noreply) in
+        [(&b"delete k\r\n"[..], false), (b"delete k 0\r\n", false), (b"delete k 0 noreply\r\n", true)]
+    {
+        let Parsed::Complete { request, .. } = parse(line) else { panic!() };
+        assert_eq!(request, Request::Delete { key: b"k", noreply });
+    }
+    assert!(reply(b"delete k 5\r\n").0.starts_with(BAD_LINE));
+    assert!(reply(b"delete k 0 0\r\n").0.starts_with(BAD_LINE));
+}
+
+#[test]
+fn a2_x3_bad_numbers_have_their_own_words() {
+    assert_eq!(reply(b"incr a x\r\n").0, "CLIENT_ERROR invalid numeric delta argument");
+    assert_eq!(reply(b"incr a -1\r\n").0, "CLIENT_ERROR invalid numeric delta argument");
+    assert_eq!(reply(b"touch a x\r\n").0, "CLIENT_ERROR invalid exptime argument");
+    assert_eq!(reply(b"gat x a\r\n").0, "CLIENT_ERROR invalid exptime argument");
+    assert_eq!(reply(b"flush_all x\r\n").0, "CLIENT_ERROR invalid exptime argument");
+    assert_eq!(reply(b"verbosity\r\n").0, BAD_LINE);
+    assert_eq!(reply(b"shutdown later\r\n").0, "CLIENT_ERROR invalid shutdown mode");
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(0x21u8..0x7f, 1..250)
+        .prop_filter("a word of the protocol", |key| key != b"noreply" && !key.starts_with(b"HTTP/"))
+}
+
+fn value() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..300)
+}
+
+fn command() -> impl Strategy<Value = StoreCommand> {
+    prop_oneof![
+        Just(StoreCommand::Set),
+        Just(StoreCommand::Add),
+        Just(StoreCommand::Replace),
+        Just(StoreCommand::Append),
+        Just(StoreCommand::Prepend),
+        any::<u64>().prop_map(StoreCommand::Cas),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_request_reads_back_however_it_is_cut(
+        kind in 0u8..12, key in key(), other in key(), data in value(), command in command(), flags: u32,
+        exptime: i64, number: u64, noreply: bool, with_cas: bool,
+    ) {
+        let keys = [&key[..], b" ", &other].concat();
+        let keys = Keys::new(&keys);
+        let exptime = exptime.max(-i64::MAX);
+        let request = match kind {
+            0 => Request::Get { with_cas, keys },
+            1 => Request::GetAndTouch { with_cas, exptime, keys },
+            2 => Request::Delete { key: &key, noreply },
+            3 => Request::Count { direction: Direction::Down, key: &key, delta: number, noreply },
+            4 => Request::Touch { key: &key, exptime, noreply },
+            5 => Request::FlushAll { exptime: with_cas.then_some(exptime), noreply },
+            6 => Request::Version,
+            7 => Request::Verbosity { level: number, noreply },
+            8 => Request::Stats { arguments: keys },
+            _ => Request::Store(Store { command, key: &key, flags, exptime, data: &data, noreply }),
+        };
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes);
+        let whole = parse_request(&bytes, &Limits::default());
+        match (request, whole) {
+            // Words keep the spaces around them: compare what they spell.
+            (Request::Get { .. } | Request::GetAndTouch { .. } | Request::Stats { .. }, Parsed::Complete { request: read, consumed }) => {
+                let mut again = Vec::new();
+                read.encode(&mut again);
+                prop_assert_eq!(&again, &bytes);
+                prop_assert_eq!(consumed, bytes.len());
+            }
+            (request, whole) => prop_assert_eq!(whole, Parsed::Complete { request, consumed: bytes.len() }),
+        }
+        for cut in 0..bytes.len() {
+            match parse_request(&bytes[..cut], &Limits::default()) {
+                Parsed::Incomplete { bytes_needed } => prop_assert!(bytes_needed > cut && bytes_needed <= bytes.len()),
+                other => prop_assert!(false, "cut at {}: {:?}", cut, other),
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_judged_within_the_buffer(bytes in prop::collection::vec(any::<u8>(), 0..400), line: bool) {
+        let bytes = if line { [b"set a 0 0 3 ".to_vec(), bytes].concat() } else { bytes };
+        match parse(&bytes) {
+            Parsed::Complete { consumed, .. } | Parsed::Invalid { consumed, .. } => {
+                prop_assert!((1..=bytes.len()).contains(&consumed));
+            }
+            Parsed::Incomplete { bytes_needed } => prop_assert!(bytes_needed > bytes.len()),
+            Parsed::Close => {}
+        }
+        let _ = parse_response(&bytes, &Limits::default());
+    }
+
+    #[test]
+    fn a_response_reads_back_however_it_is_cut(kind in 0u8..8, key in key(), data in value(), flags: u32, number: u64, cas: Option<u64>) {
+        let response = match kind {
+            0 | 1 => Response::Value { key: &key, flags, cas, data: &data },
+            2 => Response::Number(number),
+            3 => Response::Version(&key),
+            4 => Response::Stat { name: &key, value: &key },
+            5 => Response::ServerError(&key),
+            6 => Response::ClientError(&key),
+            _ => FIXED_SAMPLES[number as usize % FIXED_SAMPLES.len()],
+        };
+        let mut bytes = Vec::new();
+        response.encode(&mut bytes);
+        let limits = Limits::default();
+        prop_assert_eq!(parse_response(&bytes, &limits), ParsedResponse::Complete { response, consumed: bytes.len() });
+        for cut in 0..bytes.len() {
+            let cut = parse_response(&bytes[..cut], &limits);
+            let is_incomplete = matches!(cut, ParsedResponse::Incomplete { .. });
+            prop_assert!(is_incomplete);
+        }
+    }
+}
+
+const FIXED_SAMPLES: [Response<'static>; 10] = [
+    Response::End,
+    Response::Stored,
+    Response::NotStored,
+    Response::Exists,
+    Response::NotFound,
+    Response::Deleted,
+    Response::Touched,
+    Response::Ok,
+    Response::Reset,
+    Response::Error,
+];
