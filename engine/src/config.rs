@@ -85,8 +85,8 @@ impl Config {
         self
     }
 
-    /// Into how many parts, each with its own lock, the cache is divided: a power of two. Default: one below
-    /// 16 MiB, so that strictly the coldest item leaves first; above, one for each 8 MiB, at most 64.
+    /// Into how many parts, each with its own lock, the cache is divided: rounded up to a power of two, at most one
+    /// a megabyte and 256. Default: one below 16 MiB, so that strictly the coldest item leaves first; above, one for each 8 MiB, at most 64.
     pub fn shards(mut self, shards: usize) -> Config {
         self.shards = Some(shards);
         self
@@ -132,7 +132,11 @@ impl Config {
     /// How many shards this configuration gives.
     pub(crate) fn shard_count(&self) -> usize {
         match self.shards {
-            Some(shards) => shards.clamp(1, 256).next_power_of_two(),
+            // A power of two, rounded down so that each shard has a megabyte to itself.
+            Some(shards) => {
+                let shards_max = 1 << (self.memory_bytes_max >> 20).clamp(1, 256).ilog2();
+                shards.clamp(1, 256).next_power_of_two().min(shards_max)
+            }
             None if self.memory_bytes_max < 16 << 20 => 1,
             None => (self.memory_bytes_max / (8 << 20)).next_power_of_two().min(64),
         }

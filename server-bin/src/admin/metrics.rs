@@ -1,0 +1,54 @@
+//! `/metrics`: gauges and counters in Prometheus's text format.
+
+use std::fmt::Write;
+
+use hotspare::{Cache, Role};
+
+use crate::server::CountersSnapshot;
+
+/// All metrics of a node.
+pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
+    let stats = cache.stats();
+    let status = cache.status();
+    let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
+    let rows: [(&str, &str, &str, u64); 19] = [
+        ("items", "gauge", "Items held.", stats.items),
+        ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
+        ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
+        ("memory_bytes_max", "gauge", "The limit of memory_bytes.", stats.memory_bytes_max),
+        ("get_hits_total", "counter", "Reads that found an item.", stats.get_hits),
+        ("get_misses_total", "counter", "Reads that found none.", stats.get_misses),
+        ("stores_total", "counter", "Stores that succeeded.", stats.stores),
+        ("evictions_total", "counter", "Live items that left for want of memory.", stats.evictions),
+        ("connections", "gauge", "Client connections open.", server.curr_connections),
+        ("connections_rejected_total", "counter", "Connections above -c.", server.rejected_connections),
+        ("is_primary", "gauge", "1 on a primary.", u64::from(status.role == Role::Primary)),
+        ("is_promotable", "gauge", "1 if the node may be promoted.", u64::from(status.promotable.is_ok())),
+        ("term", "gauge", "The newest term seen.", u64::from(status.term)),
+        ("seq", "gauge", "The last mutation held.", status.seq),
+        ("replicas", "gauge", "Replicas attached.", status.replicas.len() as u64),
+        (
+            "replica_lag_seqs",
+            "gauge",
+            "Unacknowledged mutations, worst replica.",
+            worst(|replica| replica.lag_seqs),
+        ),
+        (
+            "replica_lag_bytes",
+            "gauge",
+            "Unacknowledged bytes, worst replica.",
+            worst(|replica| replica.lag_bytes),
+        ),
+        ("replica_lag_ms", "gauge", "Milliseconds behind, worst replica.", worst(|replica| replica.lag_ms)),
+        ("log_bytes", "gauge", "Bytes of the replication log.", status.log_bytes),
+    ];
+    let mut out = String::new();
+    for (name, kind, help, value) in rows {
+        // Writing to a string can't fail.
+        let _ = write!(
+            out,
+            "# HELP hotspare_{name} {help}\n# TYPE hotspare_{name} {kind}\nhotspare_{name} {value}\n"
+        );
+    }
+    out
+}

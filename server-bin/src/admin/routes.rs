@@ -1,0 +1,171 @@
+//! What each path of the admin server answers.
+
+use hotspare::{PromoteError, Status};
+use serde_json::json;
+use subtle::ConstantTimeEq;
+
+use super::http::{Answer, Request};
+use super::{Context, metrics};
+
+/// Answers one request.
+pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
+    if !request.host_is_plain() {
+        return Answer::text("403 Forbidden", "call this server by its address");
+    }
+    if let Some(token) = &context.token {
+        let given = request.bearer.as_deref().unwrap_or_default();
+        if !bool::from(given.ct_eq(token)) {
+            return Answer::text(
+                "401 Unauthorized",
+                "this server wants a bearer token; give --admin-token-file",
+            );
+        }
+    }
+    match (&*request.method, &*request.path) {
+        ("GET", "/livez") => Answer::text("200 OK", "alive"),
+        ("GET", "/readyz") => health(context.cache.status().ready.then_some(()).ok_or("takes no traffic")),
+        ("GET", "/promotable") => health(context.cache.status().promotable),
+        ("GET", "/status") => json_answer(&status_json(&context.cache.status())),
+        ("GET", "/metrics") => Answer {
+            status: "200 OK",
+            content_type: "text/plain; version=0.0.4",
+            body: metrics::write(&context.cache, &(context.counters)()),
+        },
+        ("POST", "/promote" | "/follow") if request.origin => {
+            Answer::text("403 Forbidden", "a page may not change this server")
+        }
+        ("POST", "/promote") => promote(context, request),
+        ("POST", "/follow") => follow(context, request),
+        (_, "/livez" | "/readyz" | "/promotable" | "/status" | "/metrics" | "/promote" | "/follow") => {
+            Answer::text("405 Method Not Allowed", "GET reads; POST promotes and follows")
+        }
+        _ => Answer::text("404 Not Found", "no such path"),
+    }
+}
+
+fn health(state: Result<(), &'static str>) -> Answer {
+    match state {
+        Ok(()) => Answer::text("200 OK", "yes"),
+        Err(why) => Answer::text("503 Service Unavailable", why),
+    }
+}
+
+fn json_answer(value: &serde_json::Value) -> Answer {
+    let body = format!("{value:#}\n");
+    Answer { status: "200 OK", content_type: "application/json", body }
+}
+
+fn promote(context: &Context, request: &Request) -> Answer {
+    let force = request.field("force").is_some_and(|value| value == "1");
+    match context.cache.promote(force) {
+        Ok(term) => json_answer(&json!({ "role": "primary", "term": term })),
+        Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+fn follow(context: &Context, request: &Request) -> Answer {
+    let Some(address) = request.field("address") else {
+        return Answer::text("400 Bad Request", "give address=HOST:PORT");
+    };
+    match context.cache.follow(&address) {
+        Ok(()) => json_answer(&json!({ "follows": address })),
+        Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
+        Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+/// Everything that a node says of itself.
+fn status_json(status: &Status) -> serde_json::Value {
+    let replicas: Vec<serde_json::Value> = status
+        .replicas
+        .iter()
+        .map(|replica| {
+            json!({
+                "node": format!("{:032x}", replica.node),
+                "address": replica.address,
+                "state": replica.state.as_str(),
+                "applied_seq": replica.applied_seq,
+                "lag_seqs": replica.lag_seqs,
+                "lag_bytes": replica.lag_bytes,
+                "lag_ms": replica.lag_ms,
+            })
+        })
+        .collect();
+    json!({
+        "role": status.role.as_str(),
+        "term": status.term,
+        "seq": status.seq,
+        "group": status.group,
+        "node": format!("{:032x}", status.node),
+        "slot": status.slot,
+        "primary": status.primary,
+        "link": status.link.as_str(),
+        "ready": status.ready,
+        "promotable": status.promotable.is_ok(),
+        "promotable_reason": status.promotable.err(),
+        "replicas": replicas,
+        "log_bytes": status.log_bytes,
+        "log_bytes_max": status.log_bytes_max,
+        "installs": status.installs,
+        "catch_ups": status.catch_ups,
+        "oversized_records": status.oversized_records,
+        "rejects": status.rejects,
+        "last_error": status.last_error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotspare::{Cache, Config, ReplicationConfig};
+
+    fn context(token: Option<&str>) -> Context {
+        let cache =
+            Cache::new(Config::new().replication(ReplicationConfig::replica_of("127.0.0.1:1"))).unwrap();
+        let token = token.map(|token| token.as_bytes().to_vec());
+        Context { cache, token, counters: Box::new(Default::default) }
+    }
+
+    fn request(method: &str, path: &str) -> Request {
+        Request { method: method.to_owned(), path: path.to_owned(), ..Request::default() }
+    }
+
+    fn code(answer: &Answer) -> u16 {
+        answer.status[..3].parse().unwrap()
+    }
+
+    #[test]
+    fn an_empty_replica_is_alive_and_neither_ready_nor_promotable_until_it_is_promoted() {
+        let context = context(None);
+        let ask = |path| code(&answer(&context, &request("GET", path)));
+        assert_eq!((ask("/livez"), ask("/readyz"), ask("/promotable")), (200, 503, 503));
+        assert_eq!(code(&answer(&context, &request("POST", "/promote"))), 200);
+        assert_eq!((ask("/readyz"), ask("/promotable"), ask("/nothing")), (200, 200, 404));
+        let metrics = answer(&context, &request("GET", "/metrics")).body;
+        assert!(metrics.contains("hotspare_is_primary 1\n"));
+        assert!(metrics.lines().filter(|line| !line.starts_with('#')).count() >= 10);
+    }
+
+    #[test]
+    fn pages_strangers_and_wrong_methods_are_refused() {
+        let guarded = context(Some("secret"));
+        assert_eq!(code(&answer(&guarded, &request("GET", "/status"))), 401);
+        let bearer = Some(b"secret".to_vec());
+        assert_eq!(code(&answer(&guarded, &Request { bearer, ..request("GET", "/status") })), 200);
+        let open = context(None);
+        assert_eq!(code(&answer(&open, &Request { origin: true, ..request("POST", "/promote") })), 403);
+        let host = Some("evil.example".to_owned());
+        assert_eq!(code(&answer(&open, &Request { host, ..request("GET", "/status") })), 403);
+        assert_eq!(code(&answer(&open, &request("GET", "/promote"))), 405);
+        assert_eq!(code(&answer(&open, &request("POST", "/follow"))), 400);
+    }
+
+    #[test]
+    fn a_standalone_node_refuses_a_change_of_role() {
+        let cache = Cache::new(Config::new()).unwrap();
+        let context = Context { cache, token: None, counters: Box::new(Default::default) };
+        let refused = answer(&context, &request("POST", "/promote"));
+        assert_eq!(code(&refused), 409);
+        assert!(refused.body.contains("without replication"));
+    }
+}

@@ -1,0 +1,548 @@
+//! Flags: memcached's letters where memcached has them, and what they come to.
+//!
+//! Lives here: parsing, and every check that needs no system call but reading a secret's file. Not here: starting
+//! anything (see `run`).
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use hotspare::{Config, ReplicationConfig};
+
+use crate::settings::Settings;
+
+const PORT_DEFAULT: u16 = 11211;
+const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
+const SECRET_BYTES_MAX: u64 = 4096;
+
+/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9).
+const IGNORED_SUBOPTIONS: [&str; 43] = [
+    "hashpower",
+    "tail_repair_time",
+    "hash_algorithm",
+    "no_hashexpand",
+    "slab_reassign",
+    "no_slab_reassign",
+    "slab_automove",
+    "slab_automove_ratio",
+    "slab_automove_window",
+    "slab_automove_freeratio",
+    "slab_chunk_max",
+    "slab_sizes",
+    "slab_growth_factor",
+    "lru_crawler",
+    "no_lru_crawler",
+    "lru_crawler_sleep",
+    "lru_crawler_tocrawl",
+    "lru_maintainer",
+    "no_lru_maintainer",
+    "hot_lru_pct",
+    "warm_lru_pct",
+    "hot_max_factor",
+    "warm_max_factor",
+    "temporary_ttl",
+    "modern",
+    "no_modern",
+    "maxconns_fast",
+    "no_maxconns_fast",
+    "watcher_logbuf_size",
+    "worker_logbuf_size",
+    "read_buf_mem_limit",
+    "resp_obj_mem_limit",
+    "track_sizes",
+    "no_drop_privileges",
+    "drop_privileges",
+    "inline_ascii_response",
+    "no_inline_ascii_response",
+    "no_chunked_items",
+    "no_lru_crawler_sleep",
+    "no_track_sizes",
+    "memory_file_size",
+    "num_napi_ids",
+    "release_mem_sleep",
+];
+
+/// A memcached-compatible cache server with a hot spare.
+///
+/// Unlike memcached it listens on 127.0.0.1 unless -l says otherwise.
+#[derive(Debug, Parser)]
+#[command(name = "hotspare", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version)]
+    version: (),
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a node's role, position and peers
+    Status {
+        #[command(flatten)]
+        admin: AdminClient,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a node the primary
+    Promote {
+        #[command(flatten)]
+        admin: AdminClient,
+        /// Even if it is empty or in the middle of a full copy
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a node follow the primary that listens for replication at ADDR
+    Follow {
+        /// Where the primary listens for replication
+        address: String,
+        #[command(flatten)]
+        admin: AdminClient,
+    },
+    /// Kill a primary in front of your eyes and compare the hit ratios
+    Demo(DemoOptions),
+}
+
+/// How the commands reach a node.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AdminClient {
+    /// The node's admin address
+    #[arg(long, value_name = "ADDR", default_value = ADMIN_DEFAULT)]
+    pub(crate) admin: String,
+    /// A file with the node's admin token
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+}
+
+/// What the demonstration runs on.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DemoOptions {
+    /// A request trace, KEY [VALUE_SIZE] a line, gzip if it ends in .gz; default: a generated stream
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Print the figures as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// TCP port for clients; 0 takes a free one
+    #[arg(short = 'p', value_name = "PORT", default_value_t = PORT_DEFAULT)]
+    port: u16,
+    /// Unix socket for clients, instead of TCP
+    #[arg(short = 's', value_name = "PATH")]
+    unix_socket: Option<PathBuf>,
+    /// Addresses for clients, ADDR or ADDR:PORT, separated by commas; default 127.0.0.1 (memcached: all)
+    #[arg(short = 'l', value_name = "ADDR", value_delimiter = ',')]
+    listen: Vec<String>,
+    /// Memory for items and index in megabytes
+    #[arg(short = 'm', value_name = "MB", default_value_t = 64)]
+    memory: u64,
+    /// Answer an error when memory is used up, instead of evicting
+    #[arg(short = 'M')]
+    no_evict: bool,
+    /// Largest item, header and key included: 1k to 1g, at most half of the memory
+    #[arg(short = 'I', value_name = "SIZE", default_value = "1m")]
+    item_size: String,
+    /// Worker threads
+    #[arg(short = 't', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Connections at once
+    #[arg(short = 'c', value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// Say more; repeat for more still
+    #[arg(short = 'v', action = ArgAction::Count)]
+    verbose: u8,
+    /// UDP port; only 0, off, is supported
+    #[arg(short = 'U', value_name = "PORT", default_value_t = 0)]
+    udp_port: u16,
+    /// Obey the shutdown command
+    #[arg(short = 'A')]
+    shutdown_command: bool,
+    /// memcached's suboptions, separated by commas; idle_timeout=SECONDS works, the others are accepted
+    #[arg(short = 'o', value_name = "LIST", value_delimiter = ',')]
+    suboptions: Vec<String>,
+    #[command(flatten)]
+    replication: Replication,
+    /// Address of the admin HTTP server; default: none
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// A file with the token that admin requests must bear; needed off loopback
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Replication {
+    /// Accept the group's other nodes at this address
+    #[arg(long, value_name = "ADDR")]
+    replication_listen: Option<String>,
+    /// Follow the node that listens for replication at ADDR
+    #[arg(long, value_name = "ADDR")]
+    replica_of: Option<String>,
+    /// Another node of the group, by its replication address; repeatable
+    #[arg(long, value_name = "ADDR")]
+    peer: Vec<String>,
+    /// The group's name
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    group: String,
+    /// 0 to 15, unique in the group; default 0 for a primary, 1 for a follower
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
+    node_slot: Option<u8>,
+    /// Begin as the primary of a new group
+    #[arg(long, conflicts_with = "replica_of")]
+    bootstrap: bool,
+    /// A file with the secret that the group shares; without it replication stays on loopback
+    #[arg(long, value_name = "FILE")]
+    replication_secret_file: Option<PathBuf>,
+    /// Answer reads while this node is a replica
+    #[arg(long)]
+    replica_reads: bool,
+    /// When a write is answered: async, at once
+    #[arg(long, value_name = "MODE", default_value = "async")]
+    ack: String,
+    /// The replication transport: tcp
+    #[arg(long, value_name = "NAME", default_value = "tcp")]
+    transport: String,
+    /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
+    #[arg(long, value_name = "BYTES")]
+    log_bytes: Option<usize>,
+}
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Serve(Box<Plan>),
+    Control(ControlRequest),
+    Demo(DemoOptions),
+}
+
+/// A server to start.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) settings: Settings,
+    pub(crate) replication_listen: Option<SocketAddr>,
+    pub(crate) replication_secret: Option<Vec<u8>>,
+    pub(crate) replicates: bool,
+    pub(crate) admin: Option<SocketAddr>,
+    pub(crate) admin_token: Option<Vec<u8>>,
+}
+
+/// A command to a running node.
+#[derive(Debug)]
+pub(crate) struct ControlRequest {
+    pub(crate) admin: String,
+    pub(crate) token: Option<Vec<u8>>,
+    pub(crate) kind: ControlKind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ControlKind {
+    Status { json: bool },
+    Promote { force: bool },
+    Follow { address: String },
+}
+
+/// Why the arguments can't be carried out, or help that was asked for.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Message(String),
+    Clap(clap::Error),
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Refusal::Message(text)
+    }
+}
+
+/// Reads arguments, the program's name first.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Refusal> {
+    let cli = Cli::try_parse_from(arguments).map_err(Refusal::Clap)?;
+    let control = |admin: AdminClient, kind| -> Result<Action, Refusal> {
+        let token =
+            admin.admin_token_file.as_deref().map(|file| read_secret(file, "admin token")).transpose()?;
+        Ok(Action::Control(ControlRequest { admin: admin.admin, token, kind }))
+    };
+    match cli.command {
+        None => Ok(Action::Serve(Box::new(plan(cli.serve)?))),
+        Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
+        Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
+        Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
+        Some(Command::Demo(options)) => Ok(Action::Demo(options)),
+    }
+}
+
+fn plan(serve: Serve) -> Result<Plan, String> {
+    if serve.udp_port != 0 {
+        return Err(format!("-U {}: UDP is not supported; leave it out or give -U 0", serve.udp_port));
+    }
+    let settings = settings(&serve)?;
+    let replication_listen = match &serve.replication.replication_listen {
+        None => None,
+        Some(text) => Some(socket_address(text, "--replication-listen")?),
+    };
+    let secret_file = serve.replication.replication_secret_file.as_deref();
+    let replication_secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
+    if let Some(address) = replication_listen
+        && !address.ip().is_loopback()
+        && replication_secret.is_none()
+    {
+        return Err(format!(
+            "--replication-listen {address} is not a loopback address; give --replication-secret-file"
+        ));
+    }
+    let replication = replication(&serve.replication, replication_listen)?;
+    let (admin, admin_token) = admin(&serve)?;
+    let mut config = Config::new()
+        .memory_bytes_max(settings.memory_bytes_max)
+        .item_bytes_max(settings.item_bytes_max)
+        .evict(!serve.no_evict);
+    let replicates = replication.is_some();
+    if let Some(replication) = replication {
+        config = config.replication(replication);
+    }
+    Ok(Plan { config, settings, replication_listen, replication_secret, replicates, admin, admin_token })
+}
+
+fn settings(serve: &Serve) -> Result<Settings, String> {
+    let memory_bytes_max =
+        usize::try_from(serve.memory).ok().and_then(|megabytes| megabytes.checked_mul(1 << 20));
+    let memory_bytes_max =
+        memory_bytes_max.filter(|bytes| (1 << 20..=hotspare::MEMORY_BYTES_MAX).contains(bytes)).ok_or_else(
+            || format!("-m {}: give 1 to {} megabytes", serve.memory, hotspare::MEMORY_BYTES_MAX >> 20),
+        )?;
+    let default_size = serve.item_size == "1m";
+    let item_bytes_max = match size(&serve.item_size) {
+        // With very little memory the default shrinks; a stated size does not.
+        Some(bytes) if default_size => bytes.min(memory_bytes_max / 2),
+        Some(bytes) if !(1 << 10..=1 << 30).contains(&bytes) => {
+            return Err(format!("-I {}: give 1k to 1g", serve.item_size));
+        }
+        Some(bytes) if bytes > memory_bytes_max / 2 => {
+            return Err(format!("-I {}: give at most half of the memory (-m)", serve.item_size));
+        }
+        Some(bytes) => bytes,
+        None => return Err(format!("-I {}: give a number of bytes, or with k, m or g", serve.item_size)),
+    };
+    Ok(Settings {
+        addresses: listen_addresses(&serve.listen, serve.port)?,
+        unix_socket: serve.unix_socket.clone(),
+        threads: usize::from(serve.threads),
+        connections_max: serve.connections as usize,
+        item_bytes_max,
+        memory_bytes_max,
+        idle_timeout_ms: idle_timeout_ms(&serve.suboptions)?,
+        shutdown_command: serve.shutdown_command,
+        evict: !serve.no_evict,
+        verbosity: serve.verbose,
+    })
+}
+
+/// A number of bytes, or with `k`, `m` or `g`.
+fn size(text: &str) -> Option<usize> {
+    let (digits, shift) = match text.as_bytes().last()?.to_ascii_lowercase() {
+        b'k' => (&text[..text.len() - 1], 10),
+        b'm' => (&text[..text.len() - 1], 20),
+        b'g' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
+}
+
+fn listen_addresses(words: &[String], port: u16) -> Result<Vec<SocketAddr>, String> {
+    if words.is_empty() {
+        return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]);
+    }
+    let one = |word: &String| {
+        let word = if word == "localhost" { "127.0.0.1" } else { word };
+        let bare = word.trim_start_matches('[').trim_end_matches(']');
+        let alone = bare.parse().ok().map(|address: IpAddr| SocketAddr::new(address, port));
+        alone
+            .or_else(|| word.replace("localhost:", "127.0.0.1:").parse().ok())
+            .ok_or_else(|| format!("-l {word}: give an IP address, or ADDR:PORT"))
+    };
+    words.iter().map(one).collect()
+}
+
+fn idle_timeout_ms(suboptions: &[String]) -> Result<u64, String> {
+    let mut idle_timeout_ms = 0;
+    for suboption in suboptions.iter().filter(|word| !word.is_empty()) {
+        let (name, value) = suboption.split_once('=').unwrap_or((suboption, ""));
+        if name == "idle_timeout" {
+            let seconds: u32 =
+                value.parse().map_err(|_| format!("-o {suboption}: give idle_timeout=SECONDS"))?;
+            idle_timeout_ms = u64::from(seconds) * 1000;
+        } else if !IGNORED_SUBOPTIONS.contains(&name) {
+            return Err(format!("-o {name}: no such suboption"));
+        }
+    }
+    Ok(idle_timeout_ms)
+}
+
+fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {
+    text.replace("localhost:", "127.0.0.1:")
+        .parse()
+        .map_err(|_| format!("{flag} {text}: give an IP address and a port, such as 127.0.0.1:7001"))
+}
+
+fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option<ReplicationConfig>, String> {
+    if flags.ack != "async" {
+        return Err(format!("--ack {}: only async is supported yet", flags.ack));
+    }
+    if flags.transport != "tcp" {
+        return Err(format!("--transport {}: only tcp is supported yet", flags.transport));
+    }
+    for address in flags.peer.iter().chain(&flags.replica_of) {
+        if !address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        {
+            return Err(format!("{address}: give a peer as HOST:PORT"));
+        }
+    }
+    let mut config = match (&flags.replica_of, flags.bootstrap, listen) {
+        (Some(primary), _, _) => ReplicationConfig::replica_of(primary),
+        (None, true, _) => ReplicationConfig::primary(),
+        (None, false, _) if !flags.peer.is_empty() => ReplicationConfig::follower(),
+        (None, false, Some(listen)) if listen.ip().is_loopback() => ReplicationConfig::primary(),
+        (None, false, Some(_)) => {
+            return Err("a node that listens beyond loopback and names no peer needs --bootstrap to begin \
+                        a group, or --replica-of to join one"
+                .to_owned());
+        }
+        (None, false, None) => return Ok(None),
+    };
+    if flags.bootstrap && listen.is_none() {
+        return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
+    }
+    config = config.group(&flags.group).replica_reads(flags.replica_reads);
+    for peer in &flags.peer {
+        config = config.peer(peer);
+    }
+    if let Some(slot) = flags.node_slot {
+        config = config.slot(slot);
+    }
+    if let Some(bytes) = flags.log_bytes {
+        config = config.log_bytes_max(bytes);
+    }
+    Ok(Some(config))
+}
+
+fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String> {
+    let Some(text) = &serve.admin else { return Ok((None, None)) };
+    let address = socket_address(text, "--admin")?;
+    let token = serve.admin_token_file.as_deref().map(|file| read_secret(file, "admin token")).transpose()?;
+    if !address.ip().is_loopback() && token.is_none() {
+        return Err(format!("--admin {address} is not a loopback address; give --admin-token-file"));
+    }
+    Ok((Some(address), token))
+}
+
+/// A secret's bytes, without the line end that editors put behind it.
+fn read_secret(file: &Path, what: &str) -> Result<Vec<u8>, String> {
+    let name = file.display();
+    let size =
+        std::fs::metadata(file).map_err(|why| format!("can't read the {what} in {name}: {why}"))?.len();
+    if size > SECRET_BYTES_MAX {
+        return Err(format!("the {what} in {name} has {size} bytes; give at most {SECRET_BYTES_MAX}"));
+    }
+    let bytes = std::fs::read(file).map_err(|why| format!("can't read the {what} in {name}: {why}"))?;
+    let secret = bytes.trim_ascii_end();
+    if secret.is_empty() {
+        return Err(format!("the {what} in {name} is empty"));
+    }
+    Ok(secret.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Action, Refusal> {
+        parse(std::iter::once("hotspare").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    fn served(line: &str) -> Plan {
+        match read(line) {
+            Ok(Action::Serve(plan)) => *plan,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_memcacheds_but_for_the_address() {
+        let plan = served("");
+        assert_eq!(plan.settings.addresses, ["127.0.0.1:11211".parse().unwrap()]);
+        assert_eq!(plan.settings.memory_bytes_max, 64 << 20);
+        assert_eq!((plan.settings.threads, plan.settings.connections_max), (4, 1024));
+        assert!(plan.settings.evict && !plan.replicates && plan.admin.is_none());
+    }
+
+    #[test]
+    fn memcacheds_habits_are_read() {
+        let plan = served(
+            "-m128 -vvA -I 2m -p 0 -l 127.0.0.1,[::1]:5 -l 0.0.0.0 -U 0 -o modern,idle_timeout=5 -t 2 -M",
+        );
+        assert_eq!(plan.settings.memory_bytes_max, 128 << 20);
+        assert_eq!(plan.settings.item_bytes_max, 2 << 20);
+        assert_eq!((plan.settings.verbosity, plan.settings.shutdown_command), (2, true));
+        let addresses: Vec<String> =
+            plan.settings.addresses.iter().map(|address| address.to_string()).collect();
+        assert_eq!(addresses, ["127.0.0.1:0", "[::1]:5", "0.0.0.0:0"]);
+        assert_eq!((plan.settings.idle_timeout_ms, plan.settings.evict), (5000, false));
+        assert_eq!(served("-m 1").settings.item_bytes_max, 512 << 10);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_a_hint() {
+        let cases = [
+            ("-m 0", "give 1 to"),
+            ("-I 2g", "1k to 1g"),
+            ("-I 500", "1k to 1g"),
+            ("-I 40m", "half of the memory"),
+            ("-I x", "number of bytes"),
+            ("-U 11211", "UDP is not supported"),
+            ("-o nonsense", "no such suboption"),
+            ("-l nowhere", "IP address"),
+            ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
+            ("--replication-listen x", "--replication-listen x"),
+            ("--ack strict:1", "only async"),
+            ("--transport quic", "only tcp"),
+            ("--bootstrap", "--replication-listen"),
+            ("--replica-of nowhere", "HOST:PORT"),
+            ("--admin 0.0.0.0:1", "--admin-token-file"),
+            ("--replication-secret-file /nonexistent --replica-of a:1", "can't read"),
+        ];
+        for (line, hint) in cases {
+            match read(line) {
+                Err(Refusal::Message(text)) => assert!(text.contains(hint), "{line}: {text}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        for line in ["-t 0", "--nonsense", "-p x", "--node-slot 16", "--bootstrap --replica-of a:1", "follow"]
+        {
+            assert!(matches!(read(line), Err(Refusal::Clap(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn commands_are_read() {
+        let Ok(Action::Control(request)) = read("promote --force --admin 127.0.0.1:1") else { panic!() };
+        assert_eq!((request.kind, &*request.admin), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
+        assert!(matches!(read("demo --json"), Ok(Action::Demo(DemoOptions { json: true, trace: None }))));
+    }
+
+    #[test]
+    fn replication_flags_make_a_group() {
+        assert!(served("--replication-listen 127.0.0.1:0").replicates);
+        assert!(served("--replica-of 127.0.0.1:7001 --node-slot 3").replicates);
+        assert!(served("--peer 127.0.0.1:7001").replicates);
+    }
+}

@@ -1,0 +1,127 @@
+//! The commands `status`, `promote` and `follow`: a small client of the admin server.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::args::{ControlKind, ControlRequest};
+
+const TIMEOUT: Duration = Duration::from_secs(3);
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
+
+/// Sends the command; prints the answer, or the reason on standard error with exit code 1.
+pub(crate) fn run(request: &ControlRequest) -> ExitCode {
+    let outcome = match &request.kind {
+        ControlKind::Status { json } => call(request, "GET", "/status").map(|body| match json {
+            true => body,
+            false => table(&body),
+        }),
+        ControlKind::Promote { force } => {
+            let path = if *force { "/promote?force=1" } else { "/promote" };
+            call(request, "POST", path)
+        }
+        ControlKind::Follow { address } => {
+            call(request, "POST", &format!("/follow?address={}", encode(address)))
+        }
+    };
+    match outcome {
+        Ok(text) => {
+            println!("{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("hotspare: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Percent-encodes what an address should not hold.
+fn encode(address: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
+    address
+        .bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+fn call(request: &ControlRequest, method: &str, path: &str) -> Result<String, String> {
+    let admin = &request.admin;
+    let unreachable = |why: std::io::Error| {
+        format!("nothing answers at {admin} ({why}); is the server started with --admin?")
+    };
+    let address = admin.to_socket_addrs().map_err(unreachable)?.next();
+    let address = address.ok_or_else(|| format!("{admin} has no address"))?;
+    let mut socket = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
+    socket.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    socket.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n").into_bytes();
+    if let Some(token) = &request.token {
+        head.extend_from_slice(b"Authorization: Bearer ");
+        head.extend_from_slice(token);
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    socket.write_all(&head).map_err(unreachable)?;
+    let mut answer = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(unreachable)?;
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(&answer) {
+        Ok(httparse::Status::Complete(body_at)) => {
+            let body = String::from_utf8_lossy(&answer[body_at..]).into_owned();
+            match response.code {
+                Some(200) => Ok(body),
+                _ => Err(body.trim_end().to_owned()),
+            }
+        }
+        _ => Err(format!("{admin} answers, but it is no admin port")),
+    }
+}
+
+/// The status for people.
+fn table(json: &str) -> String {
+    let Ok(Value::Object(status)) = serde_json::from_str(json) else { return json.to_owned() };
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let mut lines = Vec::new();
+    for (name, value) in &status {
+        match value {
+            Value::Array(replicas) => {
+                for replica in replicas.iter().filter_map(Value::as_object) {
+                    let fields: Vec<String> =
+                        replica.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
+                    lines.push(format!("{:<20}{}", "replica", fields.join(", ")));
+                }
+            }
+            value => lines.push(format!("{name:<20}{}", text(value))),
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_becomes_a_table() {
+        let json = r#"{"role":"primary","primary":null,"replicas":[{"address":"a:1","lag_seqs":2}]}"#;
+        let table = table(json);
+        assert!(table.contains("role                primary"));
+        assert!(table.contains("address a:1, lag_seqs 2"));
+    }
+
+    #[test]
+    fn addresses_are_encoded() {
+        assert_eq!(encode("127.0.0.1:7001"), "127.0.0.1:7001");
+        assert_eq!(encode("a b&c"), "a%20b%26c");
+    }
+}

@@ -1,0 +1,44 @@
+//! The server `hotspare` as a library, so that tests can start it in their own process and from their own binary.
+//!
+//! | module | concept |
+//! |---|---|
+//! | `args` | flags to settings, each checked |
+//! | `run` | the life of the process: start, wait, drain, stop |
+//! | `server` | memcached's clients |
+//! | `admin` | the operator's HTTP, and `control`, its command-line client |
+//! | `demo` | the demonstration |
+
+mod admin;
+mod args;
+mod control;
+pub mod demo;
+mod run;
+pub mod server;
+pub mod settings;
+
+use std::process::ExitCode;
+
+/// Exit code for flags that can't be carried out (`EX_USAGE`, as memcached's).
+pub(crate) const EXIT_USAGE: u8 = 64;
+
+/// Exit code for what the system refuses, such as a port in use (`EX_OSERR`, as memcached's).
+pub(crate) const EXIT_SYSTEM: u8 = 71;
+
+/// The program: reads the process's arguments, does what they say, gives the exit code.
+pub fn main() -> ExitCode {
+    match args::parse(std::env::args_os()) {
+        Ok(args::Action::Serve(plan)) => run::serve(*plan),
+        Ok(args::Action::Control(request)) => control::run(&request),
+        Ok(args::Action::Demo(options)) => demo::run(&options),
+        Err(args::Refusal::Message(text)) => {
+            eprintln!("hotspare: {text}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(args::Refusal::Clap(error)) => {
+            // Help and the version go to standard output and are no failure.
+            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
+            let _ = error.print();
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! What each request does to the cache, and what is answered.
+//!
+//! Lives here: requests to `Cache` calls, outcomes to memcached's words. Not here: parsing, buffers, statistics'
+//! names (see `stats`).
+
+use std::time::Duration;
+
+use hotspare::{Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
+use hotspare_memcached::classic::{
+    Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, encode_value_header, lifetime,
+};
+
+use super::counters::Counters;
+use super::{Shared, stats};
+
+/// What `version` answers: clients read three numbers from it and choose features by them, so it begins with the
+/// memcached release whose commands are spoken.
+pub(crate) const VERSION: &str = concat!("1.6.45-hotspare-", env!("CARGO_PKG_VERSION"));
+
+/// The longest text of an error line, below rule F8's kilobyte.
+const ERROR_TEXT_BYTES_MAX: usize = 900;
+
+/// Executes requests for one worker.
+pub(crate) struct Executor<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) counters: &'a Counters,
+}
+
+/// How far a get has come whose answer did not fit.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Progress {
+    keys_answered: usize,
+}
+
+/// What the connection does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The next request.
+    Next,
+    /// So many bytes are thrown away first.
+    Skip(u64),
+    /// What was answered is sent, then the connection closes.
+    Close,
+    /// The same request once more, when what is unsent has gone.
+    OutputFull,
+}
+
+type Answer = Response<'static>;
+
+impl Executor<'_> {
+    /// Executes one request. `output_bytes_max` is the output's length above which a get stops between two keys.
+    pub(crate) fn execute(
+        &mut self,
+        request: &Request<'_>,
+        progress: &mut Progress,
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        match *request {
+            Request::Get { with_cas, keys } => {
+                return self.get(keys, with_cas, None, progress, output_bytes_max, out);
+            }
+            Request::GetAndTouch { with_cas, exptime, keys } => {
+                return self.get(keys, with_cas, Some(exptime), progress, output_bytes_max, out);
+            }
+            Request::Store(store) => self.store(&store, out),
+            Request::StoreTooLarge { command, key, noreply, skip, .. } => {
+                self.refuse_too_large(command, key, noreply, out);
+                return Flow::Skip(skip);
+            }
+            Request::Delete { key, noreply } => self.delete(key, noreply, out),
+            Request::Count { direction, key, delta, noreply } => {
+                self.count(direction, key, delta, noreply, out);
+            }
+            Request::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply, out),
+            Request::FlushAll { exptime, noreply } => self.flush_all(exptime, noreply, out),
+            Request::Version => Response::Version(VERSION.as_bytes()).encode(out),
+            Request::Verbosity { noreply, .. } => reply(out, noreply, Response::Ok),
+            Request::Quit => return Flow::Close,
+            Request::Stats { arguments } => stats::write(self.shared, arguments, out),
+            Request::Shutdown { .. } if self.shared.settings.shutdown_command => {
+                (self.shared.on_shutdown_command)();
+                return Flow::Close;
+            }
+            Request::Shutdown { .. } => out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n"),
+        }
+        Flow::Next
+    }
+
+    fn expiry(&self, exptime: i64) -> Expiry {
+        match lifetime(exptime) {
+            Lifetime::Never => Expiry::Never,
+            // Rule X2: the Unix epoch is as dead as any moment before the start.
+            Lifetime::AlreadyExpired => Expiry::At(1),
+            Lifetime::Seconds(seconds) => Expiry::After(Duration::from_secs(seconds)),
+            Lifetime::UnixTime(seconds) => match seconds.saturating_mul(1000) {
+                moment if moment <= self.shared.started_at_ms => Expiry::At(1),
+                moment => Expiry::At(moment),
+            },
+        }
+    }
+
+    /// The values of the keys, from where the last try stopped (rules R1, R3).
+    fn get(
+        &mut self,
+        keys: Keys<'_>,
+        with_cas: bool,
+        exptime: Option<i64>,
+        progress: &mut Progress,
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        let expiry = exptime.map(|exptime| self.expiry(exptime));
+        for key in keys.iter().skip(progress.keys_answered) {
+            if out.len() > output_bytes_max {
+                return Flow::OutputFull;
+            }
+            let answered = match expiry {
+                None => {
+                    self.shared.cache.read(key, |item| write_value(&item, with_cas, out)).map_err(read_error)
+                }
+                Some(expiry) => {
+                    let cache = &self.shared.cache;
+                    cache
+                        .read_and_touch(key, expiry, |item| write_value(&item, with_cas, out))
+                        .map_err(write_error)
+                }
+            };
+            match answered {
+                Ok(found) => self.count_read(found.is_some(), expiry.is_some()),
+                Err(text) => {
+                    // A node that serves no reads says so once, instead of the END that would mean a miss.
+                    server_error(out, &text);
+                    *progress = Progress::default();
+                    return Flow::Next;
+                }
+            }
+            progress.keys_answered += 1;
+        }
+        *progress = Progress::default();
+        Response::End.encode(out);
+        Flow::Next
+    }
+
+    fn count_read(&self, found: bool, touched: bool) {
+        let counters = self.counters;
+        let (all, hits, misses) = match touched {
+            false => (&counters.cmd_get, &counters.get_hits, &counters.get_misses),
+            true => (&counters.cmd_touch, &counters.touch_hits, &counters.touch_misses),
+        };
+        all.add(1);
+        if found { hits } else { misses }.add(1);
+    }
+
+    fn store(&mut self, store: &Store<'_>, out: &mut Vec<u8>) {
+        self.counters.cmd_set.add(1);
+        let cache = &self.shared.cache;
+        let Store { command, key, data, .. } = *store;
+        let attributes = Attributes { flags: store.flags, expiry: self.expiry(store.exptime) };
+        let if_stored = |version: Option<Version>| match version {
+            Some(_) => Response::Stored,
+            None => Response::NotStored,
+        };
+        let outcome = match command {
+            StoreCommand::Set => cache.set(key, data, attributes).map(|_| Response::Stored),
+            StoreCommand::Add => cache.add(key, data, attributes).map(if_stored),
+            StoreCommand::Replace => cache.replace(key, data, attributes).map(if_stored),
+            StoreCommand::Append => cache.append(key, data).map(if_stored),
+            StoreCommand::Prepend => cache.prepend(key, data).map(if_stored),
+            StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
+        };
+        answer(out, store.noreply, outcome);
+    }
+
+    fn compare_and_swap(
+        &self,
+        key: &[u8],
+        cas: u64,
+        data: &[u8],
+        attributes: Attributes,
+    ) -> Result<Answer, WriteError> {
+        let swap = self.shared.cache.compare_and_swap(key, Version(cas), data, attributes)?;
+        let (counter, response) = match swap {
+            Swap::Stored(_) => (&self.counters.cas_hits, Response::Stored),
+            Swap::Exists => (&self.counters.cas_badval, Response::Exists),
+            Swap::NotFound => (&self.counters.cas_misses, Response::NotFound),
+        };
+        counter.add(1);
+        Ok(response)
+    }
+
+    /// Rules L3 and L5: a set that fails takes the old item with it.
+    fn refuse_too_large(&mut self, command: StoreCommand, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
+        self.counters.cmd_set.add(1);
+        let removed = match command {
+            StoreCommand::Set => self.shared.cache.delete(key).map(|_| ()),
+            _ => Ok(()),
+        };
+        let error = removed.err().unwrap_or(WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 });
+        answer(out, noreply, Err(error));
+    }
+
+    fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
+        let outcome = self.shared.cache.delete(key).map(|found| match found {
+            true => {
+                self.counters.delete_hits.add(1);
+                Response::Deleted
+            }
+            false => {
+                self.counters.delete_misses.add(1);
+                Response::NotFound
+            }
+        });
+        answer(out, noreply, outcome);
+    }
+
+    fn count(&mut self, direction: Direction, key: &[u8], delta: u64, noreply: bool, out: &mut Vec<u8>) {
+        let cache = &self.shared.cache;
+        let (outcome, hits, misses) = match direction {
+            Direction::Up => (cache.incr(key, delta), &self.counters.incr_hits, &self.counters.incr_misses),
+            Direction::Down => (cache.decr(key, delta), &self.counters.decr_hits, &self.counters.decr_misses),
+        };
+        match outcome {
+            Ok(Some(number)) => {
+                hits.add(1);
+                reply(out, noreply, Response::Number(number));
+            }
+            Ok(None) => {
+                misses.add(1);
+                reply(out, noreply, Response::NotFound);
+            }
+            Err(CounterError::Write(error)) => answer(out, noreply, Err(error)),
+            Err(_) => {
+                let text = b"cannot increment or decrement non-numeric value";
+                reply(out, noreply, Response::ClientError(text));
+            }
+        }
+    }
+
+    fn touch(&mut self, key: &[u8], exptime: i64, noreply: bool, out: &mut Vec<u8>) {
+        let outcome = self.shared.cache.touch(key, self.expiry(exptime)).map(|found| {
+            self.count_read(found, true);
+            if found { Response::Touched } else { Response::NotFound }
+        });
+        answer(out, noreply, outcome);
+    }
+
+    /// Rule G2: absent or not positive is now.
+    fn flush_all(&mut self, exptime: Option<i64>, noreply: bool, out: &mut Vec<u8>) {
+        self.counters.cmd_flush.add(1);
+        let outcome = match exptime {
+            Some(exptime) if exptime > 0 => self.shared.cache.flush_at(self.expiry(exptime)),
+            _ => self.shared.cache.flush(),
+        };
+        answer(out, noreply, outcome.map(|()| Response::Ok));
+    }
+}
+
+fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) {
+    let cas = with_cas.then_some(item.version.0);
+    encode_value_header(item.key, item.flags, item.value.len(), cas, out);
+    item.value.append_to(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {
+    if !noreply {
+        response.encode(out);
+    }
+}
+
+/// Answers an outcome; `noreply` suppresses errors, too (rule F10).
+fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>) {
+    match outcome {
+        Ok(response) => reply(out, noreply, response),
+        Err(_) if noreply => {}
+        Err(WriteError::KeyLength { .. }) => Response::ClientError(b"bad command line format").encode(out),
+        Err(error) => server_error(out, &write_error(error)),
+    }
+}
+
+fn write_error(error: WriteError) -> String {
+    match error {
+        WriteError::ItemTooLarge { .. } => "object too large for cache".to_owned(),
+        WriteError::OutOfMemory { .. } => "out of memory storing object".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn read_error(error: ReadError) -> String {
+    error.to_string()
+}
+
+/// One line: an address that a peer named may hold anything.
+fn server_error(out: &mut Vec<u8>, text: &str) {
+    let mut line: Vec<u8> =
+        text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }).collect();
+    line.truncate(ERROR_TEXT_BYTES_MAX);
+    Response::ServerError(&line).encode(out);
+}

@@ -1,0 +1,224 @@
+//! One client's connection: its buffers, and when it reads, executes and writes.
+//!
+//! Lives here: bounded memory for a client that sends without reading or reads slowly. Not here: the socket's
+//! readiness (see `event_loop`), what a request does (see `commands`).
+//!
+//! ```text
+//!   socket ──> input ──parse──> execute ──> output ──> socket
+//! ```
+//! All requests that have come are executed into one output buffer, which is sent once. With more than
+//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed and nothing more is read.
+
+use std::io::{ErrorKind, Read, Write};
+
+use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+
+use super::commands::{Executor, Flow, Progress};
+use super::counters::Counters;
+use crate::settings::Settings;
+
+/// Unsent bytes above which a connection stops executing; one value more may be added.
+const UNSENT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that one connection may take in one turn before the others have theirs.
+const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// The least room that is made for reading.
+const READ_BYTES_MIN: usize = 4 << 10;
+
+/// Room for reading where a client sends a lot.
+const READ_BYTES: usize = 16 << 10;
+
+/// An empty buffer above this is given back.
+const BUFFER_BYTES_KEPT: usize = 32 << 10;
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The socket has nothing more to give, or takes nothing more: its next event brings the next turn.
+    Waiting,
+    /// There is more to do at once.
+    MoreToDo,
+    /// It is over.
+    Closed,
+}
+
+/// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
+/// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
+/// 3. `progress` belongs to the request at `input[parsed..]`.
+pub(crate) struct Connection {
+    input: Vec<u8>,
+    parsed: usize,
+    output: Vec<u8>,
+    sent: usize,
+    skip: u64,
+    /// Input needed before parsing is worth another try.
+    bytes_needed: usize,
+    progress: Progress,
+    limits: Limits,
+    peer_closed: bool,
+    closing: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(settings: &Settings) -> Connection {
+        Connection {
+            input: Vec::new(),
+            parsed: 0,
+            output: Vec::new(),
+            sent: 0,
+            skip: 0,
+            bytes_needed: 1,
+            progress: Progress::default(),
+            limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            peer_closed: false,
+            closing: false,
+        }
+    }
+
+    /// Reads, executes and writes until the socket or the turn's budget is used up.
+    pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
+        let mut taken = 0;
+        loop {
+            let executed_all = self.execute(executor);
+            match self.flush(socket, executor.counters) {
+                Ok(()) => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    if self.unsent() > UNSENT_BYTES_MAX || !executed_all {
+                        return Turn::Waiting;
+                    }
+                }
+                Err(_) => return Turn::Closed,
+            }
+            if self.closing || (self.peer_closed && executed_all) {
+                return if self.unsent() == 0 { Turn::Closed } else { Turn::Waiting };
+            }
+            if !executed_all {
+                continue;
+            }
+            if taken >= TURN_BYTES_MAX {
+                return Turn::MoreToDo;
+            }
+            match self.read(socket) {
+                Ok(0) => self.peer_closed = true,
+                Ok(count) => {
+                    executor.counters.bytes_read.add(count as u64);
+                    taken += count;
+                }
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    self.shrink();
+                    return Turn::Waiting;
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Turn::Closed,
+            }
+        }
+    }
+
+    fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Reads once, into room for what is known to come.
+    fn read(&mut self, socket: &mut impl Read) -> std::io::Result<usize> {
+        if self.parsed > 0 {
+            self.input.drain(..self.parsed);
+            self.parsed = 0;
+        }
+        let have = self.input.len();
+        let known = self.bytes_needed.saturating_sub(have);
+        let room = if have == 0 && self.skip == 0 { READ_BYTES_MIN } else { READ_BYTES };
+        // A large value's room is taken as its bytes come, doubling: a stated length alone costs nothing.
+        let room = known.clamp(room, READ_BYTES.max(have));
+        self.input.resize(have + room, 0);
+        let result = socket.read(&mut self.input[have..]);
+        self.input.truncate(have + result.as_ref().map_or(0, |count| *count));
+        result
+    }
+
+    /// Executes what has come; false if it stopped because too much is unsent.
+    fn execute(&mut self, executor: &mut Executor<'_>) -> bool {
+        while !self.closing {
+            if self.unsent() > UNSENT_BYTES_MAX {
+                return false;
+            }
+            if self.skip > 0 {
+                let thrown = self.skip.min((self.input.len() - self.parsed) as u64);
+                self.parsed += thrown as usize;
+                self.skip -= thrown;
+                if self.skip > 0 {
+                    return true;
+                }
+            }
+            let input = &self.input[self.parsed..];
+            if input.is_empty() || input.len() < self.bytes_needed {
+                return true;
+            }
+            let consumed = match parse_request(input, &self.limits) {
+                Parsed::Complete { request, consumed } => {
+                    let bound = self.sent + UNSENT_BYTES_MAX;
+                    match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
+                        Flow::Next => {}
+                        Flow::Skip(bytes) => self.skip = bytes,
+                        Flow::Close => self.closing = true,
+                        Flow::OutputFull => return false,
+                    }
+                    consumed
+                }
+                Parsed::Invalid { reply, consumed, skip } => {
+                    if let Some(reply) = reply {
+                        reply.encode(&mut self.output);
+                    }
+                    self.skip = skip;
+                    consumed
+                }
+                Parsed::Incomplete { bytes_needed } => {
+                    self.bytes_needed = bytes_needed;
+                    return true;
+                }
+                Parsed::Close => {
+                    self.closing = true;
+                    0
+                }
+            };
+            self.parsed += consumed;
+            self.bytes_needed = 1;
+        }
+        true
+    }
+
+    /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
+    pub(crate) fn flush(&mut self, socket: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
+        while self.unsent() > 0 {
+            match socket.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    counters.bytes_written.add(count as u64);
+                    self.sent += count;
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+        self.output.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Gives memory back that a quiet connection does not need.
+    fn shrink(&mut self) {
+        if self.parsed == self.input.len() {
+            self.input.clear();
+            self.parsed = 0;
+            if self.input.capacity() > BUFFER_BYTES_KEPT {
+                self.input = Vec::new();
+            }
+        }
+        if self.output.is_empty() && self.output.capacity() > BUFFER_BYTES_KEPT {
+            self.output = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

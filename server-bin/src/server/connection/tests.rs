@@ -1,0 +1,142 @@
+//! A connection over a socket made of plain buffers.
+
+use super::*;
+use crate::server::Shared;
+use crate::server::counters::AllCounters;
+use hotspare::{Cache, Config};
+
+/// Gives its input in pieces, then blocks or ends; takes at most `room` bytes of output.
+struct FakeSocket {
+    input: Vec<u8>,
+    piece_bytes: usize,
+    ends: bool,
+    output: Vec<u8>,
+    room: usize,
+}
+
+impl Read for FakeSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.input.is_empty() {
+            return if self.ends { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let count = buffer.len().min(self.piece_bytes).min(self.input.len());
+        buffer[..count].copy_from_slice(&self.input[..count]);
+        self.input.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Write for FakeSocket {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = bytes.len().min(self.room);
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.room -= count;
+        self.output.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn shared() -> Shared {
+    Shared {
+        cache: Cache::new(Config::new().memory_bytes_max(64 << 20)).unwrap(),
+        settings: Settings::default(),
+        counters: AllCounters::new(1),
+        started: std::time::Instant::now(),
+        started_at_ms: 0,
+        on_shutdown_command: Box::new(|| ()),
+    }
+}
+
+fn run(shared: &Shared, connection: &mut Connection, socket: &mut FakeSocket) -> Turn {
+    let mut executor = Executor { shared, counters: &shared.counters.workers[0] };
+    loop {
+        let turn = connection.turn(socket, &mut executor);
+        if turn != Turn::MoreToDo {
+            return turn;
+        }
+    }
+}
+
+fn socket(input: &[u8], piece_bytes: usize) -> FakeSocket {
+    FakeSocket { input: input.to_vec(), piece_bytes, ends: false, output: Vec::new(), room: usize::MAX }
+}
+
+#[test]
+fn f8_pipelined_requests_are_answered_in_order_however_they_arrive() {
+    let input = b"set a 5 0 3\r\nabc\r\nget a b a\r\nset b 0 0 9 noreply\r\n123456789\r\nbogus\r\ngets b\r\nquit\r\nget a\r\n";
+    for piece_bytes in [1, 2, 7, 1000] {
+        let shared = shared();
+        let mut connection = Connection::new(&shared.settings);
+        let mut socket = socket(input, piece_bytes);
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed);
+        let expected = b"STORED\r\nVALUE a 5 3\r\nabc\r\nVALUE a 5 3\r\nabc\r\nEND\r\nERROR\r\nVALUE b 0 9 2\r\n123456789\r\nEND\r\n";
+        assert_eq!(socket.output.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_executed_beyond_the_bound() {
+    let shared = shared();
+    shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();
+    let mut connection = Connection::new(&shared.settings);
+    let gets = [b"get".to_vec(), b" big".repeat(50), b"\r\n".to_vec()].concat().repeat(20);
+    let mut socket = socket(&gets, 1 << 20);
+    socket.room = 0;
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    assert!(connection.output.len() < 2 * UNSENT_BYTES_MAX, "{} bytes wait", connection.output.len());
+    socket.room = usize::MAX;
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    assert_eq!(socket.output.len(), 20 * (50 * (400_000 + b"VALUE big 0 400000\r\n\r\n".len()) + 5));
+    assert_eq!(shared.counters.snapshot().get_hits, 1000, "each key was read once, whatever the stops");
+}
+
+#[test]
+fn l3_l5_a_value_above_the_limit_is_skipped_and_takes_the_old_item_along() {
+    let shared = shared();
+    shared.cache.set("a", "old", hotspare::Expiry::Never).unwrap();
+    let mut connection = Connection::new(&shared.settings);
+    let input =
+        [b"set a 0 0 3000000\r\n".to_vec(), vec![b'\n'; 3_000_000], b"\r\nget a\r\n".to_vec()].concat();
+    let mut socket = socket(&input, 50_000);
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    assert_eq!(socket.output, b"SERVER_ERROR object too large for cache\r\nEND\r\n");
+    assert!(connection.input.capacity() <= BUFFER_BYTES_KEPT);
+}
+
+#[test]
+fn a_half_closed_connection_is_answered_and_then_closed() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = FakeSocket { ends: true, ..socket(b"version\r\nget unfinished", 100) };
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed);
+    assert!(socket.output.starts_with(b"VERSION 1.6.45"));
+}
+
+#[test]
+fn a_stated_length_alone_takes_no_memory() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = socket(b"set a 0 0 1000000\r\nabc", 100);
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    assert!(connection.input.capacity() < 100_000, "{} bytes", connection.input.capacity());
+}
+
+#[test]
+fn z12_bare_stats_has_every_name_in_order() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = socket(b"stats\r\nstats se\r\nstats reset\r\n", 100);
+    run(&shared, &mut connection, &mut socket);
+    let text = String::from_utf8(socket.output).unwrap();
+    let names: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("STAT ")?.split(' ').next()).collect();
+    let expected: Vec<&str> = include_str!("stats_names.txt").split_whitespace().collect();
+    assert_eq!(names, expected);
+    assert!(text.ends_with("END\r\nERROR\r\nRESET\r\n"), "t1: sub-commands are whole words");
+}

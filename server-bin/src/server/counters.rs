@@ -1,0 +1,141 @@
+//! What the server counts, each worker for itself, summed when somebody asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// One worker's counters: written by that worker only, read by anybody.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        /// The sum of all workers' counters.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct CountersSnapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections open now.
+            pub curr_connections: u64,
+            /// Connections accepted since the start.
+            pub total_connections: u64,
+            /// Connections refused for want of a place (rule L7).
+            pub rejected_connections: u64,
+        }
+
+        impl Counters {
+            fn add_to(&self, sum: &mut CountersSnapshot) {
+                $(sum.$name += self.$name.get();)*
+            }
+
+            fn reset(&self) {
+                $(self.$name.reset();)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Keys asked for by get and gets (rule R4).
+    cmd_get,
+    /// Storage commands.
+    cmd_set,
+    /// Keys touched, by touch, gat and gats (rule R4).
+    cmd_touch,
+    /// `flush_all` commands.
+    cmd_flush,
+    /// Keys found by get and gets.
+    get_hits,
+    /// Keys not found by get and gets.
+    get_misses,
+    /// Keys found by touch, gat and gats.
+    touch_hits,
+    /// Keys not found by touch, gat and gats.
+    touch_misses,
+    /// Deletions of a present key.
+    delete_hits,
+    /// Deletions of an absent key.
+    delete_misses,
+    /// `incr` of a present key.
+    incr_hits,
+    /// `incr` of an absent key.
+    incr_misses,
+    /// `decr` of a present key.
+    decr_hits,
+    /// `decr` of an absent key.
+    decr_misses,
+    /// `cas` that stored.
+    cas_hits,
+    /// `cas` of an absent key.
+    cas_misses,
+    /// `cas` with another CAS.
+    cas_badval,
+    /// Bytes that clients sent.
+    bytes_read,
+    /// Bytes sent to clients.
+    bytes_written,
+    /// Connections that had more to do than one turn allows.
+    conn_yields,
+    /// Connections closed for being idle (rule L7).
+    idle_kicks,
+}
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        // One writer: a load and a store are enough, and cost no locked instruction. A reset may be lost to it.
+        self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// All counters of a server.
+#[derive(Debug)]
+pub(crate) struct AllCounters {
+    pub(crate) workers: Vec<Arc<CachePadded<Counters>>>,
+    pub(crate) curr_connections: AtomicU64,
+    pub(crate) total_connections: AtomicU64,
+    pub(crate) rejected_connections: AtomicU64,
+}
+
+impl AllCounters {
+    pub(crate) fn new(workers: usize) -> AllCounters {
+        AllCounters {
+            workers: (0..workers).map(|_| Arc::default()).collect(),
+            curr_connections: AtomicU64::new(0),
+            total_connections: AtomicU64::new(0),
+            rejected_connections: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> CountersSnapshot {
+        let mut sum = CountersSnapshot {
+            curr_connections: self.curr_connections.load(Ordering::Relaxed),
+            total_connections: self.total_connections.load(Ordering::Relaxed),
+            rejected_connections: self.rejected_connections.load(Ordering::Relaxed),
+            ..CountersSnapshot::default()
+        };
+        self.workers.iter().for_each(|worker| worker.add_to(&mut sum));
+        sum
+    }
+
+    /// Zeroes the counters; gauges stay (rule G6).
+    pub(crate) fn reset(&self) {
+        self.workers.iter().for_each(|worker| worker.reset());
+        self.total_connections.store(0, Ordering::Relaxed);
+        self.rejected_connections.store(0, Ordering::Relaxed);
+    }
+}

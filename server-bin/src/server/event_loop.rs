@@ -1,0 +1,249 @@
+//! A worker: one thread, one poller, many connections.
+//!
+//! Lives here: readiness, fairness between connections, idle time-outs. Not here: a connection's buffers (see
+//! `connection`), commands.
+//!
+//! The poller is edge-triggered: a connection that stops before its socket has nothing left stays on the ready
+//! list, and is given another turn after the others had theirs.
+
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::utils::CachePadded;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+
+use super::Shared;
+use super::commands::Executor;
+use super::connection::{Connection, Turn};
+use super::counters::Counters;
+
+const WAKER: Token = Token(usize::MAX);
+
+/// How often idle connections are looked for.
+const IDLE_SCAN: Duration = Duration::from_millis(500);
+
+/// How long a stopping worker tries to send what is ready.
+const STOP_FLUSH: Duration = Duration::from_millis(100);
+
+/// A client's socket.
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(buffer),
+            Socket::Unix(socket) => socket.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> std::io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write_vectored(slices),
+            Socket::Unix(socket) => socket.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How others reach a worker.
+#[derive(Clone)]
+pub(crate) struct WorkerHandle {
+    sockets: Sender<Socket>,
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl WorkerHandle {
+    /// Gives the worker a socket. The connection limit bounds how many wait.
+    pub(crate) fn hand_over(&self, socket: Socket) {
+        // A worker that is gone takes no more sockets: the socket closes.
+        if self.sockets.send(socket).is_ok() {
+            let _ = self.waker.wake();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        // If the poller is gone the thread is, too.
+        let _ = self.waker.wake();
+    }
+}
+
+/// Starts the worker of this index.
+pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let (sender, sockets) = unbounded();
+    let stop = Arc::new(AtomicBool::new(false));
+    let handle = WorkerHandle { sockets: sender, stop: stop.clone(), waker };
+    let counters = shared.counters.workers[index].clone();
+    let mut worker = Worker {
+        poll,
+        sockets,
+        stop,
+        clients: Slab::new(),
+        ready: Vec::new(),
+        next_idle_scan: Instant::now() + IDLE_SCAN,
+        shared,
+        counters,
+    };
+    let thread =
+        std::thread::Builder::new().name(format!("hotspare-worker-{index}")).spawn(move || worker.run())?;
+    Ok((handle, thread))
+}
+
+struct Client {
+    socket: Socket,
+    connection: Connection,
+    last_active: Instant,
+    is_ready: bool,
+}
+
+struct Worker {
+    poll: Poll,
+    sockets: Receiver<Socket>,
+    stop: Arc<AtomicBool>,
+    clients: Slab<Client>,
+    ready: Vec<usize>,
+    next_idle_scan: Instant,
+    shared: Arc<Shared>,
+    counters: Arc<CachePadded<Counters>>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(1024);
+        while !self.stop.load(Ordering::Acquire) {
+            let timeout = if self.ready.is_empty() { self.sleep() } else { Some(Duration::ZERO) };
+            if let Err(why) = self.poll.poll(&mut events, timeout)
+                && why.kind() != ErrorKind::Interrupted
+            {
+                tracing::error!(%why, "a worker's poller failed; its connections close");
+                break;
+            }
+            for event in &events {
+                if event.token() == WAKER {
+                    self.take_sockets();
+                } else {
+                    self.make_ready(event.token().0);
+                }
+            }
+            let turns = std::mem::take(&mut self.ready);
+            for key in turns {
+                self.run_turn(key);
+            }
+            self.close_idle();
+        }
+        self.flush_all();
+    }
+
+    fn sleep(&self) -> Option<Duration> {
+        (self.shared.settings.idle_timeout_ms > 0).then_some(IDLE_SCAN)
+    }
+
+    fn take_sockets(&mut self) {
+        while let Ok(mut socket) = self.sockets.try_recv() {
+            let entry = self.clients.vacant_entry();
+            let token = Token(entry.key());
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registered = match &mut socket {
+                Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
+                Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
+            };
+            if let Err(why) = registered {
+                tracing::warn!(%why, "can't watch a connection");
+                self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
+                continue;
+            }
+            let connection = Connection::new(&self.shared.settings);
+            entry.insert(Client { socket, connection, last_active: Instant::now(), is_ready: false });
+            self.make_ready(token.0);
+        }
+    }
+
+    fn make_ready(&mut self, key: usize) {
+        if let Some(client) = self.clients.get_mut(key)
+            && !client.is_ready
+        {
+            client.is_ready = true;
+            self.ready.push(key);
+        }
+    }
+
+    fn run_turn(&mut self, key: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.is_ready = false;
+        if self.shared.settings.idle_timeout_ms > 0 {
+            client.last_active = Instant::now();
+        }
+        let mut executor = Executor { shared: &self.shared, counters: &self.counters };
+        match client.connection.turn(&mut client.socket, &mut executor) {
+            Turn::Waiting => {}
+            Turn::MoreToDo => {
+                self.counters.conn_yields.add(1);
+                self.make_ready(key);
+            }
+            Turn::Closed => self.close(key),
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        self.clients.remove(key);
+        self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn close_idle(&mut self) {
+        let idle_timeout = Duration::from_millis(self.shared.settings.idle_timeout_ms);
+        if idle_timeout.is_zero() || Instant::now() < self.next_idle_scan {
+            return;
+        }
+        self.next_idle_scan = Instant::now() + IDLE_SCAN;
+        let is_idle =
+            |(key, client): (usize, &Client)| (client.last_active.elapsed() > idle_timeout).then_some(key);
+        let idle: Vec<usize> = self.clients.iter().filter_map(is_idle).collect();
+        for key in idle {
+            self.counters.idle_kicks.add(1);
+            self.close(key);
+        }
+    }
+
+    /// Before the end: what is ready to be sent is sent, as far as clients take it in a moment.
+    fn flush_all(&mut self) {
+        let end = Instant::now() + STOP_FLUSH;
+        loop {
+            let counters = &self.counters;
+            let pending = self.clients.iter_mut().filter_map(|(_, client)| {
+                client
+                    .connection
+                    .flush(&mut client.socket, counters)
+                    .err()
+                    .filter(|why| why.kind() == ErrorKind::WouldBlock)
+            });
+            if pending.count() == 0 || Instant::now() >= end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

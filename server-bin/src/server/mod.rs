@@ -1,0 +1,131 @@
+//! The memcached side of the server: listeners, connections, commands.
+//!
+//! ```text
+//!   listener ──sockets──> event_loop ──bytes──> connection ──requests──> commands ──> Cache
+//!   (one thread)          (-t workers)          (buffers)               stats
+//! ```
+//!
+//! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
+
+mod commands;
+mod connection;
+mod counters;
+mod event_loop;
+mod listener;
+mod stats;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use hotspare::Cache;
+
+use crate::settings::Settings;
+use counters::AllCounters;
+use event_loop::WorkerHandle;
+use listener::Acceptor;
+
+pub use counters::CountersSnapshot;
+pub use listener::ServerError;
+
+/// What every part of a running server shares.
+pub(crate) struct Shared {
+    pub(crate) cache: Cache,
+    pub(crate) settings: Settings,
+    pub(crate) counters: AllCounters,
+    pub(crate) started: Instant,
+    /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
+    pub(crate) started_at_ms: u64,
+    pub(crate) on_shutdown_command: Box<dyn Fn() + Send + Sync>,
+}
+
+/// A running server. Dropping it stops it.
+pub struct Server {
+    shared: Arc<Shared>,
+    acceptor: Option<Acceptor>,
+    workers: Vec<(WorkerHandle, JoinHandle<()>)>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Binds every address, then serves. `on_shutdown_command` is called when a client sends `shutdown` and the
+    /// settings allow it; it must not block.
+    ///
+    /// # Errors
+    /// An address can't be bound, or the system refuses threads.
+    pub fn start(
+        cache: Cache,
+        settings: Settings,
+        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Server, ServerError> {
+        let bound = listener::bind(&settings)?;
+        let addresses = bound.addresses();
+        let threads = settings.threads.max(1);
+        let shared = Arc::new(Shared {
+            started_at_ms: cache.now_ms(),
+            cache,
+            settings,
+            counters: AllCounters::new(threads),
+            started: Instant::now(),
+            on_shutdown_command: Box::new(on_shutdown_command),
+        });
+        let workers = (0..threads)
+            .map(|index| event_loop::spawn(index, shared.clone()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(ServerError::System)?;
+        let handles = workers.iter().map(|(handle, _)| handle.clone()).collect();
+        let acceptor = Acceptor::spawn(bound, shared.clone(), handles).map_err(ServerError::System)?;
+        Ok(Server { shared, acceptor: Some(acceptor), workers, addresses })
+    }
+
+    /// The TCP addresses that are listened at, with the ports that were taken.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What has been counted since the start or the last reset.
+    pub fn counters(&self) -> CountersSnapshot {
+        self.shared.counters.snapshot()
+    }
+
+    /// A way to the counters that outlives this handle's borrow, for the admin server.
+    pub fn counters_source(&self) -> impl Fn() -> CountersSnapshot + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move || shared.counters.snapshot()
+    }
+
+    /// Closes the listeners; open connections go on.
+    pub fn stop_listening(&mut self) {
+        self.acceptor = None;
+    }
+
+    /// Closes the listeners, sends what is ready to be sent, and stops.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.stop_listening();
+        for (handle, _) in &self.workers {
+            handle.stop();
+        }
+        for (_, thread) in self.workers.drain(..) {
+            // A panic of a worker has been reported by the panic hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

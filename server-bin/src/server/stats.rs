@@ -1,0 +1,234 @@
+//! The `stats` command: memcached's names (rules G5, G6, Z12), and this server's own under `replication`, `engine`.
+//!
+//! A name whose notion does not exist here reads 0; names that monitors expect are never left out.
+
+use std::fmt::Display;
+
+use hotspare::Stats;
+use hotspare_memcached::classic::{Response, Tokens};
+
+use super::Shared;
+use super::commands::VERSION;
+use super::counters::CountersSnapshot;
+
+/// Appends the answer of `stats` with these words behind it (whole words only, rule T1).
+pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
+    let mut words = arguments.iter();
+    let (first, second) = (words.next(), words.next());
+    match (first, second) {
+        (None, _) => general(shared, out),
+        (Some(b"settings"), None) => settings(shared, out),
+        (Some(b"reset"), None) => {
+            shared.counters.reset();
+            shared.cache.reset_stats();
+            return Response::Reset.encode(out);
+        }
+        (Some(b"replication"), None) => replication(shared, out),
+        (Some(b"engine"), None) => engine(shared, out),
+        // Classes are the engine's own affair until its issue names them: none is reported.
+        (Some(b"items" | b"conns"), None) => {}
+        (Some(b"slabs"), None) => {
+            stat(out, "active_slabs", 0);
+            stat(out, "total_malloced", shared.cache.stats().memory_bytes);
+        }
+        (Some(b"sizes"), None) => stat(out, "sizes_status", "disabled"),
+        (Some(b"detail"), Some(b"on" | b"off")) => return Response::Ok.encode(out),
+        (Some(b"detail"), Some(b"dump")) => {}
+        (Some(b"detail"), _) => {
+            return Response::ClientError(b"usage: stats detail on|off|dump").encode(out);
+        }
+        _ => return Response::Error.encode(out),
+    }
+    Response::End.encode(out);
+}
+
+fn stat(out: &mut Vec<u8>, name: &str, value: impl Display) {
+    Response::Stat { name: name.as_bytes(), value: value.to_string().as_bytes() }.encode(out);
+}
+
+/// Seconds and microseconds, as memcached writes times.
+fn seconds(time: rustix::time::Timespec) -> String {
+    format!("{}.{:06}", time.tv_sec, time.tv_nsec / 1000)
+}
+
+/// User and system time of this process.
+fn processor_times() -> (String, String) {
+    let clock = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    // One clock has both; it goes under user time.
+    (seconds(clock), "0.000000".to_owned())
+}
+
+/// Exactly the names of rule Z12, in its order.
+fn general(shared: &Shared, out: &mut Vec<u8>) {
+    let server = shared.counters.snapshot();
+    let cache = shared.cache.stats();
+    process(shared, &server, out);
+    commands(&server, &cache, out);
+    for name in ["auth_cmds", "auth_errors"] {
+        stat(out, name, 0);
+    }
+    stat(out, "bytes_read", server.bytes_read);
+    stat(out, "bytes_written", server.bytes_written);
+    stat(out, "limit_maxbytes", cache.memory_bytes_max);
+    stat(out, "accepting_conns", 1);
+    stat(out, "listen_disabled_num", 0);
+    stat(out, "time_in_listen_disabled_us", 0);
+    stat(out, "threads", shared.settings.threads);
+    stat(out, "conn_yields", server.conn_yields);
+    stat(out, "hash_power_level", 0);
+    stat(out, "hash_bytes", cache.index_bytes);
+    stat(out, "hash_is_expanding", 0);
+    for name in ["rescues", "chunk_rescues", "inline_reclaim", "busy_items", "busy_deletes", "busy_nomem"] {
+        stat(out, &format!("slab_reassign_{name}"), 0);
+    }
+    stat(out, "slab_reassign_last_busy_status", 0);
+    stat(out, "slab_reassign_running", 0);
+    stat(out, "slabs_moved", cache.pages_moved);
+    stat(out, "malloc_fails", 0);
+    for name in ["worker_dropped", "worker_written", "watcher_skipped", "watcher_sent", "watchers"] {
+        stat(out, &format!("log_{name}"), 0);
+    }
+    stat(out, "unexpected_napi_ids", 0);
+    stat(out, "round_robin_fallback", 0);
+    stat(out, "bytes", cache.item_bytes);
+    stat(out, "curr_items", cache.items);
+    stat(out, "total_items", cache.stores);
+    stat(out, "slab_global_page_pool", 0);
+    stat(out, "expired_unfetched", cache.expired_unfetched);
+    stat(out, "evicted_unfetched", cache.evicted_unfetched);
+    stat(out, "evictions", cache.evictions);
+    stat(out, "reclaimed", cache.reclaimed);
+    for name in ["crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked"] {
+        stat(out, name, 0);
+    }
+}
+
+fn process(shared: &Shared, server: &CountersSnapshot, out: &mut Vec<u8>) {
+    let (user, system) = processor_times();
+    stat(out, "pid", std::process::id());
+    stat(out, "uptime", shared.started.elapsed().as_secs());
+    stat(out, "time", shared.cache.now_ms() / 1000);
+    stat(out, "version", VERSION);
+    stat(out, "libevent", "none");
+    stat(out, "pointer_size", usize::BITS);
+    stat(out, "rusage_user", user);
+    stat(out, "rusage_system", system);
+    stat(out, "max_connections", shared.settings.connections_max);
+    stat(out, "curr_connections", server.curr_connections);
+    stat(out, "total_connections", server.total_connections);
+    stat(out, "rejected_connections", server.rejected_connections);
+    stat(out, "connection_structures", server.curr_connections);
+    for name in ["obj_oom", "obj_count", "obj_bytes"] {
+        stat(out, &format!("response_{name}"), 0);
+    }
+    for name in ["count", "bytes", "bytes_free", "oom"] {
+        stat(out, &format!("read_buf_{name}"), 0);
+    }
+    stat(out, "reserved_fds", 0);
+}
+
+fn commands(server: &CountersSnapshot, cache: &Stats, out: &mut Vec<u8>) {
+    let rows = [
+        ("cmd_get", server.cmd_get),
+        ("cmd_set", server.cmd_set),
+        ("cmd_flush", server.cmd_flush),
+        ("cmd_touch", server.cmd_touch),
+        ("cmd_meta", 0),
+        ("get_hits", server.get_hits),
+        ("get_misses", server.get_misses),
+        ("get_expired", cache.get_expired),
+        ("get_flushed", cache.get_flushed),
+        ("delete_misses", server.delete_misses),
+        ("delete_hits", server.delete_hits),
+        ("incr_misses", server.incr_misses),
+        ("incr_hits", server.incr_hits),
+        ("decr_misses", server.decr_misses),
+        ("decr_hits", server.decr_hits),
+        ("cas_misses", server.cas_misses),
+        ("cas_hits", server.cas_hits),
+        ("cas_badval", server.cas_badval),
+        ("touch_hits", server.touch_hits),
+        ("touch_misses", server.touch_misses),
+        ("store_too_large", cache.store_too_large),
+        ("store_no_memory", cache.store_no_memory),
+    ];
+    for (name, value) in rows {
+        stat(out, name, value);
+    }
+}
+
+/// The settings of rule L8 that have a meaning here.
+fn settings(shared: &Shared, out: &mut Vec<u8>) {
+    let settings = &shared.settings;
+    let port = settings.addresses.first().map_or(0, |address| address.port());
+    let inter: Vec<String> = settings.addresses.iter().map(|address| address.ip().to_string()).collect();
+    stat(out, "maxbytes", settings.memory_bytes_max);
+    stat(out, "maxconns", settings.connections_max);
+    stat(out, "tcpport", if settings.unix_socket.is_some() { 0 } else { port });
+    stat(out, "udpport", 0);
+    stat(out, "inter", inter.join(","));
+    stat(out, "verbosity", settings.verbosity);
+    stat(out, "evictions", if settings.evict { "on" } else { "off" });
+    let socket = settings.unix_socket.as_ref().map_or("NULL".to_owned(), |path| path.display().to_string());
+    stat(out, "domain_socket", socket);
+    stat(out, "growth_factor", "1.06");
+    stat(out, "chunk_size", 48);
+    stat(out, "num_threads", settings.threads);
+    stat(out, "detail_enabled", "no");
+    stat(out, "cas_enabled", "yes");
+    stat(out, "auth_enabled_sasl", "no");
+    stat(out, "item_size_max", settings.item_bytes_max);
+    stat(out, "binding_protocol", "ascii");
+    stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);
+    stat(out, "client_flags_size", 4);
+    stat(out, "flush_enabled", "yes");
+    stat(out, "shutdown_command", if settings.shutdown_command { "yes" } else { "no" });
+}
+
+fn replication(shared: &Shared, out: &mut Vec<u8>) {
+    let status = shared.cache.status();
+    stat(out, "role", status.role.as_str());
+    stat(out, "term", status.term);
+    stat(out, "seq", status.seq);
+    stat(out, "group", &status.group);
+    stat(out, "node", format!("{:032x}", status.node));
+    stat(out, "slot", status.slot);
+    stat(out, "primary", status.primary.as_deref().unwrap_or("-"));
+    stat(out, "link", status.link.as_str());
+    stat(out, "promotable", if status.promotable.is_ok() { "yes" } else { "no" });
+    stat(out, "replicas", status.replicas.len());
+    stat(out, "log_bytes", status.log_bytes);
+    stat(out, "log_bytes_max", status.log_bytes_max);
+    stat(out, "installs", status.installs);
+    stat(out, "catch_ups", status.catch_ups);
+    stat(out, "rejects", status.rejects);
+    stat(out, "oversized_records", status.oversized_records);
+    for (index, replica) in status.replicas.iter().enumerate() {
+        stat(out, &format!("replica:{index}:address"), &replica.address);
+        stat(out, &format!("replica:{index}:state"), replica.state.as_str());
+        stat(out, &format!("replica:{index}:lag_seqs"), replica.lag_seqs);
+        stat(out, &format!("replica:{index}:lag_bytes"), replica.lag_bytes);
+        stat(out, &format!("replica:{index}:lag_ms"), replica.lag_ms);
+    }
+}
+
+fn engine(shared: &Shared, out: &mut Vec<u8>) {
+    let stats = shared.cache.stats();
+    let rows = [
+        ("items", stats.items),
+        ("item_bytes", stats.item_bytes),
+        ("memory_bytes", stats.memory_bytes),
+        ("memory_bytes_max", stats.memory_bytes_max),
+        ("index_bytes", stats.index_bytes),
+        ("get_hits", stats.get_hits),
+        ("get_misses", stats.get_misses),
+        ("stores", stats.stores),
+        ("evictions", stats.evictions),
+        ("reclaimed", stats.reclaimed),
+        ("pages_moved", stats.pages_moved),
+        ("shards", stats.shards),
+    ];
+    for (name, value) in rows {
+        stat(out, name, value);
+    }
+}

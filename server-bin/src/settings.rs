@@ -1,0 +1,49 @@
+//! What the memcached side of the server is told at start, already checked.
+//!
+//! Lives here: the plain data that `args` makes and `listener`, `connection`, `commands` and `stats` read.
+//! Not here: flags and their parsing (see `args`), the cache's own limits (see `hotspare::Config`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Settings of the memcached listeners and connections.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// TCP addresses to accept clients at; port 0 takes a free one. Default 127.0.0.1:11211.
+    pub addresses: Vec<SocketAddr>,
+    /// A unix socket to accept clients at instead of TCP (`-s`). Default none.
+    pub unix_socket: Option<PathBuf>,
+    /// Worker threads (`-t`). Default 4, as memcached's.
+    pub threads: usize,
+    /// Client connections at once (`-c`); one more is refused with rule L7's line. Default 1024.
+    pub connections_max: usize,
+    /// The largest item, header and key included, in bytes (`-I`). Default 1 MiB.
+    pub item_bytes_max: usize,
+    /// Memory for items and index, in bytes (`-m`), as `stats` reports it. Default 64 MiB.
+    pub memory_bytes_max: usize,
+    /// A connection that sends nothing for so long is closed (`-o idle_timeout`). Default 0: never.
+    pub idle_timeout_ms: u64,
+    /// Whether the `shutdown` command is obeyed (`-A`). Default no.
+    pub shutdown_command: bool,
+    /// Whether a full cache evicts (`-M` says no). Default yes.
+    pub evict: bool,
+    /// How talkative the log is (`-v`). Default 0.
+    pub verbosity: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 11211))],
+            unix_socket: None,
+            threads: 4,
+            connections_max: 1024,
+            item_bytes_max: 1 << 20,
+            memory_bytes_max: 64 << 20,
+            idle_timeout_ms: 0,
+            shutdown_command: false,
+            evict: true,
+            verbosity: 0,
+        }
+    }
+}
