@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::install::{InstallSource, Item, ItemsAt};
-use crate::replication::log::records;
+use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::position::Seq;
 use crate::replication::record;
@@ -33,8 +33,9 @@ const WALK_STEPS_MAX: usize = 16;
 pub(crate) struct OutOfStep;
 
 impl Inner {
-    /// Applies records that follow this node's position; stops at the first that can't be read.
-    pub(crate) fn apply_append(&self, group: &Group, append: &Append<'_>) -> Result<(), OutOfStep> {
+    /// Applies records and marks that follow this node's position; stops at the first that can't be read. Gives the
+    /// hashes of marked items that are not here.
+    pub(crate) fn apply_append(&self, group: &Group, append: &Append<'_>) -> Result<Vec<u64>, OutOfStep> {
         {
             let log = group.log.lock();
             let in_step = log.position() == Some(append.prev()) && log.lineage().term().0 == append.term;
@@ -42,12 +43,18 @@ impl Inner {
                 return Err(OutOfStep);
             }
         }
-        for bytes in records(append.records) {
-            let bytes = bytes.ok_or(OutOfStep)?;
-            let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
-            self.apply_record(group, &mutation, bytes);
+        let mut missing = Vec::new();
+        for entry in entries(append.records) {
+            match entry.ok_or(OutOfStep)? {
+                Entry::Record(bytes) => {
+                    let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
+                    self.apply_record(group, &mutation, bytes);
+                }
+                Entry::Mark(hash) if self.mark_by_hash(hash) => {}
+                Entry::Mark(hash) => missing.push(hash),
+            }
         }
-        Ok(())
+        Ok(missing)
     }
 
     fn apply_record(&self, group: &Group, mutation: &Mutation<'_>, bytes: &[u8]) {
@@ -180,19 +187,12 @@ impl Inner {
         }
     }
 
-    /// Marks the items of these hashes as read; gives back the hashes that are not here.
-    pub(crate) fn mark_by_hash(&self, hashes: &[u64]) -> Vec<u64> {
-        let mark = |hash: &u64| {
-            let mut cell = self.cell(*hash).lock();
-            match cell.shard.find_by_hash(*hash) {
-                Some(id) => {
-                    cell.shard.mark(id, Marks::ACCESSED.with(Marks::FETCHED));
-                    false
-                }
-                None => true,
-            }
-        };
-        hashes.iter().copied().filter(mark).collect()
+    /// Marks the item of this hash as read; whether it is here.
+    pub(crate) fn mark_by_hash(&self, hash: u64) -> bool {
+        let mut cell = self.cell(hash).lock();
+        let Some(id) = cell.shard.find_by_hash(hash) else { return false };
+        cell.shard.mark(id, Marks::ACCESSED.with(Marks::FETCHED));
+        true
     }
 
     /// Takes the hashes whose marks were set since the last call.

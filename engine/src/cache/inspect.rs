@@ -1,6 +1,6 @@
 //! A look at everything that a cache holds, for tests and simulations.
 
-use crate::replication::log::{LogRead, records};
+use crate::replication::log::{Entry, LogRead, entries};
 use crate::replication::position::Position;
 
 use super::Cache;
@@ -49,10 +49,12 @@ impl Cache {
         loop {
             match log.read(&mut cursor, usize::MAX, u64::MAX) {
                 LogRead::Records { bytes, prev, .. } => {
-                    let numbered = records(&bytes).flatten().enumerate();
-                    inspection.records.extend(numbered.map(|(index, record)| {
-                        (prev.branch.0, prev.seq + 1 + index as u64, record.to_vec())
-                    }));
+                    let records = entries(&bytes).flatten().filter_map(|entry| match entry {
+                        Entry::Record(record) => Some(record.to_vec()),
+                        Entry::Mark(_) => None,
+                    });
+                    let numbered = (prev.seq + 1..).zip(records);
+                    inspection.records.extend(numbered.map(|(seq, record)| (prev.branch.0, seq, record)));
                 }
                 LogRead::NewBranch(_) => {}
                 LogRead::AtEnd | LogRead::Overtaken => return inspection,

@@ -17,7 +17,7 @@ mod write;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -142,6 +142,8 @@ pub(crate) struct Group {
     pub(crate) doorbell: Doorbell,
     /// A larger record is logged as a deletion.
     pub(crate) record_bytes_max: usize,
+    /// Whether anybody is there to be told of reads.
+    pub(crate) has_replicas: AtomicBool,
 }
 
 pub(crate) struct Inner {
@@ -275,7 +277,7 @@ impl Cache {
         self.inner.set(key.as_ref(), value.as_ref(), attributes.into())
     }
 
-    /// Stores if the key is absent. `None` if it is present; then the present item moves to the hot end (rule S1).
+    /// Stores if the key is absent. `None` if it is present; then the present item counts as read (rule S1).
     ///
     /// # Errors
     /// The write was refused; an older item stays.
@@ -534,6 +536,7 @@ impl Group {
             log: Mutex::new(log),
             doorbell: Doorbell::default(),
             record_bytes_max,
+            has_replicas: AtomicBool::new(false),
             config,
         }
     }

@@ -3,12 +3,17 @@
 //! Lives here: what a hit does and counts. Not here: which item is evicted (see `storage`), what a hint does (see
 //! `replication::hints`).
 
+use std::sync::atomic::Ordering;
+
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation};
 use crate::replication::roles::Serving;
 use crate::storage::{ItemId, Meta, Moment};
 
-use super::{Inner, ItemRef, READING, SHARD_HINTS_MAX, ShardCell, is_inside_read};
+use super::{Group, Inner, ItemRef, READING, SHARD_HINTS_MAX, ShardCell, is_inside_read};
+
+/// What a read leaves on an item.
+const READ_MARKS: Marks = Marks(Marks::ACCESSED.0 | Marks::FETCHED.0);
 
 /// Sets the thread's flag for as long as a reader runs, a panic in it included.
 struct ReadingHere;
@@ -47,7 +52,7 @@ impl Inner {
             Serving::Fenced => return Err(ReadError::Fenced { primary: self.primary_address() }),
         }
         let Some((id, meta)) = cell.find_to_read(hash, key, self.moment()) else { return Ok(None) };
-        cell.mark_read(id, hash, self.group.is_some());
+        cell.mark_item(id, hash, READ_MARKS, self.group.as_ref());
         Ok(Some(cell.run_reader(id, meta, reader)))
     }
 
@@ -65,7 +70,7 @@ impl Inner {
             let expires_at_ms = expiry.deadline_ms(locked.moment.now_ms);
             locked.log(&Mutation::Touch { key, version: meta.version, expires_at_ms });
             locked.cell.shard.set_expiry(id, expires_at_ms);
-            locked.cell.mark_read(id, locked.hash, locked.inner.group.is_some());
+            locked.cell.mark_item(id, locked.hash, READ_MARKS, locked.inner.group.as_ref());
             let meta = Meta { expires_at_ms, ..meta };
             let reader = reader.take().expect("an attempt that needs no memory runs once");
             Ok(Some(locked.cell.run_reader(id, meta, reader)))
@@ -95,10 +100,15 @@ impl ShardCell {
         Some((id, meta))
     }
 
-    /// Sets the marks of a read, and queues a hint if the eviction pass had cleared them.
-    fn mark_read(&mut self, id: ItemId, hash: u64, hint: bool) {
-        let was_clear = self.shard.mark(id, Marks::ACCESSED.with(Marks::FETCHED));
-        if was_clear && hint && self.hints.len() < SHARD_HINTS_MAX {
+    /// Sets marks; if the eviction pass had cleared them, replicas are told: at this place in the log, or by a hint
+    /// where the log has its share of marks.
+    pub(crate) fn mark_item(&mut self, id: ItemId, hash: u64, marks: Marks, group: Option<&Group>) {
+        let was_clear = self.shard.mark(id, marks);
+        let Some(group) = group.filter(|group| was_clear && group.has_replicas.load(Ordering::Relaxed))
+        else {
+            return;
+        };
+        if !group.log.lock().append_mark(hash) && self.hints.len() < SHARD_HINTS_MAX {
             self.hints.push(hash);
         }
     }

@@ -222,7 +222,8 @@ impl Inner {
     ) -> Result<Option<Version>, WriteError> {
         self.mutate(key, |locked| match locked.find_live() {
             Some((id, _)) => {
-                locked.cell.shard.raise(id);
+                let (hash, group) = (locked.hash, locked.inner.group.as_ref());
+                locked.cell.mark_item(id, hash, Marks::ACCESSED, group);
                 Ok(None)
             }
             None => locked.put_attributes(value, attributes).map(Some),

@@ -19,6 +19,7 @@ mod peer;
 mod store;
 mod upstream;
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use slab::Slab;
@@ -211,6 +212,7 @@ impl Replicator {
             let behind = |replica: &Downstream| log.bytes_behind(replica.cursor());
             (log.last_seq(), self.downstream.iter().map(|(_, replica)| behind(replica)).collect())
         };
+        group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
         roles.replicas.clear();
         let replicas = self.downstream.iter().zip(behind);

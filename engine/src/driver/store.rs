@@ -59,7 +59,7 @@ impl ReplicaStore for CacheStore<'_> {
         self.inner.apply_chunk(chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
     }
 
-    fn apply_append(&mut self, append: &Append<'_>) -> Result<(), SessionEnd> {
+    fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd> {
         self.inner.apply_append(self.group, append).map_err(|_| SessionEnd::OutOfStep)
     }
 
@@ -70,7 +70,7 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn apply_hints(&mut self, hashes: &[u64]) -> Vec<u64> {
-        self.inner.mark_by_hash(hashes)
+        hashes.iter().copied().filter(|hash| !self.inner.mark_by_hash(*hash)).collect()
     }
 
     /// Follows the primary's clock: forward at once, since a stated time is never ahead of the true one; back only

@@ -6,8 +6,12 @@
 //! ```text
 //!    first_seq                    last_seq
 //!    |<------- retained range ------->|  next append
-//!    [len][record][len][record] ...            (len: u32, little-endian)
+//!    [len][record][len][record][mark][len][record] ...            (len: u32, little-endian)
 //! ```
+//! Between the records lie marks: the hash of a key that was read, behind a length with its highest bit set. They
+//! have no seq and may be lost; but where they are read, they are read at their place, so that a replica's eviction
+//! meets the marks that its primary's met.
+//!
 //! Owns the invariant: seqs are contiguous within a branch; one missing number is a bug, not an error.
 
 use std::collections::VecDeque;
@@ -17,6 +21,15 @@ use crate::mutation::Version;
 
 /// Bytes in front of each record.
 pub(crate) const LENGTH_BYTES: usize = 4;
+
+/// Set in the length of a mark.
+const MARK_BIT: u32 = 1 << 31;
+
+/// Bytes of a mark: a hash.
+const MARK_BYTES: usize = 8;
+
+/// Marks take at most one part in so many of the log; more are refused, and go as hints.
+const MARKS_DIVISOR: u64 = 4;
 
 /// Bytes in fixed pieces, as one long string that grows at the end and is forgotten from the front.
 ///
@@ -99,8 +112,8 @@ pub(crate) struct LogCursor {
 /// What follows a cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LogRead {
-    /// Records of the cursor's branch, each behind its length; the cursor moved past them.
-    Records { bytes: Vec<u8>, term: Term, prev: Position, count: u64 },
+    /// Records and marks of the cursor's branch, each behind its length; the cursor moved past them.
+    Records { bytes: Vec<u8>, term: Term, prev: Position },
     /// The branch ended here and this one follows; the cursor moved to its beginning.
     NewBranch(LineageEntry),
     /// Nothing yet, up to the seq that was asked for.
@@ -109,16 +122,19 @@ pub(crate) enum LogRead {
     Overtaken,
 }
 
-/// 1. `bytes` of all retained records, lengths included, are at most `bytes_max`: the oldest leave before the
-///    newest enters.
-/// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole.
-/// 3. `offsets[branch]` is where its first retained record begins, for each branch that has one.
+/// 1. The bytes of all that is retained, lengths included, are at most `bytes_max`: the oldest leave before the newest
+///    enters.
+/// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole; there are
+///    `retained_records` of them.
+/// 3. `mark_bytes` is what marks take of the ring, at most one part in [`MARKS_DIVISOR`].
 #[derive(Debug)]
 pub(crate) struct Log {
     ring: ByteRing,
     lineage: Lineage,
     /// The seq of the record at the ring's start; last + 1 if none is retained.
     first_seq: Seq,
+    retained_records: u64,
+    mark_bytes: u64,
     bytes_max: usize,
     /// Records replaced by a deletion because they are above `record_bytes_max`.
     pub(crate) oversized: u64,
@@ -131,6 +147,8 @@ impl Log {
             ring: ByteRing::new(piece_bytes),
             lineage: Lineage::default(),
             first_seq: 1,
+            retained_records: 0,
+            mark_bytes: 0,
             // Up to two pieces are partly empty; they count.
             bytes_max: bytes_max.saturating_sub(2 * piece_bytes).max(bytes_max / 2),
             oversized: 0,
@@ -177,6 +195,8 @@ impl Log {
     /// Forgets everything and takes another history, at whose end it stands.
     pub(crate) fn restart(&mut self, lineage: Lineage) {
         self.ring.clear();
+        self.retained_records = 0;
+        self.mark_bytes = 0;
         self.first_seq = lineage.newest().map_or(1, |entry| entry.last + 1);
         self.lineage = lineage;
     }
@@ -202,13 +222,13 @@ impl Log {
             return;
         }
         let last = oldest.last;
-        while self.retained_bytes() > 0 && self.first_seq <= last {
+        while self.retained_records > 0 && self.first_seq <= last {
             self.forget_oldest();
         }
     }
 
     fn begin_branch(&mut self, entry: LineageEntry) -> LineageEntry {
-        if self.retained_bytes() == 0 {
+        if self.retained_records == 0 {
             self.first_seq = entry.start;
         }
         entry
@@ -216,23 +236,46 @@ impl Log {
 
     /// Appends a record and gives it the next seq.
     pub(crate) fn append(&mut self, record: &[u8]) -> (Seq, Version) {
-        let needed = (LENGTH_BYTES + record.len()) as u64;
-        while self.retained_bytes() + needed > self.bytes_max as u64 && self.retained_bytes() > 0 {
-            self.forget_oldest();
-        }
+        self.make_room(LENGTH_BYTES + record.len());
         let (seq, version) = self.lineage.advance();
-        if self.retained_bytes() == 0 {
+        if self.retained_records == 0 {
             self.first_seq = seq;
         }
+        self.retained_records += 1;
         self.ring.append(&(record.len() as u32).to_le_bytes());
         self.ring.append(record);
         (seq, version)
     }
 
+    /// Notes that the item of this hash was read; false if marks take their share of the log already.
+    pub(crate) fn append_mark(&mut self, hash: u64) -> bool {
+        let needed = LENGTH_BYTES + MARK_BYTES;
+        if (self.mark_bytes + needed as u64) * MARKS_DIVISOR > self.bytes_max as u64 {
+            return false;
+        }
+        self.make_room(needed);
+        self.mark_bytes += needed as u64;
+        self.ring.append(&(MARK_BYTES as u32 | MARK_BIT).to_le_bytes());
+        self.ring.append(&hash.to_le_bytes());
+        true
+    }
+
+    fn make_room(&mut self, needed: usize) {
+        while self.retained_bytes() + needed as u64 > self.bytes_max as u64 && self.retained_bytes() > 0 {
+            self.forget_oldest();
+        }
+    }
+
     fn forget_oldest(&mut self) {
-        let length = u64::from(self.ring.length_at(self.ring.start));
-        self.ring.forget(LENGTH_BYTES as u64 + length);
-        self.first_seq = self.seq_after(self.first_seq);
+        let length = self.ring.length_at(self.ring.start);
+        let bytes = entry_bytes(length);
+        self.ring.forget(bytes);
+        if length & MARK_BIT != 0 {
+            self.mark_bytes -= bytes;
+        } else {
+            self.retained_records -= 1;
+            self.first_seq = self.seq_after(self.first_seq);
+        }
     }
 
     /// The seq that follows `seq` in this history, over the gap if its branch ends there.
@@ -251,7 +294,7 @@ impl Log {
         if !self.lineage.contains(position) {
             return None;
         }
-        if self.retained_bytes() == 0 || self.seq_after(position.seq) > self.last_seq() {
+        if self.retained_records == 0 || self.seq_after(position.seq) > self.last_seq() {
             return (position.seq >= self.last_seq() || self.nothing_after(position))
                 .then_some(LogCursor { position, offset: self.ring.end });
         }
@@ -261,8 +304,11 @@ impl Log {
         let mut offset = self.ring.start;
         let mut seq = self.first_seq;
         while offset < self.ring.end && seq <= position.seq {
-            offset += LENGTH_BYTES as u64 + u64::from(self.ring.length_at(offset));
-            seq = self.seq_after(seq);
+            let length = self.ring.length_at(offset);
+            offset += entry_bytes(length);
+            if length & MARK_BIT == 0 {
+                seq = self.seq_after(seq);
+            }
         }
         Some(LogCursor { position, offset })
     }
@@ -276,69 +322,81 @@ impl Log {
         self.position().map(|position| LogCursor { position, offset: self.ring.end })
     }
 
-    /// Reads what follows the cursor up to `seq_max`, at most `bytes_max` bytes but at least one record, and moves it.
+    /// Reads what follows the cursor up to `seq_max`, at most `bytes_max` bytes but at least one entry, and moves it.
     pub(crate) fn read(&self, cursor: &mut LogCursor, bytes_max: usize, seq_max: Seq) -> LogRead {
         if cursor.offset < self.ring.start || cursor.offset > self.ring.end {
             return LogRead::Overtaken;
         }
-        let Some(index) =
-            self.lineage.entries().iter().position(|entry| entry.branch == cursor.position.branch)
-        else {
+        let branch = cursor.position.branch;
+        let Some(index) = self.lineage.entries().iter().position(|entry| entry.branch == branch) else {
             return LogRead::Overtaken;
         };
         let entry = self.lineage.entries()[index];
-        if cursor.position.seq >= entry.last {
-            return match self.lineage.entries().get(index + 1) {
-                Some(next) if next.start <= seq_max.saturating_add(1) => {
-                    cursor.position = Position { branch: next.branch, seq: next.start - 1 };
-                    LogRead::NewBranch(*next)
-                }
-                _ => LogRead::AtEnd,
-            };
-        }
         let prev = cursor.position;
-        let mut end = cursor.offset;
-        let mut count = 0;
-        while cursor.position.seq < entry.last.min(seq_max) {
-            let length = LENGTH_BYTES as u64 + u64::from(self.ring.length_at(end));
-            if count > 0 && end + length - cursor.offset > bytes_max as u64 {
+        let begin = cursor.offset;
+        while cursor.offset < self.ring.end {
+            let length = self.ring.length_at(cursor.offset);
+            let is_record = length & MARK_BIT == 0;
+            let bytes = entry_bytes(length);
+            let is_beyond = is_record && cursor.position.seq >= entry.last.min(seq_max);
+            let is_full = cursor.offset > begin && cursor.offset + bytes - begin > bytes_max as u64;
+            if is_beyond || is_full {
                 break;
             }
-            end += length;
-            count += 1;
-            cursor.position.seq += 1;
+            cursor.offset += bytes;
+            cursor.position.seq += u64::from(is_record);
         }
-        if count == 0 {
-            return LogRead::AtEnd;
+        if cursor.offset > begin {
+            let mut bytes = Vec::with_capacity((cursor.offset - begin) as usize);
+            self.ring.copy_to(begin, (cursor.offset - begin) as usize, &mut bytes);
+            return LogRead::Records { bytes, term: entry.term, prev };
         }
-        let mut bytes = Vec::with_capacity((end - cursor.offset) as usize);
-        self.ring.copy_to(cursor.offset, (end - cursor.offset) as usize, &mut bytes);
-        cursor.offset = end;
-        LogRead::Records { bytes, term: entry.term, prev, count }
+        match self.lineage.entries().get(index + 1) {
+            Some(next) if cursor.position.seq >= entry.last && next.start <= seq_max.saturating_add(1) => {
+                cursor.position = Position { branch: next.branch, seq: next.start - 1 };
+                LogRead::NewBranch(*next)
+            }
+            _ => LogRead::AtEnd,
+        }
     }
 }
 
-/// The records of an `Append`, one after the other; `None` where the bytes end in mid-record.
-pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+/// Bytes of an entry with this length word.
+fn entry_bytes(length: u32) -> u64 {
+    LENGTH_BYTES as u64 + u64::from(length & !MARK_BIT)
+}
+
+/// What the log and an `Append` are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry<'a> {
+    /// A record's bytes.
+    Record(&'a [u8]),
+    /// The hash of a key that was read.
+    Mark(u64),
+}
+
+/// The entries of an `Append`, one after the other; `None` where the bytes are malformed, as the last.
+pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Option<Entry<'_>>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let record = rest
-            .split_first_chunk::<LENGTH_BYTES>()
-            .and_then(|(length, behind)| behind.split_at_checked(u32::from_le_bytes(*length) as usize));
-        match record {
-            Some((record, behind)) => {
-                rest = behind;
-                Some(Some(record))
-            }
-            None => {
-                rest = &[];
-                Some(None)
-            }
-        }
+        let entry = first_entry(rest);
+        rest = entry.map_or(&[], |(_, behind)| behind);
+        Some(entry.map(|(entry, _)| entry))
     })
+}
+
+fn first_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let (length, behind) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
+    let length = u32::from_le_bytes(*length);
+    let (body, behind) = behind.split_at_checked((length & !MARK_BIT) as usize)?;
+    let entry = match length & MARK_BIT {
+        0 => Entry::Record(body),
+        _ => Entry::Mark(u64::from_le_bytes(body.try_into().ok()?)),
+    };
+    Some((entry, behind))
 }
 
 #[cfg(test)]

@@ -45,9 +45,12 @@ pub fn decode_frames(stream: &[u8]) -> usize {
     while let Ok(Some(bytes)) = splitter.next_frame() {
         match message::Message::decode(&bytes) {
             Ok((_, message::Message::Append(append))) => {
-                let read =
-                    |record: Option<&[u8]>| record.is_some_and(|record| record::decode(record).is_ok());
-                if !log::records(append.records).all(read) {
+                let is_sound = |entry: Option<log::Entry<'_>>| match entry {
+                    Some(log::Entry::Record(record)) => record::decode(record).is_ok(),
+                    Some(log::Entry::Mark(_)) => true,
+                    None => false,
+                };
+                if !log::entries(append.records).all(is_sound) {
                     return sound;
                 }
             }

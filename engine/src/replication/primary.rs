@@ -311,7 +311,7 @@ impl PrimarySession {
         let seq_max = self.pending.as_ref().map_or(Seq::MAX, |(_, items)| items.at_seq);
         let read = log.lock().read(&mut self.cursor, APPEND_BYTES_MAX.min(self.frame_bytes_max / 2), seq_max);
         match read {
-            LogRead::Records { bytes, term, prev, .. } => {
+            LogRead::Records { bytes, term, prev } => {
                 let append = Append {
                     term: term.0,
                     branch: prev.branch.0,

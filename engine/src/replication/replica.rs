@@ -40,8 +40,8 @@ pub(crate) trait ReplicaStore {
     fn end_install(&mut self);
     /// Applies items that are exact at this node's position.
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd>;
-    /// Applies records that follow this node's position.
-    fn apply_append(&mut self, append: &Append<'_>) -> Result<(), SessionEnd>;
+    /// Applies records and marks that follow this node's position; gives the hashes of marked items that are not here.
+    fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd>;
     /// Goes on in the primary's next branch.
     fn follow_branch(&mut self, entry: LineageEntry);
     /// Marks items as read; gives back the hashes that are not here.
@@ -215,7 +215,8 @@ impl ReplicaSession {
     fn handle_append(&mut self, append: &Append<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
         // The term and branch must be those of this node's own history, which never falls below `term_seen`
         // except while a resumed replica is led through the branches that it missed.
-        store.apply_append(append)?;
+        let missing = store.apply_append(append)?;
+        self.want(missing);
         store.set_clock(append.clock_ms);
         self.primary_last = self.primary_last.max(store.applied());
         self.update_level(store);
@@ -252,9 +253,16 @@ impl ReplicaSession {
             return Err(SessionEnd::OutOfStep);
         }
         let missing = store.apply_hints(&hints.hashes);
-        let room = WANT_MAX - self.wanted.len();
-        self.wanted.extend(missing.into_iter().take(room));
+        self.want(missing);
         Ok(())
+    }
+
+    /// Asks for items that were read on the primary and are not here. In the middle of an install they may come yet.
+    fn want(&mut self, missing: Vec<u64>) {
+        if self.state == State::Streaming {
+            let room = WANT_MAX - self.wanted.len();
+            self.wanted.extend(missing.into_iter().take(room));
+        }
     }
 
     fn update_level(&mut self, store: &mut dyn ReplicaStore) {

@@ -14,12 +14,15 @@ fn read_all(log: &Log, position: Position, bytes_max: usize) -> Option<Vec<(Bran
     let mut out = Vec::new();
     loop {
         match log.read(&mut cursor, bytes_max, u64::MAX) {
-            LogRead::Records { bytes, prev, count, .. } => {
-                let before = out.len();
-                for (index, record) in records(&bytes).enumerate() {
-                    out.push((prev.branch, prev.seq + 1 + index as u64, record.unwrap().to_vec()));
+            LogRead::Records { bytes, prev, .. } => {
+                let mut seq = prev.seq;
+                for entry in entries(&bytes) {
+                    if let Entry::Record(record) = entry.unwrap() {
+                        seq += 1;
+                        out.push((prev.branch, seq, record.to_vec()));
+                    }
                 }
-                assert_eq!((out.len() - before) as u64, count);
+                assert_eq!(cursor.position.seq, seq);
             }
             LogRead::NewBranch(entry) => assert_eq!(cursor.position.branch, entry.branch),
             LogRead::AtEnd => return Some(out),
@@ -31,6 +34,7 @@ fn read_all(log: &Log, position: Position, bytes_max: usize) -> Option<Vec<(Bran
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
+    Mark(u64),
     Mint(u64),
 }
 
@@ -59,6 +63,9 @@ proptest! {
                     let (seq, _) = log.append(&record);
                     prop_assert_eq!(seq, next);
                     all.push((branch, seq, record));
+                }
+                Step::Mark(hash) => {
+                    log.append_mark(hash);
                 }
                 Step::Mint(random) => {
                     term = term.next_for(3).unwrap();
@@ -111,6 +118,22 @@ fn a_restarted_log_stands_at_the_end_of_its_new_history() {
 #[test]
 fn records_cut_short_end_with_none() {
     let bytes = [3, 0, 0, 0, 1, 2, 3, 9, 0, 0, 0, 1];
-    let read: Vec<_> = records(&bytes).collect();
-    assert_eq!(read, [Some(&[1u8, 2, 3][..]), None]);
+    let read: Vec<_> = entries(&bytes).collect();
+    assert_eq!(read, [Some(Entry::Record(&[1, 2, 3])), None]);
+}
+
+#[test]
+fn marks_are_read_at_their_place_and_take_no_seq_and_a_quarter_of_the_log_at_most() {
+    let mut log = Log::new(4 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    let mut cursor = log.cursor_at_end().unwrap();
+    log.append(b"one");
+    assert!(log.append_mark(7));
+    let (seq, _) = log.append(b"two");
+    let LogRead::Records { bytes, .. } = log.read(&mut cursor, 1000, u64::MAX) else { panic!() };
+    let read: Vec<_> = entries(&bytes).flatten().collect();
+    assert_eq!(read, [Entry::Record(b"one"), Entry::Mark(7), Entry::Record(b"two")]);
+    assert_eq!(cursor.position.seq, seq);
+    let taken = (0..1000).filter(|hash| log.append_mark(*hash)).count();
+    assert!((30..100).contains(&taken), "{taken}");
 }
