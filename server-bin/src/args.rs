@@ -4,6 +4,8 @@
 //! anything (see `run`).
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -16,21 +18,27 @@ const PORT_DEFAULT: u16 = 11211;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
 const SECRET_BYTES_MAX: u64 = 4096;
 
-/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9).
-const IGNORED_SUBOPTIONS: [&str; 43] = [
+/// The longest address of a node: a name of 253 bytes, a colon and a port, with room for brackets.
+const ADDRESS_BYTES_MAX: usize = 256;
+
+/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
+/// builds are not among them: ignoring those would promise what is not there.
+const IGNORED_SUBOPTIONS: [&str; 38] = [
+    "maxconns_fast",
+    "no_maxconns_fast",
     "hashpower",
-    "tail_repair_time",
-    "hash_algorithm",
     "no_hashexpand",
+    "hash_algorithm",
+    "tail_repair_time",
     "slab_reassign",
     "no_slab_reassign",
     "slab_automove",
+    "no_slab_automove",
     "slab_automove_ratio",
     "slab_automove_window",
     "slab_automove_freeratio",
     "slab_chunk_max",
     "slab_sizes",
-    "slab_growth_factor",
     "lru_crawler",
     "no_lru_crawler",
     "lru_crawler_sleep",
@@ -42,32 +50,31 @@ const IGNORED_SUBOPTIONS: [&str; 43] = [
     "hot_max_factor",
     "warm_max_factor",
     "temporary_ttl",
-    "modern",
-    "no_modern",
-    "maxconns_fast",
-    "no_maxconns_fast",
     "watcher_logbuf_size",
     "worker_logbuf_size",
     "read_buf_mem_limit",
     "resp_obj_mem_limit",
     "track_sizes",
-    "no_drop_privileges",
-    "drop_privileges",
-    "inline_ascii_response",
-    "no_inline_ascii_response",
+    "inline_ascii_resp",
+    "no_inline_ascii_resp",
     "no_chunked_items",
-    "no_lru_crawler_sleep",
-    "no_track_sizes",
-    "memory_file_size",
-    "num_napi_ids",
-    "release_mem_sleep",
+    "modern",
+    "no_modern",
+    "drop_privileges",
+    "no_drop_privileges",
 ];
 
 /// A memcached-compatible cache server with a hot spare.
 ///
 /// Unlike memcached it listens on 127.0.0.1 unless -l says otherwise.
 #[derive(Debug, Parser)]
-#[command(name = "hotspare", version, disable_version_flag = true, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "hotspare",
+    version,
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -99,6 +106,7 @@ enum Command {
     /// Make a node follow the primary that listens for replication at ADDR
     Follow {
         /// Where the primary listens for replication
+        #[arg(value_name = "ADDR", value_parser = node_address)]
         address: String,
         #[command(flatten)]
         admin: AdminClient,
@@ -111,7 +119,7 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminClient {
     /// The node's admin address
-    #[arg(long, value_name = "ADDR", default_value = ADMIN_DEFAULT)]
+    #[arg(long, value_name = "ADDR", default_value = ADMIN_DEFAULT, value_parser = node_address)]
     pub(crate) admin: String,
     /// A file with the node's admin token
     #[arg(long, value_name = "FILE")]
@@ -132,7 +140,8 @@ pub struct DemoOptions {
 #[derive(Debug, Args)]
 struct Serve {
     /// TCP port for clients; 0 takes a free one
-    #[arg(short = 'p', value_name = "PORT", default_value_t = PORT_DEFAULT)]
+    #[arg(short = 'p', value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
+        allow_negative_numbers = true)]
     port: u16,
     /// Unix socket for clients, instead of TCP
     #[arg(short = 's', value_name = "PATH")]
@@ -146,9 +155,9 @@ struct Serve {
     /// Answer an error when memory is used up, instead of evicting
     #[arg(short = 'M')]
     no_evict: bool,
-    /// Largest item, header and key included: 1k to 1g, at most half of the memory
-    #[arg(short = 'I', value_name = "SIZE", default_value = "1m")]
-    item_size: String,
+    /// Largest item, header and key included: 1k to 1g, at most half of the memory [default: 1m]
+    #[arg(short = 'I', value_name = "SIZE")]
+    item_size: Option<String>,
     /// Worker threads
     #[arg(short = 't', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
@@ -173,7 +182,7 @@ struct Serve {
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// A file with the token that admin requests must bear; needed off loopback
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "admin")]
     admin_token_file: Option<PathBuf>,
 }
 
@@ -188,9 +197,9 @@ struct Replication {
     /// Another node of the group, by its replication address; repeatable
     #[arg(long, value_name = "ADDR")]
     peer: Vec<String>,
-    /// The group's name
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    group: String,
+    /// The group's name [default: default]
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
     /// 0 to 15, unique in the group; default 0 for a primary, 1 for a follower
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
     node_slot: Option<u8>,
@@ -279,6 +288,21 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
     }
 }
 
+/// clap's message without its usage block: what is wrong, and its tip if it has one.
+pub(crate) fn in_one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let paragraphs: Vec<String> = text
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect();
+    let what = paragraphs.first().map_or("", |first| first.strip_prefix("error: ").unwrap_or(first));
+    match paragraphs.iter().find(|paragraph| paragraph.starts_with("tip: ")) {
+        Some(tip) => format!("{what}; {tip}; see hotspare --help"),
+        None => format!("{what}; see hotspare --help"),
+    }
+}
+
 fn plan(serve: Serve) -> Result<Plan, String> {
     if serve.udp_port != 0 {
         return Err(format!("-U {}: UDP is not supported; leave it out or give -U 0", serve.udp_port));
@@ -290,13 +314,13 @@ fn plan(serve: Serve) -> Result<Plan, String> {
     };
     let secret_file = serve.replication.replication_secret_file.as_deref();
     let replication_secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
-    if let Some(address) = replication_listen
-        && !address.ip().is_loopback()
-        && replication_secret.is_none()
+    for address in serve.replication.peer.iter().chain(&serve.replication.replica_of) {
+        node_address(address).map_err(|why| format!("{address}: {why}"))?;
+    }
+    if replication_secret.is_none()
+        && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
     {
-        return Err(format!(
-            "--replication-listen {address} is not a loopback address; give --replication-secret-file"
-        ));
+        return Err(format!("{given} is not a loopback address; give --replication-secret-file"));
     }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;
@@ -318,18 +342,19 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         memory_bytes_max.filter(|bytes| (1 << 20..=hotspare::MEMORY_BYTES_MAX).contains(bytes)).ok_or_else(
             || format!("-m {}: give 1 to {} megabytes", serve.memory, hotspare::MEMORY_BYTES_MAX >> 20),
         )?;
-    let default_size = serve.item_size == "1m";
-    let item_bytes_max = match size(&serve.item_size) {
+    let item_bytes_max = match &serve.item_size {
         // With very little memory the default shrinks; a stated size does not.
-        Some(bytes) if default_size => bytes.min(memory_bytes_max / 2),
-        Some(bytes) if !(1 << 10..=1 << 30).contains(&bytes) => {
-            return Err(format!("-I {}: give 1k to 1g", serve.item_size));
-        }
-        Some(bytes) if bytes > memory_bytes_max / 2 => {
-            return Err(format!("-I {}: give at most half of the memory (-m)", serve.item_size));
-        }
-        Some(bytes) => bytes,
-        None => return Err(format!("-I {}: give a number of bytes, or with k, m or g", serve.item_size)),
+        None => (1 << 20).min(memory_bytes_max / 2),
+        Some(text) => match size(text) {
+            Some(bytes) if !(1 << 10..=1 << 30).contains(&bytes) => {
+                return Err(format!("-I {text}: give 1k to 1g"));
+            }
+            Some(bytes) if bytes > memory_bytes_max / 2 => {
+                return Err(format!("-I {text}: give at most half of the memory (-m)"));
+            }
+            Some(bytes) => bytes,
+            None => return Err(format!("-I {text}: give a number of bytes, or with k, m or g")),
+        },
     };
     Ok(Settings {
         addresses: listen_addresses(&serve.listen, serve.port)?,
@@ -343,6 +368,12 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         evict: !serve.no_evict,
         verbosity: serve.verbose,
     })
+}
+
+/// A port; memcached's -1 takes a free one, as 0 does.
+fn port(text: &str) -> Result<u16, String> {
+    let text = if text == "-1" { "0" } else { text };
+    text.parse().map_err(|_| "give 1 to 65535, or 0 for a free port".to_owned())
 }
 
 /// A number of bytes, or with `k`, `m` or `g`.
@@ -399,14 +430,6 @@ fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option
     if flags.transport != "tcp" {
         return Err(format!("--transport {}: only tcp is supported yet", flags.transport));
     }
-    for address in flags.peer.iter().chain(&flags.replica_of) {
-        if !address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        {
-            return Err(format!("{address}: give a peer as HOST:PORT"));
-        }
-    }
     let mut config = match (&flags.replica_of, flags.bootstrap, listen) {
         (Some(primary), _, _) => ReplicationConfig::replica_of(primary),
         (None, true, _) => ReplicationConfig::primary(),
@@ -417,12 +440,18 @@ fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option
                         a group, or --replica-of to join one"
                 .to_owned());
         }
-        (None, false, None) => return Ok(None),
+        (None, false, None) => return refuse_without_effect(flags).map(|()| None),
     };
     if flags.bootstrap && listen.is_none() {
         return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
     }
-    config = config.group(&flags.group).replica_reads(flags.replica_reads);
+    config = config.replica_reads(flags.replica_reads);
+    if let Some(group) = &flags.group {
+        if group.is_empty() {
+            return Err("--group: give a name".to_owned());
+        }
+        config = config.group(group);
+    }
     for peer in &flags.peer {
         config = config.peer(peer);
     }
@@ -433,6 +462,50 @@ fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option
         config = config.log_bytes_max(bytes);
     }
     Ok(Some(config))
+}
+
+/// A flag that only replication obeys, on a server without it, is a misunderstanding.
+fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
+    let given = [
+        ("--group", flags.group.is_some()),
+        ("--node-slot", flags.node_slot.is_some()),
+        ("--replication-secret-file", flags.replication_secret_file.is_some()),
+        ("--replica-reads", flags.replica_reads),
+        ("--log-bytes", flags.log_bytes.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(format!(
+            "{flag} does nothing without replication; add --replication-listen, --replica-of or --peer"
+        )),
+    }
+}
+
+/// The first replication address that may be another machine, with its flag. A name other than localhost may.
+fn beyond_loopback(flags: &Replication, listen: Option<SocketAddr>) -> Option<String> {
+    let listen = listen.map(|address| ("--replication-listen", address.to_string()));
+    let upstream = flags.replica_of.iter().map(|address| ("--replica-of", address.clone()));
+    let peers = flags.peer.iter().map(|address| ("--peer", address.clone()));
+    let mut given = listen.into_iter().chain(upstream).chain(peers);
+    given.find(|(_, address)| !is_loopback(address)).map(|(flag, address)| format!("{flag} {address}"))
+}
+
+fn is_loopback(address: &str) -> bool {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
+    }
+}
+
+/// The address of a node, which is looked up when it is dialled: HOST:PORT in shape.
+pub(crate) fn node_address(text: &str) -> Result<String, String> {
+    let plain = text.len() <= ADDRESS_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let (host, port) = text.rsplit_once(':').unwrap_or_default();
+    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    match port.parse::<u16>() {
+        Ok(1..) if plain && !host.is_empty() && !bare_v6 => Ok(text.to_owned()),
+        _ => Err("give HOST:PORT, such as 127.0.0.1:7001".to_owned()),
+    }
 }
 
 fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String> {
@@ -448,15 +521,17 @@ fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String>
 /// A secret's bytes, without the line end that editors put behind it.
 fn read_secret(file: &Path, what: &str) -> Result<Vec<u8>, String> {
     let name = file.display();
-    let size =
-        std::fs::metadata(file).map_err(|why| format!("can't read the {what} in {name}: {why}"))?.len();
-    if size > SECRET_BYTES_MAX {
-        return Err(format!("the {what} in {name} has {size} bytes; give at most {SECRET_BYTES_MAX}"));
+    let unreadable = |why| format!("can't read the {what} in {name}: {why}");
+    let mut bytes = Vec::new();
+    // A device or a pipe has no size to ask for beforehand.
+    let opened = File::open(file).map_err(unreadable)?;
+    opened.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX {
+        return Err(format!("the {what} in {name} has more than {SECRET_BYTES_MAX} bytes; give one line"));
     }
-    let bytes = std::fs::read(file).map_err(|why| format!("can't read the {what} in {name}: {why}"))?;
     let secret = bytes.trim_ascii_end();
     if secret.is_empty() {
-        return Err(format!("the {what} in {name} is empty"));
+        return Err(format!("the {what} in {name} is empty; write at least 16 random characters into it"));
     }
     Ok(secret.to_vec())
 }
@@ -498,6 +573,9 @@ mod tests {
         assert_eq!(addresses, ["127.0.0.1:0", "[::1]:5", "0.0.0.0:0"]);
         assert_eq!((plan.settings.idle_timeout_ms, plan.settings.evict), (5000, false));
         assert_eq!(served("-m 1").settings.item_bytes_max, 512 << 10);
+        assert_eq!(served("-m 64 -m 3").settings.memory_bytes_max, 3 << 20, "the last one counts");
+        assert_eq!(served("-p -1").settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+        served("-o no_slab_automove,no_inline_ascii_resp,no_hashexpand,hashpower=20");
     }
 
     #[test]
@@ -519,6 +597,17 @@ mod tests {
             ("--replica-of nowhere", "HOST:PORT"),
             ("--admin 0.0.0.0:1", "--admin-token-file"),
             ("--replication-secret-file /nonexistent --replica-of a:1", "can't read"),
+            ("--replication-secret-file /dev/zero --replica-of a:1", "more than 4096 bytes"),
+            ("--replication-secret-file /dev/null --replica-of a:1", "is empty"),
+            ("-m 1 -I 1m", "half of the memory"),
+            ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address"),
+            ("--peer cache-2.example:7001", "--replication-secret-file"),
+            ("--peer ::1:7001", "HOST:PORT"),
+            ("--peer 127.0.0.1:0", "HOST:PORT"),
+            ("--group g", "--group does nothing without replication"),
+            ("--replica-reads", "--replica-reads does nothing"),
+            ("--log-bytes 100000", "--log-bytes does nothing"),
+            ("-o ssl_chain_cert=a", "-o ssl_chain_cert"),
         ];
         for (line, hint) in cases {
             match read(line) {
@@ -526,9 +615,22 @@ mod tests {
                 other => panic!("{line}: {other:?}"),
             }
         }
-        for line in ["-t 0", "--nonsense", "-p x", "--node-slot 16", "--bootstrap --replica-of a:1", "follow"]
-        {
-            assert!(matches!(read(line), Err(Refusal::Clap(_))), "{line}");
+        let usage = [
+            ("-t 0", "1..=256"),
+            ("--nonsense", "unexpected argument '--nonsense'"),
+            ("--replica-off a:1", "tip: "),
+            ("-p x", "give 1 to 65535"),
+            ("--node-slot 16", "0..=15"),
+            ("--bootstrap --replica-of a:1", "cannot be used with"),
+            ("--admin-token-file x", "not provided"),
+            ("follow", "not provided"),
+            ("follow 7001", "give HOST:PORT"),
+            ("status --admin nowhere", "give HOST:PORT"),
+        ];
+        for (line, hint) in usage {
+            let Err(Refusal::Clap(error)) = read(line) else { panic!("{line}") };
+            let text = in_one_line(&error);
+            assert!(text.contains(hint) && !text.contains('\n'), "{line}: {text:?}");
         }
     }
 

@@ -29,11 +29,11 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            println!("{}", text.trim_end());
+            crate::print(&text);
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("hotspare: {why}");
+            crate::say(&why);
             ExitCode::FAILURE
         }
     }

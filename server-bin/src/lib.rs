@@ -16,6 +16,7 @@ mod run;
 pub mod server;
 pub mod settings;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Exit code for flags that can't be carried out (`EX_USAGE`, as memcached's).
@@ -31,14 +32,27 @@ pub fn main() -> ExitCode {
         Ok(args::Action::Control(request)) => control::run(&request),
         Ok(args::Action::Demo(options)) => demo::run(&options),
         Err(args::Refusal::Message(text)) => {
-            eprintln!("hotspare: {text}");
+            say(&text);
             ExitCode::from(EXIT_USAGE)
         }
         Err(args::Refusal::Clap(error)) => {
             // Help and the version go to standard output and are no failure.
-            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            let _ = error.print();
-            ExitCode::from(code)
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            say(&args::in_one_line(&error));
+            ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+/// One line on standard error. Nobody reading it is no reason to panic.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "hotspare: {text}");
+}
+
+/// The result of a command on standard output. Who closed the pipe has read enough.
+pub(crate) fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }

@@ -32,7 +32,7 @@ pub(crate) fn serve(plan: Plan) -> ExitCode {
     match start_and_wait(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
-            eprintln!("hotspare: {why}");
+            crate::say(&why);
             ExitCode::from(code)
         }
     }
