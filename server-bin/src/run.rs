@@ -2,9 +2,8 @@
 //!
 //! Lives here: the order of start and stop, the log's set-up, the port file (rule Z8).
 
-use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,6 +61,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         // One reason to stop is enough: the channel may be full.
         let _ = stop.try_send("the shutdown command");
     };
+    let unix_socket = plan.settings.unix_socket.clone();
     let mut server = Server::start(cache.clone(), plan.settings, on_command).map_err(|why| system(&why))?;
     let node = match plan.replicates {
         true => Some(
@@ -79,25 +79,36 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
             Some(admin)
         }
     };
-    for address in server.addresses() {
-        tracing::info!("listening for clients on {address}");
-    }
-    if let Some(address) = node.as_ref().and_then(Node::listen_address) {
-        tracing::info!("listening for replication on {address}");
-    }
-    if let Some(admin) = &admin {
-        tracing::info!("admin on {}", admin.address());
-    }
+    announce(&server, unix_socket, node.as_ref(), admin.as_ref());
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
-        write_port_file(Path::new(&file), server.addresses()).map_err(|why| system(&why))?;
+        let file = Path::new(&file);
+        write_port_file(file, server.addresses())
+            .map_err(|why| system(&format!("can't write the port file {}: {why}", file.display())))?;
     }
     wait(&stopped);
     server.stop_listening();
+    drop(admin);
     server.shutdown();
     if let Some(node) = node {
         node.shutdown(DRAIN);
     }
     Ok(())
+}
+
+/// One line for each address, which scripts and tests read.
+fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, admin: Option<&Admin>) {
+    for address in server.addresses() {
+        tracing::info!("listening for clients on {address}");
+    }
+    if let Some(path) = unix_socket {
+        tracing::info!("listening for clients on {}", path.display());
+    }
+    if let Some(address) = node.and_then(Node::listen_address) {
+        tracing::info!("listening for replication on {address}");
+    }
+    if let Some(admin) = admin {
+        tracing::info!("admin on {}", admin.address());
+    }
 }
 
 fn start_node(
@@ -118,7 +129,11 @@ fn start_node(
 fn stop_on_signals(stop: Sender<&'static str>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
+        for (count, signal) in signals.forever().enumerate() {
+            if count > 0 {
+                // Whoever asks twice does not want to wait for the drain.
+                std::process::exit(128 + signal);
+            }
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
             // One reason to stop is enough: the channel may be full.
             let _ = stop.try_send(name);
@@ -136,11 +151,38 @@ fn wait(stopped: &Receiver<&'static str>) {
 
 /// Rule Z8: complete when it appears.
 fn write_port_file(file: &Path, addresses: &[SocketAddr]) -> std::io::Result<()> {
-    let unfinished = file.with_extension("unfinished");
-    let mut out = std::fs::File::create(&unfinished)?;
-    for address in addresses {
-        writeln!(out, "TCP INET: {}", address.port())?;
+    // Behind the whole name: of two servers with ports.1 and ports.2 each has its own.
+    let mut unfinished = file.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let written =
+        std::fs::write(&unfinished, port_lines(addresses)).and_then(|()| std::fs::rename(&unfinished, file));
+    if written.is_err() {
+        // It may not be there at all.
+        let _ = std::fs::remove_file(&unfinished);
     }
-    writeln!(out, "UDP INET: 0")?;
-    std::fs::rename(&unfinished, file)
+    written
+}
+
+fn port_lines(addresses: &[SocketAddr]) -> String {
+    let family = |address: &SocketAddr| if address.is_ipv6() { "INET6" } else { "INET" };
+    let tcp = addresses.iter().map(|address| format!("TCP {}: {}\n", family(address), address.port()));
+    tcp.chain(["UDP INET: 0\n".to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_file_has_a_line_for_each_address_and_nothing_stays_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let addresses = ["127.0.0.1:5".parse().unwrap(), "[::1]:6".parse().unwrap()];
+        for name in ["ports.1", "ports.2", "ports"] {
+            write_port_file(&folder.path().join(name), &addresses).unwrap();
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            assert_eq!(text, "TCP INET: 5\nTCP INET6: 6\nUDP INET: 0\n");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
+        assert!(write_port_file(&folder.path().join("missing/ports"), &addresses).is_err());
+    }
 }

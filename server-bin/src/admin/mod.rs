@@ -8,8 +8,10 @@ mod metrics;
 mod routes;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, bounded};
@@ -31,9 +33,11 @@ pub(crate) struct Context {
     pub(crate) counters: Box<dyn Fn() -> CountersSnapshot + Send + Sync>,
 }
 
-/// A running admin server; it lives as long as the process.
+/// A running admin server. Dropping it closes its port; a request under way is still answered.
 pub(crate) struct Admin {
     address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    acceptor: Option<JoinHandle<()>>,
 }
 
 impl Admin {
@@ -54,8 +58,13 @@ impl Admin {
                 .name(format!("hotspare-admin-{index}"))
                 .spawn(move || answer_all(&context, &sockets))?;
         }
-        std::thread::Builder::new().name("hotspare-admin".to_owned()).spawn(move || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let acceptor = std::thread::Builder::new().name("hotspare-admin".to_owned()).spawn(move || {
             for socket in listener.incoming() {
+                if stopped.load(Ordering::Acquire) {
+                    return;
+                }
                 match socket {
                     // With every thread and place taken the socket closes: the client may try again.
                     Ok(socket) => drop(sender.try_send(socket)),
@@ -63,11 +72,29 @@ impl Admin {
                 }
             }
         })?;
-        Ok(Admin { address })
+        Ok(Admin { address, stop, acceptor: Some(acceptor) })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        // The acceptor waits for a connection: this is one.
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        let woken = TcpStream::connect_timeout(&address, TIMEOUT);
+        if let (Ok(_), Some(acceptor)) = (woken, self.acceptor.take()) {
+            // A panic of the acceptor has been reported by the panic hook already.
+            let _ = acceptor.join();
+        }
     }
 }
 
@@ -95,4 +122,28 @@ fn write(socket: &mut TcpStream, answer: &Answer) {
     );
     // A client that does not take its answer has left.
     let _ = socket.write_all(&[head.as_bytes(), answer.body.as_bytes()].concat());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use hotspare::Config;
+
+    use super::*;
+
+    #[test]
+    fn a_dropped_admin_server_gives_its_port_back() {
+        let cache = Cache::new(Config::new()).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let admin = Admin::start(any, None, cache, CountersSnapshot::default).unwrap();
+        let address = admin.address();
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nalive\n"), "{answer}");
+        drop(admin);
+        assert!(TcpStream::connect(address).is_err(), "nothing listens any more");
+    }
 }
