@@ -490,7 +490,8 @@ fn beyond_loopback(flags: &Replication, listen: Option<SocketAddr>) -> Option<St
     given.find(|(_, address)| !is_loopback(address)).map(|(flag, address)| format!("{flag} {address}"))
 }
 
-fn is_loopback(address: &str) -> bool {
+/// Whether an address can only be this machine.
+pub(crate) fn is_loopback(address: &str) -> bool {
     match address.parse::<SocketAddr>() {
         Ok(address) => address.ip().is_loopback(),
         Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),

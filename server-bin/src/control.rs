@@ -76,18 +76,23 @@ fn call(request: &ControlRequest, method: &str, path: &str) -> Result<String, St
             let body = String::from_utf8_lossy(&answer[body_at..]).into_owned();
             match response.code {
                 Some(200) => Ok(body),
-                _ => Err(body.trim_end().to_owned()),
+                _ => Err(printable(body.trim_end())),
             }
         }
         _ => Err(format!("{admin} answers, but it is no admin port")),
     }
 }
 
+/// Without control characters: an address or an error in a status may be another node's text, and a terminal obeys.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
 /// The status for people.
 fn table(json: &str) -> String {
     let Ok(Value::Object(status)) = serde_json::from_str(json) else { return json.to_owned() };
     let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text),
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
@@ -117,6 +122,11 @@ mod tests {
         let table = table(json);
         assert!(table.contains("role                primary"));
         assert!(table.contains("address a:1, lag_seqs 2"));
+    }
+
+    #[test]
+    fn what_another_node_says_does_not_steer_the_terminal() {
+        assert_eq!(table("{\"last_error\":\"\\u001b[2J\\u0007x\"}"), "last_error           [2J x");
     }
 
     #[test]

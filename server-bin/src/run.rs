@@ -61,6 +61,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         // One reason to stop is enough: the channel may be full.
         let _ = stop.try_send("the shutdown command");
     };
+    let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
     let mut server = Server::start(cache.clone(), plan.settings, on_command).map_err(|why| system(&why))?;
     let node = match plan.replicates {
@@ -74,7 +75,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         None => None,
         Some(address) => {
             let counters = server.counters_source();
-            let admin = Admin::start(address, plan.admin_token, cache.clone(), counters)
+            let admin = Admin::start(address, plan.admin_token, loopback_only, cache.clone(), counters)
                 .map_err(|why| system(&format!("can't listen for admin on {address}: {why}")))?;
             Some(admin)
         }

@@ -14,7 +14,10 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) host: Option<String>,
+    /// Whether it comes from a web page.
     pub(crate) origin: bool,
+    /// Whether it has another mark of a browser; an old one sends a form without an origin.
+    pub(crate) browser: bool,
     pub(crate) bearer: Option<Vec<u8>>,
 }
 
@@ -81,13 +84,23 @@ fn parse(head: &[u8]) -> Option<Result<Request, Answer>> {
     };
     for header in parsed.headers.iter() {
         match &*header.name.to_ascii_lowercase() {
+            "host" if request.host.is_some() => {
+                return Some(Err(Answer::text("400 Bad Request", "the request has two hosts")));
+            }
             "host" => request.host = Some(String::from_utf8_lossy(header.value).into_owned()),
             "origin" => request.origin = true,
-            "authorization" => request.bearer = header.value.strip_prefix(b"Bearer ").map(<[u8]>::to_vec),
+            "referer" | "cookie" | "sec-fetch-site" | "sec-fetch-mode" => request.browser = true,
+            "authorization" => request.bearer = bearer(header.value),
             _ => {}
         }
     }
     Some(Ok(request))
+}
+
+/// The token in an `Authorization` header; the scheme's name may have any case.
+fn bearer(header: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, token) = header.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii().to_vec())
 }
 
 impl Request {
@@ -132,10 +145,24 @@ mod tests {
         assert_eq!((&*request.method, &*request.path), ("POST", "/follow"));
         assert_eq!(request.field("address").as_deref(), Some("a:1"));
         assert_eq!(request.bearer.as_deref(), Some(&b"x"[..]));
-        assert!(request.host_is_plain() && !request.origin);
+        assert!(request.host_is_plain() && !request.origin && !request.browser);
         for cut in 0..head.len() {
             assert_eq!(parse(&head[..cut]), None);
         }
+    }
+
+    #[test]
+    fn marks_of_a_browser_and_the_token_are_seen_in_any_case() {
+        let read = |header: &str| parse(format!("GET / HTTP/1.1\r\n{header}\r\n\r\n").as_bytes()).unwrap();
+        assert!(read("oRIGIN: null").unwrap().origin);
+        for header in ["Referer: http://a/", "Cookie: a=b", "Sec-Fetch-Site: none", "sec-fetch-mode: cors"] {
+            assert!(read(header).unwrap().browser, "{header}");
+        }
+        assert_eq!(read("authorization: bearer  x").unwrap().bearer.as_deref(), Some(&b"x"[..]));
+        for header in ["Authorization: x", "Authorization: Basic x", "Authorization: Bearer"] {
+            assert_eq!(read(header).unwrap().bearer, None, "{header}");
+        }
+        assert!(read("Host: localhost\r\nHost: evil.example").is_err());
     }
 
     #[test]

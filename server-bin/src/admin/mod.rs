@@ -30,6 +30,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Context {
     pub(crate) cache: Cache,
     pub(crate) token: Option<Vec<u8>>,
+    /// Whether `/follow` refuses other machines, because the node has no replication secret.
+    pub(crate) loopback_only: bool,
     pub(crate) counters: Box<dyn Fn() -> CountersSnapshot + Send + Sync>,
 }
 
@@ -45,12 +47,13 @@ impl Admin {
     pub(crate) fn start(
         address: SocketAddr,
         token: Option<Vec<u8>>,
+        loopback_only: bool,
         cache: Cache,
         counters: impl Fn() -> CountersSnapshot + Send + Sync + 'static,
     ) -> std::io::Result<Admin> {
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
-        let context = Arc::new(Context { cache, token, counters: Box::new(counters) });
+        let context = Arc::new(Context { cache, token, loopback_only, counters: Box::new(counters) });
         let (sender, sockets) = bounded::<TcpStream>(THREADS);
         for index in 0..THREADS {
             let (context, sockets) = (context.clone(), sockets.clone());
@@ -104,16 +107,16 @@ fn answer_all(context: &Context, sockets: &Receiver<TcpStream>) {
         if !timed {
             continue;
         }
-        let answer = match http::read_request(&mut socket, TIMEOUT) {
-            Ok(request) => routes::answer(context, &request),
-            Err(Some(answer)) => answer,
+        let (answer, head_only) = match http::read_request(&mut socket, TIMEOUT) {
+            Ok(request) => (routes::answer(context, &request), request.method == "HEAD"),
+            Err(Some(answer)) => (answer, false),
             Err(None) => continue,
         };
-        write(&mut socket, &answer);
+        write(&mut socket, &answer, head_only);
     }
 }
 
-fn write(socket: &mut TcpStream, answer: &Answer) {
+fn write(socket: &mut TcpStream, answer: &Answer, head_only: bool) {
     let head = format!(
         "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         answer.status,
@@ -121,7 +124,8 @@ fn write(socket: &mut TcpStream, answer: &Answer) {
         answer.body.len()
     );
     // A client that does not take its answer has left.
-    let _ = socket.write_all(&[head.as_bytes(), answer.body.as_bytes()].concat());
+    let body = if head_only { "" } else { &answer.body };
+    let _ = socket.write_all(&[head.as_bytes(), body.as_bytes()].concat());
 }
 
 #[cfg(test)]
@@ -136,7 +140,7 @@ mod tests {
     fn a_dropped_admin_server_gives_its_port_back() {
         let cache = Cache::new(Config::new()).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let admin = Admin::start(any, None, cache, CountersSnapshot::default).unwrap();
+        let admin = Admin::start(any, None, true, cache, CountersSnapshot::default).unwrap();
         let address = admin.address();
         let mut socket = TcpStream::connect(address).unwrap();
         socket.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();

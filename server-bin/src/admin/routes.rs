@@ -6,22 +6,28 @@ use subtle::ConstantTimeEq;
 
 use super::http::{Answer, Request};
 use super::{Context, metrics};
+use crate::args::{is_loopback, node_address};
 
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
-    if !request.host_is_plain() {
-        return Answer::text("403 Forbidden", "call this server by its address");
-    }
-    if let Some(token) = &context.token {
-        let given = request.bearer.as_deref().unwrap_or_default();
-        if !bool::from(given.ct_eq(token)) {
-            return Answer::text(
-                "401 Unauthorized",
-                "this server wants a bearer token; give --admin-token-file",
-            );
+    match &context.token {
+        Some(token) => {
+            let given = request.bearer.as_deref().unwrap_or_default();
+            if !bool::from(given.ct_eq(token)) {
+                return Answer::text(
+                    "401 Unauthorized",
+                    "this server wants a bearer token; give --admin-token-file",
+                );
+            }
         }
+        // A page that came here by a name of its own knows no token, so with one, names are welcome.
+        None if !request.host_is_plain() => {
+            return Answer::text("403 Forbidden", "call this server by its address");
+        }
+        None => {}
     }
-    match (&*request.method, &*request.path) {
+    let method = if request.method == "HEAD" { "GET" } else { &*request.method };
+    match (method, &*request.path) {
         ("GET", "/livez") => Answer::text("200 OK", "alive"),
         ("GET", "/readyz") => health(context.cache.status().ready.then_some(()).ok_or("takes no traffic")),
         ("GET", "/promotable") => health(context.cache.status().promotable),
@@ -31,7 +37,7 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
             content_type: "text/plain; version=0.0.4",
             body: metrics::write(&context.cache, &(context.counters)()),
         },
-        ("POST", "/promote" | "/follow") if request.origin => {
+        ("POST", "/promote" | "/follow") if request.origin || request.browser => {
             Answer::text("403 Forbidden", "a page may not change this server")
         }
         ("POST", "/promote") => promote(context, request),
@@ -56,7 +62,12 @@ fn json_answer(value: &serde_json::Value) -> Answer {
 }
 
 fn promote(context: &Context, request: &Request) -> Answer {
-    let force = request.field("force").is_some_and(|value| value == "1");
+    let force = match request.field("force").as_deref() {
+        Some("1") => true,
+        Some("0") => false,
+        None if request.query.is_empty() => false,
+        _ => return Answer::text("400 Bad Request", "/promote takes force=1 and nothing else"),
+    };
     match context.cache.promote(force) {
         Ok(term) => json_answer(&json!({ "role": "primary", "term": term })),
         Err(why) => Answer::text("409 Conflict", why.to_string()),
@@ -67,6 +78,16 @@ fn follow(context: &Context, request: &Request) -> Answer {
     let Some(address) = request.field("address") else {
         return Answer::text("400 Bad Request", "give address=HOST:PORT");
     };
+    // A node that was told nonsense would stop serving and dial it for ever.
+    if let Err(why) = node_address(&address) {
+        return Answer::text("400 Bad Request", why);
+    }
+    if context.loopback_only && !is_loopback(&address) {
+        return Answer::text(
+            "409 Conflict",
+            "this node has no --replication-secret-file, so it follows loopback addresses only",
+        );
+    }
     match context.cache.follow(&address) {
         Ok(()) => json_answer(&json!({ "follows": address })),
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
@@ -123,7 +144,7 @@ mod tests {
         let cache =
             Cache::new(Config::new().replication(ReplicationConfig::replica_of("127.0.0.1:1"))).unwrap();
         let token = token.map(|token| token.as_bytes().to_vec());
-        Context { cache, token, counters: Box::new(Default::default) }
+        Context { cache, token, loopback_only: true, counters: Box::new(Default::default) }
     }
 
     fn request(method: &str, path: &str) -> Request {
@@ -158,12 +179,51 @@ mod tests {
         assert_eq!(code(&answer(&open, &Request { host, ..request("GET", "/status") })), 403);
         assert_eq!(code(&answer(&open, &request("GET", "/promote"))), 405);
         assert_eq!(code(&answer(&open, &request("POST", "/follow"))), 400);
+        let browser = Request { browser: true, ..request("POST", "/promote") };
+        assert_eq!(code(&answer(&open, &browser)), 403);
+        assert_eq!(code(&answer(&open, &Request { browser: true, ..request("GET", "/livez") })), 200);
+    }
+
+    #[test]
+    fn who_bears_the_token_may_call_the_node_by_a_name() {
+        let guarded = context(Some("secret"));
+        let host = Some("cache-1.example:7101".to_owned());
+        let named = Request { host, ..request("GET", "/metrics") };
+        assert_eq!(code(&answer(&guarded, &named)), 401);
+        assert_eq!(code(&answer(&guarded, &Request { bearer: Some(b"secret".to_vec()), ..named })), 200);
+    }
+
+    #[test]
+    fn nonsense_changes_nothing() {
+        let cache = Cache::new(Config::new().replication(ReplicationConfig::primary())).unwrap();
+        let context =
+            Context { cache, token: None, loopback_only: true, counters: Box::new(Default::default) };
+        let before = context.cache.status();
+        for (path, query) in [
+            ("/follow", "address=7001"),
+            ("/follow", "address=%3a7001"),
+            ("/follow", "address=a%20b:1"),
+            ("/follow", "address=127.0.0.1:0"),
+            ("/promote", "force=yes"),
+            ("/promote", "farce=1"),
+            ("/promote", "force=%zz"),
+        ] {
+            let asked = Request { query: query.to_owned(), ..request("POST", path) };
+            assert_eq!(code(&answer(&context, &asked)), 400, "{path}?{query}");
+        }
+        let beyond = Request { query: "address=10.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
+        assert_eq!(code(&answer(&context, &beyond)), 409, "it could never dial that");
+        assert_eq!(context.cache.status(), before);
+        let asked = Request { query: "address=127.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
+        assert_eq!(code(&answer(&context, &asked)), 200);
+        assert_ne!(context.cache.status().role, hotspare::Role::Primary);
     }
 
     #[test]
     fn a_standalone_node_refuses_a_change_of_role() {
         let cache = Cache::new(Config::new()).unwrap();
-        let context = Context { cache, token: None, counters: Box::new(Default::default) };
+        let context =
+            Context { cache, token: None, loopback_only: true, counters: Box::new(Default::default) };
         let refused = answer(&context, &request("POST", "/promote"));
         assert_eq!(code(&refused), 409);
         assert!(refused.body.contains("without replication"));
