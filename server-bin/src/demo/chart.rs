@@ -8,30 +8,49 @@ use super::{Figures, Ratios};
 const BAR_WIDTH: usize = 40;
 const ROWS_MAX: usize = 24;
 
-/// A bar on standard error while requests are played.
+/// How progress is shown on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProgressStyle {
+    /// A bar that grows, for a terminal.
+    Bar,
+    /// A line for each tenth, for a log.
+    Lines,
+    /// Not at all.
+    Silent,
+}
+
+/// What is shown while requests are played.
 pub(crate) struct Progress {
     requests: u64,
-    shown: bool,
+    style: ProgressStyle,
+    tenths: u64,
 }
 
 impl Progress {
-    pub(crate) fn new(requests: u64, shown: bool) -> Progress {
-        Progress { requests, shown }
+    pub(crate) fn new(requests: u64, style: ProgressStyle) -> Progress {
+        Progress { requests: requests.max(1), style, tenths: 0 }
     }
 
     pub(crate) fn show(&mut self, played: u64) {
-        if self.shown {
-            let filled = (played * BAR_WIDTH as u64 / self.requests.max(1)) as usize;
-            let (done, left) = ("#".repeat(filled), ".".repeat(BAR_WIDTH.saturating_sub(filled)));
-            eprint!("\r[{done}{left}] {played} of {} requests", self.requests);
-            // A terminal that is gone misses nothing.
-            let _ = std::io::stderr().flush();
-        }
+        let mut out = std::io::stderr();
+        // A terminal or a log that is gone misses nothing.
+        let _ = match self.style {
+            ProgressStyle::Bar => {
+                let filled = (played * BAR_WIDTH as u64 / self.requests) as usize;
+                let (done, left) = ("#".repeat(filled), ".".repeat(BAR_WIDTH.saturating_sub(filled)));
+                write!(out, "\r[{done}{left}] {played} of {} requests", self.requests)
+            }
+            ProgressStyle::Lines if played * 10 / self.requests > self.tenths => {
+                self.tenths = played * 10 / self.requests;
+                writeln!(out, "{played} of {} requests", self.requests)
+            }
+            ProgressStyle::Lines | ProgressStyle::Silent => Ok(()),
+        };
     }
 
     pub(crate) fn end(&mut self) {
-        if self.shown {
-            eprintln!();
+        if self.style == ProgressStyle::Bar {
+            let _ = writeln!(std::io::stderr());
         }
     }
 }
@@ -46,20 +65,12 @@ pub(crate) fn draw(figures: &Figures) -> String {
         figures.window_requests
     );
     let killed_after = (figures.killed_at_request / figures.window_requests) as usize;
+    let (before, after) = figures.windows.split_at(killed_after.min(figures.windows.len()));
     let step = figures.windows.len().div_ceil(ROWS_MAX).max(1);
-    for (row, windows) in figures.windows.chunks(step).enumerate() {
-        let first = row * step;
-        if (first..first + windows.len()).contains(&killed_after) {
-            let _ = writeln!(
-                out,
-                "{:>9}  -- the primary is killed, the spare promoted --",
-                figures.killed_at_request
-            );
-        }
-        let last = windows[windows.len() - 1];
-        let at = (first + windows.len()) as u64 * figures.window_requests;
-        let _ = writeln!(out, "{at:>9}  {}  {:5.1} %", bar(&last), last.hotspare);
-    }
+    draw_windows(&mut out, before, step, 0, figures.window_requests);
+    let _ =
+        writeln!(out, "{:>9}  -- the primary is killed, the spare promoted --", figures.killed_at_request);
+    draw_windows(&mut out, after, step, figures.killed_at_request, figures.window_requests);
     let Figures { hit_ratio_before: before, hit_ratio_after: after, worst_window_dip_points: dips, .. } =
         figures;
     let _ = writeln!(out, "\n{:<24}{:>10}{:>10}{:>22}", "", "before", "after", "worst window");
@@ -97,6 +108,18 @@ pub(crate) fn draw(figures: &Figures) -> String {
     out
 }
 
+/// A bar for each `step` windows: the one of them where the empty node stands worst, so that none hides behind another.
+fn draw_windows(out: &mut String, windows: &[Ratios], step: usize, first_request: u64, window_requests: u64) {
+    let mut at = first_request;
+    for group in windows.chunks(step) {
+        at += group.len() as u64 * window_requests;
+        let worst = group.iter().min_by(|a, b| a.came_back_empty.total_cmp(&b.came_back_empty));
+        if let Some(window) = worst {
+            let _ = writeln!(out, "{at:>9}  {}  {:5.1} %", bar(window), window.hotspare);
+        }
+    }
+}
+
 fn bar(window: &Ratios) -> String {
     let column = |percent: f64| ((percent / 100.0 * BAR_WIDTH as f64) as usize).min(BAR_WIDTH - 1);
     let mut cells = vec!['.'; BAR_WIDTH];
@@ -109,6 +132,16 @@ fn bar(window: &Ratios) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_worst_window_after_the_kill_is_drawn_though_it_shares_its_row() {
+        let good = Ratios { hotspare: 50.0, never_failed: 50.0, came_back_empty: 50.0 };
+        let bad = Ratios { came_back_empty: 0.0, ..good };
+        let mut out = String::new();
+        draw_windows(&mut out, &[bad, good, good], 2, 300, 10);
+        let rows: Vec<&str> = out.lines().collect();
+        assert!(rows[0].starts_with("      320  o") && rows[1].starts_with("      330  #"), "{out}");
+    }
 
     #[test]
     fn a_bar_marks_all_three_nodes() {

@@ -36,6 +36,16 @@ const WINDOW_REQUESTS_MAX: u64 = 20_000;
 /// The share of the working set that the caches hold: one part in so many.
 const CAPACITY_DIVISOR: u64 = 4;
 
+/// The most memory that one of the four nodes takes; a larger working set is held to a smaller share.
+const CAPACITY_BYTES_MAX: u64 = 256 << 20;
+
+/// How far values are enlarged at most, and what a larger one counts in the working set: the default item limit.
+const ENLARGED_BYTES_MAX: u64 = 64 << 10;
+const ITEM_BYTES_MAX: u64 = 1 << 20;
+
+/// The most distinct keys that are counted, at about 100 bytes each.
+const DISTINCT_KEYS_MAX: usize = 8_000_000;
+
 /// How long the spare may take to attach.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,17 +55,22 @@ pub fn run(options: &DemoOptions) -> ExitCode {
         Some(path) => Source::Trace(path.clone()),
         None => Source::Generated,
     };
-    match play(&source, std::io::stderr().is_terminal() && !options.json) {
+    let style = match (options.json, std::io::stderr().is_terminal()) {
+        (true, _) => chart::ProgressStyle::Silent,
+        (false, true) => chart::ProgressStyle::Bar,
+        (false, false) => chart::ProgressStyle::Lines,
+    };
+    match play(&source, style) {
         Ok(figures) if options.json => {
-            println!("{}", serde_json::to_string_pretty(&figures).expect("figures are plain data"));
+            crate::print(&serde_json::to_string_pretty(&figures).expect("figures are plain data"));
             ExitCode::SUCCESS
         }
         Ok(figures) => {
-            print!("{}", chart::draw(&figures));
+            crate::print(&chart::draw(&figures));
             ExitCode::SUCCESS
         }
         Err(why) => {
-            eprintln!("hotspare: {why}");
+            crate::say(&why);
             ExitCode::FAILURE
         }
     }
@@ -119,7 +134,8 @@ pub struct Figures {
     pub distinct_bytes: u64,
     /// By how much values were enlarged, since the smallest cache would have held more than half of them; 1 is not.
     pub value_factor: u64,
-    /// Evictions of the node that never failed, for each of its sets.
+    /// Evictions for each set: the least of the node that never failed, and of the primary and its spare until the
+    /// kill.
     pub evictions_per_set: f64,
     /// Values read that were not what had been stored.
     pub wrong_values: u64,
@@ -148,6 +164,9 @@ fn survey(source: &Source) -> Result<WorkingSet, TraceError> {
         let request = request?;
         requests += 1;
         sizes.insert(request.key, request.value_bytes.unwrap_or(VALUE_BYTES));
+        if sizes.len() > DISTINCT_KEYS_MAX {
+            return Err(TraceError::TooManyKeys { keys_max: DISTINCT_KEYS_MAX });
+        }
     }
     if requests < 100 {
         return Err(TraceError::TooShort { requests });
@@ -155,7 +174,9 @@ fn survey(source: &Source) -> Result<WorkingSet, TraceError> {
     let bytes_with = |factor: u64| -> u64 {
         sizes
             .iter()
-            .map(|(key, value)| key.len() as u64 + u64::from(*value) * factor + ITEM_OVERHEAD_BYTES)
+            .map(|(key, value)| {
+                key.len() as u64 + enlarged(*value, factor).min(ITEM_BYTES_MAX) + ITEM_OVERHEAD_BYTES
+            })
             .sum()
     };
     let enough = CAPACITY_DIVISOR * hotspare::MEMORY_BYTES_MIN as u64;
@@ -166,6 +187,15 @@ fn survey(source: &Source) -> Result<WorkingSet, TraceError> {
     Ok(WorkingSet { requests, distinct_bytes: bytes_with(value_factor), value_factor })
 }
 
+/// A value's size after it was enlarged.
+fn enlarged(value_bytes: u32, factor: u64) -> u64 {
+    let value_bytes = u64::from(value_bytes);
+    match factor {
+        1 => value_bytes,
+        _ => (value_bytes.max(1) * factor).min(ENLARGED_BYTES_MAX).max(value_bytes),
+    }
+}
+
 /// The four caches that see the same requests.
 struct Stage {
     primary: Option<(Cache, Node)>,
@@ -174,6 +204,9 @@ struct Stage {
     never_failed: Cache,
     came_back_empty: Cache,
     config: Config,
+    item_bytes_max: usize,
+    /// Evictions for each set before the kill: the lesser of the primary's and its spare's.
+    evictions_per_set: f64,
     wrong_values: u64,
     /// Counts of hits, in the order of [`Ratios`].
     hits: [u64; 3],
@@ -210,6 +243,8 @@ impl Stage {
             never_failed: cache(config.clone())?,
             came_back_empty: cache(config.clone())?,
             config,
+            item_bytes_max,
+            evictions_per_set: 0.0,
             wrong_values: 0,
             hits: [0; 3],
         })
@@ -240,6 +275,9 @@ impl Stage {
     /// Kills the primary without warning and promotes the spare; how many writes were lost, and how long it took.
     fn fail_over(&mut self) -> Result<(u64, Duration), String> {
         let Some((primary, node)) = self.primary.take() else { return Err("it is dead already".to_owned()) };
+        let (stats, spare) = (primary.stats(), self.spare.0.stats());
+        let evictions = stats.evictions.min(spare.evictions);
+        self.evictions_per_set = evictions as f64 / stats.stores.max(1) as f64;
         let written = primary.status().seq;
         let killed = Instant::now();
         drop(node);
@@ -284,15 +322,16 @@ fn fill_value(key: &[u8], bytes: usize, value: &mut Vec<u8>) {
     value.truncate(bytes);
 }
 
-fn play(source: &Source, show_progress: bool) -> Result<Figures, String> {
+fn play(source: &Source, progress: chart::ProgressStyle) -> Result<Figures, String> {
     let words = |why: TraceError| why.to_string();
     let set = survey(source).map_err(words)?;
-    let capacity_bytes = (set.distinct_bytes / CAPACITY_DIVISOR).max(hotspare::MEMORY_BYTES_MIN as u64);
+    let share = set.distinct_bytes / CAPACITY_DIVISOR;
+    let capacity_bytes = share.clamp(hotspare::MEMORY_BYTES_MIN as u64, CAPACITY_BYTES_MAX);
     let window_requests = WINDOW_REQUESTS_MAX.min(set.requests / 10);
     // The kill comes at a window's border, so that no window mixes before and after.
     let killed_at_request = set.requests / 2 / window_requests * window_requests;
     let mut stage = Stage::set(capacity_bytes)?;
-    let mut progress = chart::Progress::new(set.requests, show_progress);
+    let mut progress = chart::Progress::new(set.requests, progress);
     let mut windows = Vec::new();
     let mut value = Vec::new();
     let mut failed_over = (0, Duration::ZERO);
@@ -302,7 +341,9 @@ fn play(source: &Source, show_progress: bool) -> Result<Figures, String> {
         if played == killed_at_request {
             failed_over = stage.fail_over()?;
         }
-        let bytes = u64::from(request.value_bytes.unwrap_or(VALUE_BYTES)) * set.value_factor;
+        // One byte above the item limit is as uncacheable as many.
+        let bytes = enlarged(request.value_bytes.unwrap_or(VALUE_BYTES), set.value_factor)
+            .min(stage.item_bytes_max as u64 + 1);
         fill_value(&request.key, bytes as usize, &mut value);
         stage.request(&request.key, &value)?;
         played += 1;
@@ -314,7 +355,8 @@ fn play(source: &Source, show_progress: bool) -> Result<Figures, String> {
     progress.end();
     let (writes_lost, promote_time) = failed_over;
     let stats = stage.never_failed.stats();
-    let evictions_per_set = stats.evictions as f64 / stats.stores.max(1) as f64;
+    let evictions_per_set =
+        (stats.evictions as f64 / stats.stores.max(1) as f64).min(stage.evictions_per_set);
     let (before, after) = windows.split_at((killed_at_request / window_requests) as usize);
     Ok(Figures {
         requests: played,
@@ -370,7 +412,7 @@ mod tests {
             .map(|request| format!("{}\n", request.key.escape_ascii()))
             .collect();
         std::fs::write(&file, lines).unwrap();
-        let figures = play(&Source::Trace(file), false).unwrap();
+        let figures = play(&Source::Trace(file), chart::ProgressStyle::Silent).unwrap();
         assert_eq!((figures.requests, figures.wrong_values), (60_000, 0));
         assert_eq!((figures.killed_at_request, figures.windows.len()), (30_000, 10));
         assert!(figures.evictions_per_set >= 0.1, "{}", figures.evictions_per_set);
@@ -382,12 +424,29 @@ mod tests {
     }
 
     #[test]
+    fn strange_sizes_neither_fail_nor_take_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let huge: String = (0..2_000).map(|key| format!("{} 60000000\n", key % 900)).collect();
+        let empty: String = (0..2_000).map(|key| format!("{} 0\n", key % 900)).collect();
+        for (name, lines) in [("huge", huge), ("empty", empty), ("one", "k\n".repeat(2_000))] {
+            let file = folder.path().join(name);
+            std::fs::write(&file, lines).unwrap();
+            let figures = play(&Source::Trace(file), chart::ProgressStyle::Silent).unwrap();
+            assert_eq!((figures.requests, figures.wrong_values), (2_000, 0), "{name}");
+            assert!(figures.capacity_bytes <= CAPACITY_BYTES_MAX, "{name}");
+            assert_eq!(figures.warning.is_some(), name != "empty", "{name}: {figures:?}");
+        }
+    }
+
+    #[test]
     fn a_trace_that_is_not_there_or_too_short_is_named() {
-        let missing = play(&Source::Trace(PathBuf::from("/nonexistent/trace.gz")), false).unwrap_err();
+        let missing =
+            play(&Source::Trace(PathBuf::from("/nonexistent/trace.gz")), chart::ProgressStyle::Silent)
+                .unwrap_err();
         assert!(missing.contains("/nonexistent/trace.gz"), "{missing}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("short.txt");
         std::fs::write(&file, "a\nb\n").unwrap();
-        assert!(play(&Source::Trace(file), false).unwrap_err().contains("2 requests"));
+        assert!(play(&Source::Trace(file), chart::ProgressStyle::Silent).unwrap_err().contains("2 requests"));
     }
 }

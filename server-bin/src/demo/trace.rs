@@ -37,6 +37,11 @@ pub enum TraceError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// More distinct keys than are counted.
+    TooManyKeys {
+        /// How many are.
+        keys_max: usize,
+    },
     /// Too few requests to say anything.
     TooShort {
         /// How many there are.
@@ -50,6 +55,9 @@ impl fmt::Display for TraceError {
             TraceError::Unreadable(path, why) => write!(f, "can't read the trace {}: {why}", path.display()),
             TraceError::BadLine { path, line, why } => {
                 write!(f, "{}, line {line}: {why}; give KEY [VALUE_SIZE]", path.display())
+            }
+            TraceError::TooManyKeys { keys_max } => {
+                write!(f, "the trace has more than {keys_max} distinct keys; give a part of it")
             }
             TraceError::TooShort { requests } => {
                 write!(f, "the trace has {requests} requests; give at least 100")
