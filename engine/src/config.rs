@@ -159,6 +159,8 @@ pub struct ReplicationConfig {
     pub(crate) group: String,
     pub(crate) node: Option<u128>,
     pub(crate) slot: u8,
+    /// Whether the slot was given; else a node whose slot is taken tries the next.
+    pub(crate) slot_is_given: bool,
     pub(crate) start: Start,
     pub(crate) upstream: Vec<String>,
     pub(crate) peers: Vec<String>,
@@ -185,6 +187,7 @@ impl ReplicationConfig {
             group: "default".to_owned(),
             node: None,
             slot: 0,
+            slot_is_given: false,
             start: Start::Primary,
             upstream: Vec::new(),
             peers: Vec::new(),
@@ -224,9 +227,11 @@ impl ReplicationConfig {
     }
 
     /// 0 to 15, unique in the group, so that two nodes that are promoted at once never mint the same term. Default
-    /// 0 for a primary, 1 for a follower.
+    /// 0 for a primary, 1 for a follower; a follower whose default slot is taken moves on to the next. A slot that
+    /// was given and is taken is refused.
     pub fn slot(mut self, slot: u8) -> ReplicationConfig {
         self.slot = slot;
+        self.slot_is_given = true;
         self
     }
 

@@ -60,6 +60,16 @@ fn a_killed_primary_is_replaced_and_the_old_one_would_be_fenced() {
 }
 
 #[test]
+fn replicas_with_the_default_slot_find_slots_of_their_own() {
+    let (_old, node) = primary(Options::new());
+    let replicas: Vec<_> = (0..3).map(|_| replica(&node, Options::new())).collect();
+    wait("all attached", || replicas.iter().all(|(cache, _)| cache.status().link == LinkState::Streaming));
+    let slots: std::collections::HashSet<u8> =
+        replicas.iter().map(|(cache, _)| cache.status().slot).collect();
+    assert_eq!(slots.len(), 3);
+}
+
+#[test]
 fn a_secret_is_needed_off_loopback_and_must_match() {
     let cache = Cache::new(Config::new().replication(ReplicationConfig::primary())).unwrap();
     let open = Options::new().listen("0.0.0.0:0".parse().unwrap());

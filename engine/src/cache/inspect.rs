@@ -1,7 +1,6 @@
 //! A look at everything that a cache holds, for tests and simulations.
 
 use crate::replication::log::{Entry, LogRead, entries};
-use crate::replication::position::Position;
 
 use super::Cache;
 
@@ -40,12 +39,7 @@ impl Cache {
         for entry in log.lineage().entries() {
             inspection.lineage.push((entry.term.0, entry.branch.0, entry.start, entry.last));
         }
-        let first = (log.lineage().entries().iter())
-            .flat_map(|entry| {
-                (entry.start - 1..=entry.last).map(|seq| Position { branch: entry.branch, seq })
-            })
-            .find_map(|position| log.cursor_at(position));
-        let Some(mut cursor) = first else { return inspection };
+        let Some(mut cursor) = log.cursor_at_start() else { return inspection };
         loop {
             match log.read(&mut cursor, usize::MAX, u64::MAX) {
                 LogRead::Records { bytes, prev, .. } => {

@@ -78,6 +78,16 @@ impl Inner {
         if is_inside_read() { Err(PromoteError::InsideRead) } else { Ok(group) }
     }
 
+    /// Reigns on by a term above one that was seen; no promotion, so it gives no right to replace anybody's items. The
+    /// caller holds the gate.
+    pub(crate) fn outgrow(&self, group: &Group, seen: Term) {
+        let mut roles = group.roles.lock();
+        if let Some((term, branch, random)) = roles.mint(seen) {
+            group.log.lock().mint(term, branch, random, false);
+            roles.term_seen = term;
+        }
+    }
+
     /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
     pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
         group.roles.lock().step_down(term, upstream);

@@ -67,6 +67,17 @@ impl Locked<'_> {
         }
     }
 
+    /// A value above the limit is refused before anybody looks whether the key is present (rule L3).
+    fn check_item_bytes(&mut self, value_bytes: usize) -> Result<(), Refusal> {
+        let bytes = item_bytes(self.key.len(), value_bytes);
+        let bytes_max = self.inner.item_bytes_max;
+        if bytes <= bytes_max {
+            return Ok(());
+        }
+        self.cell.counters.store_too_large += 1;
+        Err(WriteError::ItemTooLarge { bytes, bytes_max }.into())
+    }
+
     fn put(
         &mut self,
         value: &[u8],
@@ -74,11 +85,8 @@ impl Locked<'_> {
         expires_at_ms: u64,
         marks: Marks,
     ) -> Result<Version, Refusal> {
+        self.check_item_bytes(value.len())?;
         let bytes = item_bytes(self.key.len(), value.len());
-        if bytes > self.inner.item_bytes_max {
-            self.cell.counters.store_too_large += 1;
-            return Err(WriteError::ItemTooLarge { bytes, bytes_max: self.inner.item_bytes_max }.into());
-        }
         let reservation = match self.cell.shard.reserve(self.key.len(), value.len(), self.moment) {
             Ok(reservation) => reservation,
             Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
@@ -220,13 +228,16 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Option<Version>, WriteError> {
-        self.mutate(key, |locked| match locked.find_live() {
-            Some((id, _)) => {
-                let (hash, group) = (locked.hash, locked.inner.group.as_ref());
-                locked.cell.mark_item(id, hash, Marks::ACCESSED, group);
-                Ok(None)
+        self.mutate(key, |locked| {
+            locked.check_item_bytes(value.len())?;
+            match locked.find_live() {
+                Some((id, _)) => {
+                    let (hash, group) = (locked.hash, locked.inner.group.as_ref());
+                    locked.cell.mark_item(id, hash, Marks::ACCESSED, group);
+                    Ok(None)
+                }
+                None => locked.put_attributes(value, attributes).map(Some),
             }
-            None => locked.put_attributes(value, attributes).map(Some),
         })
     }
 
@@ -236,9 +247,12 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Option<Version>, WriteError> {
-        self.mutate(key, |locked| match locked.find_live() {
-            Some(_) => locked.put_attributes(value, attributes).map(Some),
-            None => Ok(None),
+        self.mutate(key, |locked| {
+            locked.check_item_bytes(value.len())?;
+            match locked.find_live() {
+                Some(_) => locked.put_attributes(value, attributes).map(Some),
+                None => Ok(None),
+            }
         })
     }
 
@@ -249,14 +263,12 @@ impl Inner {
         suffix: &[u8],
     ) -> Result<Option<Version>, WriteError> {
         self.mutate(key, |locked| {
+            let added_bytes = prefix.len() + suffix.len();
+            locked.check_item_bytes(added_bytes)?;
             let Some((id, meta)) = locked.find_live() else { return Ok(None) };
+            let old_bytes = locked.cell.shard.value(id).len();
+            locked.check_item_bytes(old_bytes + added_bytes)?;
             let old = locked.cell.shard.value(id);
-            let bytes = item_bytes(key.len(), prefix.len() + old.len() + suffix.len());
-            if bytes > locked.inner.item_bytes_max {
-                locked.cell.counters.store_too_large += 1;
-                let bytes_max = locked.inner.item_bytes_max;
-                return Err(WriteError::ItemTooLarge { bytes, bytes_max }.into());
-            }
             let mut value = Vec::with_capacity(prefix.len() + old.len() + suffix.len());
             value.extend_from_slice(prefix);
             old.append_to(&mut value);

@@ -80,14 +80,21 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
         admission::judge(hello, peer.identity().proven, &turn.group.roles.lock(), &lineage)
     };
     let verdict = match verdict {
-        Verdict::Attach if slots_taken.len() >= REPLICAS_MAX => Verdict::Reject(RejectCode::TooManyPeers),
-        Verdict::Attach if slots_taken.contains(&usize::from(hello.slot)) => {
+        Verdict::Attach | Verdict::Outgrow if slots_taken.len() >= REPLICAS_MAX => {
+            Verdict::Reject(RejectCode::TooManyPeers)
+        }
+        Verdict::Attach | Verdict::Outgrow if slots_taken.contains(&usize::from(hello.slot)) => {
             Verdict::Reject(RejectCode::DuplicateSlot)
         }
         other => other,
     };
     match verdict {
         Verdict::Attach => {
+            drop(gate);
+            return attach(peer, hello, turn);
+        }
+        Verdict::Outgrow => {
+            turn.cache.inner.outgrow(turn.group, hello.term_seen);
             drop(gate);
             return attach(peer, hello, turn);
         }

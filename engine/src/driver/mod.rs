@@ -177,12 +177,13 @@ impl Replicator {
             self.incoming.insert(Incoming::new(link, now.local_ms));
             progressed = true;
         }
-        let taken: Vec<usize> =
+        let mut taken: Vec<usize> =
             self.downstream.iter().map(|(_, replica)| usize::from(replica.slot())).collect();
         self.incoming.retain(|_, incoming| match incoming.turn(&mut turn, &taken) {
             incoming::Outcome::Waiting => true,
             incoming::Outcome::Done => false,
             incoming::Outcome::Attached(replica) => {
+                taken.push(usize::from(replica.slot()));
                 self.downstream.insert(*replica);
                 progressed = true;
                 false

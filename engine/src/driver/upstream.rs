@@ -150,6 +150,10 @@ impl Upstream {
                 }
             }
             RejectCode::NotPrimary => {}
+            RejectCode::DuplicateSlot if roles.move_to_next_slot() => {
+                tracing::info!(slot = roles.slot, "the default slot is taken; trying the next");
+                self.round.push(address.to_owned());
+            }
             code => roles.note_reject(address, code),
         }
     }

@@ -18,6 +18,8 @@ use super::status::Role;
 pub(crate) enum Verdict {
     /// Ship it the log.
     Attach,
+    /// Reign by a term above its own, then ship it the log: both nodes forgot, and this one began anew.
+    Outgrow,
     /// Refuse, with the reason.
     Reject(RejectCode),
     /// It is a primary by a newer term: follow it, and confirm.
@@ -47,7 +49,8 @@ pub(crate) fn judge(hello: &Hello, peer_is_proven: bool, roles: &Roles, lineage:
     if hello.node == roles.node {
         return Verdict::Reject(RejectCode::SameNode);
     }
-    if hello.slot == roles.slot {
+    // An announcement needs no slot: the announcer has minted its term already.
+    if hello.slot == roles.slot && hello.purpose == Purpose::Follow && roles.role() == Role::Primary {
         return Verdict::Reject(RejectCode::DuplicateSlot);
     }
     let ours = roles.term_seen;
@@ -86,6 +89,7 @@ fn judge_follower(hello: &Hello, proven: bool, roles: &Roles, lineage: &Lineage)
     }
     match hello.term_seen > roles.term_seen {
         false => Verdict::Attach,
+        true if roles.young && hello.position.is_none() => Verdict::Outgrow,
         true if proven => Verdict::StepDown,
         true => Verdict::Reject(RejectCode::UnprovenTerm),
     }
@@ -160,6 +164,10 @@ mod tests {
         assert_eq!(judge(&holder, false, &roles, &ours), Verdict::StepDown);
         let empty = Hello { position: None, ..holder };
         assert_eq!(judge(&empty, false, &roles, &ours), Verdict::Attach);
+        let half_copied = Hello { term_seen: Term(50), ..empty };
+        assert_eq!(judge(&half_copied, false, &roles, &ours), Verdict::Outgrow);
+        roles.young = false;
+        assert_eq!(judge(&half_copied, false, &roles, &ours), Verdict::Reject(RejectCode::UnprovenTerm));
     }
 
     #[test]

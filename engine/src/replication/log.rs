@@ -322,6 +322,18 @@ impl Log {
         self.position().map(|position| LogCursor { position, offset: self.ring.end })
     }
 
+    /// A cursor before the oldest retained record, for looking at all of them.
+    pub(crate) fn cursor_at_start(&self) -> Option<LogCursor> {
+        let holds_first = |entry: &&LineageEntry| (entry.start..=entry.last).contains(&self.first_seq);
+        match self.lineage.entries().iter().find(holds_first) {
+            Some(entry) if self.retained_records > 0 => {
+                let position = Position { branch: entry.branch, seq: self.first_seq - 1 };
+                Some(LogCursor { position, offset: self.ring.start })
+            }
+            _ => self.cursor_at_end(),
+        }
+    }
+
     /// Reads what follows the cursor up to `seq_max`, at most `bytes_max` bytes but at least one entry, and moves it.
     pub(crate) fn read(&self, cursor: &mut LogCursor, bytes_max: usize, seq_max: Seq) -> LogRead {
         if cursor.offset < self.ring.start || cursor.offset > self.ring.end {

@@ -14,7 +14,7 @@ use super::transport::{Link, LinkError, PeerIdentity, Transport};
 /// Frames that one direction of a link holds before it pushes back.
 const FRAMES_IN_FLIGHT_MAX: usize = 64;
 
-/// Nodes of one process, each under a name, and the links between them.
+/// Nodes of one process, each under a name, and the links between them. Every peer counts as proven.
 ///
 /// A link's frames wait in flight until [`deliver`](MemoryNetwork::deliver) moves them, so that a simulation
 /// decides what arrives when. [`MemoryNetwork::immediate`] makes one that delivers at once.
@@ -123,9 +123,13 @@ impl MemoryNetwork {
     /// Takes a node off the network: its links are cut and nobody reaches it until it has a transport again.
     pub fn remove(&self, name: &str) {
         self.cut_where(|direction| direction.from == name || direction.to == name);
-        let mut state = self.state.lock();
-        state.listening.remove(name);
-        state.arriving.remove(name);
+        let unaccepted = {
+            let mut state = self.state.lock();
+            state.listening.remove(name);
+            state.arriving.remove(name)
+        };
+        // A link locks the network when it drops.
+        drop(unaccepted);
     }
 
     fn cut_where(&self, matches: impl Fn(&Direction) -> bool) {
@@ -162,7 +166,7 @@ impl Transport for MemoryTransport {
         let link = |is_dialler, peer: &str| MemoryLink {
             id,
             is_dialler,
-            peer: PeerIdentity { address: peer.to_owned(), proven: false },
+            peer: PeerIdentity { address: peer.to_owned(), proven: true },
             network: self.network.clone(),
         };
         state.arriving.entry(address.to_owned()).or_default().push_back(link(false, &self.name));

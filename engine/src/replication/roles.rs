@@ -39,6 +39,7 @@ pub(crate) struct Roles {
     role: Role,
     pub(crate) node: u128,
     pub(crate) slot: u8,
+    slot_is_given: bool,
     pub(crate) group: u128,
     incarnation: u64,
     random: Random,
@@ -76,6 +77,7 @@ impl Roles {
             },
             node: config.node.unwrap_or_else(|| random.u128()),
             slot: config.slot,
+            slot_is_given: config.slot_is_given,
             group: group_id(&config.group),
             incarnation: random.u64(),
             random,
@@ -231,6 +233,15 @@ impl Roles {
         if self.role == Role::Primary && known && !self.unanswered.iter().any(|peer| peer == address) {
             self.unanswered.push(address.to_owned());
         }
+    }
+
+    /// A primary said that this follower's slot is taken: the next one, unless an operator gave it.
+    pub(crate) fn move_to_next_slot(&mut self) -> bool {
+        if self.slot_is_given || !self.is_follower() {
+            return false;
+        }
+        self.slot = (self.slot + 1) % 16;
+        true
     }
 
     /// Notes that a peer was refused, or refused this node.

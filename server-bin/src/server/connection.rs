@@ -142,6 +142,11 @@ impl Connection {
             if self.unsent() > UNSENT_BYTES_MAX {
                 return false;
             }
+            if self.sent > self.unsent() {
+                // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
+                self.output.drain(..self.sent);
+                self.sent = 0;
+            }
             if self.skip > 0 {
                 let thrown = self.skip.min((self.input.len() - self.parsed) as u64);
                 self.parsed += thrown as usize;

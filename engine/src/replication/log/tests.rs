@@ -39,8 +39,11 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step =
-        prop_oneof![8 => (0usize..1500).prop_map(Step::Append), 1 => any::<u64>().prop_map(Step::Mint)];
+    let step = prop_oneof![
+        8 => (0usize..1500).prop_map(Step::Append),
+        4 => any::<u64>().prop_map(Step::Mark),
+        1 => any::<u64>().prop_map(Step::Mint),
+    ];
     prop::collection::vec(step, 1..200)
 }
 

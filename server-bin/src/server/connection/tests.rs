@@ -97,6 +97,20 @@ fn a_client_that_does_not_read_is_not_executed_beyond_the_bound() {
 }
 
 #[test]
+fn a_slow_steady_reader_takes_no_more_memory_than_the_bound() {
+    let shared = shared();
+    shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = socket(&b"get big\r\n".repeat(200), 1 << 20);
+    for _ in 0..200 {
+        socket.room = 500_000;
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+        assert!(connection.output.len() < 4 * UNSENT_BYTES_MAX, "{} bytes are held", connection.output.len());
+    }
+    assert_eq!(socket.output.len(), 200 * (400_000 + b"VALUE big 0 400000\r\n\r\nEND\r\n".len()));
+}
+
+#[test]
 fn l3_l5_a_value_above_the_limit_is_skipped_and_takes_the_old_item_along() {
     let shared = shared();
     shared.cache.set("a", "old", hotspare::Expiry::Never).unwrap();

@@ -1,0 +1,12 @@
+//! The test kit: what the tests of the whole product share.
+//!
+//! Lives here: servers as processes, their administration, requests to replay, what to measure, and the house rules.
+//! Not here: the tests themselves, nor anything that the product runs.
+
+pub mod admin;
+pub mod hit_ratio;
+pub mod process;
+pub mod simulation;
+pub mod tidy;
+pub mod wait;
+pub mod workload;

@@ -1,0 +1,375 @@
+//! A whole group in one thread, on virtual time, from one seed.
+//!
+//! Lives here: the world (three nodes, a network, a clock), what may happen in it, and the run. Not here: what must
+//! hold (see `oracle`).
+//!
+//! Faults: links cut, directions blocked, nodes crashed with their memory lost and restarted (as followers, or as
+//! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
+
+pub mod oracle;
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use hotspare::transport::MemoryNetwork;
+use hotspare::{
+    Attributes, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator, Role,
+};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use oracle::Oracle;
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const KEYS: u32 = 40;
+const MEMORY_BYTES: usize = 2 << 20;
+
+/// Steps with faults, then rounds without any in which all must come to rest.
+const STEPS: usize = 3_000;
+const HEALING_ROUNDS_MAX: usize = 4_000;
+
+/// What a run did, so that a test can see that it did something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Mutations that a primary answered.
+    pub mutations: u64,
+    /// Changes of primary.
+    pub promotions: u64,
+    /// Nodes that lost their memory.
+    pub crashes: u64,
+    /// Links cut.
+    pub cuts: u64,
+    /// Full copies that replicas began.
+    pub installs: u64,
+    /// Resumptions from the log.
+    pub catch_ups: u64,
+    /// The state of all nodes at the end, as one number.
+    pub fingerprint: u64,
+}
+
+struct Node {
+    cache: Cache,
+    replicator: Option<Replicator>,
+}
+
+struct World {
+    random: StdRng,
+    clock: Arc<ManualClock>,
+    network: MemoryNetwork,
+    nodes: Vec<Node>,
+    incarnations: u64,
+    log_bytes: usize,
+    oracle: Oracle,
+    summary: Summary,
+}
+
+/// Runs one seed; panics with the seed and the property that does not hold.
+pub fn run(seed: u64) -> Summary {
+    let mut world = World::new(seed);
+    for step in 0..STEPS {
+        world.step();
+        if step % 16 == 0 {
+            world.check(&format!("seed {seed}, step {step}"));
+        }
+    }
+    world.heal(seed);
+    world.check(&format!("seed {seed}, at rest"));
+    world.check_rest(seed);
+    world.summary
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut random = StdRng::seed_from_u64(seed);
+        let log_bytes = [4 << 10, 16 << 10, 64 << 10][random.random_range(0..3)];
+        let mut world = World {
+            random,
+            clock: Arc::new(ManualClock::new(1_000_000_000)),
+            network: MemoryNetwork::new(),
+            nodes: Vec::new(),
+            incarnations: seed << 16,
+            log_bytes,
+            oracle: Oracle::default(),
+            summary: Summary::default(),
+        };
+        for index in 0..NAMES.len() {
+            let begins =
+                if index == 0 { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
+            let node = world.boot(index, begins);
+            world.nodes.push(node);
+        }
+        world
+    }
+
+    fn boot(&mut self, index: usize, begins: ReplicationConfig) -> Node {
+        self.incarnations += 1;
+        let others = NAMES.iter().enumerate().filter(|(other, _)| *other != index);
+        let replication = others.fold(begins, |config, (_, name)| config.peer(*name));
+        let replication = replication
+            .slot(index as u8)
+            .replica_reads(true)
+            .log_bytes_max(self.log_bytes)
+            .random_seed(self.incarnations);
+        let config = Config::new()
+            .memory_bytes_max(MEMORY_BYTES)
+            .clock(self.clock.clone())
+            .hash_seed(self.incarnations)
+            .replication(replication);
+        let cache = Cache::new(config).expect("the configuration is sound");
+        let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
+        Node { cache, replicator }
+    }
+
+    fn one_in(&mut self, count: u32) -> bool {
+        self.random.random_range(0..count) == 0
+    }
+
+    fn any_node(&mut self) -> usize {
+        self.random.random_range(0..NAMES.len())
+    }
+
+    fn step(&mut self) {
+        match self.random.random_range(0..1000) {
+            0..300 => self.client_write(),
+            300..400 => self.client_read(),
+            400..700 => {
+                let node = self.any_node();
+                self.poll(node);
+            }
+            700..940 => self.deliver_some(),
+            940..980 => self.clock.advance_ms(self.random.random_range(1..200)),
+            980..985 => self.cut(),
+            985..991 => self.block(),
+            991..994 => self.crash(),
+            _ => self.promote_somebody(),
+        }
+    }
+
+    fn poll(&mut self, index: usize) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Some(replicator) = &mut self.nodes[index].replicator {
+            replicator.poll(&mut cx);
+        }
+    }
+
+    fn deliver_some(&mut self) {
+        let busy = self.network.in_flight();
+        if busy.is_empty() {
+            return;
+        }
+        let (link, from, _, frames) = &busy[self.random.random_range(0..busy.len())];
+        for _ in 0..self.random.random_range(1..=*frames) {
+            self.network.deliver(*link, from);
+        }
+    }
+
+    /// A change at any node: one that is no primary refuses it.
+    fn client_write(&mut self) {
+        let index = self.any_node();
+        let cache = self.nodes[index].cache.clone();
+        if cache.status().role != Role::Primary {
+            assert!(cache.set("k", "v", Expiry::Never).is_err(), "only a primary takes writes");
+            return;
+        }
+        let key = format!("key{}", self.random.random_range(0..KEYS)).into_bytes();
+        let value = vec![self.random.random::<u8>(); self.random.random_range(0..300)];
+        let expiry = match self.random.random_range(0..4) {
+            0 => Expiry::After(Duration::from_millis(self.random.random_range(0..2_000))),
+            _ => Expiry::Never,
+        };
+        let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
+        let before = cache.status().seq;
+        let all = match self.random.random_range(0..100) {
+            0..60 => cache.set(&key, &value, attributes).map(|_| false),
+            60..70 => cache.delete(&key).map(|_| false),
+            70..78 => cache.append(&key, b"+").map(|_| false),
+            78..88 => cache.touch(&key, expiry).map(|_| false),
+            88..92 => cache.add(&key, &value, attributes).map(|_| false),
+            92..98 => {
+                let number = self.random.random_range(0..100u32).to_string();
+                cache.set(&key, number, attributes).unwrap();
+                self.oracle.note(&cache, &key, false, before);
+                cache.incr(&key, 7).unwrap();
+                Ok(false)
+            }
+            _ => cache.flush().map(|()| true),
+        };
+        let all = all.expect("a primary takes writes");
+        if cache.status().seq != before {
+            self.summary.mutations += 1;
+            self.oracle.note(&cache, &key, all, before);
+        }
+    }
+
+    fn client_read(&mut self) {
+        let index = self.any_node();
+        let key = format!("key{}", self.random.random_range(0..KEYS));
+        // Replicas were told to answer; a fenced node refuses. Either way marks are all that changes.
+        let _ = self.nodes[index].cache.get(key);
+    }
+
+    fn cut(&mut self) {
+        let (one, other) = (self.any_node(), self.any_node());
+        self.network.cut(NAMES[one], NAMES[other]);
+        self.summary.cuts += 1;
+    }
+
+    fn block(&mut self) {
+        let (one, other) = (self.any_node(), self.any_node());
+        let blocked = self.one_in(3);
+        self.network.set_blocked(NAMES[one], NAMES[other], blocked);
+    }
+
+    /// Memory lost; the node comes back at once, mostly as a follower, at times as a primary that forgot.
+    fn crash(&mut self) {
+        let index = self.any_node();
+        let was_primary = self.nodes[index].cache.status().role == Role::Primary;
+        let forgot = was_primary && self.one_in(2);
+        let begins = if forgot { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
+        self.restart(index, begins);
+        self.summary.crashes += 1;
+    }
+
+    fn restart(&mut self, index: usize, begins: ReplicationConfig) {
+        self.network.remove(NAMES[index]);
+        self.nodes[index].replicator = None;
+        self.nodes[index] = self.boot(index, begins);
+        self.oracle.forget_node(index);
+    }
+
+    fn promote_somebody(&mut self) {
+        let index = self.any_node();
+        let cache = self.nodes[index].cache.clone();
+        let status = cache.status();
+        if status.role == Role::Replica && status.promotable.is_ok() {
+            self.oracle.set_newest_ms(self.clock.now_ms());
+            self.oracle.check_node(index, &cache.inspect(), "before a promotion");
+            cache.promote(false).expect("it is promotable");
+            self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
+            self.summary.promotions += 1;
+        }
+    }
+
+    fn check(&mut self, when: &str) {
+        self.oracle.set_newest_ms(self.clock.now_ms());
+        for (index, node) in self.nodes.iter().enumerate() {
+            let status = node.cache.status();
+            assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
+            let inspection = node.cache.inspect();
+            self.oracle.check_records(&inspection, when);
+            self.oracle.check_history(index, &inspection, when);
+            // A replica that answers reads is ready unless it is in the middle of an install.
+            if !status.ready && status.role != Role::Fenced {
+                self.oracle.forget_node(index);
+            } else {
+                self.oracle.check_node(index, &inspection, when);
+            }
+        }
+    }
+
+    /// No more faults: P9 says that all nodes stream again within a bound.
+    fn heal(&mut self, seed: u64) {
+        for one in NAMES {
+            for other in NAMES {
+                self.network.set_blocked(one, other, false);
+            }
+        }
+        for round in 0..HEALING_ROUNDS_MAX {
+            (0..NAMES.len()).for_each(|index| self.poll(index));
+            for (link, from, _, frames) in self.network.in_flight() {
+                for _ in 0..frames {
+                    self.network.deliver(link, &from);
+                }
+            }
+            self.clock.advance_ms(20);
+            if round % 500 == 499 {
+                self.promote_best();
+            }
+            if round % 1_000 == 999 {
+                self.restart_stranded();
+            }
+            if self.is_at_rest() {
+                return;
+            }
+        }
+        let states: Vec<_> = self.nodes.iter().map(|node| node.cache.status()).collect();
+        panic!("P9: seed {seed}: not at rest after {HEALING_ROUNDS_MAX} rounds: {states:#?}");
+    }
+
+    /// What an operator does when nobody reigns: the node that holds most takes over.
+    fn promote_best(&mut self) {
+        let reigns = |node: &Node| node.cache.status().role == Role::Primary;
+        if self.nodes.iter().any(reigns) {
+            return;
+        }
+        let best = self.nodes.iter().max_by_key(|node| {
+            let inspection = node.cache.inspect();
+            let status = node.cache.status();
+            let whole = status.ready || status.role == Role::Fenced;
+            (whole, inspection.lineage.last().map(|(term, _, _, last)| (*term, *last)))
+        });
+        if let Some(node) = best {
+            if !(node.cache.status().ready || node.cache.status().role == Role::Fenced) {
+                self.oracle.allow_misses();
+            }
+            node.cache.promote(true).expect("force overrules");
+            self.summary.promotions += 1;
+        }
+    }
+
+    /// What an operator does with a node that believes a term whose other holders are all gone, while somebody else
+    /// reigns: its status says so, and a restart makes it forget.
+    fn restart_stranded(&mut self) {
+        for index in 0..NAMES.len() {
+            let status = self.nodes[index].cache.status();
+            if status.role != Role::Primary && status.link == LinkState::Connecting {
+                self.restart(index, ReplicationConfig::follower());
+            }
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let statuses: Vec<_> = self.nodes.iter().map(|node| node.cache.status()).collect();
+        let primaries = statuses.iter().filter(|status| status.role == Role::Primary).count();
+        let followers = statuses.iter().filter(|status| {
+            status.role == Role::Replica && status.link == LinkState::Streaming && status.promotable.is_ok()
+        });
+        primaries == 1
+            && followers.count() == NAMES.len() - 1
+            && statuses.iter().all(|status| status.seq == statuses[0].seq)
+    }
+
+    /// P3: at rest all nodes hold the same.
+    fn check_rest(&mut self, seed: u64) {
+        let mut all: Vec<_> = self.nodes.iter().map(|node| node.cache.inspect()).collect();
+        // A follower's clock is behind its primary's by as long as frames took: an item may die a little later there.
+        let newest_ms = all.iter().map(|inspection| inspection.now_ms).max().unwrap_or(0);
+        for inspection in &mut all {
+            inspection.items.retain(|item| item.3 == 0 || item.3 > newest_ms);
+        }
+        for (index, inspection) in all.iter().enumerate() {
+            // Where a node with half a copy reigned, others may hold more than it; each held key is checked above.
+            let same = self.oracle.are_misses_allowed() || inspection.items == all[0].items;
+            assert!(
+                same,
+                "P3: seed {seed}, node {} holds {} items by {:x?}, node {} {} by {:x?}",
+                NAMES[index],
+                inspection.items.len(),
+                inspection.lineage,
+                NAMES[0],
+                all[0].items.len(),
+                all[0].lineage
+            );
+            assert_eq!(inspection.lineage.last(), all[0].lineage.last(), "seed {seed}");
+            self.nodes[index].cache.check_invariants();
+            let status = self.nodes[index].cache.status();
+            self.summary.installs += status.installs;
+            self.summary.catch_ups += status.catch_ups;
+        }
+        let bytes = format!("{:?}", all[0].items);
+        self.summary.fingerprint = bytes.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    }
+}

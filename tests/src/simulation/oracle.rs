@@ -1,0 +1,200 @@
+//! What must hold in a simulated group, told from what primaries answered.
+//!
+//! Lives here: the properties P1 to P3, P7, P10 and P11 of the replication design, as checks of one node at a time
+//! against everything that was ever answered. Not here: faults (see `simulation`).
+//!
+//! The main check: a node's items are exactly what the answered mutations of its own history, up to its own position,
+//! come to. From it follow P2 (a position claims nothing that was not applied), P3 (two nodes at one position agree)
+//! and P7 (what a promotion loses lies behind the promoted node's position).
+
+use std::collections::{BTreeMap, HashMap};
+
+use hotspare::{Cache, Inspection};
+
+/// An item without its version's place: value, flags, expiry, version.
+type State = (Vec<u8>, u32, u64, u64);
+
+/// The effect of one answered mutation.
+#[derive(Debug, Clone)]
+struct Effect {
+    branch: u128,
+    seq: u64,
+    /// `None` concerns every key: a flush.
+    key: Option<Vec<u8>>,
+    state: Option<State>,
+}
+
+/// Everything that primaries answered, and everything that logs were seen to hold.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    effects: Vec<Effect>,
+    records: HashMap<(u128, u64), Vec<u8>>,
+    values: HashMap<(Vec<u8>, u64), (Vec<u8>, u32)>,
+    histories: HashMap<usize, Vec<(u32, u128)>>,
+    misses_allowed: bool,
+    newest_ms: u64,
+}
+
+impl Oracle {
+    /// Notes the effect of a mutation that `cache`, a primary, has just answered; `all` for a flush. `before` is the
+    /// seq that the log stood at.
+    pub fn note(&mut self, cache: &Cache, key: &[u8], all: bool, before: u64) {
+        let inspection = cache.inspect();
+        let Some((_, branch, _, last)) = inspection.lineage.last().copied() else { return };
+        if last == before {
+            return;
+        }
+        // An expired item is in the log like any other; what the node shows of it now is nothing.
+        let state = inspection.items.into_iter().find(|item| item.0 == key).map(
+            |(_, value, flags, expiry, version)| {
+                self.values.insert((key.to_vec(), version), (value.clone(), flags));
+                (value, flags, expiry, version)
+            },
+        );
+        let key = (!all).then(|| key.to_vec());
+        self.effects.push(Effect { branch, seq: last, key, state: state.filter(|_| !all) });
+    }
+
+    /// The clock that no node is ahead of.
+    pub fn set_newest_ms(&mut self, newest_ms: u64) {
+        self.newest_ms = newest_ms;
+    }
+
+    /// From now on an item may be missing: a node with half a copy was made primary, since no other was left.
+    pub fn allow_misses(&mut self) {
+        self.misses_allowed = true;
+    }
+
+    /// Whether an item may be missing.
+    pub fn are_misses_allowed(&self) -> bool {
+        self.misses_allowed
+    }
+
+    /// A node lost its memory: its history begins anew.
+    pub fn forget_node(&mut self, index: usize) {
+        self.histories.remove(&index);
+    }
+
+    /// P1: one record for each (branch, seq), everywhere and for ever, and no gap.
+    pub fn check_records(&mut self, inspection: &Inspection, when: &str) {
+        for (branch, seq, bytes) in &inspection.records {
+            let known = self.records.entry((*branch, *seq)).or_insert_with(|| bytes.clone());
+            assert_eq!(known, bytes, "P1: {when}: two records at seq {seq}");
+        }
+        for pair in inspection.records.windows(2) {
+            let same_branch = pair[0].0 == pair[1].0;
+            assert!(!same_branch || pair[1].1 == pair[0].1 + 1, "P1: {when}: a gap behind seq {}", pair[0].1);
+        }
+        // P11: one (key, version) is one value for ever.
+        for (key, value, flags, _, version) in &inspection.items {
+            let known = self.values.entry((key.clone(), *version)).or_insert_with(|| (value.clone(), *flags));
+            assert_eq!(known, &(value.clone(), *flags), "P11: {when}: two values of one version");
+        }
+    }
+
+    /// P10: while a node keeps its memory, its history goes on, or that of a node promoted by a higher term replaces
+    /// it: nobody who merely forgot everything does.
+    pub fn check_history(&mut self, index: usize, inspection: &Inspection, when: &str) {
+        let history: Vec<(u32, u128)> = inspection.lineage.iter().map(|entry| (entry.0, entry.1)).collect();
+        let known = self.histories.entry(index).or_default();
+        let goes_on = known.is_empty() || known.iter().any(|entry| history.contains(entry));
+        let promoted_above = history.len() > 1 && history.last() > known.last();
+        assert!(goes_on || promoted_above, "P10: {when}: node {index} went from {known:?} to {history:?}");
+        *known = history;
+    }
+
+    /// P2, P3, P7: the node's items are what its history, up to its position, comes to.
+    pub fn check_node(&self, index: usize, inspection: &Inspection, when: &str) {
+        if let Err(why) = self.compare(inspection) {
+            panic!("P2/P3/P7: {when}: node {index}: {why}");
+        }
+    }
+
+    fn compare(&self, inspection: &Inspection) -> Result<(), String> {
+        let last_of: HashMap<u128, u64> = inspection.lineage.iter().map(|entry| (entry.1, entry.3)).collect();
+        let mut expected: BTreeMap<&[u8], &State> = BTreeMap::new();
+        for effect in &self.effects {
+            if last_of.get(&effect.branch).is_none_or(|last| effect.seq > *last) {
+                continue;
+            }
+            match (&effect.key, &effect.state) {
+                (None, _) => expected.clear(),
+                (Some(key), None) => {
+                    expected.remove(&key[..]);
+                }
+                (Some(key), Some(state)) => {
+                    expected.insert(key, state);
+                }
+            }
+        }
+        expected.retain(|_, state| state.2 == 0 || state.2 > inspection.now_ms);
+        let held: BTreeMap<&[u8], State> = inspection
+            .items
+            .iter()
+            .map(|(key, value, flags, expiry, version)| {
+                (&key[..], (value.clone(), *flags, *expiry, *version))
+            })
+            .collect();
+        for (key, state) in &expected {
+            // A follower's clock is behind by as long as frames took; who gave it the item may have seen it die.
+            let may_be_dead = state.2 != 0 && state.2 <= self.newest_ms;
+            let may_be_missing = !held.contains_key(key) && (self.misses_allowed || may_be_dead);
+            if held.get(key) != Some(*state) && !may_be_missing {
+                return Err(format!("{} should be {state:?} and is {:?}", key.escape_ascii(), held.get(key)));
+            }
+        }
+        match held.keys().find(|key| !expected.contains_key(*key)) {
+            Some(key) => Err(format!("{} should be absent", key.escape_ascii())),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hotspare::{Config, Expiry, ReplicationConfig};
+
+    fn written() -> (Oracle, Inspection) {
+        let cache = Cache::new(Config::new().replication(ReplicationConfig::primary())).unwrap();
+        let mut oracle = Oracle::default();
+        for key in ["a", "b"] {
+            let before = cache.status().seq;
+            cache.set(key, "value", Expiry::Never).unwrap();
+            oracle.note(&cache, key.as_bytes(), false, before);
+        }
+        oracle.check_records(&cache.inspect(), "now");
+        (oracle, cache.inspect())
+    }
+
+    #[test]
+    fn a_lost_a_stale_and_a_surplus_item_are_found() {
+        let (oracle, sound) = written();
+        assert_eq!(oracle.compare(&sound), Ok(()));
+        let mut lost = sound.clone();
+        lost.items.pop();
+        let mut stale = sound.clone();
+        stale.items[0].1 = b"old".to_vec();
+        let mut surplus = sound.clone();
+        surplus.items.push((b"c".to_vec(), Vec::new(), 0, 0, 1));
+        for wrong in [lost, stale, surplus] {
+            assert!(oracle.compare(&wrong).is_err());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "P1")]
+    fn another_record_at_the_same_place_is_found() {
+        let (mut oracle, mut inspection) = written();
+        inspection.records[0].2.push(0);
+        oracle.check_records(&inspection, "now");
+    }
+
+    #[test]
+    #[should_panic(expected = "P11")]
+    fn another_value_of_the_same_version_is_found() {
+        let (mut oracle, mut inspection) = written();
+        inspection.items[0].1 = b"other".to_vec();
+        oracle.check_records(&inspection, "now");
+    }
+}
