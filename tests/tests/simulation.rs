@@ -1,4 +1,4 @@
-//! Seeded simulations of a whole group; `HOTSPARE_SEEDS` says how many (default 60), `HOTSPARE_FIRST_SEED` where to begin.
+//! Seeded simulations of a whole group; `HOTSPARE_SEEDS` says how many (default 300), `HOTSPARE_FIRST_SEED` where to begin.
 
 use tests::simulation::run;
 
@@ -10,7 +10,7 @@ fn number(name: &str, default: u64) -> u64 {
 fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     let first = number("HOTSPARE_FIRST_SEED", 1);
     let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 60) {
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
         println!("seed {seed}");
         let summary = run(seed);
         total.mutations += summary.mutations;

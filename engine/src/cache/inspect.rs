@@ -4,12 +4,16 @@ use crate::replication::log::{Entry, LogRead, entries};
 
 use super::Cache;
 
+/// Key, value, flags, expiry (0 never), version.
+#[doc(hidden)]
+pub type InspectedItem = (Vec<u8>, Vec<u8>, u32, u64, u64);
+
 /// What a cache holds, as plain data that two nodes can be compared by.
 #[doc(hidden)]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// Live items: key, value, flags, expiry (0 never), version; sorted by key.
-    pub items: Vec<(Vec<u8>, Vec<u8>, u32, u64, u64)>,
+    /// Live items, sorted by key.
+    pub items: Vec<InspectedItem>,
     /// Retained records: branch, seq, bytes; in order.
     pub records: Vec<(u128, u64, Vec<u8>)>,
     /// The history: term, branch, first seq, last seq.

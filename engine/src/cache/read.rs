@@ -51,7 +51,9 @@ impl Inner {
             Serving::Replica => return Err(ReadError::Replica { primary: self.primary_address() }),
             Serving::Fenced => return Err(ReadError::Fenced { primary: self.primary_address() }),
         }
-        let Some((id, meta)) = cell.find_to_read(hash, key, self.moment()) else { return Ok(None) };
+        // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
+        let reclaim = self.serving() == Serving::All;
+        let Some((id, meta)) = cell.find_to_read(hash, key, self.moment(), reclaim) else { return Ok(None) };
         cell.mark_item(id, hash, READ_MARKS, self.group.as_ref());
         Ok(Some(cell.run_reader(id, meta, reader)))
     }
@@ -64,7 +66,7 @@ impl Inner {
     ) -> Result<Option<R>, WriteError> {
         let mut reader = Some(reader);
         self.mutate(key, |locked| {
-            let Some((id, meta)) = locked.cell.find_to_read(locked.hash, key, locked.moment) else {
+            let Some((id, meta)) = locked.cell.find_to_read(locked.hash, key, locked.moment, true) else {
                 return Ok(None);
             };
             let expires_at_ms = expiry.deadline_ms(locked.moment.now_ms);
@@ -79,8 +81,14 @@ impl Inner {
 }
 
 impl ShardCell {
-    /// The live item, counted as a hit; an absent or dead one is counted as a miss, and a dead one goes.
-    fn find_to_read(&mut self, hash: u64, key: &[u8], moment: Moment) -> Option<(ItemId, Meta)> {
+    /// The live item, counted as a hit; an absent or dead one is counted as a miss. With `reclaim` a dead one goes.
+    fn find_to_read(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        moment: Moment,
+        reclaim: bool,
+    ) -> Option<(ItemId, Meta)> {
         let Some(id) = self.shard.find(hash, key) else {
             self.counters.get_misses += 1;
             return None;
@@ -93,7 +101,9 @@ impl ShardCell {
             } else {
                 self.counters.get_expired += 1;
             }
-            self.shard.remove(hash, id);
+            if reclaim {
+                self.shard.remove(hash, id);
+            }
             return None;
         }
         self.counters.get_hits += 1;

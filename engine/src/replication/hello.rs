@@ -147,7 +147,7 @@ fn put_entry(out: &mut Vec<u8>, entry: &LineageEntry) {
 }
 
 fn take_lineage(bytes: &[u8]) -> Option<Lineage> {
-    if bytes.len() % ENTRY_BYTES != 0 || bytes.len() > ENTRY_BYTES * LINEAGE_MAX {
+    if !bytes.len().is_multiple_of(ENTRY_BYTES) || bytes.len() > ENTRY_BYTES * LINEAGE_MAX {
         return None;
     }
     let entry = |bytes: &[u8]| {

@@ -106,7 +106,9 @@ impl Oracle {
     /// P2, P3, P7: the node's items are what its history, up to its position, comes to.
     pub fn check_node(&self, index: usize, inspection: &Inspection, when: &str) {
         if let Err(why) = self.compare(inspection) {
-            panic!("P2/P3/P7: {when}: node {index}: {why}");
+            let history: Vec<_> =
+                inspection.lineage.iter().map(|entry| (entry.0, entry.2, entry.3)).collect();
+            panic!("P2/P3/P7: {when}: node {index}: {why}; its history is {history:?}");
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) struct Model {
 }
 
 fn key_of(key: u16) -> Vec<u8> {
-    let padding = if key % 7 == 0 { 900 } else { usize::from(key % 5) * 9 };
+    let padding = if key.is_multiple_of(7) { 900 } else { usize::from(key % 5) * 9 };
     [&key.to_le_bytes()[..], &vec![b'k'; padding]].concat()
 }
 
