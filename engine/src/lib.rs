@@ -17,6 +17,9 @@
 //!
 //! To replicate, give the [`Config`] a [`ReplicationConfig`] and run a [`Replicator`] over a [`transport`]; the
 //! transport crates do that in one call.
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
+
 mod cache;
 mod clock;
 mod config;
@@ -27,9 +30,9 @@ mod replication;
 mod stats;
 mod storage;
 
-#[doc(hidden)]
-pub use cache::Inspection;
 pub use cache::{Cache, Item, ItemRef, Swap, Value};
+#[doc(hidden)]
+pub use cache::{InspectedItem, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use config::{Config, LOG_BYTES_MIN, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, ReplicationConfig};
 pub use driver::{Next, Replicator};

@@ -129,7 +129,7 @@ pub(crate) struct AdminClient {
 /// What the demonstration runs on.
 #[derive(Debug, Clone, Default, Args)]
 pub struct DemoOptions {
-    /// A request trace, KEY [VALUE_SIZE] a line, gzip if it ends in .gz; default: a generated stream
+    /// A request trace, `KEY [VALUE_SIZE]` a line, gzip if it ends in .gz; default: a generated stream
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Print the figures as JSON

@@ -36,7 +36,7 @@ use crate::storage::{KeyHasher, Moment, PagePool, Shard};
 
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
-pub use inspect::Inspection;
+pub use inspect::{InspectedItem, Inspection};
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
