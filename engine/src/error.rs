@@ -37,6 +37,11 @@ pub enum ConfigError {
         /// The least that works, in bytes.
         bytes_min: usize,
     },
+    /// The system gives no range of addresses of this size; a limit on the process's address space is the usual cause.
+    NoAddressSpace {
+        /// What was asked for, in bytes.
+        bytes: usize,
+    },
     /// `slot` is above 15.
     SlotTooLarge {
         /// What was asked for.
@@ -61,6 +66,13 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::LogTooSmall { bytes, bytes_min } => {
                 write!(f, "a replication log of {bytes} bytes is too small; give at least {bytes_min}")
+            }
+            ConfigError::NoAddressSpace { bytes } => {
+                write!(
+                    f,
+                    "the system gives no {bytes} bytes of addresses; raise the limit of the process's address \
+                     space (ulimit -v) or give a smaller memory limit"
+                )
             }
             ConfigError::SlotTooLarge { slot } => {
                 write!(f, "node slot {slot} is out of range; give 0 to 15, unique in the group")

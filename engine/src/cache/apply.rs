@@ -15,7 +15,7 @@ use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::position::Seq;
 use crate::replication::record;
-use crate::storage::{ItemId, Meta, Place, ReserveError, Shard, WalkId, WalkStep};
+use crate::storage::{Footprint, ItemId, Meta, Place, ReserveError, Shard, WalkId, WalkStep};
 
 use super::{Group, Inner};
 
@@ -72,14 +72,7 @@ impl Inner {
                 );
             }
             Mutation::Touch { key, version: touched, expires_at_ms } => {
-                let hash = self.hasher.hash(key);
-                let mut cell = self.cell(hash).lock();
-                if let Some(id) = cell.shard.find(hash, key)
-                    && cell.shard.meta(id).version == touched
-                {
-                    cell.shard.set_expiry(id, expires_at_ms);
-                }
-                append(group, bytes, version);
+                self.touch_or_drop(key, touched, expires_at_ms, || append(group, bytes, version));
             }
             Mutation::Delete { key } => {
                 let hash = self.hasher.hash(key);
@@ -115,9 +108,10 @@ impl Inner {
             if !wanted(present.map(|id| cell.shard.meta(id).version)) {
                 return then();
             }
-            match cell.shard.reserve(key.len(), value.len(), self.moment()) {
+            let footprint = Footprint::new(key.len(), value.len(), meta.flags, meta.expires_at_ms);
+            match cell.shard.reserve(footprint, self.moment()) {
                 Ok(reservation) => {
-                    cell.shard.commit(reservation, hash, key, value, meta, place());
+                    cell.shard.commit(reservation, hash, key, value, meta, place(), || meta.version);
                     return then();
                 }
                 Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
@@ -126,6 +120,32 @@ impl Inner {
                 }
                 Err(_) => {
                     // The failed reservation may have evicted or moved it: look again.
+                    if let Some(id) = cell.shard.find(hash, key) {
+                        cell.shard.remove(hash, id);
+                    }
+                    return then();
+                }
+            }
+        }
+    }
+
+    /// Gives the item of this version another expiry; if memory for it can't be had the key is dropped. `then` runs
+    /// under the same lock.
+    fn touch_or_drop(&self, key: &[u8], touched: Version, expires_at_ms: u64, then: impl FnOnce()) {
+        let hash = self.hasher.hash(key);
+        for round in 0..=SHORTAGE_ROUNDS_MAX {
+            let mut cell = self.cell(hash).lock();
+            let Some(id) = cell.shard.find(hash, key).filter(|id| cell.shard.meta(*id).version == touched)
+            else {
+                return then();
+            };
+            match cell.shard.set_expiry(hash, id, expires_at_ms, self.moment()) {
+                Ok(_) => return then(),
+                Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
+                    drop(cell);
+                    self.collect_pages(hash, pages);
+                }
+                Err(_) => {
                     if let Some(id) = cell.shard.find(hash, key) {
                         cell.shard.remove(hash, id);
                     }
@@ -144,9 +164,10 @@ impl Inner {
     ) -> Result<(), OutOfStep> {
         let lineage = from_wire(begin.lineage.clone()).map_err(|_| OutOfStep)?;
         for cell in &self.shards {
-            let mut cell = cell.lock();
-            cell.shard.clear();
-            cell.hints.clear();
+            cell.lock().shard.clear();
+        }
+        for hints in &group.hints {
+            hints.lock().clear();
         }
         self.hasher.set_seed(hash_seed);
         for cell in &self.shards {
@@ -191,18 +212,15 @@ impl Inner {
     pub(crate) fn mark_by_hash(&self, hash: u64) -> bool {
         let mut cell = self.cell(hash).lock();
         let Some(id) = cell.shard.find_by_hash(hash) else { return false };
-        cell.shard.mark(id, Marks::ACCESSED.with(Marks::FETCHED));
+        cell.shard.mark(hash, id, Marks::ACCESSED.with(Marks::FETCHED));
         true
     }
 
     /// Takes the hashes whose marks were set since the last call.
     pub(crate) fn take_hints(&self) -> Vec<u64> {
         let mut taken = Vec::new();
-        for cell in &self.shards {
-            let mut cell = cell.lock();
-            if !cell.hints.is_empty() {
-                taken.append(&mut cell.hints);
-            }
+        for hints in self.group.iter().flat_map(|group| &group.hints) {
+            taken.append(&mut hints.lock());
         }
         taken
     }

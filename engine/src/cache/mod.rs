@@ -3,18 +3,19 @@
 //! Lives here: the public operations, and the order of all locks.
 //! Not here: how one write goes (see `write`), a replica's side (see `apply`), changes of role (see `role_changes`).
 //!
-//! **Lock order**: the gate (one applier or one change of role at a time), then one shard, then one of the leaves
-//! (log, roles). No two shards are locked at once, and nothing is locked while a leaf is held. A thread that reads
-//! an item in place holds that item's shard; every call that would lock a shard or the gate refuses there.
+//! **Lock order**: the gate (one applier or one change of role at a time), then one shard, then index lines of that
+//! shard (a reader locks one without the shard), then one of the leaves (log, roles, hints). No two shards are locked
+//! at once, and nothing is locked while a leaf is held. A thread that reads an item in place holds that item's line;
+//! every call that would lock a shard or the gate refuses there.
 
 mod apply;
 mod arithmetic;
+mod counters;
 mod inspect;
 mod read;
 mod role_changes;
 mod write;
 
-use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
@@ -32,10 +33,12 @@ use crate::replication::roles::{Roles, Serving};
 use crate::replication::{Role, Status};
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{KeyHasher, Moment, PagePool, Shard};
+use crate::storage::{KeyHasher, Moment, PagePool, Shard, Table, tables};
 
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
+use counters::ReadCounters;
+pub(crate) use counters::is_inside_read;
 pub use inspect::{InspectedItem, Inspection};
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
@@ -111,8 +114,6 @@ pub enum Swap {
 pub(crate) struct ShardCell {
     pub(crate) shard: Shard,
     pub(crate) counters: CellCounters,
-    /// Hashes of items whose mark went from clear to set; at most [`SHARD_HINTS_MAX`], collected by the driver.
-    pub(crate) hints: Vec<u64>,
     /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
     pub(crate) scratch: Vec<u8>,
 }
@@ -122,10 +123,6 @@ pub(crate) const SHARD_HINTS_MAX: usize = 4096;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CellCounters {
-    get_hits: u64,
-    get_misses: u64,
-    get_expired: u64,
-    get_flushed: u64,
     stores: u64,
     store_too_large: u64,
     store_no_memory: u64,
@@ -144,12 +141,18 @@ pub(crate) struct Group {
     pub(crate) record_bytes_max: usize,
     /// Whether anybody is there to be told of reads.
     pub(crate) has_replicas: AtomicBool,
+    /// By shard: hashes of items whose mark went from clear to set and found no room in the log; at most
+    /// [`SHARD_HINTS_MAX`], collected by the driver.
+    pub(crate) hints: Box<[Mutex<Vec<u64>>]>,
 }
 
 pub(crate) struct Inner {
     pub(crate) hasher: KeyHasher,
     pub(crate) pool: Arc<PagePool>,
+    /// The readers' side of each shard.
+    pub(crate) tables: Arc<[Table]>,
     pub(crate) shards: Box<[Mutex<ShardCell>]>,
+    read_counters: ReadCounters,
     clock: Arc<dyn Clock>,
     /// What the group's clock is ahead of this node's; changed by a follower only.
     clock_offset_ms: AtomicI64,
@@ -164,15 +167,6 @@ pub(crate) struct Inner {
     log_bytes_max: usize,
 }
 
-thread_local! {
-    /// Whether this thread is inside a closure that reads an item in place.
-    static READING: Cell<bool> = const { Cell::new(false) };
-}
-
-pub(crate) fn is_inside_read() -> bool {
-    READING.get()
-}
-
 impl Cache {
     /// Makes a cache. Memory is taken as it fills.
     ///
@@ -181,22 +175,26 @@ impl Cache {
     pub fn new(config: Config) -> Result<Cache, ConfigError> {
         config.validate()?;
         let shard_count = config.shard_count();
-        let pool = PagePool::new(config.memory_bytes_max, shard_count);
+        let pool = PagePool::new(config.memory_bytes_max, shard_count)
+            .map_err(|refused| ConfigError::NoAddressSpace { bytes: refused.bytes })?;
+        let tables = tables(&pool);
         let seed = config.hash_seed.unwrap_or_else(random_u64);
         let hasher = KeyHasher::new(seed);
-        let cell = |_| {
+        let cell = |number| {
             Mutex::new(ShardCell {
-                shard: Shard::new(pool.clone(), config.evict, hasher.clone()),
+                shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, hasher.clone()),
                 counters: CellCounters::default(),
-                hints: Vec::new(),
                 scratch: Vec::new(),
             })
         };
         let log_bytes_max = config.log_bytes_max();
-        let group = config.replication.clone().map(|replication| Group::new(replication, log_bytes_max));
+        let group =
+            config.replication.clone().map(|replication| Group::new(replication, log_bytes_max, shard_count));
         let serving = group.as_ref().map_or(Serving::All, |group| group.roles.lock().serving());
         let inner = Inner {
             shards: (0..shard_count).map(cell).collect(),
+            tables,
+            read_counters: ReadCounters::new(),
             hasher,
             pool,
             clock: config.clock,
@@ -227,7 +225,7 @@ impl Cache {
 
     /// Reads the item under `key` in place, without copying it; `None` if it is absent, expired or flushed.
     ///
-    /// The closure runs while the item's shard is locked: keep it short. Calling a cache inside it is refused with
+    /// The closure runs while the item, and about seven others, are locked: keep it short. Calling a cache inside it is refused with
     /// an error. A panic inside it goes on to the caller and leaves the cache sound.
     ///
     /// ```
@@ -390,7 +388,7 @@ impl Cache {
         self.inner.flush_at(at)
     }
 
-    /// Counters and gauges. Inside a read the shard that is being read is left out.
+    /// Counters and gauges. Inside a read, shards that are being written to are left out.
     pub fn stats(&self) -> Stats {
         let mut stats = Stats {
             memory_bytes: self.inner.pool.memory_bytes() as u64,
@@ -398,12 +396,14 @@ impl Cache {
             shards: self.inner.shards.len() as u64,
             ..Stats::default()
         };
+        self.inner.read_counters.add_to(&mut stats);
         self.inner.for_each_cell(|cell| cell.add_to(&mut stats));
         stats
     }
 
     /// Sets the counters of [`Stats`] to zero; gauges stay.
     pub fn reset_stats(&self) {
+        self.inner.read_counters.reset();
         self.inner.for_each_cell(|cell| {
             cell.counters = CellCounters::default();
             cell.shard.reset_counters();
@@ -448,10 +448,6 @@ impl ShardCell {
         stats.items += self.shard.item_count() as u64;
         stats.item_bytes += self.shard.item_bytes() as u64;
         stats.index_bytes += self.shard.index_bytes() as u64;
-        stats.get_hits += self.counters.get_hits;
-        stats.get_misses += self.counters.get_misses;
-        stats.get_expired += self.counters.get_expired;
-        stats.get_flushed += self.counters.get_flushed;
         stats.stores += self.counters.stores;
         stats.store_too_large += self.counters.store_too_large;
         stats.store_no_memory += self.counters.store_no_memory;
@@ -465,8 +461,13 @@ impl ShardCell {
 
 impl Inner {
     /// The shard of a hash. The bits are ones that the index of a shard does not use first.
+    #[inline]
+    pub(crate) fn shard_number(&self, hash: u64) -> usize {
+        (hash >> 40) as usize & (self.tables.len() - 1)
+    }
+
     pub(crate) fn cell(&self, hash: u64) -> &Mutex<ShardCell> {
-        &self.shards[(hash >> 40) as usize & (self.shards.len() - 1)]
+        &self.shards[self.shard_number(hash)]
     }
 
     /// Runs on each shard in turn; inside a read, on those that are free.
@@ -522,7 +523,7 @@ impl Inner {
 }
 
 impl Group {
-    fn new(config: ReplicationConfig, log_bytes_max: usize) -> Group {
+    fn new(config: ReplicationConfig, log_bytes_max: usize, shard_count: usize) -> Group {
         let mut roles = Roles::new(&config);
         let mut log = Log::new(log_bytes_max);
         if roles.role() == Role::Primary {
@@ -537,6 +538,7 @@ impl Group {
             doorbell: Doorbell::default(),
             record_bytes_max,
             has_replicas: AtomicBool::new(false),
+            hints: (0..shard_count).map(|_| Mutex::default()).collect(),
             config,
         }
     }

@@ -1,37 +1,27 @@
 //! Reads: find, check that the item lives, mark it, run the reader in place.
 //!
 //! Lives here: what a hit does and counts. Not here: which item is evicted (see `storage`), what a hint does (see
-//! `replication::hints`).
+//! `replication::primary`).
+//!
+//! A read locks the item's index line, not its shard. What a hit touches: the line (locked), the item, and, if its
+//! mark was clear, the item's header; besides that its own thread's counters.
 
 use std::sync::atomic::Ordering;
 
 use crate::error::{ReadError, WriteError};
-use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation};
+use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::replication::roles::Serving;
-use crate::storage::{ItemId, Meta, Moment};
+use crate::storage::{ItemId, Meta, ReserveError, Value};
 
-use super::{Group, Inner, ItemRef, READING, SHARD_HINTS_MAX, ShardCell, is_inside_read};
+use super::counters::{ReadOutcome, ReadingHere, is_inside_read};
+use super::write::Refusal;
+use super::{Group, Inner, ItemRef, ShardCell};
 
 /// What a read leaves on an item.
 const READ_MARKS: Marks = Marks(Marks::ACCESSED.0 | Marks::FETCHED.0);
 
-/// Sets the thread's flag for as long as a reader runs, a panic in it included.
-struct ReadingHere;
-
-impl ReadingHere {
-    fn enter() -> ReadingHere {
-        READING.set(true);
-        ReadingHere
-    }
-}
-
-impl Drop for ReadingHere {
-    fn drop(&mut self) {
-        READING.set(false);
-    }
-}
-
 impl Inner {
+    #[inline]
     pub(crate) fn read<R>(
         &self,
         key: &[u8],
@@ -44,18 +34,78 @@ impl Inner {
             return Err(ReadError::InsideRead);
         }
         self.settle_flush();
-        let hash = self.hasher.hash(key);
-        let mut cell = self.cell(hash).lock();
-        match self.serving() {
-            Serving::All | Serving::Reads => {}
-            Serving::Replica => return Err(ReadError::Replica { primary: self.primary_address() }),
-            Serving::Fenced => return Err(ReadError::Fenced { primary: self.primary_address() }),
+        self.read_hashed(self.hasher.hash(key), key, reader)
+    }
+
+    /// [`Inner::read`] behind its checks.
+    #[inline]
+    fn read_hashed<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        let held = self.tables[self.shard_number(hash)].find(hash, key);
+        // After the line was locked: a change of role is done before the node drops or changes an item for it.
+        let serving = self.serving();
+        if !matches!(serving, Serving::All | Serving::Reads) {
+            return Err(self.refused_read(serving));
         }
-        // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
-        let reclaim = self.serving() == Serving::All;
-        let Some((id, meta)) = cell.find_to_read(hash, key, self.moment(), reclaim) else { return Ok(None) };
-        cell.mark_item(id, hash, READ_MARKS, self.group.as_ref());
-        Ok(Some(cell.run_reader(id, meta, reader)))
+        let Some(held) = held else {
+            self.read_counters.count(ReadOutcome::Miss);
+            return Ok(None);
+        };
+        let (meta, moment) = (held.meta(), self.moment());
+        if moment.is_dead(meta) {
+            drop(held);
+            self.count_dead(meta, moment.flush_floor);
+            // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
+            if serving == Serving::All {
+                self.reclaim(hash, key);
+            }
+            return Ok(None);
+        }
+        self.read_counters.count(ReadOutcome::Hit);
+        if held.mark(meta.marks, READ_MARKS) {
+            self.tell_mark(hash);
+        }
+        Ok(Some(run_reader(key, held.value(), meta, reader)))
+    }
+
+    #[cold]
+    fn refused_read(&self, serving: Serving) -> ReadError {
+        let primary = self.primary_address();
+        match serving {
+            Serving::Fenced => ReadError::Fenced { primary },
+            _ => ReadError::Replica { primary },
+        }
+    }
+
+    fn count_dead(&self, meta: Meta, flush_floor: Version) {
+        let is_flushed = meta.version < flush_floor;
+        self.read_counters.count(if is_flushed { ReadOutcome::Flushed } else { ReadOutcome::Expired });
+    }
+
+    /// A dead item goes, if it is dead still.
+    #[cold]
+    fn reclaim(&self, hash: u64, key: &[u8]) {
+        let mut cell = self.cell(hash).lock();
+        if let Some(id) = cell.shard.find(hash, key)
+            && cell.shard.is_dead(id, self.moment())
+        {
+            cell.shard.remove(hash, id);
+        }
+    }
+
+    /// A mark went from clear to set: replicas are told, at this place in the log, or by a hint where the log has
+    /// its share of marks. Called with the item's line locked.
+    #[inline]
+    fn tell_mark(&self, hash: u64) {
+        if let Some(group) = &self.group
+            && group.has_replicas.load(Ordering::Relaxed)
+        {
+            group.tell_mark(self.shard_number(hash), hash);
+        }
     }
 
     pub(crate) fn read_and_touch<R>(
@@ -66,72 +116,71 @@ impl Inner {
     ) -> Result<Option<R>, WriteError> {
         let mut reader = Some(reader);
         self.mutate(key, |locked| {
-            let Some((id, meta)) = locked.cell.find_to_read(locked.hash, key, locked.moment, true) else {
-                return Ok(None);
+            let (hash, moment) = (locked.hash, locked.moment);
+            let Some((id, meta)) = locked.find_to_read() else { return Ok(None) };
+            let expires_at_ms = expiry.deadline_ms(moment.now_ms);
+            let id = match locked.cell.shard.set_expiry(hash, id, expires_at_ms, moment) {
+                Ok(id) => id,
+                Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
+                Err(ReserveError::OutOfMemory) => {
+                    return Err(WriteError::OutOfMemory { bytes: key.len() }.into());
+                }
             };
-            let expires_at_ms = expiry.deadline_ms(locked.moment.now_ms);
             locked.log(&Mutation::Touch { key, version: meta.version, expires_at_ms });
-            locked.cell.shard.set_expiry(id, expires_at_ms);
-            locked.cell.mark_item(id, locked.hash, READ_MARKS, locked.inner.group.as_ref());
+            self.read_counters.count(ReadOutcome::Hit);
+            self.mark(&mut locked.cell, id, hash, READ_MARKS);
             let meta = Meta { expires_at_ms, ..meta };
-            let reader = reader.take().expect("an attempt that needs no memory runs once");
-            Ok(Some(locked.cell.run_reader(id, meta, reader)))
+            let reader = reader.take().expect("an attempt that succeeds is the last");
+            Ok(Some(run_reader(key, locked.cell.shard.value(id), meta, reader)))
         })
+    }
+
+    /// Sets marks under the shard's lock; if `ACCESSED` was clear, replicas are told.
+    pub(crate) fn mark(&self, cell: &mut ShardCell, id: ItemId, hash: u64, marks: Marks) {
+        if cell.shard.mark(hash, id, marks) {
+            self.tell_mark(hash);
+        }
     }
 }
 
-impl ShardCell {
-    /// The live item, counted as a hit; an absent or dead one is counted as a miss. With `reclaim` a dead one goes.
-    fn find_to_read(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        moment: Moment,
-        reclaim: bool,
-    ) -> Option<(ItemId, Meta)> {
-        let Some(id) = self.shard.find(hash, key) else {
-            self.counters.get_misses += 1;
+impl super::write::Locked<'_> {
+    /// The live item; an absent or dead one is counted as a miss, and a dead one goes.
+    fn find_to_read(&mut self) -> Option<(ItemId, Meta)> {
+        let Some(id) = self.cell.shard.find(self.hash, self.key) else {
+            self.inner.read_counters.count(ReadOutcome::Miss);
             return None;
         };
-        let meta = self.shard.meta(id);
-        if self.shard.is_dead(id, moment) {
-            self.counters.get_misses += 1;
-            if meta.version < moment.flush_floor {
-                self.counters.get_flushed += 1;
-            } else {
-                self.counters.get_expired += 1;
-            }
-            if reclaim {
-                self.shard.remove(hash, id);
-            }
+        let meta = self.cell.shard.meta(id);
+        if self.moment.is_dead(meta) {
+            self.inner.count_dead(meta, self.moment.flush_floor);
+            self.cell.shard.remove(self.hash, id);
             return None;
         }
-        self.counters.get_hits += 1;
         Some((id, meta))
     }
+}
 
-    /// Sets marks; if the eviction pass had cleared them, replicas are told: at this place in the log, or by a hint
-    /// where the log has its share of marks.
-    pub(crate) fn mark_item(&mut self, id: ItemId, hash: u64, marks: Marks, group: Option<&Group>) {
-        let was_clear = self.shard.mark(id, marks);
-        let Some(group) = group.filter(|group| was_clear && group.has_replicas.load(Ordering::Relaxed))
-        else {
+impl Group {
+    fn tell_mark(&self, shard: usize, hash: u64) {
+        if self.log.lock().append_mark(hash) {
             return;
-        };
-        if !group.log.lock().append_mark(hash) && self.hints.len() < SHARD_HINTS_MAX {
-            self.hints.push(hash);
+        }
+        let mut hints = self.hints[shard].lock();
+        if hints.len() < super::SHARD_HINTS_MAX {
+            hints.push(hash);
         }
     }
+}
 
-    fn run_reader<R>(&self, id: ItemId, meta: Meta, reader: impl FnOnce(ItemRef<'_>) -> R) -> R {
-        let item = ItemRef {
-            key: self.shard.key(id),
-            value: self.shard.value(id),
-            flags: meta.flags,
-            version: meta.version,
-            expires_at_ms: (meta.expires_at_ms != 0).then_some(meta.expires_at_ms),
-        };
-        let _reading = ReadingHere::enter();
-        reader(item)
-    }
+#[inline]
+fn run_reader<R>(key: &[u8], value: Value<'_>, meta: Meta, reader: impl FnOnce(ItemRef<'_>) -> R) -> R {
+    let item = ItemRef {
+        key,
+        value,
+        flags: meta.flags,
+        version: meta.version,
+        expires_at_ms: (meta.expires_at_ms != 0).then_some(meta.expires_at_ms),
+    };
+    let _reading = ReadingHere::enter();
+    reader(item)
 }

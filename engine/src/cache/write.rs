@@ -11,7 +11,7 @@ use crate::error::{CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::replication::record;
 use crate::replication::roles::Serving;
-use crate::storage::{ItemId, Meta, Moment, Place, ReserveError, item_bytes};
+use crate::storage::{Footprint, ItemId, Meta, Moment, Place, ReserveError, item_bytes};
 
 use super::arithmetic::{self, Direction};
 use super::{Group, Inner, ShardCell, Swap, is_inside_read};
@@ -58,13 +58,9 @@ impl Locked<'_> {
 
     /// Gives the mutation its version and, in a group, its place in the log.
     pub(crate) fn log(&mut self, mutation: &Mutation<'_>) -> Version {
-        match &self.inner.group {
-            None => Version(self.inner.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
-            Some(group) => {
-                let ShardCell { scratch, .. } = &mut *self.cell;
-                append_to_log(group, mutation, scratch).1
-            }
-        }
+        let version = self.inner.log(mutation, &mut self.cell.scratch);
+        self.inner.ring();
+        version
     }
 
     /// A value above the limit is refused before anybody looks whether the key is present (rule L3).
@@ -87,15 +83,22 @@ impl Locked<'_> {
     ) -> Result<Version, Refusal> {
         self.check_item_bytes(value.len())?;
         let bytes = item_bytes(self.key.len(), value.len());
-        let reservation = match self.cell.shard.reserve(self.key.len(), value.len(), self.moment) {
+        let footprint = Footprint::new(self.key.len(), value.len(), flags, expires_at_ms);
+        let reservation = match self.cell.shard.reserve(footprint, self.moment) {
             Ok(reservation) => reservation,
             Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
             Err(ReserveError::OutOfMemory) => return Err(WriteError::OutOfMemory { bytes }.into()),
         };
-        let version = self.log(&Mutation::Put { key: self.key, value, flags, expires_at_ms, marks });
-        let meta = Meta { version, flags, expires_at_ms, marks };
-        self.cell.shard.commit(reservation, self.hash, self.key, value, meta, Place::Hot);
-        self.cell.counters.stores += 1;
+        let meta = Meta { version: Version(0), flags, expires_at_ms, marks };
+        let (inner, key, hash) = (self.inner, self.key, self.hash);
+        let ShardCell { shard, scratch, counters } = &mut *self.cell;
+        counters.stores += 1;
+        // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
+        // item behind it.
+        let version = shard.commit(reservation, hash, key, value, meta, Place::Hot, || {
+            inner.log(&Mutation::Put { key, value, flags, expires_at_ms, marks }, scratch)
+        });
+        inner.ring();
         Ok(version)
     }
 
@@ -114,7 +117,7 @@ impl Locked<'_> {
     }
 }
 
-/// Encodes, appends and rings. A record too large for the log or a frame goes in as a deletion of its key.
+/// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
 fn append_to_log(group: &Group, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> (u64, Version) {
     scratch.clear();
     let key_and_value = match mutation {
@@ -133,11 +136,25 @@ fn append_to_log(group: &Group, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) 
     if scratch.capacity() > SCRATCH_BYTES_KEPT {
         *scratch = Vec::new();
     }
-    group.doorbell.ring();
     stamp
 }
 
 impl Inner {
+    /// Gives a mutation its version and, in a group, its place in the log.
+    fn log(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
+        match &self.group {
+            None => Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
+            Some(group) => append_to_log(group, mutation, scratch).1,
+        }
+    }
+
+    /// Wakes whoever ships the log.
+    fn ring(&self) {
+        if let Some(group) = &self.group {
+            group.doorbell.ring();
+        }
+    }
+
     /// Locks the key's shard and runs `attempt`; on a shortage, asks the other shards and runs it again.
     pub(crate) fn mutate<R>(
         &self,
@@ -153,10 +170,15 @@ impl Inner {
         self.settle_flush();
         let mut rounds = 0;
         loop {
+            let seed = self.hasher.seed();
             let hash = self.hasher.hash(key);
             let mut locked =
                 Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
             self.check_writable()?;
+            if self.hasher.seed() != seed {
+                // A full copy came in between, and this node was promoted since.
+                continue;
+            }
             match attempt(&mut locked) {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Error(error)) => {
@@ -189,7 +211,7 @@ impl Inner {
     /// the needy one, so that the burden goes round.
     pub(crate) fn collect_pages(&self, hash: u64, pages: usize) {
         let count = self.shards.len();
-        let needy = (hash >> 40) as usize & (count - 1);
+        let needy = self.shard_number(hash);
         let mut missing = pages;
         for step in 1..count {
             if missing == 0 {
@@ -232,8 +254,7 @@ impl Inner {
             locked.check_item_bytes(value.len())?;
             match locked.find_live() {
                 Some((id, _)) => {
-                    let (hash, group) = (locked.hash, locked.inner.group.as_ref());
-                    locked.cell.mark_item(id, hash, Marks::ACCESSED, group);
+                    self.mark(&mut locked.cell, id, locked.hash, Marks::ACCESSED);
                     Ok(None)
                 }
                 None => locked.put_attributes(value, attributes).map(Some),
@@ -337,12 +358,10 @@ impl Inner {
         }
         let cell = self.shards[0].lock();
         self.check_writable()?;
-        let version = match &self.group {
-            None => Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
-            Some(group) => append_to_log(group, mutation, &mut Vec::new()).1,
-        };
+        let version = self.log(mutation, &mut Vec::new());
         self.carry_out_for_all(mutation, version);
         drop(cell);
+        self.ring();
         Ok(())
     }
 

@@ -19,7 +19,7 @@ impl Moment {
         meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms
     }
 
-    pub(super) fn is_dead(self, meta: Meta) -> bool {
+    pub(crate) fn is_dead(self, meta: Meta) -> bool {
         self.is_expired(meta) || meta.version < self.flush_floor
     }
 }

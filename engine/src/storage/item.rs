@@ -1,56 +1,193 @@
 //! An item's bytes: header, key, value, and how a large one is cut over several chunks.
 //!
-//! Lives here: the layout, reading and writing it, [`Value`]. Not here: where chunks come from (see `slabs`).
+//! Lives here: the layout, reading and writing it, [`Value`]. Not here: where chunks come from (see `slabs`), who may
+//! read (see `memory`).
 //!
 //! ```text
-//!  first chunk   0        8      16     20            24      28      32
-//!                | version | tag  | flags | value_bytes | colder | hotter | key | value…        in one chunk
-//!                                                                         | next | key | value… in several
-//!  tag           marks 8 bits | key_bytes 11 bits | in several chunks 1 bit | expires_at_ms 44 bits
+//!  first chunk   0        8      12       16      20
+//!                | version | shape | colder | hotter | expires 8? | flags 4? | value_bytes 4? | next 4? | key | value…
 //!
-//!  tail chunk    0          4      8          16
+//!  shape         marks 5 bits | expires? | flags? | value_bytes? | next? | key_bytes - 1: 10 | value_bytes: 12 | 1
+//!
+//!  tail chunk    0          4      8          12
 //!                | previous | next | TAG_TAIL | value goes on…                    (next of the last one is 0)
 //! ```
-//! Keys are not empty, so a first chunk's tag is neither `TAG_FREE` nor `TAG_TAIL`.
+//! What is marked `?` is there only when it is used: flags other than 0, an expiry (or a value above 4 094 bytes, beside
+//! which eight bytes do not count), a length above 4 094 bytes, more than one chunk. The shape's highest bit is
+//! always set, so a first chunk's tag is neither `TAG_FREE` nor `TAG_TAIL`.
+//!
+//! Shape and expiry change only while the item's line is locked, links only under the shard's lock, the rest never.
 
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::slabs::{ChunkRef, ClassId, Slabs, TAG_AT, TAG_TAIL, read_u32, read_u64};
+use super::memory::{ChunkRef, Memory};
+use super::slabs::{ClassId, Slabs, TAG_AT, TAG_TAIL};
 use super::{Meta, Version};
 use crate::mutation::Marks;
 
-/// What an item costs besides its key and value.
-pub(super) const HEADER_BYTES: usize = 32;
-pub(super) const COLDER_AT: usize = 24;
-pub(super) const HOTTER_AT: usize = 28;
+pub(super) const COLDER_AT: usize = 12;
+pub(super) const HOTTER_AT: usize = 16;
 
-const FLAGS_AT: usize = 16;
-const VALUE_BYTES_AT: usize = 20;
-const FIRST_NEXT_AT: usize = 32;
-const CHAINED_HEADER_BYTES: usize = 36;
+const SHAPE_AT: usize = TAG_AT;
+/// What every item costs besides its key and value.
+const HEADER_BYTES_MIN: usize = 20;
+const EXPIRES_AT: usize = 20;
 const TAIL_PREVIOUS_AT: usize = 0;
 const TAIL_NEXT_AT: usize = 4;
-const TAIL_HEADER_BYTES: usize = 16;
+const TAIL_HEADER_BYTES: usize = 12;
 
-const KEY_BYTES_SHIFT: u32 = 8;
-const KEY_BYTES_MASK: u64 = (1 << 11) - 1;
-const CHAINED: u64 = 1 << 19;
-const EXPIRES_SHIFT: u32 = 20;
-/// The latest expiry that is kept apart, in the year 2527; a later one is stored as this.
-const EXPIRES_AT_MS_MAX: u64 = (1 << 44) - 1;
+const MARKS_MASK: u32 = (1 << 5) - 1;
+const HAS_EXPIRY: u32 = 1 << 5;
+const HAS_FLAGS: u32 = 1 << 6;
+const HAS_LENGTH: u32 = 1 << 7;
+const HAS_NEXT: u32 = 1 << 8;
+const KEY_BYTES_SHIFT: u32 = 9;
+const KEY_BYTES_MASK: u32 = (1 << 10) - 1;
+const VALUE_BYTES_SHIFT: u32 = 19;
+const VALUE_BYTES_MASK: u32 = (1 << 12) - 1;
+/// The longest value whose length is in the shape; the mask itself says that it is elsewhere.
+const SHORT_VALUE_BYTES_MAX: usize = VALUE_BYTES_MASK as usize - 1;
+const LIVE: u32 = 1 << 31;
+
 /// How many different classes one item's chunks come from at most: whole pages, then halves and smaller, each more
 /// than halving what is left.
 const CUTS_MAX: usize = 12;
 
-/// What an item counts as: header, key and value. `item_bytes_max` is compared with it.
+/// What an item counts as at least: header, key and value. `item_bytes_max` is compared with it.
 pub(crate) fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
-    HEADER_BYTES.saturating_add(key_bytes).saturating_add(value_bytes)
+    HEADER_BYTES_MIN.saturating_add(key_bytes).saturating_add(value_bytes)
+}
+
+/// What decides how many bytes an item takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Footprint {
+    pub(super) key_bytes: usize,
+    pub(super) value_bytes: usize,
+    has_expiry: bool,
+    has_flags: bool,
+}
+
+impl Footprint {
+    pub(crate) fn new(key_bytes: usize, value_bytes: usize, flags: u32, expires_at_ms: u64) -> Footprint {
+        let has_expiry = expires_at_ms != 0 || value_bytes > SHORT_VALUE_BYTES_MAX;
+        Footprint { key_bytes, value_bytes, has_expiry, has_flags: flags != 0 }
+    }
+
+    fn shape(self, is_chained: bool) -> u32 {
+        let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
+        let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
+        let value_bytes = if is_long { VALUE_BYTES_MASK } else { self.value_bytes as u32 };
+        LIVE | bit(self.has_expiry, HAS_EXPIRY)
+            | bit(self.has_flags, HAS_FLAGS)
+            | bit(is_long, HAS_LENGTH)
+            | bit(is_chained, HAS_NEXT)
+            | (self.key_bytes as u32 - 1) << KEY_BYTES_SHIFT
+            | value_bytes << VALUE_BYTES_SHIFT
+    }
+
+    fn bytes_in_one_chunk(self) -> usize {
+        Shape(self.shape(false)).key_at() + self.key_bytes + self.value_bytes
+    }
+}
+
+/// The word that says what follows it.
+#[derive(Clone, Copy)]
+struct Shape(u32);
+
+impl Shape {
+    #[inline]
+    fn of(memory: &Memory, first: ChunkRef) -> Shape {
+        Shape(memory.word(first, SHAPE_AT).get())
+    }
+
+    #[inline]
+    fn has(self, bit: u32) -> bool {
+        self.0 & bit != 0
+    }
+
+    #[inline]
+    fn flags_at(self) -> usize {
+        EXPIRES_AT + if self.has(HAS_EXPIRY) { 8 } else { 0 }
+    }
+
+    #[inline]
+    fn length_at(self) -> usize {
+        self.flags_at() + if self.has(HAS_FLAGS) { 4 } else { 0 }
+    }
+
+    #[inline]
+    fn next_at(self) -> usize {
+        self.length_at() + if self.has(HAS_LENGTH) { 4 } else { 0 }
+    }
+
+    #[inline]
+    fn key_at(self) -> usize {
+        /// 20, and eight for an expiry, four for each other bit, by the four bits.
+        const KEY_AT: [u8; 16] = [20, 28, 24, 32, 24, 32, 28, 36, 24, 32, 28, 36, 28, 36, 32, 40];
+        usize::from(KEY_AT[(self.0 >> 5 & 15) as usize])
+    }
+
+    #[inline]
+    fn key_bytes(self) -> usize {
+        (self.0 >> KEY_BYTES_SHIFT & KEY_BYTES_MASK) as usize + 1
+    }
+
+    #[inline]
+    fn value_bytes(self, memory: &Memory, first: ChunkRef) -> usize {
+        match self.0 >> VALUE_BYTES_SHIFT & VALUE_BYTES_MASK {
+            VALUE_BYTES_MASK => memory.word(first, self.length_at()).get() as usize,
+            short => short as usize,
+        }
+    }
+}
+
+/// The right to read items: its holder has their line, or their shard, for as long as the view lives.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a>(&'a Memory);
+
+impl<'a> View<'a> {
+    /// # Safety
+    /// For `'a`, nobody frees or writes the items that are read through the view: the caller holds the lock of their
+    /// line or of their shard.
+    #[inline]
+    pub(super) unsafe fn new(memory: &'a Memory) -> View<'a> {
+        View(memory)
+    }
+
+    #[inline]
+    pub(super) fn key(self, first: ChunkRef) -> &'a [u8] {
+        let shape = Shape::of(self.0, first);
+        // SAFETY: the key's range, and `View::new`'s caller holds the item.
+        unsafe { self.0.bytes(first, shape.key_at(), shape.key_bytes()) }
+    }
+
+    #[inline]
+    pub(super) fn meta(self, first: ChunkRef) -> Meta {
+        meta(self.0, first)
+    }
+
+    #[inline]
+    pub(super) fn value(self, first: ChunkRef) -> Value<'a> {
+        let shape = Shape::of(self.0, first);
+        let len = shape.value_bytes(self.0, first);
+        let value_at = shape.key_at() + shape.key_bytes();
+        let (here, next) = if shape.has(HAS_NEXT) {
+            let next = ChunkRef::from_link(self.0.word(first, shape.next_at()).get());
+            (len.min(self.0.chunk_bytes(first) - value_at), next)
+        } else {
+            (len, None)
+        };
+        // SAFETY: the value's range in this chunk, and `View::new`'s caller holds the item.
+        let first = unsafe { self.0.bytes(first, value_at, here) };
+        Value { memory: self.0, len, first, next }
+    }
 }
 
 /// From which classes an item's chunks come, in the order of its bytes: so many of one, then so many of the next.
 ///
 /// 1. The first chunk holds the header and the whole key.
-/// 2. All chunks but the last are full; of a chunk that is not, at most an eighth (or 8 bytes) is wasted, except
+/// 2. All chunks but the last are full; of a chunk that is not, at most a sixteenth (or 8 bytes) is wasted, except
 ///    where the item is too small to be cut without breaking 1.
 #[derive(Debug)]
 pub(super) struct Cuts {
@@ -59,16 +196,16 @@ pub(super) struct Cuts {
 }
 
 impl Cuts {
-    pub(super) fn new(slabs: &Slabs, key_bytes: usize, value_bytes: usize) -> Cuts {
+    pub(super) fn new(slabs: &Slabs, footprint: Footprint) -> Cuts {
         let mut cuts = Cuts { cuts: [(ClassId(0), 0); CUTS_MAX], len: 0 };
-        let whole = item_bytes(key_bytes, value_bytes);
+        let whole = footprint.bytes_in_one_chunk();
         if let Some(class) = fitting_class(slabs, whole) {
             cuts.push(class, 1);
             return cuts;
         }
-        let whole_chained = whole + (CHAINED_HEADER_BYTES - HEADER_BYTES);
+        let whole_chained = whole + 4;
         let first = slabs.class_at_most(whole_chained).expect("no item is below the smallest chunk");
-        if slabs.chunk_bytes(first) < CHAINED_HEADER_BYTES + key_bytes {
+        if slabs.chunk_bytes(first) < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
             cuts.push(slabs.class_at_least(whole).expect("a key fits a page"), 1);
             return cuts;
         }
@@ -110,139 +247,157 @@ impl Cuts {
     }
 }
 
-/// The class of at least `bytes`, unless more than an eighth of its chunk (or 8 bytes) would be wasted.
+/// The class of at least `bytes`, unless more than a sixteenth of them (or 8 bytes) would be wasted.
 fn fitting_class(slabs: &Slabs, bytes: usize) -> Option<ClassId> {
     let class = slabs.class_at_least(bytes)?;
     let wasted = slabs.chunk_bytes(class) - bytes;
     let smallest = class.0 == 0;
-    (smallest || wasted <= (bytes / 8).max(8)).then_some(class)
+    (smallest || wasted <= (bytes / 16).max(8)).then_some(class)
 }
 
 /// Links a new tail behind the chunk that was allocated before it; the first of an item is not linked to any.
-pub(super) fn link_tail(slabs: &mut Slabs, previous: Option<ChunkRef>, tail: ChunkRef) {
-    slabs.set_u32_at(tail, TAIL_PREVIOUS_AT, previous.map_or(0, ChunkRef::get));
-    slabs.set_u32_at(tail, TAIL_NEXT_AT, 0);
+pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: ChunkRef) {
+    memory.word(tail, TAIL_PREVIOUS_AT).set(previous.map_or(0, ChunkRef::get));
+    memory.word(tail, TAIL_NEXT_AT).set(0);
     if let Some(previous) = previous {
-        slabs.set_u32_at(previous, TAIL_NEXT_AT, tail.get());
+        memory.word(previous, TAIL_NEXT_AT).set(tail.get());
     }
 }
 
-/// Turns a chain of tails (as [`link_tail`] made it) into an item.
-pub(super) fn write(slabs: &mut Slabs, first: ChunkRef, key: &[u8], value: &[u8], meta: Meta) {
-    let next = slabs.u32_at(first, TAIL_NEXT_AT);
-    let chained = next != 0;
-    let tag = u64::from(meta.marks.0)
-        | (key.len() as u64) << KEY_BYTES_SHIFT
-        | if chained { CHAINED } else { 0 }
-        | meta.expires_at_ms.min(EXPIRES_AT_MS_MAX) << EXPIRES_SHIFT;
-    let chunk_bytes = slabs.chunk_bytes(slabs.class_of(first));
-    let bytes = &mut slabs.bytes_mut(first)[..chunk_bytes];
-    bytes[..8].copy_from_slice(&meta.version.0.to_le_bytes());
-    bytes[TAG_AT..TAG_AT + 8].copy_from_slice(&tag.to_le_bytes());
-    bytes[FLAGS_AT..FLAGS_AT + 4].copy_from_slice(&meta.flags.to_le_bytes());
-    bytes[VALUE_BYTES_AT..VALUE_BYTES_AT + 4].copy_from_slice(&(value.len() as u32).to_le_bytes());
-    let key_at = if chained { CHAINED_HEADER_BYTES } else { HEADER_BYTES };
-    let value_at = key_at + key.len();
-    if chained {
-        bytes[FIRST_NEXT_AT..FIRST_NEXT_AT + 4].copy_from_slice(&next.to_le_bytes());
+/// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing.
+///
+/// # Safety
+/// The chain was allocated for an item of this footprint, and nobody else knows it.
+pub(super) unsafe fn write(
+    memory: &Memory,
+    first: ChunkRef,
+    footprint: Footprint,
+    key: &[u8],
+    value: &[u8],
+    meta: Meta,
+) {
+    let next = memory.word(first, TAIL_NEXT_AT).get();
+    let shape = Shape(footprint.shape(next != 0) | u32::from(meta.marks.0) & MARKS_MASK);
+    memory.word(first, SHAPE_AT).set(shape.0);
+    if shape.has(HAS_EXPIRY) {
+        set_expiry(memory, first, meta.expires_at_ms);
     }
-    bytes[key_at..value_at].copy_from_slice(key);
-    let here = value.len().min(chunk_bytes - value_at);
-    bytes[value_at..value_at + here].copy_from_slice(&value[..here]);
+    if shape.has(HAS_FLAGS) {
+        memory.word(first, shape.flags_at()).set(meta.flags);
+    }
+    if shape.has(HAS_LENGTH) {
+        memory.word(first, shape.length_at()).set(value.len() as u32);
+    }
+    let value_at = shape.key_at() + key.len();
+    let mut here = value.len();
+    if shape.has(HAS_NEXT) {
+        memory.word(first, shape.next_at()).set(next);
+        here = here.min(memory.chunk_bytes(first) - value_at);
+    }
+    let room = memory.chunk_bytes(first);
+    assert!(value_at + here <= room, "a reservation has room for the item it was made for");
+    // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
+    unsafe {
+        memory.write(first, shape.key_at(), key);
+        memory.write(first, value_at, &value[..here]);
+    }
     let (mut rest, mut next) = (&value[here..], ChunkRef::from_link(next));
     while let Some(tail) = next {
-        let chunk_bytes = slabs.chunk_bytes(slabs.class_of(tail));
-        let (piece, after) = rest.split_at(rest.len().min(chunk_bytes - TAIL_HEADER_BYTES));
-        slabs.bytes_mut(tail)[TAIL_HEADER_BYTES..][..piece.len()].copy_from_slice(piece);
-        (rest, next) = (after, ChunkRef::from_link(slabs.u32_at(tail, TAIL_NEXT_AT)));
+        let (piece, after) = rest.split_at(rest.len().min(memory.chunk_bytes(tail) - TAIL_HEADER_BYTES));
+        // SAFETY: within the chunk; the caller is the only one who knows it.
+        unsafe { memory.write(tail, TAIL_HEADER_BYTES, piece) };
+        (rest, next) = (after, ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get()));
     }
     assert!(rest.is_empty(), "a reservation has room for the value it was made for");
 }
 
+pub(super) fn set_version(memory: &Memory, first: ChunkRef, version: Version) {
+    memory.double_word(first).store(version.0, Relaxed);
+}
+
 /// The chunk after this one in its item or reservation.
-pub(super) fn next_chunk(slabs: &Slabs, chunk: ChunkRef) -> Option<ChunkRef> {
-    let tag = slabs.u64_at(chunk, TAG_AT);
-    let at = match tag {
-        TAG_TAIL => TAIL_NEXT_AT,
-        _ if tag & CHAINED != 0 => FIRST_NEXT_AT,
-        _ => return None,
-    };
-    ChunkRef::from_link(slabs.u32_at(chunk, at))
+pub(super) fn next_chunk(memory: &Memory, chunk: ChunkRef) -> Option<ChunkRef> {
+    let at = next_at(memory, chunk)?;
+    ChunkRef::from_link(memory.word(chunk, at).get())
+}
+
+/// Where this chunk names the next one, if its kind does.
+fn next_at(memory: &Memory, chunk: ChunkRef) -> Option<usize> {
+    let tag = memory.word(chunk, TAG_AT).get();
+    if tag == TAG_TAIL {
+        return Some(TAIL_NEXT_AT);
+    }
+    let shape = Shape(tag);
+    shape.has(HAS_NEXT).then(|| shape.next_at())
+}
+
+/// The first chunk of the item that a live chunk belongs to; no chunk of a reservation.
+pub(super) fn first_chunk(memory: &Memory, mut chunk: ChunkRef) -> ChunkRef {
+    while memory.word(chunk, TAG_AT).get() == TAG_TAIL {
+        let previous = memory.word(chunk, TAIL_PREVIOUS_AT).get();
+        chunk = ChunkRef::from_link(previous).expect("a tail of an item has a previous chunk");
+    }
+    chunk
 }
 
 /// After a chunk was copied elsewhere: its neighbours in the chain name the new place. Whether it is a first chunk.
-pub(super) fn relink_chain(slabs: &mut Slabs, moved: ChunkRef) -> bool {
-    if let Some(next) = next_chunk(slabs, moved) {
-        slabs.set_u32_at(next, TAIL_PREVIOUS_AT, moved.get());
+pub(super) fn relink_chain(memory: &Memory, moved: ChunkRef) -> bool {
+    if let Some(next) = next_chunk(memory, moved) {
+        memory.word(next, TAIL_PREVIOUS_AT).set(moved.get());
     }
-    if slabs.u64_at(moved, TAG_AT) != TAG_TAIL {
+    if memory.word(moved, TAG_AT).get() != TAG_TAIL {
         return true;
     }
-    let previous =
-        ChunkRef::from_link(slabs.u32_at(moved, TAIL_PREVIOUS_AT)).expect("a tail has a previous chunk");
-    let at = if slabs.u64_at(previous, TAG_AT) == TAG_TAIL { TAIL_NEXT_AT } else { FIRST_NEXT_AT };
-    slabs.set_u32_at(previous, at, moved.get());
+    let previous = memory.word(moved, TAIL_PREVIOUS_AT).get();
+    let previous = ChunkRef::from_link(previous).expect("a tail of an item has a previous chunk");
+    let at = next_at(memory, previous).expect("a chunk before a tail names it");
+    memory.word(previous, at).set(moved.get());
     false
 }
 
-pub(super) fn key(slabs: &Slabs, first: ChunkRef) -> &[u8] {
-    let bytes = slabs.bytes(first);
-    let tag = read_u64(bytes, TAG_AT);
-    &bytes[key_at(tag)..][..key_bytes(tag)]
-}
-
 /// Header, key and value.
-pub(super) fn counted_bytes(slabs: &Slabs, first: ChunkRef) -> usize {
-    let bytes = slabs.bytes(first);
-    item_bytes(key_bytes(read_u64(bytes, TAG_AT)), read_u32(bytes, VALUE_BYTES_AT) as usize)
+pub(super) fn counted_bytes(memory: &Memory, first: ChunkRef) -> usize {
+    let shape = Shape::of(memory, first);
+    shape.key_at() + shape.key_bytes() + shape.value_bytes(memory, first)
 }
 
-pub(super) fn meta(slabs: &Slabs, first: ChunkRef) -> Meta {
-    let bytes = slabs.bytes(first);
-    let tag = read_u64(bytes, TAG_AT);
-    Meta {
-        version: Version(read_u64(bytes, 0)),
-        flags: read_u32(bytes, FLAGS_AT),
-        expires_at_ms: tag >> EXPIRES_SHIFT,
-        marks: Marks(tag as u8),
-    }
+#[inline]
+pub(super) fn meta(memory: &Memory, first: ChunkRef) -> Meta {
+    let shape = Shape::of(memory, first);
+    let expires_at_ms = match shape.has(HAS_EXPIRY) {
+        true => {
+            let word = |at: usize| u64::from(memory.word(first, at).get());
+            word(EXPIRES_AT + 4) << 32 | word(EXPIRES_AT)
+        }
+        false => 0,
+    };
+    let flags = if shape.has(HAS_FLAGS) { memory.word(first, shape.flags_at()).get() } else { 0 };
+    let version = Version(memory.double_word(first).load(Relaxed));
+    Meta { version, flags, expires_at_ms, marks: Marks((shape.0 & MARKS_MASK) as u8) }
 }
 
-pub(super) fn set_marks(slabs: &mut Slabs, first: ChunkRef, marks: Marks) {
-    slabs.bytes_mut(first)[TAG_AT] = marks.0;
+/// The item's line is held.
+#[inline]
+pub(super) fn set_marks(memory: &Memory, first: ChunkRef, marks: Marks) {
+    let word = memory.word(first, SHAPE_AT);
+    word.set(word.get() & !MARKS_MASK | u32::from(marks.0) & MARKS_MASK);
 }
 
-pub(super) fn set_expiry(slabs: &mut Slabs, first: ChunkRef, expires_at_ms: u64) {
-    let tag = slabs.u64_at(first, TAG_AT) & ((1 << EXPIRES_SHIFT) - 1);
-    slabs.set_u64_at(first, TAG_AT, tag | expires_at_ms.min(EXPIRES_AT_MS_MAX) << EXPIRES_SHIFT);
+pub(super) fn has_expiry_field(memory: &Memory, first: ChunkRef) -> bool {
+    Shape::of(memory, first).has(HAS_EXPIRY)
 }
 
-pub(super) fn value(slabs: &Slabs, first: ChunkRef) -> Value<'_> {
-    let bytes = slabs.bytes(first);
-    let tag = read_u64(bytes, TAG_AT);
-    let len = read_u32(bytes, VALUE_BYTES_AT) as usize;
-    let value_at = key_at(tag) + key_bytes(tag);
-    if tag & CHAINED == 0 {
-        return Value { slabs, len, first: &bytes[value_at..value_at + len], next: None };
-    }
-    let chunk_bytes = slabs.chunk_bytes(slabs.class_of(first));
-    let here = len.min(chunk_bytes - value_at);
-    let next = ChunkRef::from_link(read_u32(bytes, FIRST_NEXT_AT));
-    Value { slabs, len, first: &bytes[value_at..value_at + here], next }
-}
-
-fn key_at(tag: u64) -> usize {
-    if tag & CHAINED == 0 { HEADER_BYTES } else { CHAINED_HEADER_BYTES }
-}
-
-fn key_bytes(tag: u64) -> usize {
-    (tag >> KEY_BYTES_SHIFT & KEY_BYTES_MASK) as usize
+/// The item's line is held, and it has the field.
+pub(super) fn set_expiry(memory: &Memory, first: ChunkRef, expires_at_ms: u64) {
+    debug_assert!(has_expiry_field(memory, first));
+    memory.word(first, EXPIRES_AT).set(expires_at_ms as u32);
+    memory.word(first, EXPIRES_AT + 4).set((expires_at_ms >> 32) as u32);
 }
 
 /// The bytes of an item's value in place: one piece, or several for an item larger than a chunk.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
-    slabs: &'a Slabs,
+    memory: &'a Memory,
     len: usize,
     first: &'a [u8],
     next: Option<ChunkRef>,
@@ -261,14 +416,14 @@ impl<'a> Value<'a> {
 
     /// Its pieces, in order; together they are the value. Nothing is copied.
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (slabs, mut next, mut rest) = (self.slabs, self.next, self.len - self.first.len());
+        let (memory, mut next, mut rest) = (self.memory, self.next, self.len - self.first.len());
         let tails = std::iter::from_fn(move || {
             let tail = next?;
-            let here = rest.min(slabs.chunk_bytes(slabs.class_of(tail)) - TAIL_HEADER_BYTES);
-            let bytes = slabs.bytes(tail);
-            next = ChunkRef::from_link(read_u32(bytes, TAIL_NEXT_AT));
+            let here = rest.min(memory.chunk_bytes(tail) - TAIL_HEADER_BYTES);
+            next = ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get());
             rest -= here;
-            Some(&bytes[TAIL_HEADER_BYTES..][..here])
+            // SAFETY: a range of the value, and a `Value` lives no longer than the view that it came from.
+            Some(unsafe { memory.bytes(tail, TAIL_HEADER_BYTES, here) })
         });
         std::iter::once(self.first).chain(tails)
     }
@@ -304,17 +459,25 @@ impl fmt::Debug for Value<'_> {
 mod tests {
     use super::*;
 
+    fn footprints(value_bytes: usize) -> [Footprint; 2] {
+        [Footprint::new(16, value_bytes, 0, 0), Footprint::new(16, value_bytes, 1, 1)]
+    }
+
+    fn slabs(page_bytes: usize) -> Slabs {
+        Slabs::new(Memory::reserve(page_bytes, 1 << 20).unwrap())
+    }
+
     #[test]
-    fn no_item_wastes_more_than_an_eighth_of_its_chunks() {
+    fn no_item_wastes_more_than_a_sixteenth_of_its_chunks() {
         for page_bytes in [4 << 10, 16 << 10, 64 << 10] {
-            let slabs = Slabs::new(page_bytes);
-            for value_bytes in (0..4 * page_bytes).step_by(13) {
-                let cuts = Cuts::new(&slabs, 16, value_bytes);
+            let slabs = slabs(page_bytes);
+            for footprint in (0..4 * page_bytes).step_by(13).flat_map(footprints) {
+                let cuts = Cuts::new(&slabs, footprint);
                 let held: usize = cuts.iter().map(|(class, count)| slabs.chunk_bytes(class) * count).sum();
                 let chunks: usize = cuts.iter().map(|(_, count)| count).sum();
-                let item = item_bytes(16, value_bytes);
+                let item = footprint.bytes_in_one_chunk();
                 let wasted = held - item - (chunks - 1) * TAIL_HEADER_BYTES;
-                assert!(wasted <= (item / 8).max(8) + 4, "{item} bytes waste {wasted}: {cuts:?}");
+                assert!(wasted <= (item / 16).max(8) + 4, "{item} bytes waste {wasted}: {cuts:?}");
             }
         }
     }
@@ -322,11 +485,23 @@ mod tests {
     #[test]
     fn longest_key_lies_whole_in_the_first_chunk() {
         for page_bytes in [4 << 10, 64 << 10] {
-            let slabs = Slabs::new(page_bytes);
+            let slabs = slabs(page_bytes);
             for value_bytes in (0..3 * page_bytes).step_by(7) {
-                let (first, _) = Cuts::new(&slabs, 1024, value_bytes).iter().next().unwrap();
-                assert!(slabs.chunk_bytes(first) >= HEADER_BYTES + 1024);
+                let footprint = Footprint::new(1024, value_bytes, 1, 1);
+                let cuts = Cuts::new(&slabs, footprint);
+                let (first, _) = cuts.iter().next().unwrap();
+                let is_chained = cuts.iter().map(|(_, count)| count).sum::<usize>() > 1;
+                assert!(slabs.chunk_bytes(first) >= Shape(footprint.shape(is_chained)).key_at() + 1024);
             }
+        }
+    }
+
+    #[test]
+    fn key_lies_behind_each_part_of_the_header_that_is_there() {
+        for bits in 0..16 {
+            let shape = Shape(bits << 5);
+            let next_bytes = if shape.has(HAS_NEXT) { 4 } else { 0 };
+            assert_eq!(shape.key_at(), shape.next_at() + next_bytes);
         }
     }
 }

@@ -11,7 +11,7 @@
 //! A node below [`NODE_COUNT`] is the sentinel or a marker; those numbers would lie in page 0, which does not exist.
 
 use super::item::{COLDER_AT, HOTTER_AT};
-use super::slabs::{ChunkRef, Slabs};
+use super::memory::{ChunkRef, Memory};
 
 /// How many walks may be under way in one shard.
 pub(super) const WALKS_MAX: usize = 32;
@@ -67,33 +67,33 @@ impl Lru {
         }
     }
 
-    pub(super) fn push_hot(&mut self, slabs: &mut Slabs, node: impl Into<Node>) {
-        self.insert_colder_than(slabs, SENTINEL, node.into());
+    pub(super) fn push_hot(&mut self, memory: &Memory, node: impl Into<Node>) {
+        self.insert_colder_than(memory, SENTINEL, node.into());
     }
 
     /// Puts an arriving item where an install has got to, or at the hot end when none is under way.
-    pub(super) fn push_installed(&mut self, slabs: &mut Slabs, item: ChunkRef) {
+    pub(super) fn push_installed(&mut self, memory: &Memory, item: ChunkRef) {
         let before = if self.is_used(INSTALL) { INSTALL } else { SENTINEL };
-        self.insert_colder_than(slabs, before, item.into());
+        self.insert_colder_than(memory, before, item.into());
     }
 
-    pub(super) fn unlink(&mut self, slabs: &mut Slabs, node: impl Into<Node>) {
-        let Links { colder, hotter } = self.links(slabs, node.into());
-        self.set_hotter(slabs, colder, hotter);
-        self.set_colder(slabs, hotter, colder);
+    pub(super) fn unlink(&mut self, memory: &Memory, node: impl Into<Node>) {
+        let Links { colder, hotter } = self.links(memory, node.into());
+        self.set_hotter(memory, colder, hotter);
+        self.set_colder(memory, hotter, colder);
     }
 
     /// An item was copied elsewhere, links included: its neighbours name the new place.
-    pub(super) fn relocate(&mut self, slabs: &mut Slabs, moved: ChunkRef) {
-        let Links { colder, hotter } = self.links(slabs, moved.into());
-        self.set_hotter(slabs, colder, moved.into());
-        self.set_colder(slabs, hotter, moved.into());
+    pub(super) fn relocate(&mut self, memory: &Memory, moved: ChunkRef) {
+        let Links { colder, hotter } = self.links(memory, moved.into());
+        self.set_hotter(memory, colder, moved.into());
+        self.set_colder(memory, hotter, moved.into());
     }
 
     /// The next item hotter than this node, over at most all markers.
-    pub(super) fn next_hotter(&self, slabs: &Slabs, mut node: Node) -> Option<ChunkRef> {
+    pub(super) fn next_hotter(&self, memory: &Memory, mut node: Node) -> Option<ChunkRef> {
         loop {
-            node = self.links(slabs, node).hotter;
+            node = self.links(memory, node).hotter;
             match node.item() {
                 Some(item) => return Some(item),
                 None if node == SENTINEL => return None,
@@ -103,45 +103,45 @@ impl Lru {
     }
 
     /// Puts a walk's marker colder than everything.
-    pub(super) fn place_walk(&mut self, slabs: &mut Slabs, slot: usize) {
-        let coldest = self.links(slabs, SENTINEL).hotter;
-        self.insert_colder_than(slabs, coldest, Node::walk(slot));
+    pub(super) fn place_walk(&mut self, memory: &Memory, slot: usize) {
+        let coldest = self.links(memory, SENTINEL).hotter;
+        self.insert_colder_than(memory, coldest, Node::walk(slot));
     }
 
     /// Moves a walk's marker just hotter than this item.
-    pub(super) fn advance_walk(&mut self, slabs: &mut Slabs, slot: usize, past: ChunkRef) {
-        self.unlink(slabs, Node::walk(slot));
-        let hotter = self.links(slabs, past.into()).hotter;
-        self.insert_colder_than(slabs, hotter, Node::walk(slot));
+    pub(super) fn advance_walk(&mut self, memory: &Memory, slot: usize, past: ChunkRef) {
+        self.unlink(memory, Node::walk(slot));
+        let hotter = self.links(memory, past.into()).hotter;
+        self.insert_colder_than(memory, hotter, Node::walk(slot));
     }
 
     /// Takes a marker out of the list.
-    pub(super) fn remove_walk(&mut self, slabs: &mut Slabs, slot: usize) {
-        self.remove_marker(slabs, Node::walk(slot));
+    pub(super) fn remove_walk(&mut self, memory: &Memory, slot: usize) {
+        self.remove_marker(memory, Node::walk(slot));
     }
 
     /// Puts the install marker at the hot end, from wherever it was.
-    pub(super) fn place_install(&mut self, slabs: &mut Slabs) {
-        self.remove_marker(slabs, INSTALL);
-        self.push_hot(slabs, INSTALL);
+    pub(super) fn place_install(&mut self, memory: &Memory) {
+        self.remove_marker(memory, INSTALL);
+        self.push_hot(memory, INSTALL);
     }
 
-    pub(super) fn remove_install(&mut self, slabs: &mut Slabs) {
-        self.remove_marker(slabs, INSTALL);
+    pub(super) fn remove_install(&mut self, memory: &Memory) {
+        self.remove_marker(memory, INSTALL);
     }
 
     /// All items are gone: only the install marker stays, if it was there.
-    pub(super) fn clear(&mut self, slabs: &mut Slabs) {
+    pub(super) fn clear(&mut self, memory: &Memory) {
         let installing = self.is_used(INSTALL);
         *self = Lru::new();
         if installing {
-            self.place_install(slabs);
+            self.place_install(memory);
         }
     }
 
-    fn remove_marker(&mut self, slabs: &mut Slabs, marker: Node) {
+    fn remove_marker(&mut self, memory: &Memory, marker: Node) {
         if self.is_used(marker) {
-            self.unlink(slabs, marker);
+            self.unlink(memory, marker);
         }
         self.markers[marker.0 as usize] = Links { colder: marker, hotter: marker };
     }
@@ -150,44 +150,44 @@ impl Lru {
         self.markers[marker.0 as usize].hotter != marker
     }
 
-    fn insert_colder_than(&mut self, slabs: &mut Slabs, hotter: Node, node: Node) {
-        let colder = self.links(slabs, hotter).colder;
-        self.set_colder(slabs, node, colder);
-        self.set_hotter(slabs, node, hotter);
-        self.set_hotter(slabs, colder, node);
-        self.set_colder(slabs, hotter, node);
+    fn insert_colder_than(&mut self, memory: &Memory, hotter: Node, node: Node) {
+        let colder = self.links(memory, hotter).colder;
+        self.set_colder(memory, node, colder);
+        self.set_hotter(memory, node, hotter);
+        self.set_hotter(memory, colder, node);
+        self.set_colder(memory, hotter, node);
     }
 
-    fn links(&self, slabs: &Slabs, node: Node) -> Links {
+    fn links(&self, memory: &Memory, node: Node) -> Links {
         match node.item() {
             Some(item) => Links {
-                colder: Node(slabs.u32_at(item, COLDER_AT)),
-                hotter: Node(slabs.u32_at(item, HOTTER_AT)),
+                colder: Node(memory.word(item, COLDER_AT).get()),
+                hotter: Node(memory.word(item, HOTTER_AT).get()),
             },
             None => self.markers[node.0 as usize],
         }
     }
 
-    fn set_colder(&mut self, slabs: &mut Slabs, node: Node, colder: Node) {
+    fn set_colder(&mut self, memory: &Memory, node: Node, colder: Node) {
         match node.item() {
-            Some(item) => slabs.set_u32_at(item, COLDER_AT, colder.0),
+            Some(item) => memory.word(item, COLDER_AT).set(colder.0),
             None => self.markers[node.0 as usize].colder = colder,
         }
     }
 
-    fn set_hotter(&mut self, slabs: &mut Slabs, node: Node, hotter: Node) {
+    fn set_hotter(&mut self, memory: &Memory, node: Node, hotter: Node) {
         match node.item() {
-            Some(item) => slabs.set_u32_at(item, HOTTER_AT, hotter.0),
+            Some(item) => memory.word(item, HOTTER_AT).set(hotter.0),
             None => self.markers[node.0 as usize].hotter = hotter,
         }
     }
 
     /// All items, from cold to hot. Panics with the number of a broken invariant.
-    pub(super) fn check_invariants(&self, slabs: &Slabs) -> Vec<ChunkRef> {
+    pub(super) fn check_invariants(&self, memory: &Memory) -> Vec<ChunkRef> {
         let (mut node, mut items, mut markers) = (SENTINEL, Vec::new(), 0);
         loop {
-            let hotter = self.links(slabs, node).hotter;
-            assert_eq!(self.links(slabs, hotter).colder, node, "lru 1: neighbours of {hotter:?}");
+            let hotter = self.links(memory, node).hotter;
+            assert_eq!(self.links(memory, hotter).colder, node, "lru 1: neighbours of {hotter:?}");
             match hotter.item() {
                 Some(item) => items.push(item),
                 None => markers += 1,

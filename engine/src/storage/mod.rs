@@ -8,30 +8,42 @@
 //!           ├─ room     reserve: evict, compact, take pages       (policy: who leaves)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (one list over all size classes)
-//!           ├─ index    hash -> item
+//!           ├─ index    hash -> item, the writer's side
 //!           ├─ item     header, key, value, cutting over chunks
 //!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
-//!   PagePool ── pages   the hard limit of items and index together
+//!   Table ────┬─ table    hash -> item, the readers' side          (without the shard's lock)
+//!             └─ line     one cache line with its own lock
+//!   PagePool ─┬─ pages    the hard limit of items and index together
+//!             ├─ memory   references and addresses; the unsafe reads and writes
+//!             └─ mapping  the system calls
 //! ```
+//! The only `unsafe` code of the engine is here: in `memory` and `mapping`, and where `item`, `slabs`, `shard` and
+//! `table` state why they may read or write an item's bytes.
+#![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod expiry;
 mod hasher;
 mod index;
 mod item;
+mod line;
 mod lru;
+mod mapping;
+mod memory;
 mod pages;
 mod room;
 mod shard;
 mod slabs;
+mod table;
 mod walk;
 
 pub(crate) use expiry::Moment;
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
-pub(crate) use item::item_bytes;
+pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use pages::PagePool;
 pub(crate) use room::ReserveError;
 pub(crate) use shard::{ItemId, Place, Shard};
+pub(crate) use table::{Table, tables};
 pub(crate) use walk::{WalkId, WalkStep};
 
 use crate::mutation::{Marks, Version};

@@ -1,19 +1,23 @@
 //! The page pool: all memory of a cache, counted in pages against one hard limit.
 //!
-//! Lives here: how large a page is, who may have one more, free pages kept for the next taker.
-//! Not here: what is inside a page (see `slabs` for items, `index` for buckets).
+//! Lives here: how large a page is, who may have one more, free pages kept for the next taker, changing the limit.
+//! Not here: what is inside a page (see `slabs` for items, `index` for lines), where it lies (see `memory`).
 //!
 //! ```text
-//!   shard 0: slabs, index ---.                          .--- kept (free, allocated)
-//!   shard 1: slabs, index ---+--- out (held by shards)  |
+//!   shard 0: items, lines ---.                          .--- kept (free, backed by memory)
+//!   shard 1: items, lines ---+--- out (held by shards)  |
 //!                            '----------- + ------------'  <= page_count_max
 //! ```
-//! The table of a shard's pages (40 bytes a page: 1 % at 4 KiB, 0.06 % at 64 KiB) lies outside the limit.
+//! Item pages and line pages come from two ranges and never change sides, but count against one limit: a kept item
+//! page gives its memory up when a line page is wanted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+
+use super::mapping::HUGE_PAGE_BYTES;
+use super::memory::{Memory, NoAddressSpace, PageEntry};
 
 /// The smallest page: an item's first chunk, with the longest key, still fits a third of it.
 const PAGE_BYTES_MIN: usize = 4 << 10;
@@ -21,131 +25,298 @@ const PAGE_BYTES_MIN: usize = 4 << 10;
 const PAGE_BYTES_MAX: usize = 64 << 10;
 /// How many pages a shard should have at least, so that a half-filled one for each size class costs little.
 const PAGES_PER_SHARD: usize = 512;
+/// From this limit on, huge pages are asked for; below, the last one would be more than 2 % of the cache.
+const HUGE_FROM_BYTES: usize = 128 << 20;
+/// How far above the first limit it can be raised later; the directories of the index have room for so much.
+const GROWTH: usize = 4;
 
 /// Memory of all shards together.
 ///
-/// 1. `out + kept.len() <= page_count_max`: the hard limit.
-/// 2. Each kept page is `page_bytes` long; its content is stale.
-/// 3. `available` is `page_count_max - out`, as of the last change.
+/// 1. `items_out + lines_out + kept_items.len() + kept_lines.len() <= page_count_max`, or nothing is kept: the hard
+///    limit, and how it is reached after it was lowered.
+/// 2. Each item page from 1 to `fresh_item - 1` is out, kept or released, and so is each line page below
+///    `fresh_line`, once.
+/// 3. `available` is `page_count_max` less what is out (0 if that is negative), as of the last change.
 pub(crate) struct PagePool {
-    page_bytes: usize,
-    page_count_max: usize,
+    memory: Memory,
     shard_count: usize,
-    memory_bytes_max: usize,
+    bytes_ceiling: usize,
+    is_huge: bool,
     /// A hint that spares a taker the lock when there is nothing to take.
     available: AtomicUsize,
     state: Mutex<PoolState>,
 }
 
 struct PoolState {
-    out: usize,
-    kept: Vec<Box<[u8]>>,
+    page_count_max: usize,
+    memory_bytes_max: usize,
+    items_out: usize,
+    lines_out: usize,
+    /// Free and backed by memory.
+    kept_items: Vec<u32>,
+    kept_lines: Vec<u32>,
+    /// Free, their memory given back to the system.
+    released_items: Vec<u32>,
+    released_lines: Vec<u32>,
+    /// The first pages that were never used.
+    fresh_item: u32,
+    fresh_line: u32,
+}
+
+/// The limit can't be set to this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LimitOutOfRange {
+    pub(crate) bytes_max: usize,
 }
 
 impl PagePool {
-    /// A pool that never holds more than `memory_bytes_max`; allocates nothing yet.
-    pub(crate) fn new(memory_bytes_max: usize, shard_count: usize) -> Arc<PagePool> {
+    /// A pool that never holds more than `memory_bytes_max`; takes addresses, but no memory yet.
+    pub(crate) fn new(memory_bytes_max: usize, shard_count: usize) -> Result<Arc<PagePool>, NoAddressSpace> {
         let shard_count = shard_count.max(1);
         let page_bytes = page_bytes(memory_bytes_max, shard_count);
-        // A reference is 32 bits in units of 8 bytes, and page number 0 does not exist.
-        let page_count_max = (memory_bytes_max / page_bytes).min((1 << 35) / page_bytes - 1);
-        Arc::new(PagePool {
-            page_bytes,
-            page_count_max,
+        let memory = Memory::reserve(page_bytes, memory_bytes_max)?;
+        let is_huge = memory_bytes_max >= HUGE_FROM_BYTES;
+        if is_huge {
+            memory.advise_huge(memory_bytes_max);
+        }
+        let bytes_ceiling =
+            memory_bytes_max.saturating_mul(GROWTH).min((memory.item_pages() - 1) * page_bytes);
+        let page_count_max = page_count(memory_bytes_max, page_bytes).min(memory.item_pages() - 1);
+        Ok(Arc::new(PagePool {
+            memory,
             shard_count,
-            memory_bytes_max,
+            bytes_ceiling: bytes_ceiling.max(memory_bytes_max),
+            is_huge,
             available: AtomicUsize::new(page_count_max),
-            state: Mutex::new(PoolState { out: 0, kept: Vec::new() }),
-        })
+            state: Mutex::new(PoolState {
+                page_count_max,
+                memory_bytes_max,
+                items_out: 0,
+                lines_out: 0,
+                kept_items: Vec::new(),
+                kept_lines: Vec::new(),
+                released_items: Vec::new(),
+                released_lines: Vec::new(),
+                fresh_item: 1,
+                fresh_line: 0,
+            }),
+        }))
     }
 
-    /// Bytes of all pages that are allocated, free ones kept for reuse included.
+    /// Bytes that are backed by memory now: pages held and kept, their table, and, with huge pages, what the last
+    /// one under the item pages has beyond the pages in use.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.state.lock();
-        (state.out + state.kept.len()) * self.page_bytes
+        let pages = state.out() + state.kept();
+        let mut bytes = pages * (self.page_bytes() + size_of::<PageEntry>());
+        if self.is_huge {
+            let used = state.fresh_item as usize * self.page_bytes();
+            bytes += used.next_multiple_of(HUGE_PAGE_BYTES) - used;
+        }
+        bytes.min(state.memory_bytes_max.max(pages * self.page_bytes()))
     }
 
     /// The hard limit, in bytes.
     pub(crate) fn memory_bytes_max(&self) -> usize {
-        self.memory_bytes_max
+        self.state.lock().memory_bytes_max
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     pub(super) fn page_bytes(&self) -> usize {
-        self.page_bytes
+        self.memory.page_bytes()
     }
 
     pub(super) fn page_count_max(&self) -> usize {
-        self.page_count_max
+        self.state.lock().page_count_max
     }
 
     pub(super) fn shard_count(&self) -> usize {
         self.shard_count
     }
 
-    /// One page, its content stale, or `None` at the limit.
-    pub(super) fn take(&self) -> Option<Box<[u8]>> {
+    /// How many line pages one shard's index may have: an even share of half of all memory, four times over.
+    pub(super) fn line_pages_per_shard(&self) -> usize {
+        let pages = self.bytes_ceiling / 2 / self.shard_count / self.page_bytes();
+        (pages + 4).min(self.memory.line_pages())
+    }
+
+    /// Another limit. Taking stops above it at once; pages come back as shards surrender them.
+    pub(crate) fn set_memory_bytes_max(&self, bytes: usize) -> Result<(), LimitOutOfRange> {
+        if bytes > self.bytes_ceiling {
+            return Err(LimitOutOfRange { bytes_max: self.bytes_ceiling });
+        }
+        let mut state = self.state.lock();
+        state.memory_bytes_max = bytes;
+        state.page_count_max = page_count(bytes, self.page_bytes());
+        while state.out() + state.kept() > state.page_count_max && state.kept() > 0 {
+            self.release_one(&mut state);
+        }
+        if self.is_huge {
+            self.memory.advise_huge(bytes);
+        }
+        self.tell_available(&state);
+        Ok(())
+    }
+
+    /// How many pages shards hold above the limit.
+    pub(crate) fn excess_pages(&self) -> usize {
+        let state = self.state.lock();
+        state.out().saturating_sub(state.page_count_max)
+    }
+
+    /// One item page, its content stale, or `None` at the limit.
+    pub(super) fn take(&self) -> Option<u32> {
         if self.available.load(Ordering::Relaxed) == 0 {
             return None;
         }
+        let mut state = self.state.lock();
+        if state.out() >= state.page_count_max {
+            return None;
+        }
+        let kept = state.kept_items.pop();
+        if kept.is_none() {
+            self.make_place(&mut state);
+        }
+        let page = kept.or_else(|| state.released_items.pop()).or_else(|| {
+            let fresh = state.fresh_item;
+            ((fresh as usize) < self.memory.item_pages()).then(|| {
+                state.fresh_item += 1;
+                fresh
+            })
+        })?;
+        state.items_out += 1;
+        self.tell_available(&state);
+        Some(page)
+    }
+
+    /// Turns an item page that the caller holds into a line page: all its lines are empty.
+    pub(super) fn exchange_for_lines(&self, item_page: u32) -> u32 {
+        let mut state = self.state.lock();
+        state.items_out -= 1;
+        state.lines_out += 1;
+        state.kept_items.push(item_page);
+        if let Some(kept) = state.kept_lines.pop() {
+            return kept;
+        }
+        while state.out() + state.kept() > state.page_count_max && state.kept() > 0 {
+            self.release_one(&mut state);
+        }
+        state.released_lines.pop().unwrap_or_else(|| {
+            let fresh = state.fresh_line;
+            assert!(
+                (fresh as usize) < self.memory.line_pages(),
+                "directories are smaller than the reserved range"
+            );
+            state.fresh_line += 1;
+            fresh
+        })
+    }
+
+    /// Takes an item page back and keeps it for the next taker, or gives its memory back when enough are kept.
+    pub(super) fn give(&self, page: u32) {
+        let mut state = self.state.lock();
+        state.items_out -= 1;
+        state.kept_items.push(page);
+        self.trim(&mut state);
+    }
+
+    /// Takes a line page back; all its lines are empty.
+    pub(super) fn give_lines(&self, page: u32) {
+        let mut state = self.state.lock();
+        state.lines_out -= 1;
+        state.kept_lines.push(page);
+        self.trim(&mut state);
+    }
+
+    fn trim(&self, state: &mut PoolState) {
+        let kept_max = (state.page_count_max / 16).max(1);
+        while state.kept() > 0
+            && (state.kept() > kept_max || state.out() + state.kept() > state.page_count_max)
         {
-            let mut state = self.state.lock();
-            if state.out == self.page_count_max {
-                return None;
-            }
-            state.out += 1;
-            self.available.store(self.page_count_max - state.out, Ordering::Relaxed);
-            if let Some(page) = state.kept.pop() {
-                return Some(page);
-            }
+            self.release_one(state);
         }
-        // Allocated outside the lock; it is counted already. Nothing is kept, so the sum stays within the limit.
-        Some(vec![0; self.page_bytes].into_boxed_slice())
+        self.tell_available(state);
     }
 
-    /// Takes a page back and keeps it for the next taker, or frees it when enough are kept.
-    pub(super) fn give(&self, page: Box<[u8]>) {
-        debug_assert_eq!(page.len(), self.page_bytes);
-        let mut state = self.state.lock();
-        state.out -= 1;
-        self.available.store(self.page_count_max - state.out, Ordering::Relaxed);
-        if state.kept.len() < (self.page_count_max / 16).max(1) {
-            state.kept.push(page);
-        } else {
-            // Before the lock is released: nobody may allocate in its place while it is still there.
-            drop(page);
+    /// Before a page that has no memory yet is used: within the limit there must be place for it.
+    fn make_place(&self, state: &mut PoolState) {
+        while state.out() + state.kept() + 1 > state.page_count_max && state.kept() > 0 {
+            self.release_one(state);
         }
     }
 
-    /// Takes back pages that were turned into index segments and are freed already.
-    pub(super) fn give_freed(&self, pages: usize) {
-        let mut state = self.state.lock();
-        state.out -= pages;
-        self.available.store(self.page_count_max - state.out, Ordering::Relaxed);
+    /// Gives the memory of one kept page back. A system that does not take it leaves the page forgotten here all the
+    /// same: it is used again, at most `page_count_max` of them at a time.
+    fn release_one(&self, state: &mut PoolState) {
+        if let Some(page) = state.kept_lines.pop() {
+            self.release_lines(page);
+            state.released_lines.push(page);
+        } else if let Some(page) = state.kept_items.pop() {
+            self.memory.release_item_page(page);
+            state.released_items.push(page);
+        }
+    }
+
+    /// Locks every line of a free page, so that no late reader is inside, then gives the page back, which unlocks
+    /// them: zeroes are an empty, unlocked line.
+    fn release_lines(&self, page: u32) {
+        let lines =
+            || (0..self.page_bytes() / size_of::<super::line::Line>()).map(|at| self.memory.line(page, at));
+        let guards: Vec<_> = lines().map(super::line::Line::lock).collect();
+        if self.memory.release_line_page(page) {
+            guards.into_iter().for_each(std::mem::forget);
+        }
+    }
+
+    fn tell_available(&self, state: &PoolState) {
+        self.available.store(state.page_count_max.saturating_sub(state.out()), Ordering::Relaxed);
     }
 
     /// How many pages shards hold.
     #[cfg(test)]
     pub(super) fn pages_out(&self) -> usize {
-        self.state.lock().out
+        self.state.lock().out()
     }
 
     /// Panics with the number of a broken invariant. `pages_out` is what all shards together count.
     #[cfg(test)]
     pub(crate) fn check_invariants(&self, pages_out: usize) {
         let state = self.state.lock();
-        assert!(state.out + state.kept.len() <= self.page_count_max, "page pool 1: the hard limit");
+        let held = state.out() + state.kept();
+        assert!(held <= state.page_count_max || state.kept() == 0, "page pool 1: the hard limit");
         assert!(
-            self.page_count_max * self.page_bytes <= self.memory_bytes_max,
+            state.page_count_max * self.page_bytes() <= state.memory_bytes_max,
             "page pool 1: the hard limit"
         );
-        assert_eq!(state.out, pages_out, "page pool 1: every page out is held by a shard");
-        assert!(state.kept.iter().all(|page| page.len() == self.page_bytes), "page pool 2: kept pages");
+        assert_eq!(state.out(), pages_out, "page pool 1: every page out is held by a shard");
+        let items = state.items_out + state.kept_items.len() + state.released_items.len();
+        assert_eq!(items + 1, state.fresh_item as usize, "page pool 2: item pages");
+        let lines = state.lines_out + state.kept_lines.len() + state.released_lines.len();
+        assert_eq!(lines, state.fresh_line as usize, "page pool 2: line pages");
         assert_eq!(
             self.available.load(Ordering::Relaxed),
-            self.page_count_max - state.out,
+            state.page_count_max.saturating_sub(state.out()),
             "page pool 3: hint"
         );
     }
+}
+
+impl PoolState {
+    fn out(&self) -> usize {
+        self.items_out + self.lines_out
+    }
+
+    fn kept(&self) -> usize {
+        self.kept_items.len() + self.kept_lines.len()
+    }
+}
+
+/// How many pages with their entries in the page table fit.
+fn page_count(memory_bytes: usize, page_bytes: usize) -> usize {
+    memory_bytes / (page_bytes + size_of::<PageEntry>())
 }
 
 /// A power of two that gives each shard at least [`PAGES_PER_SHARD`] pages, within 4 and 64 KiB.
@@ -170,14 +341,48 @@ mod tests {
 
     #[test]
     fn kept_pages_count_against_the_limit() {
-        let pool = PagePool::new(64 << 10, 1);
+        let pool = PagePool::new(64 << 10, 1).unwrap();
         let pages: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
-        assert_eq!(pages.len(), 16);
-        assert_eq!(pool.memory_bytes(), pool.memory_bytes_max());
+        assert_eq!(pages.len(), 15, "the sixteenth is for the page table");
+        assert!(pool.memory_bytes() <= pool.memory_bytes_max());
         for page in pages {
             pool.give(page);
         }
         pool.check_invariants(0);
-        assert_eq!(pool.memory_bytes(), pool.page_bytes(), "a sixteenth is kept, the rest is freed");
+        assert!(pool.memory_bytes() <= pool.page_bytes() + 64, "a sixteenth is kept, the rest is given back");
+    }
+
+    #[test]
+    fn lowered_limit_stops_taking_and_gives_back_what_returns() {
+        let pool = PagePool::new(64 << 10, 1).unwrap();
+        let pages: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        pool.set_memory_bytes_max(20 << 10).unwrap();
+        assert_eq!(pool.excess_pages(), pages.len() - 4);
+        assert_eq!(pool.take(), None);
+        for page in &pages[4..] {
+            pool.give(*page);
+        }
+        assert_eq!(pool.excess_pages(), 0);
+        pool.check_invariants(4);
+        assert_eq!(pool.take(), None);
+        pool.set_memory_bytes_max(64 << 10).unwrap();
+        assert!(pool.take().is_some());
+        assert_eq!(pool.set_memory_bytes_max(1 << 40), Err(LimitOutOfRange { bytes_max: 256 << 10 }));
+    }
+
+    #[test]
+    fn line_page_takes_the_place_of_an_item_page() {
+        let pool = PagePool::new(64 << 10, 1).unwrap();
+        let pages: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        let lines = pool.exchange_for_lines(pages[0]);
+        pool.check_invariants(15);
+        pool.memory().line(lines, 0).set(0, 7, 9);
+        pool.memory().line(lines, 0).wipe();
+        pool.give_lines(lines);
+        assert!(pool.take().is_some());
+        pool.check_invariants(15);
+        let lines = pool.exchange_for_lines(pages[1]);
+        assert_eq!(pool.memory().line(lines, 0).len(), 0);
+        pool.check_invariants(15);
     }
 }

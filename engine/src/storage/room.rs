@@ -19,10 +19,11 @@
 //! copies nothing; each compaction copies less than one page.
 
 use super::expiry::Moment;
-use super::item::{self, Cuts};
+use super::item::{self, Cuts, Footprint};
 use super::lru::Node;
+use super::memory::ChunkRef;
 use super::shard::Shard;
-use super::slabs::{ChunkRef, ClassId};
+use super::slabs::ClassId;
 use crate::mutation::{KEY_BYTES_MAX, Marks};
 
 /// How many marked items one eviction sends to the hot end before it takes the coldest, marked or not.
@@ -35,8 +36,20 @@ const RECLAIM_LOOKS_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pub(super) first: ChunkRef,
-    pub(super) key_bytes: usize,
-    pub(super) value_bytes: usize,
+    pub(super) footprint: Footprint,
+}
+
+/// What becomes of the coldest item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It goes to the hot end.
+    Stays,
+    Reclaimed {
+        is_unfetched: bool,
+    },
+    Evicted {
+        is_unfetched: bool,
+    },
 }
 
 /// Why there is no room.
@@ -49,26 +62,25 @@ pub(crate) enum ReserveError {
 }
 
 impl Shard {
-    /// Makes room for an item of these lengths. May move or evict any item.
+    /// Makes room for an item of this footprint. May move or evict any item.
     pub(crate) fn reserve(
         &mut self,
-        key_bytes: usize,
-        value_bytes: usize,
+        footprint: Footprint,
         moment: Moment,
     ) -> Result<Reservation, ReserveError> {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled before the next one");
-        assert!((1..=KEY_BYTES_MAX).contains(&key_bytes), "the caller refuses other keys");
-        if u32::try_from(value_bytes).is_err() {
+        assert!((1..=KEY_BYTES_MAX).contains(&footprint.key_bytes), "the caller refuses other keys");
+        if u32::try_from(footprint.value_bytes).is_err() {
             return Err(ReserveError::OutOfMemory);
         }
-        let cuts = Cuts::new(&self.slabs, key_bytes, value_bytes);
+        let cuts = Cuts::new(&self.slabs, footprint);
         let made = self.make_room(&cuts, moment);
         if made.is_ok() {
             self.cut_pages(&cuts);
         }
         let reservation = made.map(|()| {
             let first = self.allocate_chain(&cuts);
-            Reservation { first, key_bytes, value_bytes }
+            Reservation { first, footprint }
         });
         self.shortage_told = matches!(reservation, Err(ReserveError::Shortage { .. }));
         self.return_pages();
@@ -98,6 +110,12 @@ impl Shard {
         let mut looks_left = self.looks_at_most();
         loop {
             let wanted = self.pages_wanted(cuts);
+            if self.index.is_exhausted() {
+                if !self.evict_coldest(moment, &mut looks_left) {
+                    return Err(ReserveError::OutOfMemory);
+                }
+                continue;
+            }
             if self.in_hand.len() >= wanted {
                 return Ok(());
             }
@@ -145,7 +163,7 @@ impl Shard {
         self.evict && self.pool.shard_count() > 1 && !self.shortage_told && is_poor
     }
 
-    /// Turns pages in hand into chunks and index segments.
+    /// Turns pages in hand into chunks and index lines.
     fn cut_pages(&mut self, cuts: &Cuts) {
         for (class, count) in cuts.iter() {
             for _ in 0..self.pages_missing(class, count) {
@@ -154,9 +172,8 @@ impl Shard {
             }
         }
         for _ in 0..self.index.pages_wanted() {
-            // The page is freed before its segment is allocated, so the limit holds in between too.
-            drop(self.in_hand.pop().expect("make_room took it"));
-            self.index.add_segment();
+            let page = self.in_hand.pop().expect("make_room took it");
+            self.index.add_page(self.pool.exchange_for_lines(page));
         }
     }
 
@@ -165,7 +182,7 @@ impl Shard {
         for (class, count) in cuts.iter() {
             for _ in 0..count {
                 let chunk = self.slabs.allocate(class).expect("make_room counted it");
-                item::link_tail(&mut self.slabs, previous, chunk);
+                item::link_tail(self.slabs.memory(), previous, chunk);
                 self.reserved_chunks += 1;
                 first = first.or(Some(chunk));
                 previous = Some(chunk);
@@ -184,28 +201,43 @@ impl Shard {
     fn evict_coldest(&mut self, moment: Moment, looks_left: &mut usize) -> bool {
         let mut reprieves = 0;
         while *looks_left > 0 {
-            let Some(coldest) = self.lru.next_hotter(&self.slabs, Node::COLD_END) else {
+            let Some(coldest) = self.lru.next_hotter(self.memory(), Node::COLD_END) else {
                 return false;
             };
             *looks_left -= 1;
-            let meta = item::meta(&self.slabs, coldest);
-            let fetched = meta.marks.contains(Marks::FETCHED);
-            if moment.is_dead(meta) {
-                self.counters.reclaimed += 1;
-                self.counters.expired_unfetched += u64::from(moment.is_expired(meta) && !fetched);
-            } else if !self.evict {
-                self.raise(coldest.into());
-                continue;
-            } else if meta.marks.contains(Marks::ACCESSED) && reprieves < REPRIEVES_MAX {
-                reprieves += 1;
-                item::set_marks(&mut self.slabs, coldest, meta.marks.without(Marks::ACCESSED));
-                self.raise(coldest.into());
-                continue;
-            } else {
-                self.counters.evictions += 1;
-                self.counters.evicted_unfetched += u64::from(!fetched);
+            let hash = self.hash_of(coldest);
+            let (evict, mut fate) = (self.evict, Fate::Stays);
+            // With its line locked, so that a read either was before, and its mark counts, or finds nothing.
+            self.remove_unless(hash, coldest, |memory| {
+                let meta = item::meta(memory, coldest);
+                let is_unfetched = !meta.marks.contains(Marks::FETCHED);
+                if moment.is_dead(meta) {
+                    fate = Fate::Reclaimed { is_unfetched: is_unfetched && moment.is_expired(meta) };
+                } else if !evict {
+                    fate = Fate::Stays;
+                } else if meta.marks.contains(Marks::ACCESSED) && reprieves < REPRIEVES_MAX {
+                    reprieves += 1;
+                    item::set_marks(memory, coldest, meta.marks.without(Marks::ACCESSED));
+                    fate = Fate::Stays;
+                } else {
+                    fate = Fate::Evicted { is_unfetched };
+                }
+                fate == Fate::Stays
+            });
+            match fate {
+                Fate::Stays => {
+                    self.raise(coldest.into());
+                    continue;
+                }
+                Fate::Reclaimed { is_unfetched } => {
+                    self.counters.reclaimed += 1;
+                    self.counters.expired_unfetched += u64::from(is_unfetched);
+                }
+                Fate::Evicted { is_unfetched } => {
+                    self.counters.evictions += 1;
+                    self.counters.evicted_unfetched += u64::from(is_unfetched);
+                }
             }
-            self.remove_item(self.hash_of(coldest), coldest);
             return true;
         }
         false
@@ -221,25 +253,36 @@ impl Shard {
         let mut offset = 0;
         while let Some((chunk, next_offset)) = self.slabs.next_live(page, offset) {
             offset = next_offset;
-            let moved = self.slabs.move_chunk(chunk);
-            if item::relink_chain(&mut self.slabs, moved) {
-                self.lru.relocate(&mut self.slabs, moved);
-                let hash = self.hash_of(moved);
-                self.index.replace(hash, chunk, moved);
-            }
+            self.move_chunk(chunk);
         }
         self.in_hand.push(self.slabs.finish_compaction(page));
         self.counters.pages_moved += 1;
         true
     }
 
+    /// Moves a live chunk of a page under compaction; no reader of its item is there meanwhile.
+    fn move_chunk(&mut self, chunk: ChunkRef) {
+        let first = item::first_chunk(self.memory(), chunk);
+        let hash = self.hash_of(first);
+        let slabs = &mut self.slabs;
+        if first == chunk {
+            let moved = self.index.relocate(hash, chunk, || {
+                let moved = slabs.begin_move(chunk);
+                item::relink_chain(slabs.memory(), moved);
+                moved
+            });
+            self.lru.relocate(slabs.memory(), moved);
+        } else {
+            self.index.with_line(hash, || {
+                let moved = slabs.begin_move(chunk);
+                item::relink_chain(slabs.memory(), moved);
+            });
+        }
+        self.slabs.end_move(chunk);
+    }
+
     /// An index without entries is given up as well; returns its pages.
     fn drop_empty_index(&mut self) -> usize {
-        if self.index.len() > 0 {
-            return 0;
-        }
-        let pages = self.index.clear();
-        self.pool.give_freed(pages);
-        pages
+        if self.index.len() > 0 { 0 } else { self.give_line_pages() }
     }
 }

@@ -10,13 +10,15 @@ use std::sync::Arc;
 use super::expiry::Moment;
 use super::hasher::KeyHasher;
 use super::index::Index;
-use super::item::{self, Value};
+use super::item::{self, Footprint, Value, View};
 use super::lru::Lru;
+use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
-use super::room::Reservation;
-use super::slabs::{ChunkRef, Slabs};
+use super::room::{Reservation, ReserveError};
+use super::slabs::Slabs;
+use super::table::Table;
 use super::walk::Walks;
-use super::{Marks, Meta};
+use super::{Marks, Meta, Version};
 
 /// Names an item until the shard is next changed by a reservation, a commit, a removal or a surrender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +72,7 @@ pub(crate) struct Shard {
     pub(super) item_bytes: usize,
     pub(super) counters: Counters,
     /// Pages between the slabs and the pool.
-    pub(super) in_hand: Vec<Box<[u8]>>,
+    pub(super) in_hand: Vec<u32>,
     /// Chunks of the reservation that is neither committed nor cancelled yet; 0 without one.
     pub(super) reserved_chunks: usize,
     /// Whether the last reservation failed for want of other shards' pages.
@@ -78,16 +80,21 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// An empty shard; it takes its first pages when it stores its first item. Without `evict` a full shard
-    /// refuses to store.
-    pub(crate) fn new(pool: Arc<PagePool>, evict: bool, hasher: KeyHasher) -> Shard {
-        let page_bytes = pool.page_bytes();
+    /// An empty shard, the writer of `tables[at]`; it takes its first pages when it stores its first item. Without
+    /// `evict` a full shard refuses to store.
+    pub(crate) fn new(
+        pool: Arc<PagePool>,
+        tables: Arc<[Table]>,
+        at: usize,
+        evict: bool,
+        hasher: KeyHasher,
+    ) -> Shard {
         Shard {
+            slabs: Slabs::new(pool.memory().clone()),
             pool,
             evict,
             hasher,
-            slabs: Slabs::new(page_bytes),
-            index: Index::new(page_bytes),
+            index: Index::new(tables, at),
             lru: Lru::new(),
             walks: Walks::default(),
             item_bytes: 0,
@@ -98,10 +105,23 @@ impl Shard {
         }
     }
 
+    #[inline]
+    pub(super) fn memory(&self) -> &Memory {
+        self.slabs.memory()
+    }
+
+    #[inline]
+    pub(super) fn view(&self) -> View<'_> {
+        // SAFETY: whoever has a `&Shard` holds its lock, items are freed and written through `&mut Shard` only, and
+        // chunks of other shards are in no reference that this shard has.
+        unsafe { View::new(self.slabs.memory()) }
+    }
+
     /// The item of this key, dead or live.
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<ItemId> {
-        self.index.find(hash, |chunk| item::key(&self.slabs, chunk) == key).map(ItemId::from)
+        let view = self.view();
+        self.index.find(hash, |chunk| view.key(chunk) == key).map(ItemId::from)
     }
 
     /// An item whose key has this hash, dead or live. Two keys of the same hash are possible, though not likely.
@@ -117,16 +137,16 @@ impl Shard {
 
     #[inline]
     pub(crate) fn meta(&self, id: ItemId) -> Meta {
-        item::meta(&self.slabs, id.chunk())
+        self.view().meta(id.chunk())
     }
 
     pub(crate) fn key(&self, id: ItemId) -> &[u8] {
-        item::key(&self.slabs, id.chunk())
+        self.view().key(id.chunk())
     }
 
     #[inline]
     pub(crate) fn value(&self, id: ItemId) -> Value<'_> {
-        item::value(&self.slabs, id.chunk())
+        self.view().value(id.chunk())
     }
 
     /// The hash of the item's key, computed anew: it is not stored.
@@ -136,27 +156,54 @@ impl Shard {
 
     /// Sets these marks; whether `ACCESSED` was clear and is set now. Writes only when something changes.
     #[inline]
-    pub(crate) fn mark(&mut self, id: ItemId, marks: Marks) -> bool {
-        let before = self.meta(id).marks;
-        let after = before.with(marks);
-        if after != before {
-            item::set_marks(&mut self.slabs, id.chunk(), after);
-        }
-        after.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
+    pub(crate) fn mark(&mut self, hash: u64, id: ItemId, marks: Marks) -> bool {
+        self.index.with_line(hash, || {
+            let before = self.meta(id).marks;
+            let after = before.with(marks);
+            if after != before {
+                item::set_marks(self.memory(), id.chunk(), after);
+            }
+            after.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
+        })
     }
 
-    pub(crate) fn set_expiry(&mut self, id: ItemId, expires_at_ms: u64) {
-        item::set_expiry(&mut self.slabs, id.chunk(), expires_at_ms);
+    /// Gives the item another expiry. One that was stored without any is written anew, at the hot end, under the name
+    /// that is returned; on an error it may have been evicted.
+    pub(crate) fn set_expiry(
+        &mut self,
+        hash: u64,
+        id: ItemId,
+        expires_at_ms: u64,
+        moment: Moment,
+    ) -> Result<ItemId, ReserveError> {
+        let meta = Meta { expires_at_ms, ..self.meta(id) };
+        if item::has_expiry_field(self.memory(), id.chunk()) {
+            let memory = self.slabs.memory();
+            self.index.with_line(hash, || item::set_expiry(memory, id.chunk(), expires_at_ms));
+            return Ok(id);
+        }
+        if expires_at_ms == 0 {
+            return Ok(id);
+        }
+        let (key, value) = (self.key(id).to_vec(), self.value(id).to_vec());
+        let footprint = Footprint::new(key.len(), value.len(), meta.flags, expires_at_ms);
+        self.raise(id);
+        let reservation = self.reserve(footprint, moment)?;
+        let new = ItemId::from(reservation.first);
+        self.commit(reservation, hash, &key, &value, meta, Place::Hot, || meta.version);
+        Ok(new)
     }
 
     /// Moves the item to the hot end.
     pub(crate) fn raise(&mut self, id: ItemId) {
-        self.lru.unlink(&mut self.slabs, id.chunk());
-        self.lru.push_hot(&mut self.slabs, id.chunk());
+        self.lru.unlink(self.slabs.memory(), id.chunk());
+        self.lru.push_hot(self.slabs.memory(), id.chunk());
     }
 
-    /// Stores an item in the room that was reserved for it. An item of the same key leaves. `hash` is the key's
-    /// hash under the hasher's seed of this moment, and the lengths are those of the reservation.
+    /// Stores an item in the room that was reserved for it. An item of the same key leaves, without a moment in
+    /// which neither is there. `hash` is the key's hash under the hasher's seed of this moment, and the footprint is
+    /// the reservation's. The version is what `publish` gives, which runs while the item's line is locked.
+    #[expect(clippy::too_many_arguments, reason = "an item's parts and its place")]
     pub(crate) fn commit(
         &mut self,
         reservation: Reservation,
@@ -165,23 +212,39 @@ impl Shard {
         value: &[u8],
         meta: Meta,
         place: Place,
-    ) {
+        publish: impl FnOnce() -> Version,
+    ) -> Version {
         debug_assert_eq!(hash, self.hasher.hash(key), "the hash is of this key and seed");
-        assert_eq!((key.len(), value.len()), (reservation.key_bytes, reservation.value_bytes));
-        if let Some(old) = self.find(hash, key) {
-            self.remove_item(hash, old.chunk());
-        }
-        let first = reservation.first;
+        let Reservation { first, footprint } = reservation;
+        assert_eq!((key.len(), value.len()), (footprint.key_bytes, footprint.value_bytes));
         self.reserved_chunks = 0;
-        item::write(&mut self.slabs, first, key, value, meta);
-        let (slabs, hasher) = (&self.slabs, &self.hasher);
-        self.index.insert(hash, first, |chunk| hasher.hash(item::key(slabs, chunk)));
+        let memory = self.slabs.memory();
+        // SAFETY: the chain was reserved for this footprint, and nothing names it yet.
+        unsafe { item::write(memory, first, footprint, key, value, meta) };
+        // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
+        let view = unsafe { View::new(memory) };
+        let hasher = &self.hasher;
+        let stored = self.index.store(
+            hash,
+            first,
+            |chunk| view.key(chunk) == key,
+            |chunk| hasher.hash(view.key(chunk)),
+            || {
+                let version = publish();
+                item::set_version(memory, first, version);
+                version
+            },
+        );
         match place {
-            Place::Hot => self.lru.push_hot(&mut self.slabs, first),
-            Place::Install => self.lru.push_installed(&mut self.slabs, first),
+            Place::Hot => self.lru.push_hot(memory, first),
+            Place::Install => self.lru.push_installed(memory, first),
         }
-        self.item_bytes += item::counted_bytes(&self.slabs, first);
+        self.item_bytes += item::counted_bytes(memory, first);
+        if let Some(old) = stored.replaced {
+            self.forget_item(old);
+        }
         self.return_pages();
+        stored.published
     }
 
     /// Gives the reserved room up.
@@ -199,13 +262,11 @@ impl Shard {
     }
 
     /// All items are gone, the pages are the pool's again, walks have ended. The install marker and the counters
-    /// stay. Takes time in the number of pages, not of items.
+    /// stay. Takes time in the number of index lines, an eighth of the items.
     pub(crate) fn clear(&mut self) {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
-        self.in_hand.extend(self.slabs.drain());
-        let pages = self.index.clear();
-        self.pool.give_freed(pages);
-        self.lru.clear(&mut self.slabs);
+        self.drain();
+        self.lru.clear(self.slabs.memory());
         self.walks.end_all();
         self.item_bytes = 0;
         self.return_pages();
@@ -235,27 +296,60 @@ impl Shard {
     }
 
     pub(super) fn hash_of(&self, chunk: ChunkRef) -> u64 {
-        self.hasher.hash(item::key(&self.slabs, chunk))
+        self.hasher.hash(self.view().key(chunk))
     }
 
-    /// Takes an item out of index and list and frees its chunks; pages that became empty are in hand.
-    pub(super) fn remove_item(&mut self, hash: u64, first: ChunkRef) {
-        let pages = self.index.remove(hash, first);
-        if pages > 0 {
-            self.pool.give_freed(pages);
+    /// Takes an item out of index and list and frees its chunks, unless `keep`, which runs with the item's line
+    /// locked, says otherwise; pages that became empty are in hand. Whether it was removed.
+    pub(super) fn remove_unless(
+        &mut self,
+        hash: u64,
+        first: ChunkRef,
+        keep: impl FnOnce(&Memory) -> bool,
+    ) -> bool {
+        let memory = self.slabs.memory();
+        if !self.index.remove_unless(hash, first, || keep(memory)) {
+            return false;
         }
-        self.lru.unlink(&mut self.slabs, first);
-        self.item_bytes -= item::counted_bytes(&self.slabs, first);
+        if let Some(page) = self.index.shrink() {
+            self.pool.give_lines(page);
+        }
+        self.forget_item(first);
+        true
+    }
+
+    fn remove_item(&mut self, hash: u64, first: ChunkRef) {
+        self.remove_unless(hash, first, |_| false);
+    }
+
+    /// An item that is not in the index any more leaves the list, and its chunks are free.
+    fn forget_item(&mut self, first: ChunkRef) {
+        self.lru.unlink(self.slabs.memory(), first);
+        self.item_bytes -= item::counted_bytes(self.memory(), first);
         self.release_chain(first);
     }
 
     fn release_chain(&mut self, first: ChunkRef) {
         let mut next = Some(first);
         while let Some(chunk) = next {
-            next = item::next_chunk(&self.slabs, chunk);
+            next = item::next_chunk(self.memory(), chunk);
             let page = self.slabs.release(chunk);
             self.in_hand.extend(page);
         }
+    }
+
+    /// All pages leave; no reader is in them any more.
+    fn drain(&mut self) {
+        self.give_line_pages();
+        let pages = self.slabs.drain();
+        self.in_hand.extend(pages);
+    }
+
+    /// Empties the index and gives its pages up; how many they were.
+    pub(super) fn give_line_pages(&mut self) -> usize {
+        let pages = self.index.clear();
+        pages.iter().for_each(|page| self.pool.give_lines(*page));
+        pages.len()
     }
 
     pub(super) fn return_pages(&mut self) {
@@ -273,20 +367,21 @@ impl Shard {
     pub(crate) fn check_invariants(&self) {
         self.slabs.check_invariants();
         self.index.check_invariants(|chunk| self.hash_of(chunk));
-        let items = self.lru.check_invariants(&self.slabs);
+        let (memory, view) = (self.memory(), self.view());
+        let items = self.lru.check_invariants(memory);
         assert_eq!(items.len(), self.index.len(), "shard 1: index and list hold the same items");
         let (mut chunks, mut item_bytes) = (0, 0);
         for first in items {
             let hash = self.hash_of(first);
-            let found = self.find(hash, item::key(&self.slabs, first));
+            let found = self.find(hash, view.key(first));
             assert_eq!(found, Some(ItemId::from(first)), "shard 1: an item is found by its key");
-            item_bytes += item::counted_bytes(&self.slabs, first);
+            item_bytes += item::counted_bytes(memory, first);
             let mut next = Some(first);
             while let Some(chunk) = next {
                 chunks += 1;
-                next = item::next_chunk(&self.slabs, chunk);
+                next = item::next_chunk(memory, chunk);
             }
-            let value = item::value(&self.slabs, first);
+            let value = view.value(first);
             assert_eq!(
                 value.pieces().map(<[u8]>::len).sum::<usize>(),
                 value.len(),
@@ -306,9 +401,7 @@ impl Shard {
 impl Drop for Shard {
     /// The pool outlives a shard: it gets its pages back.
     fn drop(&mut self) {
-        self.in_hand.extend(self.slabs.drain());
-        let pages = self.index.clear();
-        self.pool.give_freed(pages);
+        self.drain();
         self.return_pages();
     }
 }

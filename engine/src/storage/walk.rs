@@ -11,8 +11,8 @@
 
 use super::item;
 use super::lru::{Node, WALKS_MAX};
+use super::memory::ChunkRef;
 use super::shard::{ItemId, Shard};
-use super::slabs::ChunkRef;
 
 /// Names a walk until it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Shard {
     /// Begins a walk colder than everything.
     pub(crate) fn walk_begin(&mut self) -> Result<WalkId, TooManyWalks> {
         let walk = self.walks.begin().ok_or(TooManyWalks { walks_max: WALKS_MAX })?;
-        self.lru.place_walk(&mut self.slabs, usize::from(walk.slot));
+        self.lru.place_walk(self.slabs.memory(), usize::from(walk.slot));
         Ok(walk)
     }
 
@@ -95,16 +95,16 @@ impl Shard {
                 break WalkStep::More;
             }
             let from = last.map_or(Node::walk(slot), |item: ChunkRef| Node::from(item));
-            let Some(item) = self.lru.next_hotter(&self.slabs, from) else {
+            let Some(item) = self.lru.next_hotter(self.slabs.memory(), from) else {
                 break WalkStep::AtHotEnd;
             };
             visit(self, item.into());
             items += 1;
-            bytes += item::counted_bytes(&self.slabs, item);
+            bytes += item::counted_bytes(self.slabs.memory(), item);
             last = Some(item);
         };
         if let Some(last) = last {
-            self.lru.advance_walk(&mut self.slabs, slot, last);
+            self.lru.advance_walk(self.slabs.memory(), slot, last);
         }
         step
     }
@@ -112,7 +112,7 @@ impl Shard {
     /// Ends a walk; one that has ended already stays so.
     pub(crate) fn walk_end(&mut self, walk: WalkId) {
         if let Some(slot) = self.walks.slot(walk) {
-            self.lru.remove_walk(&mut self.slabs, slot);
+            self.lru.remove_walk(self.slabs.memory(), slot);
             self.walks.end(slot);
         }
     }
@@ -120,11 +120,11 @@ impl Shard {
     /// Begins an install: items committed with `Place::Install` go colder than everything that is stored or raised
     /// from now on, and hotter than what is there. Begun again, it starts anew at the hot end.
     pub(crate) fn install_begin(&mut self) {
-        self.lru.place_install(&mut self.slabs);
+        self.lru.place_install(self.slabs.memory());
     }
 
     /// Ends an install, if one is under way.
     pub(crate) fn install_end(&mut self) {
-        self.lru.remove_install(&mut self.slabs);
+        self.lru.remove_install(self.slabs.memory());
     }
 }

@@ -1,6 +1,7 @@
 //! Claims about the index alone: entries are numbers, a number's hash is a fixed mixture.
 
 use super::*;
+use crate::storage::memory::Memory;
 
 fn chunk(number: u32) -> ChunkRef {
     ChunkRef::from_link(number).unwrap()
@@ -11,23 +12,35 @@ fn hash(chunk: ChunkRef) -> u64 {
     hash ^ hash >> 29
 }
 
+fn index() -> Index {
+    let memory = Memory::reserve(4 << 10, 64 << 20).unwrap();
+    Index::new(Arc::new([Table::new(memory, 4_000)]), 0)
+}
+
 fn insert(index: &mut Index, number: u32) {
     while index.pages_wanted() > 0 {
-        index.add_segment();
+        // Pages are numbered as they come: none is used twice, none comes back.
+        index.add_page(index.page_count() as u32);
     }
-    index.insert(hash(chunk(number)), chunk(number), hash);
+    let stored = index.store(hash(chunk(number)), chunk(number), |_| false, hash, || ());
+    assert!(stored.replaced.is_none());
+}
+
+fn remove(index: &mut Index, number: u32) -> usize {
+    assert!(index.remove_unless(hash(chunk(number)), chunk(number), || false));
+    usize::from(index.shrink().is_some())
 }
 
 #[test]
 fn growth_moves_at_most_48_entries_an_insertion() {
-    let mut index = Index::new(4 << 10);
+    let mut index = index();
     for number in 1..=100_000 {
         insert(&mut index, number);
         if number % 9_999 == 0 {
             index.check_invariants(hash);
         }
     }
-    assert!(index.bucket_count >= 100_000 / LOAD_MAX);
+    assert!(index.count() >= 100_000 / LOAD_MAX);
     assert!(index.entries_moved_max() <= 48, "{} entries moved at once", index.entries_moved_max());
     let bytes = index.page_count() * (4 << 10);
     assert!(bytes <= 100_000 * 11, "{} bytes an entry", bytes as f64 / 1e5);
@@ -39,43 +52,52 @@ fn growth_moves_at_most_48_entries_an_insertion() {
 
 #[test]
 fn emptied_index_gives_its_home_segments_back() {
-    let mut index = Index::new(4 << 10);
+    let mut index = index();
     for number in 1..=50_000 {
         insert(&mut index, number);
     }
     let pages = index.page_count();
     let mut freed = 0;
     for number in 1..=50_000 {
-        freed += index.remove(hash(chunk(number)), chunk(number));
+        freed += remove(&mut index, number);
         if number % 4_999 == 0 {
             index.check_invariants(hash);
         }
     }
     index.check_invariants(hash);
-    assert_eq!(index.segments.len(), 1);
+    assert_eq!(index.home_pages, 1);
     assert_eq!(index.page_count() + freed, pages);
 }
 
 #[test]
 fn replaced_entry_is_found_at_its_new_place() {
-    let mut index = Index::new(4 << 10);
+    let mut index = index();
     insert(&mut index, 5);
-    index.replace(hash(chunk(5)), chunk(5), chunk(77));
+    index.relocate(hash(chunk(5)), chunk(5), || chunk(77));
     assert_eq!(index.find(hash(chunk(5)), |_| true), Some(chunk(77)));
-    index.remove(hash(chunk(5)), chunk(77));
+    assert!(!index.remove_unless(hash(chunk(5)), chunk(77), || true), "kept");
+    assert!(index.remove_unless(hash(chunk(5)), chunk(77), || false));
     assert_eq!(index.find(hash(chunk(5)), |_| true), None);
 }
 
 #[test]
-fn each_slot_matches_its_own_tag_only() {
-    let bucket = Bucket { tags: [1, 2, 3, 128, 129, 255, 1, 0, 0, 0, 0, 0], ..EMPTY };
-    let slots = |tag| -> Vec<usize> {
-        let matches = bucket.slots_with(tag);
-        (0..16).filter(|slot| matches >> (slot * 8) & 0xff != 0).collect()
-    };
-    assert_eq!(slots(1), [0, 6]);
-    assert_eq!(slots(2), [1]);
-    assert_eq!(slots(129), [4]);
-    assert_eq!(slots(255), [5]);
-    assert_eq!(slots(7), [0usize; 0]);
+fn stored_again_an_entry_takes_the_place_of_the_old_one() {
+    let mut index = index();
+    insert(&mut index, 5);
+    let stored = index.store(hash(chunk(5)), chunk(6), |found| found == chunk(5), hash, || "published");
+    assert_eq!((stored.published, stored.replaced), ("published", Some(chunk(5))));
+    assert_eq!((index.len(), index.find(hash(chunk(5)), |_| true)), (1, Some(chunk(6))));
+}
+
+#[test]
+fn cleared_index_is_empty_and_gives_all_pages_back() {
+    let mut index = index();
+    for number in 1..=5_000 {
+        insert(&mut index, number);
+    }
+    let pages = index.page_count();
+    let freed = index.clear();
+    assert_eq!((freed.len(), index.len(), index.page_count()), (pages, 0, 0));
+    assert_eq!(index.find(hash(chunk(1)), |_| true), None);
+    index.check_invariants(hash);
 }

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::ItemId;
+use crate::storage::{Table, tables};
 
 const KEYS: u16 = 40;
 const SIZES: [usize; 12] = [0, 1, 7, 40, 100, 333, 1_000, 1_400, 4_060, 5_000, 13_000, 40_000];
@@ -68,6 +69,7 @@ struct Walking {
 pub(super) struct Model {
     pool: std::sync::Arc<PagePool>,
     hasher: KeyHasher,
+    tables: std::sync::Arc<[Table]>,
     shards: Vec<Shard>,
     items: HashMap<u16, Expected>,
     orders: Vec<Order>,
@@ -87,10 +89,13 @@ fn number_of(key: &[u8]) -> u16 {
 
 impl Model {
     fn new(memory_bytes: usize) -> Model {
-        let pool = PagePool::new(memory_bytes, 2);
+        let pool = PagePool::new(memory_bytes, 2).unwrap();
         let hasher = KeyHasher::new(11);
+        let tables = tables(&pool);
+        let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, hasher.clone());
         Model {
-            shards: (0..2).map(|_| Shard::new(pool.clone(), true, hasher.clone())).collect(),
+            shards: (0..2).map(shard).collect(),
+            tables,
             pool,
             hasher,
             items: HashMap::new(),
@@ -114,7 +119,7 @@ impl Model {
         match op {
             Op::Put { key, size, lifetime_ms, place } => self.put(key, SIZES[size], lifetime_ms, place),
             Op::Reserve { size } => {
-                if let Some(reservation) = self.reserve(size % 2, 20, SIZES[size]) {
+                if let Some(reservation) = self.reserve(size % 2, Footprint::new(20, SIZES[size], 0, 0)) {
                     self.shards[size % 2].cancel(reservation);
                 }
             }
@@ -133,9 +138,7 @@ impl Model {
             }
             Op::Expire { key, lifetime_ms } => {
                 if let Some(id) = self.find(key) {
-                    let expires_at_ms = self.moment.now_ms + lifetime_ms;
-                    self.shards[Model::shard_of(key)].set_expiry(id, expires_at_ms);
-                    self.items.get_mut(&key).unwrap().meta.expires_at_ms = expires_at_ms;
+                    self.expire(key, id, self.moment.now_ms + lifetime_ms);
                 }
             }
             Op::Advance { by_ms } => self.moment.now_ms += by_ms,
@@ -162,9 +165,9 @@ impl Model {
         self.check();
     }
 
-    fn reserve(&mut self, shard: usize, key_bytes: usize, size: usize) -> Option<Reservation> {
+    fn reserve(&mut self, shard: usize, footprint: Footprint) -> Option<Reservation> {
         for _ in 0..3 {
-            let reserved = self.shards[shard].reserve(key_bytes, size, self.moment);
+            let reserved = self.shards[shard].reserve(footprint, self.moment);
             self.follow_evictions(shard);
             match reserved {
                 Ok(reservation) => return Some(reservation),
@@ -181,17 +184,18 @@ impl Model {
 
     fn put(&mut self, key: u16, size: usize, lifetime_ms: u64, place: Place) {
         let (shard, bytes) = (Model::shard_of(key), key_of(key));
-        let Some(reservation) = self.reserve(shard, bytes.len(), size) else {
+        let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.moment.now_ms + lifetime_ms };
+        self.last_version += 1;
+        let footprint = Footprint::new(bytes.len(), size, self.last_version as u32 % 3, expires_at_ms);
+        let Some(reservation) = self.reserve(shard, footprint) else {
             assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
             return;
         };
-        self.last_version += 1;
         let version = Version(self.last_version);
-        let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.moment.now_ms + lifetime_ms };
-        let meta = Meta { version, flags: self.last_version as u32, expires_at_ms, marks: Marks(0) };
+        let meta = Meta { version, flags: self.last_version as u32 % 3, expires_at_ms, marks: Marks(0) };
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
         let hash = self.hasher.hash(&bytes);
-        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place);
+        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, || version);
         self.forget(key);
         self.items.insert(key, Expected { value, meta });
         self.orders[shard].push(key, place);
@@ -202,12 +206,30 @@ impl Model {
         }
     }
 
+    /// An item without room for an expiry is written anew at the hot end: that may evict, or be refused.
+    fn expire(&mut self, key: u16, id: ItemId, expires_at_ms: u64) {
+        let shard = Model::shard_of(key);
+        let hash = self.hasher.hash(&key_of(key));
+        let is_rewritten = !item::has_expiry_field(self.shards[shard].memory(), id.chunk());
+        if is_rewritten {
+            self.raise(key);
+        }
+        let done = self.shards[shard].set_expiry(hash, id, expires_at_ms, self.moment);
+        assert!(done.is_ok() || is_rewritten);
+        self.follow_evictions(shard);
+        match done {
+            Ok(_) => self.items.get_mut(&key).unwrap().meta.expires_at_ms = expires_at_ms,
+            Err(ReserveError::Shortage { .. }) => {}
+            Err(ReserveError::OutOfMemory) => panic!("a copy of an item fits"),
+        }
+    }
+
     fn mark(&mut self, key: u16) {
         let Some(id) = self.find(key) else { return };
         let marks = &mut self.items.get_mut(&key).unwrap().meta.marks;
         let was_set = marks.contains(Marks::ACCESSED);
         *marks = marks.with(Marks::ACCESSED).with(Marks::FETCHED);
-        let newly = self.shards[Model::shard_of(key)].mark(id, *marks);
+        let newly = self.shards[Model::shard_of(key)].mark(self.hasher.hash(&key_of(key)), id, *marks);
         assert_eq!(newly, !was_set);
     }
 
@@ -293,9 +315,9 @@ impl Model {
             assert!(shard.index_bytes() + shard.item_bytes() <= self.pool.memory_bytes());
             let listed: Vec<u16> = shard
                 .lru
-                .check_invariants(&shard.slabs)
+                .check_invariants(shard.memory())
                 .into_iter()
-                .map(|first| number_of(item::key(&shard.slabs, first)))
+                .map(|first| number_of(shard.view().key(first)))
                 .collect();
             assert_eq!(listed, order.keys(), "the order from cold to hot");
         }
@@ -305,6 +327,9 @@ impl Model {
             assert_eq!(shard.find_by_hash(shard.hash(id)), Some(id));
             assert_eq!(shard.meta(id), expected.meta);
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
+            let held = self.tables[Model::shard_of(*key)].find(shard.hash(id), &key_of(*key)).unwrap();
+            assert_eq!(held.meta(), expected.meta);
+            assert!(held.value().to_vec() == expected.value, "what a reader sees");
         }
     }
 }

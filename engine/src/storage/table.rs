@@ -1,0 +1,273 @@
+//! The part of an index that readers use without the shard's lock: from a hash to a locked line.
+//!
+//! Lives here: which line is a hash's home, locking it so that a split or a merge can't be missed, finding an entry.
+//! Not here: changing entries, growing, shrinking (see `index`), the line itself (see `line`).
+//!
+//! ```text
+//!   state: | count of home lines: 32 | generation: 27 | bits: 5 |        directory[home / lines a page] -> line page
+//! ```
+//! A reader takes the state, finds the home, locks its line and looks at the state again. A split or merge holds the
+//! lines whose entries it moves, then publishes the new state, then unlocks: so a reader that holds a line under a
+//! state that still leads there sees every entry of its hash. Pages of lines go from shard to shard but hold lines for
+//! ever, so a reader with an old state locks, at worst, an empty line or another shard's for a moment.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::Meta;
+use super::item::{self, Value, View};
+use super::line::{Line, LineGuard, OVERFLOW_MAX};
+use super::memory::{ChunkRef, Memory, prefetch};
+use super::pages::PagePool;
+use crate::mutation::Marks;
+
+const BITS_BITS: u32 = 5;
+const GENERATION_STEP: u64 = 1 << BITS_BITS;
+const COUNT_SHIFT: u32 = 32;
+
+/// Which lines a shard's index has, for all threads.
+#[repr(align(64))]
+pub(crate) struct Table {
+    state: AtomicU64,
+    memory: Memory,
+    line_shift: u32,
+    /// Line pages of home lines, then of overflow lines; those beyond the counts that `index` keeps are stale.
+    homes: Box<[AtomicU32]>,
+    overflows: Box<[AtomicU32]>,
+}
+
+/// A count of home lines and what follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State(u64);
+
+impl State {
+    #[inline]
+    pub(super) fn count(self) -> usize {
+        (self.0 >> COUNT_SHIFT) as usize
+    }
+
+    /// With this many home lines, after one change more.
+    fn next(self, count: usize) -> State {
+        let bits = if count <= 1 { 0 } else { (count - 1).ilog2() + 1 };
+        let low = (self.0 as u32).wrapping_add(GENERATION_STEP as u32) & !((1 << BITS_BITS) - 1);
+        State((count as u64) << COUNT_SHIFT | u64::from(low | bits))
+    }
+
+    /// The home of a hash: its low bits, one bit fewer where that line is not there yet.
+    #[inline]
+    pub(super) fn home(self, hash: u64) -> usize {
+        let mask = (1_usize << (self.0 as u32 & ((1 << BITS_BITS) - 1))) - 1;
+        let number = (mix(hash) >> 32) as usize & mask;
+        if number < self.count() { number } else { number & (mask >> 1) }
+    }
+}
+
+/// The tables of all shards, side by side.
+pub(crate) fn tables(pool: &PagePool) -> Arc<[Table]> {
+    (0..pool.shard_count()).map(|_| Table::new(pool.memory().clone(), pool.line_pages_per_shard())).collect()
+}
+
+impl Table {
+    pub(super) fn new(memory: Memory, pages_max: usize) -> Table {
+        let lines_per_page = memory.page_bytes() / size_of::<Line>();
+        let directory = |pages: usize| (0..pages).map(|_| AtomicU32::new(0)).collect();
+        Table {
+            state: AtomicU64::new(0),
+            line_shift: lines_per_page.ilog2(),
+            homes: directory(pages_max),
+            overflows: directory(pages_max.min(OVERFLOW_MAX as usize / lines_per_page)),
+            memory,
+        }
+    }
+
+    /// Locks the home line of a hash; `None` if the index is empty.
+    #[inline]
+    pub(super) fn lock(&self, hash: u64) -> Option<LineGuard<'_>> {
+        let mut state = self.state();
+        loop {
+            if state.count() == 0 {
+                return None;
+            }
+            let line = self.home(state.home(hash));
+            let guard = line.lock();
+            let now = self.state();
+            if now == state || now.count() > 0 && std::ptr::eq(self.home(now.home(hash)), line) {
+                return Some(guard);
+            }
+            state = now;
+        }
+    }
+
+    /// The item of this key, its line locked for as long as the result lives.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<HeldItem<'_>> {
+        let guard = self.lock(hash)?;
+        // SAFETY: entries of this hash are in the guarded line's chain only, and an item is freed only after its
+        // entry was removed under that guard.
+        let view = unsafe { View::new(&self.memory) };
+        let first = self.find_from(guard.line(), hash, |chunk| view.key(chunk) == key)?;
+        Some(HeldItem { memory: &self.memory, first, _guard: guard })
+    }
+
+    /// Tells the processor that the line of this hash is about to be read.
+    #[inline]
+    pub(crate) fn prefetch_line(&self, hash: u64) {
+        let state = self.state();
+        if state.count() > 0 {
+            prefetch(self.home(state.home(hash)));
+        }
+    }
+
+    /// Tells the processor that the item with this hash, if its line names one, is about to be read. A peek: it
+    /// locks nothing, so it may be wrong.
+    #[inline]
+    pub(crate) fn prefetch_item(&self, hash: u64) {
+        let state = self.state();
+        if state.count() == 0 {
+            return;
+        }
+        let line = self.home(state.home(hash));
+        let slots = line.slots_with(tag(hash));
+        if slots != 0
+            && let Some(chunk) = ChunkRef::from_link(line.reference(slots.trailing_zeros() as usize))
+        {
+            self.memory.prefetch(chunk);
+        }
+    }
+
+    /// The entry of this hash, in a chain that the caller may read, that `is_match` accepts.
+    #[inline]
+    pub(super) fn find_from<'a>(
+        &'a self,
+        mut line: &'a Line,
+        hash: u64,
+        mut is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> Option<ChunkRef> {
+        let tag = tag(hash);
+        loop {
+            let mut slots = line.slots_with(tag);
+            while slots != 0 {
+                let reference = line.reference(slots.trailing_zeros() as usize);
+                if let Some(chunk) = ChunkRef::from_link(reference)
+                    && is_match(chunk)
+                {
+                    return Some(chunk);
+                }
+                slots &= slots - 1;
+            }
+            match line.overflow() {
+                0 => return None,
+                next => line = self.overflow(next - 1),
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> State {
+        State(self.state.load(Acquire))
+    }
+
+    /// Makes readers use this many home lines. The caller holds the lines whose entries move.
+    pub(super) fn publish(&self, count: usize) {
+        self.state.store(self.state().next(count).0, Release);
+    }
+
+    #[inline]
+    pub(super) fn home(&self, number: usize) -> &Line {
+        let page = self.homes[number >> self.line_shift].load(Relaxed);
+        self.memory.line(page, number & ((1 << self.line_shift) - 1))
+    }
+
+    #[inline]
+    pub(super) fn overflow(&self, number: u32) -> &Line {
+        let number = number as usize;
+        let page = self.overflows[number >> self.line_shift].load(Relaxed);
+        self.memory.line(page, number & ((1 << self.line_shift) - 1))
+    }
+
+    pub(super) fn lines_per_page(&self) -> usize {
+        1 << self.line_shift
+    }
+
+    pub(super) fn home_pages(&self) -> &[AtomicU32] {
+        &self.homes
+    }
+
+    pub(super) fn overflow_pages(&self) -> &[AtomicU32] {
+        &self.overflows
+    }
+}
+
+/// An item that can be read: its line is locked.
+pub(crate) struct HeldItem<'a> {
+    memory: &'a Memory,
+    first: ChunkRef,
+    _guard: LineGuard<'a>,
+}
+
+impl HeldItem<'_> {
+    #[inline]
+    pub(crate) fn meta(&self) -> Meta {
+        item::meta(self.memory, self.first)
+    }
+
+    #[inline]
+    pub(crate) fn value(&self) -> Value<'_> {
+        self.view().value(self.first)
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        // SAFETY: the line is locked for as long as `self` lives, and views borrow `self`.
+        unsafe { View::new(self.memory) }
+    }
+
+    /// Sets these marks; whether `ACCESSED` was clear and is set now. Writes only when something changes.
+    #[inline]
+    pub(crate) fn mark(&self, before: Marks, marks: Marks) -> bool {
+        let after = before.with(marks);
+        if after != before {
+            item::set_marks(self.memory, self.first, after);
+        }
+        after.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
+    }
+}
+
+/// Spreads the hash once more, so that line and tag do not depend on which bits chose the shard.
+#[inline]
+fn mix(hash: u64) -> u64 {
+    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The byte of a hash that its entry carries; 0 is an empty slot's.
+#[inline]
+pub(super) fn tag(hash: u64) -> u8 {
+    ((mix(hash) >> 24) as u8).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_takes_one_bit_fewer_where_the_line_is_missing() {
+        let mut state = State(0);
+        for count in 1..2_000_usize {
+            state = state.next(count);
+            assert_eq!(state.count(), count);
+            for hash in 0..64_u64 {
+                let number = (mix(hash) >> 32) as usize;
+                let mask = count.next_power_of_two() - 1;
+                let expected = if number & mask < count { number & mask } else { number & (mask >> 1) };
+                assert_eq!(state.home(hash), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn each_change_gives_another_state() {
+        let state = State(0).next(8);
+        assert_ne!(state.next(9).next(8), state);
+    }
+}
