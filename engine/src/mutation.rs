@@ -49,12 +49,12 @@ pub enum Expiry {
 
 impl Expiry {
     /// The moment as it is stored: milliseconds since the Unix epoch, 0 for never.
-    pub(crate) fn deadline_ms(self, now_ms: Millis) -> Millis {
+    pub(crate) fn deadline_ms(self, now_ms: impl FnOnce() -> Millis) -> Millis {
         match self {
             Expiry::Never => 0,
             Expiry::After(lifetime) => {
                 let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-                now_ms.saturating_add(lifetime_ms).max(1)
+                now_ms().saturating_add(lifetime_ms).max(1)
             }
             Expiry::At(moment) => moment.max(1),
         }

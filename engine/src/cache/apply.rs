@@ -169,12 +169,15 @@ impl Inner {
         for hints in &group.hints {
             hints.lock().clear();
         }
-        self.hasher.set_seed(hash_seed);
+        if self.hasher.set_seed(hash_seed).is_err() {
+            tracing::error!("this cache has followed too many groups: restart the node");
+            return Err(OutOfStep);
+        }
         for cell in &self.shards {
             cell.lock().shard.install_begin();
         }
         self.flush_floor.store(begin.flush_floor, Ordering::Release);
-        self.flush_at_ms.store(begin.flush_at_ms, Ordering::Release);
+        self.set_flush_at(begin.flush_at_ms);
         group.log.lock().restart(lineage);
         Ok(())
     }
@@ -283,7 +286,8 @@ impl InstallSource for InstallReader {
     fn next_items(&mut self, bytes_max: usize, item_bytes_max: usize) -> Option<ItemsAt> {
         let mut at = ItemsAt::default();
         for _ in 0..WALK_STEPS_MAX {
-            let moment = self.inner.moment();
+            let inner = self.inner.clone();
+            let moment = inner.moment();
             let mut items = Vec::new();
             at.at_seq = self.step(bytes_max, |shard, id| {
                 let item_bytes = shard.key(id).len() + shard.value(id).len();

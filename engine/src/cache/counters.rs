@@ -3,26 +3,66 @@
 //! Lives here: the stripes, and the thread's place in them. Not here: what writes count (see `ShardCell`).
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::stats::Stats;
 
-/// Stripes; threads beyond so many share.
+/// Stripes that belong to one thread each; threads beyond so many share one more.
 const STRIPES: usize = 64;
+const SHARED: usize = STRIPES;
+const NONE: usize = usize::MAX;
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// One bit for each stripe that a living thread has, for all caches together.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
 
 /// What a thread keeps of its own.
 struct Here {
     /// Whether it is inside a closure that reads an item in place.
     reading: Cell<bool>,
-    /// Its stripe + 1; 0 before its first read.
+    /// Its stripe: its own, or `SHARED`, or `NONE` before its first read.
     stripe: Cell<usize>,
 }
 
 thread_local! {
-    static HERE: Here = const { Here { reading: Cell::new(false), stripe: Cell::new(0) } };
+    static HERE: Here = const { Here { reading: Cell::new(false), stripe: Cell::new(NONE) } };
+    /// Gives the thread's stripe back when the thread ends.
+    static RETURN: Return = const { Return };
+}
+
+struct Return;
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        HERE.with(|here| {
+            let stripe = here.stripe.replace(SHARED);
+            if stripe < STRIPES {
+                // Release: who takes the stripe next sees what this thread has counted.
+                TAKEN.fetch_and(!(1 << stripe), Release);
+            }
+        });
+    }
+}
+
+#[cold]
+fn join(here: &Here) -> usize {
+    let taken = TAKEN.fetch_update(Acquire, Relaxed, |taken| {
+        let free = (!taken).trailing_zeros();
+        (free < STRIPES as u32).then(|| taken | 1 << free)
+    });
+    // A thread that is ending can't be told of its end any more.
+    let stripe = match taken {
+        Ok(before) => match RETURN.try_with(|_| ()) {
+            Ok(()) => (!before).trailing_zeros() as usize,
+            Err(_) => {
+                TAKEN.fetch_and(!(1 << (!before).trailing_zeros()), Release);
+                SHARED
+            }
+        },
+        Err(_) => SHARED,
+    };
+    here.stripe.set(stripe);
+    stripe
 }
 
 pub(crate) fn is_inside_read() -> bool {
@@ -70,23 +110,29 @@ pub(super) struct ReadCounters(Box<[Stripe]>);
 
 impl ReadCounters {
     pub(super) fn new() -> ReadCounters {
-        ReadCounters((0..STRIPES).map(|_| Stripe::default()).collect())
+        ReadCounters((0..=SHARED).map(|_| Stripe::default()).collect())
     }
 
     #[inline]
     pub(super) fn count(&self, outcome: ReadOutcome) {
-        let stripe = HERE.with(|here| match here.stripe.get() {
-            0 => join(here),
+        let number = HERE.with(|here| match here.stripe.get() {
+            NONE => join(here),
             stripe => stripe,
         });
-        let stripe = &self.0[(stripe - 1) % STRIPES];
-        match outcome {
+        let stripe = &self.0[number];
+        let count = match outcome {
             ReadOutcome::Hit => &stripe.hits,
             ReadOutcome::Miss => &stripe.misses,
             ReadOutcome::Expired => &stripe.expired,
             ReadOutcome::Flushed => &stripe.flushed,
+        };
+        if number == SHARED {
+            count.fetch_add(1, Relaxed);
+        } else {
+            // Nobody else adds to this stripe, so no locked instruction is needed. (A reset at this very moment may
+            // be undone for this count.)
+            count.store(count.load(Relaxed) + 1, Relaxed);
         }
-        .fetch_add(1, Relaxed);
     }
 
     pub(super) fn add_to(&self, stats: &mut Stats) {
@@ -110,9 +156,40 @@ impl ReadCounters {
     }
 }
 
-#[cold]
-fn join(here: &Here) -> usize {
-    let stripe = THREADS.fetch_add(1, Relaxed) % STRIPES + 1;
-    here.stripe.set(stripe);
-    stripe
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_read_is_lost_with_more_threads_than_stripes() {
+        let counters = ReadCounters::new();
+        let barrier = std::sync::Barrier::new(STRIPES + 8);
+        std::thread::scope(|scope| {
+            for _ in 0..STRIPES + 8 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    (0..1_000).for_each(|_| counters.count(ReadOutcome::Hit));
+                    barrier.wait();
+                });
+            }
+        });
+        let mut stats = Stats::default();
+        counters.add_to(&mut stats);
+        assert_eq!(stats.get_hits, 1_000 * (STRIPES as u64 + 8));
+    }
+
+    #[test]
+    fn stripe_of_a_thread_that_ended_is_used_again() {
+        let counters = ReadCounters::new();
+        for _ in 0..10 * STRIPES {
+            std::thread::scope(|scope| {
+                scope.spawn(|| counters.count(ReadOutcome::Miss));
+            });
+        }
+        let used = counters.0[..STRIPES].iter().filter(|stripe| stripe.misses.load(Relaxed) > 0).count();
+        assert!(used > 0 && counters.0[SHARED].misses.load(Relaxed) < 10 * STRIPES as u64);
+        let mut stats = Stats::default();
+        counters.add_to(&mut stats);
+        assert_eq!(stats.get_misses, 10 * STRIPES as u64);
+    }
 }

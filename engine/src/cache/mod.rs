@@ -33,7 +33,7 @@ use crate::replication::roles::{Roles, Serving};
 use crate::replication::{Role, Status};
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{KeyHasher, Moment, PagePool, Shard, Table, tables};
+use crate::storage::{KeyHasher, Moment, Now, PagePool, Shard, Table, tables};
 
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
@@ -146,6 +146,14 @@ pub(crate) struct Group {
     pub(crate) hints: Box<[Mutex<Vec<u64>>]>,
 }
 
+/// Why a read has to look closer.
+pub(crate) mod attention {
+    /// This node does not serve everything.
+    pub(crate) const SERVING: u8 = 1;
+    /// There is an appointment for a flush.
+    pub(crate) const FLUSH: u8 = 2;
+}
+
 pub(crate) struct Inner {
     pub(crate) hasher: KeyHasher,
     pub(crate) pool: Arc<PagePool>,
@@ -159,6 +167,8 @@ pub(crate) struct Inner {
     pub(crate) flush_floor: AtomicU64,
     /// When a flush is due; 0 for none.
     pub(crate) flush_at_ms: AtomicU64,
+    /// Whether a read has more to look at than its item: [`attention`] has the bits.
+    pub(crate) attention: AtomicU8,
     /// The last version of a standalone cache.
     standalone_version: AtomicU64,
     item_bytes_max: usize,
@@ -201,6 +211,7 @@ impl Cache {
             clock_offset_ms: AtomicI64::new(0),
             flush_floor: AtomicU64::new(0),
             flush_at_ms: AtomicU64::new(0),
+            attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             standalone_version: AtomicU64::new(0),
             item_bytes_max: config.item_bytes_max,
             serving: AtomicU8::new(serving as u8),
@@ -499,8 +510,14 @@ impl Inner {
         self.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
     }
 
-    pub(crate) fn moment(&self) -> Moment {
-        Moment { now_ms: self.now_ms(), flush_floor: Version(self.flush_floor.load(Ordering::Acquire)) }
+    pub(crate) fn moment(&self) -> Moment<'_> {
+        Moment { clock: self, flush_floor: self.flush_floor() }
+    }
+
+    /// Items of an older version are flushed.
+    #[inline]
+    pub(crate) fn flush_floor(&self) -> Version {
+        Version(self.flush_floor.load(Ordering::Acquire))
     }
 
     pub(crate) fn serving(&self) -> Serving {
@@ -519,6 +536,12 @@ impl Inner {
 
     fn is_key_length_wrong(key: &[u8]) -> bool {
         key.is_empty() || key.len() > KEY_BYTES_MAX
+    }
+}
+
+impl Now for Inner {
+    fn now_ms(&self) -> Millis {
+        Inner::now_ms(self)
     }
 }
 

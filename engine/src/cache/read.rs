@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::replication::roles::Serving;
-use crate::storage::{ItemId, Meta, ReserveError, Value};
+use crate::storage::{HeldItem, ItemId, Meta, ReserveError};
 
 use super::counters::{ReadOutcome, ReadingHere, is_inside_read};
 use super::write::Refusal;
@@ -27,52 +27,85 @@ impl Inner {
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
+        self.check_read(key)?;
+        self.read_hashed(self.hasher.hash(key), key, reader)
+    }
+
+    /// What refuses a read whatever is stored.
+    #[inline]
+    pub(super) fn check_read(&self, key: &[u8]) -> Result<(), ReadError> {
         if Inner::is_key_length_wrong(key) {
             return Err(ReadError::KeyLength { bytes: key.len(), bytes_max: KEY_BYTES_MAX });
         }
         if is_inside_read() {
             return Err(ReadError::InsideRead);
         }
-        self.settle_flush();
-        self.read_hashed(self.hasher.hash(key), key, reader)
+        Ok(())
     }
 
     /// [`Inner::read`] behind its checks.
     #[inline]
-    fn read_hashed<R>(
+    pub(super) fn read_hashed<R>(
         &self,
         hash: u64,
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let held = self.tables[self.shard_number(hash)].find(hash, key);
+        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
         // After the line was locked: a change of role is done before the node drops or changes an item for it.
-        let serving = self.serving();
-        if !matches!(serving, Serving::All | Serving::Reads) {
-            return Err(self.refused_read(serving));
+        if self.attention.load(Ordering::Acquire) != 0 {
+            drop(held);
+            held = self.find_attentively(hash, key)?;
         }
         let Some(held) = held else {
             self.read_counters.count(ReadOutcome::Miss);
             return Ok(None);
         };
-        let (meta, moment) = (held.meta(), self.moment());
-        if moment.is_dead(meta) {
+        let version = held.version();
+        if version < self.flush_floor() || self.is_expired(held.expires_at_ms()) {
             drop(held);
-            self.count_dead(meta, moment.flush_floor);
-            // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
-            if serving == Serving::All {
-                self.reclaim(hash, key);
-            }
+            self.read_dead(hash, key, version);
             return Ok(None);
         }
         self.read_counters.count(ReadOutcome::Hit);
-        if held.mark(meta.marks, READ_MARKS) {
+        if held.mark(READ_MARKS) {
             self.tell_mark(hash);
         }
-        Ok(Some(run_reader(key, held.value(), meta, reader)))
+        let (flags, expires_at_ms, value) = held.parts();
+        let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
+        Ok(Some(run_reader(ItemRef { key, value, flags, version, expires_at_ms }, reader)))
     }
 
+    /// The clock is read for an item that expires only.
+    #[inline]
+    fn is_expired(&self, expires_at_ms: u64) -> bool {
+        expires_at_ms != 0 && expires_at_ms <= self.now_ms()
+    }
+
+    /// Finds where a flush is due at some time, or this node does not serve everything.
     #[cold]
+    fn find_attentively(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
+        self.settle_flush();
+        let held = self.tables[self.shard_number(hash)].find(hash, key);
+        match self.serving() {
+            Serving::All | Serving::Reads => Ok(held),
+            refused => {
+                drop(held);
+                Err(self.refused_read(refused))
+            }
+        }
+    }
+
+    /// Counts a dead item, and has it leave where this node may remove it.
+    #[cold]
+    fn read_dead(&self, hash: u64, key: &[u8], version: Version) {
+        self.count_dead(version);
+        // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
+        if self.serving() == Serving::All {
+            self.reclaim(hash, key);
+        }
+    }
+
     fn refused_read(&self, serving: Serving) -> ReadError {
         let primary = self.primary_address();
         match serving {
@@ -81,13 +114,12 @@ impl Inner {
         }
     }
 
-    fn count_dead(&self, meta: Meta, flush_floor: Version) {
-        let is_flushed = meta.version < flush_floor;
+    fn count_dead(&self, version: Version) {
+        let is_flushed = version < self.flush_floor();
         self.read_counters.count(if is_flushed { ReadOutcome::Flushed } else { ReadOutcome::Expired });
     }
 
     /// A dead item goes, if it is dead still.
-    #[cold]
     fn reclaim(&self, hash: u64, key: &[u8]) {
         let mut cell = self.cell(hash).lock();
         if let Some(id) = cell.shard.find(hash, key)
@@ -118,7 +150,7 @@ impl Inner {
         self.mutate(key, |locked| {
             let (hash, moment) = (locked.hash, locked.moment);
             let Some((id, meta)) = locked.find_to_read() else { return Ok(None) };
-            let expires_at_ms = expiry.deadline_ms(moment.now_ms);
+            let expires_at_ms = expiry.deadline_ms(|| moment.now_ms());
             let id = match locked.cell.shard.set_expiry(hash, id, expires_at_ms, moment) {
                 Ok(id) => id,
                 Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
@@ -129,9 +161,15 @@ impl Inner {
             locked.log(&Mutation::Touch { key, version: meta.version, expires_at_ms });
             self.read_counters.count(ReadOutcome::Hit);
             self.mark(&mut locked.cell, id, hash, READ_MARKS);
-            let meta = Meta { expires_at_ms, ..meta };
             let reader = reader.take().expect("an attempt that succeeds is the last");
-            Ok(Some(run_reader(key, locked.cell.shard.value(id), meta, reader)))
+            let item = ItemRef {
+                key,
+                value: locked.cell.shard.value(id),
+                flags: meta.flags,
+                version: meta.version,
+                expires_at_ms: (expires_at_ms != 0).then_some(expires_at_ms),
+            };
+            Ok(Some(run_reader(item, reader)))
         })
     }
 
@@ -152,7 +190,7 @@ impl super::write::Locked<'_> {
         };
         let meta = self.cell.shard.meta(id);
         if self.moment.is_dead(meta) {
-            self.inner.count_dead(meta, self.moment.flush_floor);
+            self.inner.count_dead(meta.version);
             self.cell.shard.remove(self.hash, id);
             return None;
         }
@@ -173,14 +211,7 @@ impl Group {
 }
 
 #[inline]
-fn run_reader<R>(key: &[u8], value: Value<'_>, meta: Meta, reader: impl FnOnce(ItemRef<'_>) -> R) -> R {
-    let item = ItemRef {
-        key,
-        value,
-        flags: meta.flags,
-        version: meta.version,
-        expires_at_ms: (meta.expires_at_ms != 0).then_some(meta.expires_at_ms),
-    };
+fn run_reader<R>(item: ItemRef<'_>, reader: impl FnOnce(ItemRef<'_>) -> R) -> R {
     let _reading = ReadingHere::enter();
     reader(item)
 }

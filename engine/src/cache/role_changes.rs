@@ -12,7 +12,7 @@ use crate::replication::position::Term;
 use crate::replication::roles::Serving;
 use crate::replication::{LinkState, PromoteError, Role};
 
-use super::{Cache, Group, Inner, is_inside_read};
+use super::{Cache, Group, Inner, attention, is_inside_read};
 
 /// The longest address of a node.
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -99,6 +99,11 @@ impl Inner {
     pub(crate) fn publish_serving(&self, group: &Group) {
         let serving = group.roles.lock().serving();
         let before = self.serving.swap(serving as u8, Ordering::AcqRel);
+        // The gate is held, so no other change of role comes in between.
+        match serving {
+            Serving::All => self.attention.fetch_and(!attention::SERVING, Ordering::AcqRel),
+            _ => self.attention.fetch_or(attention::SERVING, Ordering::AcqRel),
+        };
         if before != Serving::All as u8 {
             return;
         }

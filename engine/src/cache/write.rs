@@ -14,7 +14,7 @@ use crate::replication::roles::Serving;
 use crate::storage::{Footprint, ItemId, Meta, Moment, Place, ReserveError, item_bytes};
 
 use super::arithmetic::{self, Direction};
-use super::{Group, Inner, ShardCell, Swap, is_inside_read};
+use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
@@ -42,7 +42,7 @@ pub(crate) struct Locked<'a> {
     pub(crate) cell: MutexGuard<'a, ShardCell>,
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
-    pub(crate) moment: Moment,
+    pub(crate) moment: Moment<'a>,
 }
 
 impl Locked<'_> {
@@ -103,7 +103,7 @@ impl Locked<'_> {
     }
 
     fn put_attributes(&mut self, value: &[u8], attributes: Attributes) -> Result<Version, Refusal> {
-        let expires_at_ms = attributes.expiry.deadline_ms(self.moment.now_ms);
+        let expires_at_ms = attributes.expiry.deadline_ms(|| self.moment.now_ms());
         self.put(value, attributes.flags, expires_at_ms, Marks::default())
     }
 
@@ -141,6 +141,7 @@ fn append_to_log(group: &Group, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) 
 
 impl Inner {
     /// Gives a mutation its version and, in a group, its place in the log.
+    #[inline]
     fn log(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
         match &self.group {
             None => Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
@@ -342,7 +343,7 @@ impl Inner {
     }
 
     pub(crate) fn flush_at(&self, at: Expiry) -> Result<(), WriteError> {
-        let at_ms = at.deadline_ms(self.now_ms());
+        let at_ms = at.deadline_ms(|| self.now_ms());
         self.change_all(&Mutation::FlushAt { at_ms })
     }
 
@@ -384,16 +385,36 @@ impl Inner {
         match mutation {
             Mutation::Flush => {
                 self.flush_floor.fetch_max(version.0, Ordering::AcqRel);
-                self.flush_at_ms.store(0, Ordering::Release);
+                self.set_flush_at(0);
             }
-            Mutation::FlushAt { at_ms } => self.flush_at_ms.store(*at_ms, Ordering::Release),
+            Mutation::FlushAt { at_ms } => self.set_flush_at(*at_ms),
             _ => unreachable!("only these two concern every key"),
+        }
+    }
+
+    /// Makes an appointment for a flush, or cancels it with 0, and has reads attend to it.
+    pub(crate) fn set_flush_at(&self, at_ms: u64) {
+        self.flush_at_ms.store(at_ms, Ordering::SeqCst);
+        if at_ms == 0 {
+            self.attention.fetch_and(!attention::FLUSH, Ordering::SeqCst);
+        }
+        // Looked at again: another thread may have made an appointment just before the bit was cleared.
+        if self.flush_at_ms.load(Ordering::SeqCst) != 0 {
+            self.attention.fetch_or(attention::FLUSH, Ordering::SeqCst);
         }
     }
 
     /// Keeps the appointment of a `FlushAt`, before the first operation behind its moment. A replica waits for its
     /// primary's `Flush` instead.
+    #[inline]
     pub(crate) fn settle_flush(&self) {
+        if self.attention.load(Ordering::Acquire) & attention::FLUSH != 0 {
+            self.settle_appointment();
+        }
+    }
+
+    #[cold]
+    fn settle_appointment(&self) {
         let at_ms = self.flush_at_ms.load(Ordering::Acquire);
         if at_ms == 0 || self.now_ms() < at_ms || self.serving() != Serving::All {
             return;

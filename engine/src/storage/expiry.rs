@@ -4,22 +4,42 @@
 //! (the pass in `room`, or the caller that meets it).
 
 use super::{Meta, Version};
+use crate::clock::Millis;
+
+/// Tells the time when it is needed: most items do not expire, and a look at the clock costs as much as a hash.
+pub(crate) trait Now {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> Millis;
+}
 
 /// What decides between dead and live.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) now_ms: u64,
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) clock: &'a dyn Now,
     /// Items of an older version are dead.
     pub(crate) flush_floor: Version,
 }
 
-impl Moment {
-    /// An item is dead from its deadline on, that millisecond included (rule X2).
-    pub(super) fn is_expired(self, meta: Meta) -> bool {
-        meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms
+impl Moment<'_> {
+    pub(crate) fn now_ms(self) -> Millis {
+        self.clock.now_ms()
     }
 
+    /// An item is dead from its deadline on, that millisecond included (rule X2).
+    pub(super) fn is_expired(self, meta: Meta) -> bool {
+        meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms()
+    }
+
+    #[inline]
     pub(crate) fn is_dead(self, meta: Meta) -> bool {
-        self.is_expired(meta) || meta.version < self.flush_floor
+        meta.version < self.flush_floor || self.is_expired(meta)
+    }
+}
+
+/// A moment that does not pass.
+#[cfg(test)]
+impl Now for Millis {
+    fn now_ms(&self) -> Millis {
+        *self
     }
 }

@@ -3,60 +3,76 @@
 //! Lives here: the hash function and its seed. Not here: which bits choose a bucket (see `index`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
+use parking_lot::Mutex;
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
+
+/// How many seeds a cache can have had; each is kept while the cache lives (72 bytes).
+const SEEDS_MAX: usize = 4096;
 
 /// A handle on one seed; clones share it.
 ///
-/// 1. The eight words follow from one seed. While [`KeyHasher::set_seed`] runs a hash may be of neither seed: the
-///    caller locks every shard, sets the seed, clears the shards, and each operation that hashed before it had
-///    its lock hashes again if [`KeyHasher::seed`] has changed meanwhile.
+/// 1. A seed that was ever set stays in memory, so that a thread that hashes while another seed is set has one of
+///    the two. Whoever sets a seed clears every shard; an operation that hashed before it had its lock hashes again if
+///    [`KeyHasher::seed`] has changed meanwhile.
 #[derive(Clone)]
-pub(crate) struct KeyHasher(Arc<Words>);
+pub(crate) struct KeyHasher(Arc<Seeds>);
 
-/// One cache line, read on each hash and never written in normal operation.
-#[repr(align(64))]
-struct Words {
-    seed: AtomicU64,
-    premixed: AtomicU64,
-    secrets: [AtomicU64; 7],
+struct Seeds {
+    current: AtomicPtr<Seeded>,
+    #[expect(clippy::vec_box, reason = "their addresses stay when the vector grows")]
+    all: Mutex<Vec<Box<Seeded>>>,
 }
+
+struct Seeded {
+    seed: u64,
+    secrets: RapidSecrets,
+}
+
+/// This cache has had as many seeds as it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooManySeeds;
 
 impl KeyHasher {
     pub(crate) fn new(seed: u64) -> KeyHasher {
-        let hasher = KeyHasher(Arc::new(Words {
-            seed: AtomicU64::new(0),
-            premixed: AtomicU64::new(0),
-            secrets: Default::default(),
-        }));
-        hasher.set_seed(seed);
+        let hasher = KeyHasher(Arc::new(Seeds { current: AtomicPtr::default(), all: Mutex::default() }));
+        hasher.set_seed(seed).expect("it is the first");
         hasher
     }
 
+    #[inline]
+    fn current(&self) -> &Seeded {
+        // SAFETY: set in `new` and by `set_seed` to boxes that `all` keeps as long as `self` lives.
+        unsafe { &*self.0.current.load(Acquire) }
+    }
+
     /// The hash of a key under the seed of this moment.
+    #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        let mut secrets = [0; 7];
-        for (secret, word) in secrets.iter_mut().zip(&self.0.secrets) {
-            *secret = word.load(Ordering::Relaxed);
-        }
-        let secrets = RapidSecrets { seed: self.0.premixed.load(Ordering::Relaxed), secrets };
-        rapidhash_v3_seeded(key, &secrets)
+        rapidhash_v3_seeded(key, &self.current().secrets)
     }
 
     /// The seed that was set last.
     pub(crate) fn seed(&self) -> u64 {
-        self.0.seed.load(Ordering::Acquire)
+        self.current().seed
     }
 
-    /// Another seed: every shard must be empty, or be cleared before it is used again.
-    pub(crate) fn set_seed(&self, seed: u64) {
-        let secrets = RapidSecrets::seed(seed);
-        for (word, secret) in self.0.secrets.iter().zip(secrets.secrets) {
-            word.store(secret, Ordering::Relaxed);
-        }
-        self.0.premixed.store(secrets.seed, Ordering::Relaxed);
-        self.0.seed.store(seed, Ordering::Release);
+    /// Another seed: every shard must be empty, or be cleared before it is used again. A seed that was set before
+    /// takes no memory.
+    pub(crate) fn set_seed(&self, seed: u64) -> Result<(), TooManySeeds> {
+        let mut all = self.0.all.lock();
+        let at = match all.iter().position(|old| old.seed == seed) {
+            Some(at) => at,
+            None if all.len() == SEEDS_MAX => return Err(TooManySeeds),
+            None => {
+                all.push(Box::new(Seeded { seed, secrets: RapidSecrets::seed(seed) }));
+                all.len() - 1
+            }
+        };
+        self.0.current.store(&raw mut *all[at], Release);
+        Ok(())
     }
 }
 
@@ -68,8 +84,20 @@ mod tests {
     fn same_seed_gives_the_same_hash_and_another_seed_another() {
         let (one, two) = (KeyHasher::new(7), KeyHasher::new(8));
         assert_ne!(one.hash(b"key"), two.hash(b"key"));
-        two.set_seed(7);
+        two.set_seed(7).unwrap();
         assert_eq!(one.hash(b"key"), two.hash(b"key"));
         assert_eq!(two.seed(), 7);
+    }
+
+    #[test]
+    fn seeds_that_come_again_take_no_memory_and_others_end_somewhere() {
+        let hasher = KeyHasher::new(0);
+        for round in 0..3 {
+            for seed in 0..SEEDS_MAX as u64 {
+                assert_eq!(hasher.set_seed(seed), Ok(()), "{round}");
+            }
+        }
+        assert_eq!(hasher.set_seed(1 << 40), Err(TooManySeeds));
+        assert_eq!(hasher.seed(), SEEDS_MAX as u64 - 1);
     }
 }

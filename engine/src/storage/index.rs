@@ -15,6 +15,7 @@
 //! the table.
 
 use std::cell::Cell;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -41,7 +42,10 @@ enum Place {
 /// 2. In a chain only the last line has empty slots, and they are at its end; no overflow line is empty.
 /// 3. Each overflow line is in one chain or in the free list. A line that is not in use is empty.
 /// 4. The count of home lines is 0, or at least one page's worth and at most what the pages hold.
+/// 5. Each line of a chain has at least the kinds of all tags that are in the lines behind it.
 pub(super) struct Index {
+    /// Into `tables`.
+    table: NonNull<Table>,
     tables: Arc<[Table]>,
     at: usize,
     home_pages: usize,
@@ -53,6 +57,9 @@ pub(super) struct Index {
     moving: Vec<(u8, u32)>,
     entries_moved_max: usize,
 }
+
+/// Why an entry that is looked for is there.
+const INDEXED: &str = "an item is indexed under the hash of its key";
 
 /// What storing an entry has done.
 pub(super) struct Stored<R> {
@@ -66,6 +73,7 @@ impl Index {
     /// The writer's side of `tables[at]`.
     pub(super) fn new(tables: Arc<[Table]>, at: usize) -> Index {
         Index {
+            table: NonNull::from(&tables[at]),
             tables,
             at,
             home_pages: 0,
@@ -80,7 +88,8 @@ impl Index {
 
     #[inline]
     fn table(&self) -> &Table {
-        &self.tables[self.at]
+        // SAFETY: it lies in `tables`, which live as long as `self`. (Looking it up there cost 30 instructions a set.)
+        unsafe { self.table.as_ref() }
     }
 
     fn count(&self) -> usize {
@@ -157,20 +166,18 @@ impl Index {
         hash_of: impl Fn(ChunkRef) -> u64,
         publish: impl FnOnce() -> R,
     ) -> Stored<R> {
-        let table = &self.tables[self.at];
-        let home = table.state().home(hash);
-        let guard = table.home(home).lock();
+        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
+        let table = unsafe { self.table.as_ref() };
+        let mut guard = table.home(table.state().home(hash)).lock();
         let published = publish();
-        let replaced = table.find_from(guard.line(), hash, is_match);
-        match replaced {
-            Some(old) => {
-                let (place, slot) = self.locate(home, old);
-                self.line(place).set_reference(slot, chunk.get());
-            }
-            None => {
-                self.append(home, tag(hash), chunk.get());
-                self.entries += 1;
-            }
+        let walk = table.walk(guard.changing(), hash, is_match);
+        let replaced = walk.found.map(|(line, slot, old)| {
+            line.set_reference(slot, chunk.get());
+            old
+        });
+        if replaced.is_none() {
+            self.append_behind(guard.line(), walk.last, tag(hash), chunk.get());
+            self.entries += 1;
         }
         drop(guard);
         let has_room = self.count() < self.home_pages * self.table().lines_per_page();
@@ -188,27 +195,39 @@ impl Index {
 
     /// An entry's item was moved by `copy`, which runs with the line locked and says where to.
     pub(super) fn relocate(&self, hash: u64, old: ChunkRef, copy: impl FnOnce() -> ChunkRef) -> ChunkRef {
-        let home = self.table().state().home(hash);
-        let _guard = self.table().home(home).lock();
+        let table = self.table();
+        let mut guard = table.home(table.state().home(hash)).lock();
         let new = copy();
-        let (place, slot) = self.locate(home, old);
-        self.line(place).set_reference(slot, new.get());
+        let (line, slot, _) = table.walk(guard.changing(), hash, |chunk| chunk == old).found.expect(INDEXED);
+        line.set_reference(slot, new.get());
         new
     }
 
     /// Removes an entry, unless `keep`, which runs with the line locked, says otherwise. Whether it was removed.
     pub(super) fn remove_unless(&mut self, hash: u64, chunk: ChunkRef, keep: impl FnOnce() -> bool) -> bool {
-        let table = &self.tables[self.at];
-        let home = table.state().home(hash);
-        let _guard = table.home(home).lock();
+        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
+        let table = unsafe { self.table.as_ref() };
+        let mut guard = table.home(table.state().home(hash)).lock();
         if keep() {
             return false;
         }
-        let (place, slot) = self.locate(home, chunk);
-        let (tag, reference) = self.take_last(home);
-        if reference != chunk.get() {
-            self.line(place).set(slot, tag, reference);
+        let walk = table.walk(guard.changing(), hash, |found| found == chunk);
+        let (line, slot, _) = walk.found.expect(INDEXED);
+        // The chain's last entry fills the gap, so that only the last line has empty slots.
+        let end = walk.last.len() - 1;
+        let (tag, reference) = (walk.last.tag(end), walk.last.reference(end));
+        line.set(slot, tag, reference);
+        walk.last.set(end, 0, 0);
+        if !std::ptr::eq(walk.last, walk.before_last) {
+            let number = walk.before_last.overflow();
+            // The kinds of what is left, for the line that is asked most; those before it may have one too many.
+            walk.before_last.set_overflow(if end == 0 { 0 } else { number });
+            (0..end).for_each(|slot| walk.before_last.add_kind(walk.last.tag(slot)));
+            if end == 0 {
+                self.free_overflow(number - 1);
+            }
         }
+        drop(guard);
         self.entries -= 1;
         true
     }
@@ -231,8 +250,7 @@ impl Index {
             self.table().publish(0);
         }
         for home in 0..count {
-            let guard = self.table().home(home).lock();
-            guard.line().wipe();
+            self.table().home(home).lock().changing().wipe();
         }
         for number in 0..(self.overflow_pages * self.table().lines_per_page()) as u32 {
             self.table().overflow(number).wipe();
@@ -251,7 +269,8 @@ impl Index {
         let table = self.table();
         let new = self.count();
         let old = new - (1 << new.ilog2());
-        let guards = (table.home(old).lock(), table.home(new).lock());
+        let mut guards = (table.home(old).lock(), table.home(new).lock());
+        (guards.0.changing(), guards.1.changing());
         self.take_chain(old, &mut moving);
         let moved = moving.len();
         table.publish(new + 1);
@@ -272,7 +291,8 @@ impl Index {
         let table = self.table();
         let gone = self.count() - 1;
         let into = gone - (1 << gone.ilog2());
-        let guards = (table.home(into).lock(), table.home(gone).lock());
+        let mut guards = (table.home(into).lock(), table.home(gone).lock());
+        (guards.0.changing(), guards.1.changing());
         self.take_chain(gone, &mut moving);
         let moved = moving.len();
         table.publish(gone);
@@ -308,57 +328,36 @@ impl Index {
     }
 
     fn append(&self, home: usize, tag: u8, reference: u32) {
-        let mut place = self.last_of_chain(home).1;
-        if self.line(place).len() == SLOTS {
+        let home = self.table().home(home);
+        let mut last = home;
+        loop {
+            match last.overflow() {
+                0 => break,
+                next => last = self.table().overflow(next - 1),
+            }
+        }
+        self.append_behind(home, last, tag, reference);
+    }
+
+    /// Adds an entry to the last line of a chain, or to a new one behind it.
+    #[inline]
+    fn append_behind<'a>(&'a self, home: &'a Line, mut last: &'a Line, tag: u8, reference: u32) {
+        let mut len = last.len();
+        if len == SLOTS {
             let number = self.overflow_free_head.get();
             assert_ne!(number, 0, "an insertion was prepared with a free overflow line");
             let free = self.table().overflow(number - 1);
             self.overflow_free_head.set(free.overflow());
             free.set_overflow(0);
             self.overflow_free.set(self.overflow_free.get() - 1);
-            self.line(place).set_overflow(number);
-            place = Place::Overflow(number - 1);
+            last.set_overflow(number);
+            (last, len) = (free, 0);
         }
-        let line = self.line(place);
-        line.set(line.len(), tag, reference);
-    }
-
-    /// Takes the last entry out of a chain that is not empty.
-    fn take_last(&self, home: usize) -> (u8, u32) {
-        let (before_last, last) = self.last_of_chain(home);
-        let line = self.line(last);
-        let slot = line.len() - 1;
-        let entry = (line.tag(slot), line.reference(slot));
-        line.set(slot, 0, 0);
-        if let Place::Overflow(number) = last
-            && slot == 0
-        {
-            self.line(before_last).set_overflow(0);
-            self.free_overflow(number);
-        }
-        entry
-    }
-
-    /// The last line of a chain, and the one before it (itself if there is only one).
-    fn last_of_chain(&self, home: usize) -> (Place, Place) {
-        let (mut before, mut place) = (Place::Home(home), Place::Home(home));
-        loop {
-            match self.line(place).overflow() {
-                0 => return (before, place),
-                next => (before, place) = (place, Place::Overflow(next - 1)),
-            }
-        }
-    }
-
-    fn locate(&self, home: usize, chunk: ChunkRef) -> (Place, usize) {
-        let mut place = Place::Home(home);
-        loop {
-            let line = self.line(place);
-            if let Some(slot) = line.position(chunk.get()) {
-                return (place, slot);
-            }
-            assert_ne!(line.overflow(), 0, "the item is indexed under the hash of its key");
-            place = Place::Overflow(line.overflow() - 1);
+        last.set(len, tag, reference);
+        let mut before = home;
+        while !std::ptr::eq(before, last) {
+            before.add_kind(tag);
+            before = self.table().overflow(before.overflow() - 1);
         }
     }
 
@@ -388,6 +387,12 @@ impl Index {
                 assert!((used..SLOTS).all(|slot| line.tag(slot) == 0), "index 2: holes in line {home}");
                 assert!(place == Place::Home(home) || used > 0, "index 2: empty overflow line");
                 assert!(line.overflow() == 0 || used == SLOTS, "index 2: a line with room has a successor");
+                let mut before = Place::Home(home);
+                while before != place {
+                    let line_before = self.line(before);
+                    assert!((0..used).all(|slot| line_before.goes_on_for(line.tag(slot))), "index 5: kinds");
+                    before = Place::Overflow(line_before.overflow() - 1);
+                }
                 for slot in 0..used {
                     let chunk = ChunkRef::from_link(line.reference(slot)).expect("index 1: empty reference");
                     let hash = hash_of(chunk);
@@ -415,12 +420,15 @@ impl Index {
         assert!((state.count()..room).all(|home| self.table().home(home).len() == 0), "index 3: unused line");
         assert!(state.count() <= room && state.count() >= lines.min(room), "index 4");
         assert!(
-            self.home_pages <= 1 || state.count() > room - lines || self.home_pages == 0,
+            self.home_pages <= 1 || state.count() >= room - lines || self.home_pages == 0,
             "index 4: unused page"
         );
         assert!(self.moving.is_empty(), "index: entries on their way");
     }
 }
+
+// SAFETY: the pointer leads into `tables`, which are shared between threads anyway.
+unsafe impl Send for Index {}
 
 #[cfg(test)]
 mod tests;

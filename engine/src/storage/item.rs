@@ -69,11 +69,13 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
+    #[inline]
     pub(crate) fn new(key_bytes: usize, value_bytes: usize, flags: u32, expires_at_ms: u64) -> Footprint {
         let has_expiry = expires_at_ms != 0 || value_bytes > SHORT_VALUE_BYTES_MAX;
         Footprint { key_bytes, value_bytes, has_expiry, has_flags: flags != 0 }
     }
 
+    #[inline]
     fn shape(self, is_chained: bool) -> u32 {
         let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
@@ -86,6 +88,13 @@ impl Footprint {
             | value_bytes << VALUE_BYTES_SHIFT
     }
 
+    /// The class whose chunks hold such an item whole, if its item is not to be cut.
+    #[inline]
+    pub(super) fn class_of_whole(self, slabs: &Slabs) -> Option<ClassId> {
+        fitting_class(slabs, self.bytes_in_one_chunk())
+    }
+
+    #[inline]
     fn bytes_in_one_chunk(self) -> usize {
         Shape(self.shape(false)).key_at() + self.key_bytes + self.value_bytes
     }
@@ -93,12 +102,17 @@ impl Footprint {
 
 /// The word that says what follows it.
 #[derive(Clone, Copy)]
-struct Shape(u32);
+pub(super) struct Shape(u32);
 
 impl Shape {
     #[inline]
     fn of(memory: &Memory, first: ChunkRef) -> Shape {
         Shape(memory.word(first, SHAPE_AT).get())
+    }
+
+    #[inline]
+    pub(super) fn marks(self) -> Marks {
+        Marks((self.0 & MARKS_MASK) as u8)
     }
 
     #[inline]
@@ -162,6 +176,51 @@ impl<'a> View<'a> {
         unsafe { self.0.bytes(first, shape.key_at(), shape.key_bytes()) }
     }
 
+    /// The item's shape, if it has this key.
+    #[inline]
+    pub(super) fn with_key(self, first: ChunkRef, key: &[u8]) -> Option<Shape> {
+        let shape = Shape::of(self.0, first);
+        if shape.key_bytes() != key.len() {
+            return None;
+        }
+        // SAFETY: as for `key`.
+        same(unsafe { self.0.bytes(first, shape.key_at(), key.len()) }, key).then_some(shape)
+    }
+
+    #[inline]
+    pub(super) fn has_key(self, first: ChunkRef, key: &[u8]) -> bool {
+        self.with_key(first, key).is_some()
+    }
+
+    #[inline]
+    pub(super) fn version(self, first: ChunkRef) -> Version {
+        Version(self.0.double_word(first).load(Relaxed))
+    }
+
+    #[inline(never)]
+    fn all_parts(self, first: ChunkRef) -> (u32, u64, Value<'a>) {
+        let meta = self.meta(first);
+        (meta.flags, meta.expires_at_ms, self.value(first))
+    }
+
+    /// Flags, expiry (0 is never) and value of the item of this shape.
+    #[inline(always)]
+    pub(super) fn parts(self, first: ChunkRef, shape: Shape) -> (u32, u64, Value<'a>) {
+        if shape.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT) != 0 {
+            return self.all_parts(first);
+        }
+        let len = (shape.0 >> VALUE_BYTES_SHIFT & VALUE_BYTES_MASK) as usize;
+        // SAFETY: a plain item's value lies behind its key, and `View::new`'s caller holds the item.
+        let value = unsafe { self.0.bytes(first, HEADER_BYTES_MIN + shape.key_bytes(), len) };
+        (0, 0, Value { memory: self.0, len, first: value, next: None })
+    }
+
+    /// When the item of this shape expires; 0 is never.
+    #[inline]
+    pub(super) fn expires_at_ms(self, first: ChunkRef, shape: Shape) -> u64 {
+        if shape.has(HAS_EXPIRY) { self.meta(first).expires_at_ms } else { 0 }
+    }
+
     #[inline]
     pub(super) fn meta(self, first: ChunkRef) -> Meta {
         meta(self.0, first)
@@ -184,6 +243,20 @@ impl<'a> View<'a> {
     }
 }
 
+/// Whether two keys of one length are the same: words at a time, without a call for the short ones.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let word =
+        |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+    match a.len() {
+        8..=16 => {
+            let last = a.len() - 8;
+            b.len() == a.len() && (word(a, 0) ^ word(b, 0)) | (word(a, last) ^ word(b, last)) == 0
+        }
+        _ => a == b,
+    }
+}
+
 /// From which classes an item's chunks come, in the order of its bytes: so many of one, then so many of the next.
 ///
 /// 1. The first chunk holds the header and the whole key.
@@ -198,11 +271,11 @@ pub(super) struct Cuts {
 impl Cuts {
     pub(super) fn new(slabs: &Slabs, footprint: Footprint) -> Cuts {
         let mut cuts = Cuts { cuts: [(ClassId(0), 0); CUTS_MAX], len: 0 };
-        let whole = footprint.bytes_in_one_chunk();
-        if let Some(class) = fitting_class(slabs, whole) {
+        if let Some(class) = footprint.class_of_whole(slabs) {
             cuts.push(class, 1);
             return cuts;
         }
+        let whole = footprint.bytes_in_one_chunk();
         let whole_chained = whole + 4;
         let first = slabs.class_at_most(whole_chained).expect("no item is below the smallest chunk");
         if slabs.chunk_bytes(first) < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
@@ -248,6 +321,7 @@ impl Cuts {
 }
 
 /// The class of at least `bytes`, unless more than a sixteenth of them (or 8 bytes) would be wasted.
+#[inline]
 fn fitting_class(slabs: &Slabs, bytes: usize) -> Option<ClassId> {
     let class = slabs.class_at_least(bytes)?;
     let wasted = slabs.chunk_bytes(class) - bytes;
@@ -289,12 +363,11 @@ pub(super) unsafe fn write(
         memory.word(first, shape.length_at()).set(value.len() as u32);
     }
     let value_at = shape.key_at() + key.len();
-    let mut here = value.len();
+    let (mut here, room) = (value.len(), memory.chunk_bytes(first));
     if shape.has(HAS_NEXT) {
         memory.word(first, shape.next_at()).set(next);
-        here = here.min(memory.chunk_bytes(first) - value_at);
+        here = here.min(room - value_at);
     }
-    let room = memory.chunk_bytes(first);
     assert!(value_at + here <= room, "a reservation has room for the item it was made for");
     // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
     unsafe {

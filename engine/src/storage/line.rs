@@ -3,34 +3,42 @@
 //! Lives here: the line, its lock, comparing twelve tags at once. Not here: which line (see `index`).
 //!
 //! ```text
-//!   0      1            4                16                                       64
-//!   | lock | overflow 24 | 12 tags, 8 bits | 12 references, 32 bits                |     (tag 0: the slot is empty)
-//! ```
-//! A line is changed by whoever has locked both the shard and the line, and read by whoever has locked either. All its
-//! parts are atomics, so a peek without a lock (to prefetch) is defined, if perhaps wrong.
+//!   0       1             4                16                                       64
+//!   | latch | overflow 24 | 12 tags, 8 bits | 12 references, 32 bits                |    (tag 0: the slot is empty)
 //!
-//! Why a lock of our own: it is one byte in the line that a read fetches anyway, it is unlocked by a plain store (a
-//! library's byte-sized mutex needs a second locked instruction to look for parked threads), and a line page can be
-//! given back to the system while its locks are held, since zero is "unlocked" and nobody sleeps in a queue for it.
-//! Who waits spins, then yields, then sleeps for short: a line is held for one lookup and the reader's closure.
+//!   latch:     | changes, modulo 128: 7 bits | locked: 1 |
+//!   overflow:  | kinds: 6 bits | number: 18 |
+//! ```
+//! A tag is of one of six kinds. A line that goes on elsewhere keeps a bit for each kind that may be found there, so
+//! that a miss rarely has to look.
+//! A line is changed by whoever has locked both the shard and the line, and read by whoever has locked either. All its
+//! parts are atomics, so a look without a lock is defined; it is right if the latch was unlocked before and is the
+//! same afterwards. (If a line changes 128 times meanwhile the look may miss an entry: a miss is always allowed.)
+//!
+//! Why a lock of our own: it is one byte in the line that a read fetches anyway; its count of changes lets a miss do
+//! without locking, and a hit lock just what it has looked at; it is unlocked by a plain store (a library's byte-sized
+//! mutex needs a second locked instruction to look for parked threads); and a line page can be given back to the
+//! system while its locks are held, since zero is "unlocked" and nobody sleeps in a queue for it. Who waits spins, then
+//! yields, then sleeps for short: a line is held for one lookup and the reader's closure.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, fence};
 use std::time::Duration;
 
 pub(super) const SLOTS: usize = 12;
-/// What the 24 bits of an overflow number reach.
-pub(super) const OVERFLOW_MAX: u32 = (1 << 24) - 1;
+/// What the 18 bits of an overflow number reach.
+pub(super) const OVERFLOW_MAX: u32 = (1 << 18) - 1;
 
-const UNLOCKED: u8 = 0;
 const LOCKED: u8 = 1;
+const ONE_CHANGE: u8 = 2;
 /// Rounds of waiting after which a thread yields, and after which it sleeps.
 const SPINS: u32 = 64;
 const YIELDS: u32 = 1024;
 
 #[repr(C, align(64))]
 pub(super) struct Line {
-    lock: AtomicU8,
+    latch: AtomicU8,
+    /// The kinds in the low six bits, then the number's two highest.
     overflow_high: AtomicU8,
     overflow_low: AtomicU16,
     tags: [AtomicU32; SLOTS / 4],
@@ -40,45 +48,77 @@ pub(super) struct Line {
 const _: () = assert!(size_of::<Line>() == 64);
 
 /// A line that this thread has locked.
-pub(super) struct LineGuard<'a>(&'a Line);
+pub(super) struct LineGuard<'a> {
+    line: &'a Line,
+    /// The latch as it will be when the guard is dropped.
+    latch: u8,
+}
 
 impl Drop for LineGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.lock.store(UNLOCKED, Release);
+        self.line.latch.store(self.latch, Release);
     }
 }
 
 impl<'a> LineGuard<'a> {
     #[inline]
     pub(super) fn line(&self) -> &'a Line {
-        self.0
+        self.line
+    }
+
+    /// The line, to be changed: whoever looks at it meanwhile looks again.
+    pub(super) fn changing(&mut self) -> &'a Line {
+        self.latch = self.latch.wrapping_add(ONE_CHANGE);
+        // The latch is seen as locked by whoever sees any of the changes.
+        fence(Release);
+        self.line
     }
 }
 
 impl Line {
+    /// What the latch is now, if nobody has it locked: for [`Line::is_still`] and [`Line::lock_as`].
+    #[inline]
+    pub(super) fn glance(&self) -> Option<u8> {
+        let latch = self.latch.load(Acquire);
+        (latch & LOCKED == 0).then_some(latch)
+    }
+
+    /// Whether what was read since this glance is the line as it was then.
+    #[inline]
+    pub(super) fn is_still(&self, glance: u8) -> bool {
+        fence(Acquire);
+        self.latch.load(Relaxed) == glance
+    }
+
+    /// Locks the line if it is as it was at this glance.
+    #[inline]
+    pub(super) fn lock_as(&self, glance: u8) -> Option<LineGuard<'_>> {
+        let locked = self.latch.compare_exchange(glance, glance | LOCKED, Acquire, Relaxed);
+        // Made only when the line is locked: dropping a guard unlocks.
+        locked.is_ok().then(|| LineGuard { line: self, latch: glance })
+    }
+
     #[inline]
     pub(super) fn lock(&self) -> LineGuard<'_> {
-        if self.lock.swap(LOCKED, Acquire) != UNLOCKED {
-            self.wait();
+        match self.glance().and_then(|glance| self.lock_as(glance)) {
+            Some(guard) => guard,
+            None => self.wait(),
         }
-        LineGuard(self)
     }
 
     #[cold]
-    fn wait(&self) {
+    fn wait(&self) -> LineGuard<'_> {
         let mut rounds = 0_u32;
         loop {
-            while self.lock.load(Relaxed) != UNLOCKED {
-                rounds = rounds.saturating_add(1);
-                match rounds {
-                    0..SPINS => std::hint::spin_loop(),
-                    SPINS..YIELDS => std::thread::yield_now(),
-                    _ => std::thread::sleep(Duration::from_micros(50)),
-                }
+            if let Some(guard) = self.glance().and_then(|glance| self.lock_as(glance)) {
+                return guard;
             }
-            if self.lock.swap(LOCKED, Acquire) == UNLOCKED {
-                return;
+            rounds = rounds.saturating_add(1);
+            match rounds {
+                0..SPINS => std::hint::spin_loop(),
+                SPINS..YIELDS => std::thread::yield_now(),
+                _ => std::thread::sleep(Duration::from_micros(50)),
             }
         }
     }
@@ -86,13 +126,26 @@ impl Line {
     /// In a chain: the next overflow line's number + 1. In the free list: the same. 0 is none.
     #[inline]
     pub(super) fn overflow(&self) -> u32 {
-        u32::from(self.overflow_high.load(Relaxed)) << 16 | u32::from(self.overflow_low.load(Relaxed))
+        u32::from(self.overflow_high.load(Relaxed) >> KINDS) << 16
+            | u32::from(self.overflow_low.load(Relaxed))
     }
 
+    /// Whether entries of this tag may be in the lines that follow.
+    #[inline]
+    pub(super) fn goes_on_for(&self, tag: u8) -> bool {
+        self.overflow_high.load(Relaxed) & kind(tag) != 0
+    }
+
+    /// Another successor; the kinds that are found there are none until they are added.
     pub(super) fn set_overflow(&self, number: u32) {
         debug_assert!(number <= OVERFLOW_MAX);
-        self.overflow_high.store((number >> 16) as u8, Relaxed);
+        self.overflow_high.store(((number >> 16) as u8) << KINDS, Relaxed);
         self.overflow_low.store(number as u16, Relaxed);
+    }
+
+    /// An entry of this tag is in one of the lines that follow.
+    pub(super) fn add_kind(&self, tag: u8) {
+        self.overflow_high.store(self.overflow_high.load(Relaxed) | kind(tag), Relaxed);
     }
 
     #[inline]
@@ -126,17 +179,21 @@ impl Line {
         (self.slots_with(0).trailing_zeros() as usize).min(SLOTS)
     }
 
-    /// The slot of this reference.
-    pub(super) fn position(&self, reference: u32) -> Option<usize> {
-        self.references.iter().position(|other| other.load(Relaxed) == reference)
-    }
-
     /// Bit `s` is set for each slot `s` with this tag; no bit from [`SLOTS`] on.
     #[inline]
     pub(super) fn slots_with(&self, tag: u8) -> u32 {
         let [a, b, c] = [0, 1, 2].map(|word: usize| self.tags[word].load(Relaxed));
         equal_bytes([a, b, c], tag)
     }
+}
+
+/// How many kinds of tags there are.
+const KINDS: u32 = 6;
+
+/// The bit of a tag's kind.
+#[inline]
+fn kind(tag: u8) -> u8 {
+    1 << (u32::from(tag) * KINDS >> 8)
 }
 
 /// SSE2 is part of x86-64: one comparison and one mask.
@@ -176,10 +233,40 @@ mod tests {
     fn zeroes_are_an_empty_unlocked_line() {
         let line = empty();
         assert_eq!((line.len(), line.overflow()), (0, 0));
+        let glance = line.glance().unwrap();
         let guard = line.lock();
-        assert_eq!(line.lock.load(Relaxed), LOCKED);
+        assert!(line.glance().is_none() && line.lock_as(glance).is_none() && !line.is_still(glance));
         drop(guard);
-        assert_eq!(line.lock.load(Relaxed), UNLOCKED);
+        assert!(line.is_still(glance), "a lock without a change leaves no trace");
+        line.lock().changing();
+        assert!(!line.is_still(glance) && line.lock_as(glance).is_none());
+    }
+
+    #[test]
+    fn a_look_that_holds_never_saw_half_a_change() {
+        let line = empty();
+        let done = AtomicU8::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1..200_000_u32 {
+                    let mut guard = line.lock();
+                    let line = guard.changing();
+                    line.set_reference(3, number);
+                    line.set_reference(9, number);
+                }
+                done.store(1, Release);
+            });
+            let mut looks = 0;
+            while done.load(Acquire) == 0 {
+                let Some(glance) = line.glance() else { continue };
+                let seen = (line.reference(3), line.reference(9));
+                if line.is_still(glance) {
+                    assert_eq!(seen.0, seen.1);
+                    looks += 1;
+                }
+            }
+            assert!(looks > 0);
+        });
     }
 
     #[test]
@@ -209,15 +296,18 @@ mod tests {
         assert_eq!(line.slots_with(129), 0b1_0000);
         assert_eq!(line.slots_with(255), 0b10_0000);
         assert_eq!(line.slots_with(7), 0);
-        assert_eq!((line.len(), line.position(4)), (7, Some(3)));
+        assert_eq!(line.len(), 7);
     }
 
     #[test]
-    fn overflow_number_keeps_24_bits() {
+    fn overflow_number_keeps_18_bits_beside_the_kinds() {
         let line = empty();
         for number in [0, 1, 0xffff, 0x1_0000, OVERFLOW_MAX] {
             line.set_overflow(number);
+            assert!((1..=255).all(|tag| !line.goes_on_for(tag)));
+            line.add_kind(200);
             assert_eq!(line.overflow(), number);
+            assert!(line.goes_on_for(200) && !line.goes_on_for(1));
         }
     }
 }

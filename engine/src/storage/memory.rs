@@ -60,6 +60,8 @@ pub(super) struct PageEntry {
     pub(super) carved_bytes: Word,
     /// First free chunk, as offset / 8 + 1; 0 is none.
     pub(super) free_head: Word,
+    /// Where its shard lists it.
+    pub(super) slot: Word,
 }
 
 /// A 32-bit word in shared memory.
@@ -86,6 +88,8 @@ pub(super) struct Memory {
     lines: NonNull<Line>,
     entries: NonNull<PageEntry>,
     page_bytes: usize,
+    /// From a reference to its page's number.
+    unit_shift: u32,
     item_pages: usize,
     line_pages: usize,
     mapping: Arc<Mapping>,
@@ -126,6 +130,7 @@ impl Memory {
             lines: at(item_pages * page_bytes).cast(),
             entries: at(entries_at).cast(),
             page_bytes,
+            unit_shift: (page_bytes / UNIT_BYTES).ilog2(),
             item_pages,
             line_pages,
             mapping,
@@ -154,19 +159,19 @@ impl Memory {
         unsafe { self.entries.add(page as usize).as_ref() }
     }
 
-    /// A line of the index. The range only ever holds lines, whoever's they are: a stale number leads to a line.
+    /// A line of the index, by its number in all line pages. The range only ever holds lines, whoever's they are: a
+    /// stale number leads to a line.
     #[inline]
-    pub(super) fn line(&self, page: u32, at: usize) -> &Line {
-        debug_assert!((page as usize) < self.line_pages && at < self.page_bytes / size_of::<Line>());
-        // SAFETY: page numbers in directories are the pool's, so within the range; zeroes are an empty, unlocked line.
-        unsafe { self.lines.add(page as usize * (self.page_bytes / size_of::<Line>()) + at).as_ref() }
+    pub(super) fn line(&self, number: usize) -> &Line {
+        debug_assert!(number < self.line_pages * (self.page_bytes / size_of::<Line>()));
+        // SAFETY: pages in directories are the pool's, so within the range; zeroes are an empty, unlocked line.
+        unsafe { self.lines.add(number).as_ref() }
     }
 
     /// The size of a chunk, by the page it lies on.
     #[inline]
     pub(super) fn chunk_bytes(&self, chunk: ChunkRef) -> usize {
-        let page = (chunk.get() as usize * UNIT_BYTES / self.page_bytes) as u32;
-        self.entry(page).chunk_bytes.get() as usize
+        self.entry(chunk.get() >> self.unit_shift).chunk_bytes.get() as usize
     }
 
     #[inline]

@@ -36,14 +36,14 @@ mod slabs;
 mod table;
 mod walk;
 
-pub(crate) use expiry::Moment;
+pub(crate) use expiry::{Moment, Now};
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use pages::PagePool;
 pub(crate) use room::ReserveError;
 pub(crate) use shard::{ItemId, Place, Shard};
-pub(crate) use table::{Table, tables};
+pub(crate) use table::{HeldItem, Table, tables};
 pub(crate) use walk::{WalkId, WalkStep};
 
 use crate::mutation::{Marks, Version};

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use super::line::Line;
 use super::mapping::HUGE_PAGE_BYTES;
 use super::memory::{Memory, NoAddressSpace, PageEntry};
 
@@ -40,10 +41,13 @@ const GROWTH: usize = 4;
 pub(crate) struct PagePool {
     memory: Memory,
     shard_count: usize,
+    half_share_shift: u32,
     bytes_ceiling: usize,
     is_huge: bool,
     /// A hint that spares a taker the lock when there is nothing to take.
     available: AtomicUsize,
+    /// As in the state, for those who do not hold it.
+    page_count_max: AtomicUsize,
     state: Mutex<PoolState>,
 }
 
@@ -85,9 +89,11 @@ impl PagePool {
         Ok(Arc::new(PagePool {
             memory,
             shard_count,
+            half_share_shift: shard_count.ilog2() + 1,
             bytes_ceiling: bytes_ceiling.max(memory_bytes_max),
             is_huge,
             available: AtomicUsize::new(page_count_max),
+            page_count_max: AtomicUsize::new(page_count_max),
             state: Mutex::new(PoolState {
                 page_count_max,
                 memory_bytes_max,
@@ -129,8 +135,21 @@ impl PagePool {
         self.memory.page_bytes()
     }
 
+    #[inline]
     pub(super) fn page_count_max(&self) -> usize {
-        self.state.lock().page_count_max
+        self.page_count_max.load(Ordering::Relaxed)
+    }
+
+    /// Half of what would be each shard's, if all had the same.
+    #[inline]
+    pub(super) fn half_share(&self) -> usize {
+        self.page_count_max() >> self.half_share_shift
+    }
+
+    /// Whether a page can be had, as of the last change.
+    #[inline]
+    pub(super) fn has_pages(&self) -> bool {
+        self.available.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn shard_count(&self) -> usize {
@@ -151,6 +170,7 @@ impl PagePool {
         let mut state = self.state.lock();
         state.memory_bytes_max = bytes;
         state.page_count_max = page_count(bytes, self.page_bytes());
+        self.page_count_max.store(state.page_count_max, Ordering::Relaxed);
         while state.out() + state.kept() > state.page_count_max && state.kept() > 0 {
             self.release_one(&mut state);
         }
@@ -169,7 +189,7 @@ impl PagePool {
 
     /// One item page, its content stale, or `None` at the limit.
     pub(super) fn take(&self) -> Option<u32> {
-        if self.available.load(Ordering::Relaxed) == 0 {
+        if !self.has_pages() {
             return None;
         }
         let mut state = self.state.lock();
@@ -263,9 +283,9 @@ impl PagePool {
     /// Locks every line of a free page, so that no late reader is inside, then gives the page back, which unlocks
     /// them: zeroes are an empty, unlocked line.
     fn release_lines(&self, page: u32) {
-        let lines =
-            || (0..self.page_bytes() / size_of::<super::line::Line>()).map(|at| self.memory.line(page, at));
-        let guards: Vec<_> = lines().map(super::line::Line::lock).collect();
+        let count = self.page_bytes() / size_of::<Line>();
+        let first = page as usize * count;
+        let guards: Vec<_> = (first..first + count).map(|number| self.memory.line(number).lock()).collect();
         if self.memory.release_line_page(page) {
             guards.into_iter().for_each(std::mem::forget);
         }
@@ -376,13 +396,15 @@ mod tests {
         let pages: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
         let lines = pool.exchange_for_lines(pages[0]);
         pool.check_invariants(15);
-        pool.memory().line(lines, 0).set(0, 7, 9);
-        pool.memory().line(lines, 0).wipe();
+        let number = lines as usize * pool.page_bytes() / size_of::<Line>();
+        pool.memory().line(number).set(0, 7, 9);
+        pool.memory().line(number).wipe();
         pool.give_lines(lines);
         assert!(pool.take().is_some());
         pool.check_invariants(15);
         let lines = pool.exchange_for_lines(pages[1]);
-        assert_eq!(pool.memory().line(lines, 0).len(), 0);
+        let number = lines as usize * pool.page_bytes() / size_of::<Line>();
+        assert_eq!(pool.memory().line(number).len(), 0);
         pool.check_invariants(15);
     }
 }

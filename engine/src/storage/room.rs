@@ -66,12 +66,17 @@ impl Shard {
     pub(crate) fn reserve(
         &mut self,
         footprint: Footprint,
-        moment: Moment,
+        moment: Moment<'_>,
     ) -> Result<Reservation, ReserveError> {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled before the next one");
         assert!((1..=KEY_BYTES_MAX).contains(&footprint.key_bytes), "the caller refuses other keys");
         if u32::try_from(footprint.value_bytes).is_err() {
             return Err(ReserveError::OutOfMemory);
+        }
+        if let Some(class) = footprint.class_of_whole(&self.slabs)
+            && let Some(first) = self.reserve_whole(class, moment)
+        {
+            return Ok(Reservation { first, footprint });
         }
         let cuts = Cuts::new(&self.slabs, footprint);
         let made = self.make_room(&cuts, moment);
@@ -87,9 +92,34 @@ impl Shard {
         reservation
     }
 
+    /// The common case, an item of one chunk: takes a free one, after evicting if need be. Decides as
+    /// [`Shard::make_room`] does, and leaves to it what wants a page, a compaction or other shards.
+    #[inline]
+    fn reserve_whole(&mut self, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
+        let mut looks_left = self.looks_at_most();
+        while !self.index.is_exhausted() {
+            if self.index.pages_wanted() == 0
+                && let Some(first) = self.slabs.allocate(class)
+            {
+                item::link_tail(self.slabs.memory(), None, first);
+                self.reserved_chunks = 1;
+                self.shortage_told = false;
+                self.return_pages();
+                return Some(first);
+            }
+            let can_compact = self.slabs.is_compactable()
+                && self.slabs.compactable_class(|other| usize::from(other == class)).is_some();
+            let is_full = !self.pool.has_pages() && !can_compact && self.in_hand.is_empty();
+            if !is_full || self.should_ask_others(1) || !self.evict_coldest(moment, &mut looks_left) {
+                return None;
+            }
+        }
+        None
+    }
+
     /// Gives pages back to the pool for another shard: evicts and compacts until so many are free. Returns how
     /// many were given back; fewer when nothing is left that may leave.
-    pub(crate) fn surrender_pages(&mut self, pages: usize, moment: Moment) -> usize {
+    pub(crate) fn surrender_pages(&mut self, pages: usize, moment: Moment<'_>) -> usize {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
         let mut looks_left = self.looks_at_most();
         while self.in_hand.len() < pages {
@@ -103,7 +133,7 @@ impl Shard {
     }
 
     /// Until the pages in hand and the free chunks suffice for these cuts and for one more entry of the index.
-    fn make_room(&mut self, cuts: &Cuts, moment: Moment) -> Result<(), ReserveError> {
+    fn make_room(&mut self, cuts: &Cuts, moment: Moment<'_>) -> Result<(), ReserveError> {
         if self.pages_without_chunks(cuts) > self.pool.page_count_max() {
             return Err(ReserveError::OutOfMemory);
         }
@@ -157,10 +187,11 @@ impl Shard {
     /// A shard that holds less than half of its even share, or less than this item wants, asks the others before it
     /// throws out its own items; but not twice in a row, so that it does not depend on them.
     fn should_ask_others(&self, missing: usize) -> bool {
-        let share = self.pool.page_count_max() / self.pool.shard_count();
+        if self.pool.shard_count() == 1 || self.shortage_told || !self.evict {
+            return false;
+        }
         let held = self.page_count();
-        let is_poor = held + missing <= share / 2 || held < missing;
-        self.evict && self.pool.shard_count() > 1 && !self.shortage_told && is_poor
+        held + missing <= self.pool.half_share() || held < missing
     }
 
     /// Turns pages in hand into chunks and index lines.
@@ -198,7 +229,7 @@ impl Shard {
 
     /// One eviction: from the cold end on, an item that is dead leaves; one that is marked loses the mark and goes
     /// to the hot end; any other leaves (with eviction off it goes to the hot end too). Whether one left.
-    fn evict_coldest(&mut self, moment: Moment, looks_left: &mut usize) -> bool {
+    fn evict_coldest(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
         let mut reprieves = 0;
         while *looks_left > 0 {
             let Some(coldest) = self.lru.next_hotter(self.memory(), Node::COLD_END) else {

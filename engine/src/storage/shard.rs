@@ -121,7 +121,7 @@ impl Shard {
     #[inline]
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<ItemId> {
         let view = self.view();
-        self.index.find(hash, |chunk| view.key(chunk) == key).map(ItemId::from)
+        self.index.find(hash, |chunk| view.has_key(chunk, key)).map(ItemId::from)
     }
 
     /// An item whose key has this hash, dead or live. Two keys of the same hash are possible, though not likely.
@@ -131,7 +131,7 @@ impl Shard {
 
     /// Whether the item has expired or is older than the last flush.
     #[inline]
-    pub(crate) fn is_dead(&self, id: ItemId, moment: Moment) -> bool {
+    pub(crate) fn is_dead(&self, id: ItemId, moment: Moment<'_>) -> bool {
         moment.is_dead(self.meta(id))
     }
 
@@ -174,7 +174,7 @@ impl Shard {
         hash: u64,
         id: ItemId,
         expires_at_ms: u64,
-        moment: Moment,
+        moment: Moment<'_>,
     ) -> Result<ItemId, ReserveError> {
         let meta = Meta { expires_at_ms, ..self.meta(id) };
         if item::has_expiry_field(self.memory(), id.chunk()) {
@@ -227,7 +227,7 @@ impl Shard {
         let stored = self.index.store(
             hash,
             first,
-            |chunk| view.key(chunk) == key,
+            |chunk| view.has_key(chunk, key),
             |chunk| hasher.hash(view.key(chunk)),
             || {
                 let version = publish();
@@ -352,7 +352,11 @@ impl Shard {
         pages.len()
     }
 
+    #[inline]
     pub(super) fn return_pages(&mut self) {
+        if self.in_hand.is_empty() {
+            return;
+        }
         for page in self.in_hand.drain(..) {
             self.pool.give(page);
         }

@@ -11,7 +11,6 @@
 //!  chunk: free: next free u32, 0 u32, tag u32 = 0      live: anything u64, tag u32 != 0, anything
 //!
 //!  class: partial -> page 7 <-> page 3 <-> page 9      (each with at least one live and one free chunk)
-//!         full    -> page 4 <-> page 1
 //! ```
 //! Why no bitmaps: the tag at offset 8 tells a free chunk from a live one, so a page's table entry stays small.
 
@@ -27,6 +26,8 @@ pub(super) const TAG_AT: usize = 8;
 pub(super) const TAG_FREE: u32 = 0;
 /// The tag of a chunk that continues an item, or is reserved for one. An item's first chunk has any other tag.
 pub(super) const TAG_TAIL: u32 = 1;
+/// Sizes below this one have their class looked up in a table; all of them fit the smallest page.
+const SMALL_BYTES: usize = 2 << 10;
 /// How many partly filled pages a compaction looks at to find the emptiest.
 const PAGES_LOOKED_AT: usize = 32;
 
@@ -39,22 +40,14 @@ struct Class {
     chunks_per_page: usize,
     pages: usize,
     free_chunks: usize,
-    /// First page of each list; 0 is none.
-    heads: [u32; 2],
-}
-
-/// Which of its class's lists a page is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum List {
-    Partial = 0,
-    Full = 1,
+    partial_head: u32,
 }
 
 /// The chunks of one shard.
 ///
 /// 1. A class's `free_chunks` is the sum of its pages' `chunks_per_page - live`.
-/// 2. Each page is in one of its class's two lists: in the partial one exactly if it has a live and a free chunk; no
-///    page is without a live chunk between operations: an empty one leaves at once.
+/// 2. A page is in its class's partial list exactly if it has a live and a free chunk; no page is without a live
+///    chunk between operations: an empty one leaves at once. `pages[entry.slot]` is the page's number.
 /// 3. A page's free list holds exactly its carved chunks with the tag `TAG_FREE`.
 /// 4. Bit `c` of `compactable` is set exactly if class `c` has `chunks_per_page` free chunks or more; then any of
 ///    its partial pages can be emptied into the others.
@@ -62,8 +55,11 @@ pub(super) struct Slabs {
     memory: Memory,
     unit_shift: u32,
     classes: Vec<Class>,
+    /// By size in units of 8 bytes, rounded up: the smallest class that has it, for sizes below `SMALL_BYTES`.
+    small_classes: Box<[u8]>,
     compactable: u128,
-    page_count: usize,
+    /// The numbers of all pages, in no order.
+    pages: Vec<u32>,
 }
 
 impl Slabs {
@@ -76,11 +72,21 @@ impl Slabs {
                 chunks_per_page: page_bytes / chunk_bytes,
                 pages: 0,
                 free_chunks: 0,
-                heads: [0; 2],
+                partial_head: 0,
             })
             .collect();
         assert!(classes.len() <= 128, "the set of compactable classes has 128 bits");
-        Slabs { unit_shift: (page_bytes / 8).ilog2(), memory, classes, compactable: 0, page_count: 0 }
+        let class_of_units =
+            |units| classes.partition_point(|class: &Class| class.chunk_bytes < units * 8) as u8;
+        let small_classes = (0..SMALL_BYTES / 8).map(class_of_units).collect();
+        Slabs {
+            unit_shift: (page_bytes / 8).ilog2(),
+            memory,
+            classes,
+            small_classes,
+            compactable: 0,
+            pages: Vec::new(),
+        }
     }
 
     #[inline]
@@ -89,7 +95,11 @@ impl Slabs {
     }
 
     /// The class with the smallest chunk of at least `bytes`.
+    #[inline]
     pub(super) fn class_at_least(&self, bytes: usize) -> Option<ClassId> {
+        if let Some(class) = self.small_classes.get(bytes.div_ceil(8)) {
+            return Some(ClassId(*class));
+        }
         let class = self.classes.partition_point(|class| class.chunk_bytes < bytes);
         (class < self.classes.len()).then_some(ClassId(class as u8))
     }
@@ -113,7 +123,13 @@ impl Slabs {
     }
 
     pub(super) fn page_count(&self) -> usize {
-        self.page_count
+        self.pages.len()
+    }
+
+    /// Whether some class has a page's worth of free chunks.
+    #[inline]
+    pub(super) fn is_compactable(&self) -> bool {
+        self.compactable != 0
     }
 
     pub(super) fn class_of(&self, chunk: ChunkRef) -> ClassId {
@@ -130,43 +146,52 @@ impl Slabs {
     }
 
     /// A chunk of this class, tagged as a tail, or `None` if the class has no free chunk.
+    #[inline]
     pub(super) fn allocate(&mut self, class: ClassId) -> Option<ChunkRef> {
-        let number = self.classes[usize::from(class.0)].heads[List::Partial as usize];
+        let entry = &mut self.classes[usize::from(class.0)];
+        let number = entry.partial_head;
         if number == 0 {
             return None;
         }
         let page = self.memory.entry(number);
         let free_head = page.free_head.get();
         let unit = if free_head != 0 { free_head - 1 } else { page.carved_bytes.get() / 8 };
-        let chunk = self.chunk(number, unit);
+        let chunk =
+            ChunkRef(NonZeroU32::new(number << self.unit_shift | unit).expect("page 0 has no chunks"));
         if free_head != 0 {
             page.free_head.set(self.memory.word(chunk, 0).get());
         } else {
-            page.carved_bytes.set(page.carved_bytes.get() + page.chunk_bytes.get());
+            page.carved_bytes.set(page.carved_bytes.get() + entry.chunk_bytes as u32);
         }
-        page.live.set(page.live.get() + 1);
-        let full = page.live.get() as usize == self.chunks_per_page(class);
-        if full {
-            self.move_page(number, List::Partial, List::Full);
+        self.memory.word(chunk, TAG_AT).set(TAG_TAIL);
+        let live = page.live.get() + 1;
+        page.live.set(live);
+        if live as usize == entry.chunks_per_page {
+            // It is the head, so the next one becomes it.
+            entry.partial_head = page.next.get();
+            if entry.partial_head != 0 {
+                self.memory.entry(entry.partial_head).previous.set(0);
+            }
         }
         self.change_free_chunks(class, -1);
-        self.memory.word(chunk, TAG_AT).set(TAG_TAIL);
         Some(chunk)
     }
 
     /// Frees a chunk. If its page has no other live chunk, the page leaves and is returned.
     #[must_use]
+    #[inline]
     pub(super) fn release(&mut self, chunk: ChunkRef) -> Option<u32> {
         let number = self.page_number(chunk);
         let was_full = self.push_free(chunk);
-        let live = self.entry(number).live.get();
-        if live == 0 {
-            self.unlink(number, if was_full { List::Full } else { List::Partial });
+        if self.entry(number).live.get() == 0 {
+            if !was_full {
+                self.unlink_partial(number);
+            }
             self.forget_page(number);
             return Some(number);
         }
         if was_full {
-            self.move_page(number, List::Full, List::Partial);
+            self.link_partial(number);
         }
         None
     }
@@ -179,10 +204,11 @@ impl Slabs {
         entry.live.set(0);
         entry.carved_bytes.set(0);
         entry.free_head.set(0);
-        self.page_count += 1;
+        entry.slot.set(self.pages.len() as u32);
+        self.pages.push(number);
         self.classes[usize::from(class.0)].pages += 1;
         self.change_free_chunks(class, self.chunks_per_page(class) as isize);
-        self.link(number, List::Partial);
+        self.link_partial(number);
     }
 
     /// A class with at least a page's worth of free chunks beyond those that `kept_back` says are promised.
@@ -202,7 +228,7 @@ impl Slabs {
     /// from it. The caller moves every live chunk away by [`Slabs::begin_move`] and [`Slabs::end_move`], then calls
     /// [`Slabs::finish_compaction`].
     pub(super) fn begin_compaction(&mut self, class: ClassId) -> PageNumber {
-        let mut number = self.classes[usize::from(class.0)].heads[List::Partial as usize];
+        let mut number = self.classes[usize::from(class.0)].partial_head;
         assert_ne!(number, 0, "a class with free chunks has a partial page");
         let (mut emptiest, mut live_min) = (number, u32::MAX);
         for _ in 0..PAGES_LOOKED_AT {
@@ -215,7 +241,7 @@ impl Slabs {
                 break;
             }
         }
-        self.unlink(emptiest, List::Partial);
+        self.unlink_partial(emptiest);
         PageNumber(emptiest)
     }
 
@@ -258,23 +284,16 @@ impl Slabs {
 
     /// All pages leave.
     pub(super) fn drain(&mut self) -> Vec<u32> {
-        let mut pages = Vec::with_capacity(self.page_count);
-        for class in &self.classes {
-            for mut number in class.heads {
-                while number != 0 {
-                    pages.push(number);
-                    number = self.entry(number).next.get();
-                }
-            }
-        }
+        let pages = std::mem::take(&mut self.pages);
         *self = Slabs::new(self.memory.clone());
         pages
     }
 
     /// Puts a chunk on its page's free list; whether the page was full.
+    #[inline]
     fn push_free(&mut self, chunk: ChunkRef) -> bool {
-        let class = self.class_of(chunk);
         let page = self.memory.entry(self.page_number(chunk));
+        let class = ClassId(page.class.get() as u8);
         let (tag, next) = (self.memory.word(chunk, TAG_AT), self.memory.word(chunk, 0));
         debug_assert_ne!(tag.get(), TAG_FREE, "a chunk is freed once");
         tag.set(TAG_FREE);
@@ -289,11 +308,16 @@ impl Slabs {
     /// A page that is in no list any more and has no live chunk is not this shard's.
     fn forget_page(&mut self, number: u32) {
         let class = self.class_of_page(number);
-        self.page_count -= 1;
+        let slot = self.entry(number).slot.get() as usize;
+        self.pages.swap_remove(slot);
+        if let Some(moved) = self.pages.get(slot) {
+            self.memory.entry(*moved).slot.set(slot as u32);
+        }
         self.classes[usize::from(class.0)].pages -= 1;
         self.change_free_chunks(class, -(self.chunks_per_page(class) as isize));
     }
 
+    #[inline]
     fn change_free_chunks(&mut self, class: ClassId, by: isize) {
         let entry = &mut self.classes[usize::from(class.0)];
         entry.free_chunks = entry.free_chunks.strict_add_signed(by);
@@ -305,10 +329,10 @@ impl Slabs {
         }
     }
 
-    fn link(&mut self, number: u32, list: List) {
+    fn link_partial(&mut self, number: u32) {
         let page = self.memory.entry(number);
         let class = page.class.get() as usize;
-        let head = std::mem::replace(&mut self.classes[class].heads[list as usize], number);
+        let head = std::mem::replace(&mut self.classes[class].partial_head, number);
         if head != 0 {
             self.memory.entry(head).previous.set(number);
         }
@@ -316,21 +340,16 @@ impl Slabs {
         page.next.set(head);
     }
 
-    fn unlink(&mut self, number: u32, list: List) {
+    fn unlink_partial(&mut self, number: u32) {
         let page = self.memory.entry(number);
         let (previous, next) = (page.previous.get(), page.next.get());
         match previous {
-            0 => self.classes[page.class.get() as usize].heads[list as usize] = next,
+            0 => self.classes[page.class.get() as usize].partial_head = next,
             _ => self.memory.entry(previous).next.set(next),
         }
         if next != 0 {
             self.memory.entry(next).previous.set(previous);
         }
-    }
-
-    fn move_page(&mut self, number: u32, from: List, to: List) {
-        self.unlink(number, from);
-        self.link(number, to);
     }
 
     #[inline]
@@ -347,13 +366,13 @@ impl Slabs {
         ChunkRef(NonZeroU32::new(page << self.unit_shift | unit).expect("page 0 has no chunks"))
     }
 
-    fn pages_in(&self, class: usize, list: List) -> Vec<u32> {
+    fn partial_pages(&self, class: usize) -> Vec<u32> {
         let mut pages = Vec::new();
-        let (mut previous, mut number) = (0, self.classes[class].heads[list as usize]);
+        let (mut previous, mut number) = (0, self.classes[class].partial_head);
         while number != 0 {
             let page = self.entry(number);
             let place = (page.previous.get(), page.class.get() as usize);
-            assert_eq!(place, (previous, class), "slabs 2: {list:?} list");
+            assert_eq!(place, (previous, class), "slabs 2: partial list");
             pages.push(number);
             (previous, number) = (number, page.next.get());
         }
@@ -362,33 +381,33 @@ impl Slabs {
 
     /// Live chunks of all classes.
     pub(super) fn live_chunks(&self) -> usize {
-        let pages = |class| [List::Partial, List::Full].map(|list| self.pages_in(class, list)).concat();
-        let live = |page: u32| self.entry(page).live.get() as usize;
-        (0..self.classes.len()).flat_map(pages).map(live).sum()
+        self.pages.iter().map(|page| self.entry(*page).live.get() as usize).sum()
     }
 
     /// Panics with the number of a broken invariant.
     pub(super) fn check_invariants(&self) {
-        let mut page_count = 0;
+        for (slot, number) in self.pages.iter().enumerate() {
+            assert_eq!(self.entry(*number).slot.get() as usize, slot, "slabs 2: slot of page {number}");
+        }
         for (index, class) in self.classes.iter().enumerate() {
-            let (partial, full) = (self.pages_in(index, List::Partial), self.pages_in(index, List::Full));
-            let mut free = 0;
-            for number in partial.iter().chain(&full) {
+            let partial = self.partial_pages(index);
+            let of_class = |page: &&u32| self.entry(**page).class.get() as usize == index;
+            let (mut free, mut pages) = (0, 0);
+            for number in self.pages.iter().filter(of_class) {
                 let live = self.entry(*number).live.get() as usize;
                 assert!(live > 0 && live <= class.chunks_per_page, "slabs 2: page {number} is empty");
-                let is_full = live == class.chunks_per_page;
-                assert_eq!(is_full, full.contains(number), "slabs 2: list of page {number}");
+                let is_partial = live < class.chunks_per_page;
+                assert_eq!(is_partial, partial.contains(number), "slabs 2: list of page {number}");
                 assert_eq!(self.entry(*number).chunk_bytes.get() as usize, class.chunk_bytes);
                 free += class.chunks_per_page - live;
+                pages += 1;
                 self.check_free_list(*number);
             }
             assert_eq!(free, class.free_chunks, "slabs 1: free chunks of class {index}");
-            assert_eq!(partial.len() + full.len(), class.pages, "slabs 1: pages of class {index}");
+            assert_eq!(pages, class.pages, "slabs 1: pages of class {index}");
             let compactable = self.compactable >> index & 1 == 1;
             assert_eq!(compactable, free >= class.chunks_per_page, "slabs 4: compactable class {index}");
-            page_count += class.pages;
         }
-        assert_eq!(page_count, self.page_count, "slabs: page count");
     }
 
     fn check_free_list(&self, number: u32) {

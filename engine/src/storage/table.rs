@@ -6,17 +6,18 @@
 //! ```text
 //!   state: | count of home lines: 32 | generation: 27 | bits: 5 |        directory[home / lines a page] -> line page
 //! ```
-//! A reader takes the state, finds the home, locks its line and looks at the state again. A split or merge holds the
-//! lines whose entries it moves, then publishes the new state, then unlocks: so a reader that holds a line under a
-//! state that still leads there sees every entry of its hash. Pages of lines go from shard to shard but hold lines for
-//! ever, so a reader with an old state locks, at worst, an empty line or another shard's for a moment.
+//! A reader takes the state, finds the home line, and looks for the hash's tag. Without one, and if line and state are
+//! still the same, it is a miss. With one it locks the line as it looked at it, and looks at the state again. A split
+//! or merge locks the lines whose entries it moves, then publishes the new state, then unlocks: so a reader that holds
+//! a line under a state that still leads there sees every entry of its hash. Pages of lines go from shard to shard but
+//! hold lines for ever, so a reader with an old state locks, at worst, an empty line or another shard's for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::Meta;
-use super::item::{self, Value, View};
+use super::Version;
+use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
 use super::memory::{ChunkRef, Memory, prefetch};
 use super::pages::PagePool;
@@ -31,7 +32,9 @@ const COUNT_SHIFT: u32 = 32;
 pub(crate) struct Table {
     state: AtomicU64,
     memory: Memory,
+    /// Of lines in a page: the number of bits, and the bits.
     line_shift: u32,
+    line_mask: usize,
     /// Line pages of home lines, then of overflow lines; those beyond the counts that `index` keeps are stale.
     homes: Box<[AtomicU32]>,
     overflows: Box<[AtomicU32]>,
@@ -58,7 +61,7 @@ impl State {
     #[inline]
     pub(super) fn home(self, hash: u64) -> usize {
         let mask = (1_usize << (self.0 as u32 & ((1 << BITS_BITS) - 1))) - 1;
-        let number = (mix(hash) >> 32) as usize & mask;
+        let number = hash as usize & mask;
         if number < self.count() { number } else { number & (mask >> 1) }
     }
 }
@@ -75,6 +78,7 @@ impl Table {
         Table {
             state: AtomicU64::new(0),
             line_shift: lines_per_page.ilog2(),
+            line_mask: lines_per_page - 1,
             homes: directory(pages_max),
             overflows: directory(pages_max.min(OVERFLOW_MAX as usize / lines_per_page)),
             memory,
@@ -82,32 +86,87 @@ impl Table {
     }
 
     /// Locks the home line of a hash; `None` if the index is empty.
-    #[inline]
     pub(super) fn lock(&self, hash: u64) -> Option<LineGuard<'_>> {
-        let mut state = self.state();
         loop {
+            let state = self.state();
             if state.count() == 0 {
                 return None;
             }
-            let line = self.home(state.home(hash));
-            let guard = line.lock();
-            let now = self.state();
-            if now == state || now.count() > 0 && std::ptr::eq(self.home(now.home(hash)), line) {
+            let guard = self.home(state.home(hash)).lock();
+            if self.state() == state {
                 return Some(guard);
             }
-            state = now;
         }
     }
 
     /// The item of this key, its line locked for as long as the result lives.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<HeldItem<'_>> {
+        let state = self.state();
+        if state.count() == 0 {
+            return None;
+        }
+        let line = self.home(state.home(hash));
+        if let Some(glance) = line.glance() {
+            let tag = tag(hash);
+            let slots = line.slots_with(tag);
+            if slots == 0 {
+                if !line.goes_on_for(tag) && line.is_still(glance) && self.state() == state {
+                    return None;
+                }
+            } else if let Some(guard) = line.lock_as(glance)
+                && self.state() == state
+            {
+                return self.find_guarded(guard, slots, hash, key);
+            }
+        }
+        self.find_slowly(hash, key)
+    }
+
+    /// The line is locked by somebody, or has changed, or goes on elsewhere.
+    #[cold]
+    fn find_slowly(&self, hash: u64, key: &[u8]) -> Option<HeldItem<'_>> {
         let guard = self.lock(hash)?;
+        let slots = guard.line().slots_with(tag(hash));
+        self.find_guarded(guard, slots, hash, key)
+    }
+
+    /// The item of this key in the chain that begins with the guarded line, whose slots with the hash's tag are given.
+    #[inline(always)]
+    fn find_guarded<'a>(
+        &'a self,
+        guard: LineGuard<'a>,
+        mut slots: u32,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<HeldItem<'a>> {
         // SAFETY: entries of this hash are in the guarded line's chain only, and an item is freed only after its
         // entry was removed under that guard.
         let view = unsafe { View::new(&self.memory) };
-        let first = self.find_from(guard.line(), hash, |chunk| view.key(chunk) == key)?;
-        Some(HeldItem { memory: &self.memory, first, _guard: guard })
+        while slots != 0 {
+            let reference = guard.line().reference(slots.trailing_zeros() as usize);
+            if let Some(first) = ChunkRef::from_link(reference)
+                && let Some(shape) = view.with_key(first, key)
+            {
+                return Some(HeldItem { memory: &self.memory, first, shape, _guard: guard });
+            }
+            slots &= slots - 1;
+        }
+        if !guard.line().goes_on_for(tag(hash)) {
+            return None;
+        }
+        let (first, shape) = self.find_behind(guard.line().overflow() - 1, hash, view, key)?;
+        Some(HeldItem { memory: &self.memory, first, shape, _guard: guard })
+    }
+
+    #[inline(never)]
+    fn find_behind(&self, overflow: u32, hash: u64, view: View<'_>, key: &[u8]) -> Option<(ChunkRef, Shape)> {
+        let mut shape = None;
+        let first = self.find_from(self.overflow(overflow), hash, |chunk| {
+            shape = view.with_key(chunk, key);
+            shape.is_some()
+        })?;
+        Some((first, shape?))
     }
 
     /// Tells the processor that the line of this hash is about to be read.
@@ -156,9 +215,38 @@ impl Table {
                 }
                 slots &= slots - 1;
             }
+            if !line.goes_on_for(tag) {
+                return None;
+            }
+            line = self.overflow(line.overflow() - 1);
+        }
+    }
+
+    /// Walks a chain once: where an entry is that `is_match` accepts, and how the chain ends.
+    #[inline]
+    pub(super) fn walk<'a>(
+        &'a self,
+        home: &'a Line,
+        hash: u64,
+        mut is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> Walk<'a> {
+        let tag = tag(hash);
+        let mut walk = Walk { found: None, before_last: home, last: home };
+        loop {
+            let line = walk.last;
+            let mut slots = line.slots_with(tag);
+            while slots != 0 && walk.found.is_none() {
+                let slot = slots.trailing_zeros() as usize;
+                if let Some(chunk) = ChunkRef::from_link(line.reference(slot))
+                    && is_match(chunk)
+                {
+                    walk.found = Some((line, slot, chunk));
+                }
+                slots &= slots - 1;
+            }
             match line.overflow() {
-                0 => return None,
-                next => line = self.overflow(next - 1),
+                0 => return walk,
+                next => (walk.before_last, walk.last) = (line, self.overflow(next - 1)),
             }
         }
     }
@@ -175,15 +263,18 @@ impl Table {
 
     #[inline]
     pub(super) fn home(&self, number: usize) -> &Line {
-        let page = self.homes[number >> self.line_shift].load(Relaxed);
-        self.memory.line(page, number & ((1 << self.line_shift) - 1))
+        self.line(&self.homes, number)
     }
 
     #[inline]
     pub(super) fn overflow(&self, number: u32) -> &Line {
-        let number = number as usize;
-        let page = self.overflows[number >> self.line_shift].load(Relaxed);
-        self.memory.line(page, number & ((1 << self.line_shift) - 1))
+        self.line(&self.overflows, number as usize)
+    }
+
+    #[inline]
+    fn line(&self, directory: &[AtomicU32], number: usize) -> &Line {
+        let page = directory[number >> self.line_shift].load(Relaxed) as usize;
+        self.memory.line(page << self.line_shift | number & self.line_mask)
     }
 
     pub(super) fn lines_per_page(&self) -> usize {
@@ -199,22 +290,39 @@ impl Table {
     }
 }
 
+/// A chain, as [`Table::walk`] saw it.
+pub(super) struct Walk<'a> {
+    /// The line and slot of the entry that was looked for, and its chunk.
+    pub(super) found: Option<(&'a Line, usize, ChunkRef)>,
+    /// The last line but one; the last if it is alone.
+    pub(super) before_last: &'a Line,
+    pub(super) last: &'a Line,
+}
+
 /// An item that can be read: its line is locked.
 pub(crate) struct HeldItem<'a> {
     memory: &'a Memory,
     first: ChunkRef,
+    shape: Shape,
     _guard: LineGuard<'a>,
 }
 
 impl HeldItem<'_> {
     #[inline]
-    pub(crate) fn meta(&self) -> Meta {
-        item::meta(self.memory, self.first)
+    pub(crate) fn version(&self) -> Version {
+        self.view().version(self.first)
     }
 
+    /// 0 is never.
     #[inline]
-    pub(crate) fn value(&self) -> Value<'_> {
-        self.view().value(self.first)
+    pub(crate) fn expires_at_ms(&self) -> u64 {
+        self.view().expires_at_ms(self.first, self.shape)
+    }
+
+    /// Flags, expiry (0 is never) and value.
+    #[inline]
+    pub(crate) fn parts(&self) -> (u32, u64, Value<'_>) {
+        self.view().parts(self.first, self.shape)
     }
 
     #[inline]
@@ -225,25 +333,21 @@ impl HeldItem<'_> {
 
     /// Sets these marks; whether `ACCESSED` was clear and is set now. Writes only when something changes.
     #[inline]
-    pub(crate) fn mark(&self, before: Marks, marks: Marks) -> bool {
-        let after = before.with(marks);
-        if after != before {
-            item::set_marks(self.memory, self.first, after);
+    pub(crate) fn mark(&self, marks: Marks) -> bool {
+        let before = self.shape.marks();
+        if before.contains(marks) {
+            return false;
         }
-        after.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
+        item::set_marks(self.memory, self.first, before.with(marks));
+        marks.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
     }
 }
 
-/// Spreads the hash once more, so that line and tag do not depend on which bits chose the shard.
-#[inline]
-fn mix(hash: u64) -> u64 {
-    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// The byte of a hash that its entry carries; 0 is an empty slot's.
+/// The byte of a hash that its entry carries; 0 is an empty slot's. The bits below are the home's, those above choose
+/// the shard.
 #[inline]
 pub(super) fn tag(hash: u64) -> u8 {
-    ((mix(hash) >> 24) as u8).max(1)
+    ((hash >> 32) as u8).max(1)
 }
 
 #[cfg(test)]
@@ -256,8 +360,8 @@ mod tests {
         for count in 1..2_000_usize {
             state = state.next(count);
             assert_eq!(state.count(), count);
-            for hash in 0..64_u64 {
-                let number = (mix(hash) >> 32) as usize;
+            for hash in (0..64_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) {
+                let number = hash as usize;
                 let mask = count.next_power_of_two() - 1;
                 let expected = if number & mask < count { number & mask } else { number & (mask >> 1) };
                 assert_eq!(state.home(hash), expected);

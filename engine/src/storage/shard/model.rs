@@ -74,7 +74,8 @@ pub(super) struct Model {
     items: HashMap<u16, Expected>,
     orders: Vec<Order>,
     walking: Option<Walking>,
-    moment: Moment,
+    now_ms: u64,
+    flush_floor: Version,
     last_version: u64,
 }
 
@@ -101,7 +102,8 @@ impl Model {
             items: HashMap::new(),
             orders: vec![Order::default(), Order::default()],
             walking: None,
-            moment: Moment { now_ms: 1_000, flush_floor: Version(0) },
+            now_ms: 1_000,
+            flush_floor: Version(0),
             last_version: 0,
         }
     }
@@ -138,14 +140,15 @@ impl Model {
             }
             Op::Expire { key, lifetime_ms } => {
                 if let Some(id) = self.find(key) {
-                    self.expire(key, id, self.moment.now_ms + lifetime_ms);
+                    self.expire(key, id, self.now_ms + lifetime_ms);
                 }
             }
-            Op::Advance { by_ms } => self.moment.now_ms += by_ms,
-            Op::Flush => self.moment.flush_floor = Version(self.last_version + 1),
+            Op::Advance { by_ms } => self.now_ms += by_ms,
+            Op::Flush => self.flush_floor = Version(self.last_version + 1),
             Op::Surrender { shard, pages } => {
                 let before = self.shards[shard].page_count();
-                let surrendered = self.shards[shard].surrender_pages(pages, self.moment);
+                let surrendered = self.shards[shard]
+                    .surrender_pages(pages, Moment { clock: &self.now_ms, flush_floor: self.flush_floor });
                 assert!(surrendered >= pages || self.shards[shard].item_count() == 0);
                 assert!(before - self.shards[shard].page_count() >= surrendered);
                 self.follow_evictions(shard);
@@ -167,14 +170,18 @@ impl Model {
 
     fn reserve(&mut self, shard: usize, footprint: Footprint) -> Option<Reservation> {
         for _ in 0..3 {
-            let reserved = self.shards[shard].reserve(footprint, self.moment);
+            let reserved = self.shards[shard]
+                .reserve(footprint, Moment { clock: &self.now_ms, flush_floor: self.flush_floor });
             self.follow_evictions(shard);
             match reserved {
                 Ok(reservation) => return Some(reservation),
                 Err(ReserveError::OutOfMemory) => return None,
                 Err(ReserveError::Shortage { pages }) => {
                     assert!(pages > 0);
-                    self.shards[1 - shard].surrender_pages(pages, self.moment);
+                    self.shards[1 - shard].surrender_pages(
+                        pages,
+                        Moment { clock: &self.now_ms, flush_floor: self.flush_floor },
+                    );
                     self.follow_evictions(1 - shard);
                 }
             }
@@ -184,7 +191,7 @@ impl Model {
 
     fn put(&mut self, key: u16, size: usize, lifetime_ms: u64, place: Place) {
         let (shard, bytes) = (Model::shard_of(key), key_of(key));
-        let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.moment.now_ms + lifetime_ms };
+        let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.now_ms + lifetime_ms };
         self.last_version += 1;
         let footprint = Footprint::new(bytes.len(), size, self.last_version as u32 % 3, expires_at_ms);
         let Some(reservation) = self.reserve(shard, footprint) else {
@@ -214,7 +221,12 @@ impl Model {
         if is_rewritten {
             self.raise(key);
         }
-        let done = self.shards[shard].set_expiry(hash, id, expires_at_ms, self.moment);
+        let done = self.shards[shard].set_expiry(
+            hash,
+            id,
+            expires_at_ms,
+            Moment { clock: &self.now_ms, flush_floor: self.flush_floor },
+        );
         assert!(done.is_ok() || is_rewritten);
         self.follow_evictions(shard);
         match done {
@@ -263,8 +275,8 @@ impl Model {
         while self.orders[shard].keys().len() > self.shards[shard].item_count() {
             let key = self.orders[shard].keys()[0];
             let meta = &mut self.items.get_mut(&key).unwrap().meta;
-            let is_dead = (meta.expires_at_ms != 0 && meta.expires_at_ms <= self.moment.now_ms)
-                || meta.version < self.moment.flush_floor;
+            let is_dead = (meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms)
+                || meta.version < self.flush_floor;
             if !is_dead && meta.marks.contains(Marks::ACCESSED) {
                 meta.marks = meta.marks.without(Marks::ACCESSED);
                 self.raise(key);
@@ -328,8 +340,10 @@ impl Model {
             assert_eq!(shard.meta(id), expected.meta);
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
             let held = self.tables[Model::shard_of(*key)].find(shard.hash(id), &key_of(*key)).unwrap();
-            assert_eq!(held.meta(), expected.meta);
-            assert!(held.value().to_vec() == expected.value, "what a reader sees");
+            let (flags, expires_at_ms, value) = held.parts();
+            let seen = Meta { version: held.version(), flags, expires_at_ms, marks: expected.meta.marks };
+            assert_eq!((seen, held.expires_at_ms()), (expected.meta, expires_at_ms));
+            assert!(value.to_vec() == expected.value, "what a reader sees");
         }
     }
 }

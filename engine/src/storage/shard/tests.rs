@@ -6,7 +6,8 @@ use crate::mutation::Version;
 use crate::storage::tables;
 use crate::storage::walk::TooManyWalks;
 
-const NOW: Moment = Moment { now_ms: 1_000, flush_floor: Version(0) };
+const NOW_MS: u64 = 1_000;
+const NOW: Moment<'static> = Moment { clock: &NOW_MS, flush_floor: Version(0) };
 const PLAIN: Meta = Meta { version: Version(1), flags: 0, expires_at_ms: 0, marks: Marks(0) };
 
 fn shard(memory_bytes: usize) -> Shard {
@@ -233,7 +234,7 @@ fn moved_items_keep_contents_and_order() {
 fn dead_items_met_by_the_pass_are_counted_apart() {
     let mut shard = shard(1 << 20);
     for number in 0..100 {
-        let meta = Meta { expires_at_ms: NOW.now_ms, ..PLAIN };
+        let meta = Meta { expires_at_ms: NOW_MS, ..PLAIN };
         try_put(&mut shard, format!("dead-{number}").as_bytes(), &[0; 5_000], meta, Place::Hot).unwrap();
     }
     assert!(shard.is_dead(find(&shard, "dead-0").unwrap(), NOW), "dead when the deadline is now");

@@ -1,0 +1,4 @@
+//! Hotspare beside other caches: what they have in common, so that one loop measures all.
+
+pub mod caches;
+pub mod workload;
