@@ -83,7 +83,8 @@ fn work(cache: &Cache, thread: u64, stop: &AtomicBool, hits: &AtomicU64) {
                 }
             }
             60..85 => {
-                let stored = cache.set(&key, value(number, random.next(), length(&mut random)), Expiry::Never);
+                let stored =
+                    cache.set(&key, value(number, random.next(), length(&mut random)), Expiry::Never);
                 let version = stored.unwrap().0;
                 let before = seen.insert(number, version).unwrap_or(0);
                 assert!(version > before, "key {number}: stored as {version} after {before}");
@@ -103,7 +104,7 @@ fn work(cache: &Cache, thread: u64, stop: &AtomicBool, hits: &AtomicU64) {
                     cache.compare_and_swap(&key, item.version, new, Expiry::Never).unwrap();
                 }
             }
-            _ if operations % 5_000 == 0 => cache.flush().unwrap(),
+            _ if operations.is_multiple_of(5_000) => cache.flush().unwrap(),
             _ => {
                 assert!(cache.stats().memory_bytes <= cache.stats().memory_bytes_max);
             }
@@ -122,7 +123,8 @@ impl Drop for StopAtEnd<'_> {
 
 fn stress(memory_bytes: usize, shards: usize) {
     let millis = std::env::var("HOTSPARE_STRESS_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_500);
-    let config = Config::new().memory_bytes_max(memory_bytes).item_bytes_max(256 << 10).shards(shards).hash_seed(42);
+    let config =
+        Config::new().memory_bytes_max(memory_bytes).item_bytes_max(256 << 10).shards(shards).hash_seed(42);
     let cache = Cache::new(config).unwrap();
     let (stop, hits) = (AtomicBool::new(false), AtomicU64::new(0));
     let stop_here = &stop;

@@ -99,6 +99,18 @@ pub struct ItemRef<'a> {
     pub expires_at_ms: Option<u64>,
 }
 
+impl ItemRef<'_> {
+    /// A copy that outlives the read.
+    pub fn to_item(&self) -> Item {
+        Item {
+            value: self.value.to_vec().into(),
+            flags: self.flags,
+            version: self.version,
+            expires_at_ms: self.expires_at_ms,
+        }
+    }
+}
+
 /// What a compare-and-swap did (rule C2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swap {
@@ -226,12 +238,7 @@ impl Cache {
     /// # Errors
     /// The key's length is out of range, this node does not answer reads, or the call came from inside a read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, ReadError> {
-        self.read(key, |item| Item {
-            value: item.value.to_vec().into(),
-            flags: item.flags,
-            version: item.version,
-            expires_at_ms: item.expires_at_ms,
-        })
+        self.read(key, |item| item.to_item())
     }
 
     /// Reads the item under `key` in place, without copying it; `None` if it is absent, expired or flushed.
@@ -256,6 +263,41 @@ impl Cache {
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
         self.inner.read(key.as_ref(), reader)
+    }
+
+    /// Reads many items, each as [`Cache::get`] does, in less time: the processor fetches the next ones while one is
+    /// read. The results are in the order of the keys.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("a", "1", Expiry::Never)?;
+    /// cache.set("c", "3", Expiry::Never)?;
+    /// let items = cache.get_many(&["a", "b", "c"])?;
+    /// let found: Vec<bool> = items.iter().map(Option::is_some).collect();
+    /// assert_eq!(found, [true, false, true]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get`]; then no item is given at all.
+    pub fn get_many<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Item>>, ReadError> {
+        let mut items = Vec::with_capacity(keys.len());
+        self.read_many(keys, |_, item| items.push(item.map(|item| item.to_item())))?;
+        Ok(items)
+    }
+
+    /// Reads many items in place, each as [`Cache::read`] does: the closure is given the key's place in `keys` and the
+    /// item, `None` for an absent one, in the order of the keys.
+    ///
+    /// # Errors
+    /// As [`Cache::get`]; the closure has run for the keys before the one that was refused.
+    pub fn read_many<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        reader: impl FnMut(usize, Option<ItemRef<'_>>),
+    ) -> Result<(), ReadError> {
+        self.inner.read_many(keys, reader)
     }
 
     /// Reads like [`Cache::read`] and gives the item another expiry (memcached's gat, rule R3). The closure sees
@@ -397,6 +439,17 @@ impl Cache {
     /// The write was refused.
     pub fn flush_at(&self, at: Expiry) -> Result<(), WriteError> {
         self.inner.flush_at(at)
+    }
+
+    /// Sets another memory limit, in bytes. A lower one evicts, a few pages of one shard at a time, until it holds; other
+    /// threads go on meanwhile. With eviction off nothing leaves: the cache stores nothing new until enough was deleted.
+    /// The limit is this node's own: replicas keep theirs.
+    ///
+    /// # Errors
+    /// The limit is out of range: at least 1 MiB and twice the largest item, at most four times what the cache was
+    /// made with.
+    pub fn resize(&self, memory_bytes_max: usize) -> Result<(), ConfigError> {
+        self.inner.resize(memory_bytes_max)
     }
 
     /// Counters and gauges. Inside a read, shards that are being written to are left out.

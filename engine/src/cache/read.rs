@@ -17,6 +17,9 @@ use super::counters::{ReadOutcome, ReadingHere, is_inside_read};
 use super::write::Refusal;
 use super::{Group, Inner, ItemRef, ShardCell};
 
+/// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
+const BATCH: usize = 16;
+
 /// What a read leaves on an item.
 const READ_MARKS: Marks = Marks(Marks::ACCESSED.0 | Marks::FETCHED.0);
 
@@ -80,6 +83,33 @@ impl Inner {
     #[inline]
     fn is_expired(&self, expires_at_ms: u64) -> bool {
         expires_at_ms != 0 && expires_at_ms <= self.now_ms()
+    }
+
+    pub(crate) fn read_many<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        mut reader: impl FnMut(usize, Option<ItemRef<'_>>),
+    ) -> Result<(), ReadError> {
+        let mut at = 0;
+        for batch in keys.chunks(BATCH) {
+            let mut hashes = [0; BATCH];
+            for (hash, key) in hashes.iter_mut().zip(batch) {
+                *hash = self.hasher.hash(key.as_ref());
+                self.tables[self.shard_number(*hash)].prefetch_line(*hash);
+            }
+            for hash in &hashes[..batch.len()] {
+                self.tables[self.shard_number(*hash)].prefetch_item(*hash);
+            }
+            for (hash, key) in hashes.into_iter().zip(batch) {
+                self.check_read(key.as_ref())?;
+                let found = self.read_hashed(hash, key.as_ref(), |item| reader(at, Some(item)))?;
+                if found.is_none() {
+                    reader(at, None);
+                }
+                at += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Finds where a flush is due at some time, or this node does not serve everything.

@@ -224,3 +224,51 @@ fn threads_that_swap_lose_no_update() {
     });
     assert_eq!(cache.incr("n", 0).unwrap(), Some(16_000));
 }
+
+#[test]
+fn many_are_read_in_the_order_of_their_keys() {
+    let (cache, _) = cache();
+    for number in (0..100).step_by(3) {
+        cache.set(format!("key {number}"), format!("value {number}"), Expiry::Never).unwrap();
+    }
+    let keys: Vec<String> = (0..100).map(|number| format!("key {number}")).collect();
+    let items = cache.get_many(&keys).unwrap();
+    assert_eq!(items.len(), 100);
+    for (number, item) in items.into_iter().enumerate() {
+        let expected = (number % 3 == 0).then(|| format!("value {number}").into_bytes());
+        assert_eq!(item.map(|item| item.value.to_vec()), expected);
+    }
+    let mut places = Vec::new();
+    cache.read_many(&keys, |at, item| places.push((at, item.is_some()))).unwrap();
+    assert!(places.iter().enumerate().all(|(at, place)| *place == (at, at % 3 == 0)));
+    assert!(matches!(cache.get_many(&["fine", ""]), Err(ReadError::KeyLength { bytes: 0, .. })));
+}
+
+#[test]
+fn resized_cache_evicts_down_to_its_limit_and_grows_again() {
+    let cache = Cache::new(Config::new().memory_bytes_max(32 << 20)).unwrap();
+    let fill = |from: usize| {
+        for number in from..from + 80_000 {
+            cache.set(number.to_string(), vec![7; 500], Expiry::Never).unwrap();
+        }
+        cache.check_invariants();
+        cache.stats()
+    };
+    let before = fill(0);
+    assert!(before.memory_bytes > 31 << 20);
+    cache.resize(8 << 20).unwrap();
+    let small = cache.stats();
+    assert!(small.memory_bytes <= 8 << 20 && small.memory_bytes_max == 8 << 20, "{small:?}");
+    assert!(small.items > before.items / 5, "{} of {} items are left", small.items, before.items);
+    let refilled = fill(100_000);
+    assert!(refilled.memory_bytes <= 8 << 20 && refilled.items * 9 > small.items * 8, "{refilled:?}");
+    cache.resize(64 << 20).unwrap();
+    let grown = fill(200_000);
+    assert!(grown.items > before.items && grown.memory_bytes <= 64 << 20, "{grown:?}");
+    assert_eq!(
+        cache.resize(1 << 30),
+        Err(ConfigError::MemoryTooLarge { bytes: 1 << 30, bytes_max: 128 << 20 })
+    );
+    assert!(matches!(cache.resize(1_000), Err(ConfigError::MemoryTooSmall { .. })));
+    assert!(matches!(cache.resize(1 << 20), Err(ConfigError::ItemTooLarge { .. })));
+}

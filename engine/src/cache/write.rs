@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use crate::error::{CounterError, WriteError};
+use crate::config::MEMORY_BYTES_MIN;
+use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::replication::record;
 use crate::replication::roles::Serving;
@@ -18,6 +19,9 @@ use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
+
+/// How many pages a shard gives up at a time when the limit is lowered.
+const PAGES_A_STEP: usize = 8;
 
 /// The scratch buffer of a shard keeps at most this much.
 const SCRATCH_BYTES_KEPT: usize = 64 << 10;
@@ -222,6 +226,31 @@ impl Inner {
             let moment = self.moment();
             missing = missing.saturating_sub(cell.shard.surrender_pages(missing, moment));
         }
+    }
+
+    pub(crate) fn resize(&self, bytes: usize) -> Result<(), ConfigError> {
+        if bytes < MEMORY_BYTES_MIN {
+            return Err(ConfigError::MemoryTooSmall { bytes, bytes_min: MEMORY_BYTES_MIN });
+        }
+        if self.item_bytes_max > bytes / 2 {
+            return Err(ConfigError::ItemTooLarge { bytes: self.item_bytes_max, bytes_max: bytes / 2 });
+        }
+        self.pool
+            .set_memory_bytes_max(bytes)
+            .map_err(|refused| ConfigError::MemoryTooLarge { bytes, bytes_max: refused.bytes_max })?;
+        // Round by round, so that all shards give about the same, until there is no excess or nothing may leave.
+        let mut surrendered = 1;
+        while surrendered > 0 {
+            surrendered = 0;
+            for cell in &self.shards {
+                let pages = self.pool.excess_pages().min(PAGES_A_STEP);
+                if pages == 0 {
+                    return Ok(());
+                }
+                surrendered += cell.lock().shard.surrender_pages(pages, self.moment());
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn set(

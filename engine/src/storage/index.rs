@@ -270,7 +270,8 @@ impl Index {
         let new = self.count();
         let old = new - (1 << new.ilog2());
         let mut guards = (table.home(old).lock(), table.home(new).lock());
-        (guards.0.changing(), guards.1.changing());
+        guards.0.changing();
+        guards.1.changing();
         self.take_chain(old, &mut moving);
         let moved = moving.len();
         table.publish(new + 1);
@@ -292,7 +293,8 @@ impl Index {
         let gone = self.count() - 1;
         let into = gone - (1 << gone.ilog2());
         let mut guards = (table.home(into).lock(), table.home(gone).lock());
-        (guards.0.changing(), guards.1.changing());
+        guards.0.changing();
+        guards.1.changing();
         self.take_chain(gone, &mut moving);
         let moved = moving.len();
         table.publish(gone);

@@ -193,7 +193,7 @@ const KINDS: u32 = 6;
 /// The bit of a tag's kind.
 #[inline]
 fn kind(tag: u8) -> u8 {
-    1 << (u32::from(tag) * KINDS >> 8)
+    1 << ((u32::from(tag) * KINDS) >> 8)
 }
 
 /// SSE2 is part of x86-64: one comparison and one mask.
