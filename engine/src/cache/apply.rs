@@ -337,6 +337,8 @@ impl InstallSource for InstallReader {
     }
 
     fn flushes(&self) -> (u64, u64) {
+        // Flushes are logged and carried out under this lock: one that is in the log already is seen here.
+        let _first_shard = self.inner.shards[0].lock();
         (self.inner.flush_floor.load(Ordering::Acquire), self.inner.flush_at_ms.load(Ordering::Acquire))
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! **Lock order**: the gate (one applier or one change of role at a time), then one shard, then index lines of that
 //! shard (a reader locks one without the shard), then one of the leaves (log, roles, hints). No two shards are locked
-//! at once, and nothing is locked while a leaf is held. A thread that reads an item in place holds that item's line;
+//! at once, and nothing is locked while a leaf is held, except the log under the roles. A thread that reads an item in place holds that item's line;
 //! every call that would lock a shard or the gate refuses there.
 
 mod apply;

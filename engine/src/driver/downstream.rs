@@ -45,6 +45,11 @@ impl Downstream {
         self.session.cursor().position.seq < end
     }
 
+    /// Whether the link takes a frame now; if not, it wakes the task when it does.
+    pub(crate) fn can_send(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        !matches!(self.peer.is_ready(cx), Ok(false))
+    }
+
     pub(crate) fn has_applied(&self, end: Seq) -> bool {
         self.session.applied() >= end && self.session.state() == LinkState::Streaming
     }

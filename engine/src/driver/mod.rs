@@ -43,6 +43,9 @@ const INCOMING_MAX: usize = 64;
 /// (design §9).
 const LINGER_AFTER_SHIPPING_MS: u64 = 2;
 
+/// How often the driver looks by itself while the link of a replica that is behind takes nothing, in milliseconds.
+const STALLED_LOOK_MS: u64 = 5;
+
 /// How often queued hints are collected while replicas are attached, in milliseconds.
 const HINT_INTERVAL_MS: u64 = 5;
 
@@ -146,10 +149,19 @@ impl Replicator {
         }
         group.doorbell.arm(cx.waker());
         let end = group.log.lock().last_seq();
-        if self.downstream.iter().any(|(_, replica)| replica.is_behind(end)) {
-            // A write came between the last look and the arming; or a link pushes back, and its waker will come.
+        let mut is_any_behind = false;
+        for (_, replica) in self.downstream.iter_mut().filter(|(_, replica)| replica.is_behind(end)) {
+            is_any_behind = true;
+            if replica.can_send(cx) {
+                // A write came between the last look and the arming.
+                group.doorbell.disarm();
+                return Next::Soon;
+            }
+        }
+        if is_any_behind {
+            // Its link pushes back, and will wake the task; writers need not, each time, meanwhile.
             group.doorbell.disarm();
-            return Next::Soon;
+            return Next::At(self.deadline_ms(now).min(now.local_ms + STALLED_LOOK_MS));
         }
         Next::At(self.deadline_ms(now))
     }

@@ -77,7 +77,8 @@ impl ReplicaStore for CacheStore<'_> {
     /// by slewing, so that time never goes backwards and nothing un-expires.
     fn set_clock(&mut self, clock_ms: u64) {
         let local_ms = self.inner.local_now_ms();
-        let stated = clock_ms as i64 - local_ms as i64;
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let stated = signed(clock_ms) - signed(local_ms);
         let current = self.inner.clock_offset_ms();
         let Some(set_at_ms) = self.clock_set_at_ms.replace(local_ms) else {
             return self.inner.set_clock_offset_ms(stated.max(current));

@@ -149,11 +149,12 @@ impl PrimarySession {
     }
 
     fn begin_install(&mut self, log: &Mutex<Log>, source: &dyn InstallSource) {
-        let (flush_floor, flush_at_ms) = source.flushes();
         let (cursor, lineage) = {
             let log = log.lock();
             (log.cursor_at_end().expect("a primary has minted a branch"), to_wire(log.lineage()))
         };
+        // Behind the cursor: one that comes in between is told twice; the other way round it would not be told at all.
+        let (flush_floor, flush_at_ms) = source.flushes();
         self.state = LinkState::Installing;
         self.cursor = cursor;
         self.pending = None;
