@@ -73,7 +73,8 @@ impl Compared for HotspareWithLog {
 
     fn with_entries(entries: usize) -> HotspareWithLog {
         let bytes = (entries * BYTES_PER_ENTRY).max(32 << 20);
-        let config = Config::new().memory_bytes_max(bytes).hash_seed(7).replication(ReplicationConfig::primary());
+        let config =
+            Config::new().memory_bytes_max(bytes).hash_seed(7).replication(ReplicationConfig::primary());
         HotspareWithLog(hotspare::Cache::new(config).unwrap())
     }
 

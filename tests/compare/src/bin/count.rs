@@ -36,7 +36,9 @@ fn run<C: Compared>(args: &Args) {
     let mut sum = 0;
     match args.workload.as_str() {
         "hit" => requests().for_each(|key| sum += cache.read(key, |value| u64::from(value[0])).unwrap()),
-        "miss" => absent[..args.ops].iter().for_each(|key| sum += u64::from(cache.read(key, |_| ()).is_some())),
+        "miss" => {
+            absent[..args.ops].iter().for_each(|key| sum += u64::from(cache.read(key, |_| ()).is_some()))
+        }
         "set" => absent[..args.ops].iter().for_each(|key| cache.set(key, &VALUE)),
         "overwrite" => requests().for_each(|key| cache.set(key, &VALUE)),
         "get-many" => zipf.chunks_exact(8).cycle().take(args.ops).for_each(|keys| {

@@ -59,7 +59,8 @@ struct Input {
 
 /// One thread's slice, which begins somewhere else in the sequence for each thread and round.
 fn run<C: Compared>(cache: &C, workload: Workload, input: &Input, from: usize, count: usize) -> u64 {
-    let sequence = if matches!(workload, Workload::HitZipf | Workload::Mix) { &input.zipf } else { &input.uniform };
+    let sequence =
+        if matches!(workload, Workload::HitZipf | Workload::Mix) { &input.zipf } else { &input.uniform };
     let index = |at: usize| sequence[(from + at) % REQUESTS] as usize;
     let ends = |value: &[u8]| u64::from(value[0]) + u64::from(value[value.len() - 1]);
     let mut sum = 0;
@@ -190,7 +191,11 @@ fn main() {
     .into_iter()
     .filter(|runner| runner.name == "hotspare" || runner.name.contains(&args.peer))
     .collect();
-    println!("{KEYS} keys of 16 bytes, values of {} bytes; nanoseconds an operation and thread, median of {} rounds", VALUE.len(), args.rounds);
+    println!(
+        "{KEYS} keys of 16 bytes, values of {} bytes; nanoseconds an operation and thread, median of {} rounds",
+        VALUE.len(),
+        args.rounds
+    );
     for (workload, workload_name) in WORKLOADS.into_iter().filter(|(_, name)| name.contains(&args.only)) {
         let caches: Vec<_> = runners.iter().map(|runner| (runner.make)(workload, &input)).collect();
         for threads in [1, 2] {
@@ -211,7 +216,12 @@ fn main() {
             let best = best.fold(f64::INFINITY, f64::min);
             print!("{workload_name:14} {threads} thread{}:", if threads == 1 { " " } else { "s" });
             for column in &columns {
-                print!("  {} {:.0} ({:.2})", column.name, median(&column.times), median(&column.times) / best);
+                print!(
+                    "  {} {:.0} ({:.2})",
+                    column.name,
+                    median(&column.times),
+                    median(&column.times) / best
+                );
             }
             println!();
         }
