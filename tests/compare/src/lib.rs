@@ -1,4 +1,6 @@
 //! Hotspare beside other caches: what they have in common, so that one loop measures all.
 
 pub mod caches;
+pub mod policies;
+pub mod trace;
 pub mod workload;

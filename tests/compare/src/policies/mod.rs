@@ -1,0 +1,21 @@
+//! Replacement policies as references: exact, one thread, keys numbered from 0, sizes in units or bytes.
+//!
+//! | file | policies |
+//! |---|---|
+//! | `list` | lists over key numbers |
+//! | `recency` | LRU, FIFO, CLOCK (second chance), SIEVE |
+//! | `s3fifo` | S3-FIFO |
+//! | `adaptive` | the candidates for our engine |
+//! | `belady` | the optimum, which knows the future |
+
+pub mod adaptive;
+pub mod belady;
+pub mod list;
+pub mod recency;
+pub mod s3fifo;
+
+/// One cache under one policy.
+pub trait Policy {
+    /// A request: whether it hit. A miss inserts the key.
+    fn request(&mut self, key: u32, size: u32) -> bool;
+}
