@@ -14,6 +14,21 @@ pub const MEMORY_BYTES_MAX: usize = 32 << 30;
 /// The least `log_bytes_max`: 4 KiB.
 pub const LOG_BYTES_MIN: usize = 4 << 10;
 
+/// Which items leave a full cache. Both policies try new items in a queue of their own, so that a scan passes through
+/// without throwing out what is read again and again, and remember what they threw out unread. All nodes of a group
+/// should have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Eviction {
+    /// A segmented LRU by marks: at least as good as exact LRU on every trace we have. New items have three tenths of
+    /// the memory to prove themselves.
+    #[default]
+    Lru,
+    /// S3-FIFO (Yang et al., SOSP 2023) with one change: an item that was read once while it was new is kept. New items
+    /// have a tenth of the memory. Better on most traces, and much better on loops and scans.
+    S3Fifo,
+}
+
 /// The settings of a [`Cache`](crate::Cache).
 ///
 /// The worst-case memory of a cache is `memory_bytes_max` + `log_bytes_max` + for each attached replica two frames
@@ -29,6 +44,7 @@ pub struct Config {
     pub(crate) memory_bytes_max: usize,
     pub(crate) item_bytes_max: usize,
     pub(crate) evict: bool,
+    pub(crate) eviction: Eviction,
     pub(crate) shards: Option<usize>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hash_seed: Option<u64>,
@@ -60,6 +76,7 @@ impl Config {
             memory_bytes_max: 64 << 20,
             item_bytes_max: 1 << 20,
             evict: true,
+            eviction: Eviction::default(),
             shards: None,
             clock: Arc::new(SystemClock::new()),
             hash_seed: None,
@@ -82,6 +99,12 @@ impl Config {
     /// Whether a full cache drops its coldest items (default) or refuses to store.
     pub fn evict(mut self, evict: bool) -> Config {
         self.evict = evict;
+        self
+    }
+
+    /// Which items leave a full cache. Default [`Eviction::Lru`].
+    pub fn eviction(mut self, eviction: Eviction) -> Config {
+        self.eviction = eviction;
         self
     }
 

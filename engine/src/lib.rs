@@ -34,7 +34,7 @@ pub use cache::{Cache, Item, ItemRef, Swap, Value};
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
-pub use config::{Config, LOG_BYTES_MIN, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, ReplicationConfig};
+pub use config::{Config, Eviction, LOG_BYTES_MIN, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, ReplicationConfig};
 pub use driver::{Next, Replicator};
 pub use error::{ConfigError, CounterError, ReadError, WriteError};
 pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};

@@ -95,26 +95,58 @@ impl From<Duration> for Attributes {
     }
 }
 
-/// One bit each for what happened to an item since it was stored.
+/// What happened to an item since it was stored: five bits in its header.
+///
+/// ```text
+///   | in main: 1 | fetched: 1 | hits: 2 |
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks(pub(crate) u8);
 
 impl Marks {
-    /// Read since the eviction pass last came by: it gets another round.
-    pub(crate) const ACCESSED: Marks = Marks(1);
-    /// Read at least once since it was stored.
-    pub(crate) const FETCHED: Marks = Marks(2);
+    const HITS: u8 = 3;
+    const FETCHED: u8 = 4;
+    const MAIN: u8 = 8;
 
-    pub(crate) fn contains(self, other: Marks) -> bool {
-        self.0 & other.0 == other.0
+    /// Hits since the eviction pass last came by, up to the policy's most: each gets it another round.
+    pub(crate) fn hits(self) -> u8 {
+        self.0 & Marks::HITS
     }
 
-    pub(crate) fn with(self, other: Marks) -> Marks {
-        Marks(self.0 | other.0)
+    /// One hit more.
+    #[inline]
+    pub(crate) fn hit(self, hits_max: u8) -> Marks {
+        if self.hits() < hits_max { Marks(self.0 + 1) } else { self }
     }
 
-    pub(crate) fn without(self, other: Marks) -> Marks {
-        Marks(self.0 & !other.0)
+    /// One hit more, by a read.
+    #[inline]
+    pub(crate) fn read(self, hits_max: u8) -> Marks {
+        Marks(self.hit(hits_max).0 | Marks::FETCHED)
+    }
+
+    /// One hit less; there is one.
+    pub(crate) fn without_hit(self) -> Marks {
+        debug_assert!(self.hits() > 0);
+        Marks(self.0 - 1)
+    }
+
+    /// Whether it was read at least once since it was stored.
+    pub(crate) fn is_fetched(self) -> bool {
+        self.0 & Marks::FETCHED != 0
+    }
+
+    /// Whether it is in the main queue; else it is on probation.
+    pub(crate) fn is_main(self) -> bool {
+        self.0 & Marks::MAIN != 0
+    }
+
+    pub(crate) fn in_main(self) -> Marks {
+        Marks(self.0 | Marks::MAIN)
+    }
+
+    pub(crate) fn without_hits(self) -> Marks {
+        Marks(self.0 & !Marks::HITS)
     }
 }
 

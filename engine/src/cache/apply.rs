@@ -111,7 +111,7 @@ impl Inner {
             let footprint = Footprint::new(key.len(), value.len(), meta.flags, meta.expires_at_ms);
             match cell.shard.reserve(footprint, self.moment()) {
                 Ok(reservation) => {
-                    cell.shard.commit(reservation, hash, key, value, meta, place(), || meta.version);
+                    cell.shard.commit(reservation, hash, key, value, meta, place(), |_| meta.version);
                     return then();
                 }
                 Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
@@ -211,11 +211,20 @@ impl Inner {
         }
     }
 
-    /// Marks the item of this hash as read; whether it is here.
-    pub(crate) fn mark_by_hash(&self, hash: u64) -> bool {
+    /// Counts a read of the item of this hash, as the log tells of it; whether the item is here.
+    fn mark_by_hash(&self, hash: u64) -> bool {
+        self.change_marks(hash, |marks| marks.read(self.hits_max))
+    }
+
+    /// Sees to it that the item of this hash has a hit: a hint may come twice. Whether the item is here.
+    pub(crate) fn hint_by_hash(&self, hash: u64) -> bool {
+        self.change_marks(hash, |marks| if marks.hits() == 0 { marks.read(self.hits_max) } else { marks })
+    }
+
+    fn change_marks(&self, hash: u64, change: impl FnOnce(Marks) -> Marks) -> bool {
         let mut cell = self.cell(hash).lock();
         let Some(id) = cell.shard.find_by_hash(hash) else { return false };
-        cell.shard.mark(hash, id, Marks::ACCESSED.with(Marks::FETCHED));
+        cell.shard.mark(hash, id, change);
         true
     }
 
@@ -307,7 +316,7 @@ impl InstallSource for InstallReader {
         let mut hashes = Vec::new();
         for _ in 0..WALK_STEPS_MAX {
             let stepped = self.step(usize::MAX, |shard, id| {
-                if shard.meta(id).marks.contains(Marks::ACCESSED) {
+                if shard.meta(id).marks.hits() > 0 {
                     hashes.push(shard.hash(id));
                 }
             });

@@ -33,7 +33,7 @@ use crate::replication::roles::{Roles, Serving};
 use crate::replication::{Role, Status};
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{KeyHasher, Moment, Now, PagePool, Shard, Table, tables};
+use crate::storage::{KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
 
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
@@ -184,6 +184,8 @@ pub(crate) struct Inner {
     /// The last version of a standalone cache.
     standalone_version: AtomicU64,
     item_bytes_max: usize,
+    /// How many hits an item counts.
+    pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
     log_bytes_max: usize,
@@ -202,9 +204,10 @@ impl Cache {
         let tables = tables(&pool);
         let seed = config.hash_seed.unwrap_or_else(random_u64);
         let hasher = KeyHasher::new(seed);
+        let policy = Policy::from(config.eviction);
         let cell = |number| {
             Mutex::new(ShardCell {
-                shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, hasher.clone()),
+                shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
                 counters: CellCounters::default(),
                 scratch: Vec::new(),
             })
@@ -226,6 +229,7 @@ impl Cache {
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             standalone_version: AtomicU64::new(0),
             item_bytes_max: config.item_bytes_max,
+            hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),
             group,
             log_bytes_max,

@@ -20,9 +20,6 @@ use super::{Group, Inner, ItemRef, ShardCell};
 /// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
 const BATCH: usize = 16;
 
-/// What a read leaves on an item.
-const READ_MARKS: Marks = Marks(Marks::ACCESSED.0 | Marks::FETCHED.0);
-
 impl Inner {
     #[inline]
     pub(crate) fn read<R>(
@@ -71,7 +68,7 @@ impl Inner {
             return Ok(None);
         }
         self.read_counters.count(ReadOutcome::Hit);
-        if held.mark(READ_MARKS) {
+        if held.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
         let (flags, expires_at_ms, value) = held.parts();
@@ -159,7 +156,7 @@ impl Inner {
         }
     }
 
-    /// A mark went from clear to set: replicas are told, at this place in the log, or by a hint where the log has
+    /// An item has a hit more: replicas are told, at this place in the log, or by a hint where the log has
     /// its share of marks. Called with the item's line locked.
     #[inline]
     fn tell_mark(&self, hash: u64) {
@@ -190,7 +187,7 @@ impl Inner {
             };
             locked.log(&Mutation::Touch { key, version: meta.version, expires_at_ms });
             self.read_counters.count(ReadOutcome::Hit);
-            self.mark(&mut locked.cell, id, hash, READ_MARKS);
+            self.mark(&mut locked.cell, id, hash, |marks| marks.read(self.hits_max));
             let reader = reader.take().expect("an attempt that succeeds is the last");
             let item = ItemRef {
                 key,
@@ -203,9 +200,15 @@ impl Inner {
         })
     }
 
-    /// Sets marks under the shard's lock; if `ACCESSED` was clear, replicas are told.
-    pub(crate) fn mark(&self, cell: &mut ShardCell, id: ItemId, hash: u64, marks: Marks) {
-        if cell.shard.mark(hash, id, marks) {
+    /// Changes marks under the shard's lock; of more hits replicas are told.
+    pub(crate) fn mark(
+        &self,
+        cell: &mut ShardCell,
+        id: ItemId,
+        hash: u64,
+        change: impl FnOnce(Marks) -> Marks,
+    ) {
+        if cell.shard.mark(hash, id, change) {
             self.tell_mark(hash);
         }
     }

@@ -99,7 +99,7 @@ impl Locked<'_> {
         counters.stores += 1;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
-        let version = shard.commit(reservation, hash, key, value, meta, Place::Hot, || {
+        let version = shard.commit(reservation, hash, key, value, meta, Place::New, |marks| {
             inner.log(&Mutation::Put { key, value, flags, expires_at_ms, marks }, scratch)
         });
         inner.ring();
@@ -284,7 +284,7 @@ impl Inner {
             locked.check_item_bytes(value.len())?;
             match locked.find_live() {
                 Some((id, _)) => {
-                    self.mark(&mut locked.cell, id, locked.hash, Marks::ACCESSED);
+                    self.mark(&mut locked.cell, id, locked.hash, |marks| marks.hit(self.hits_max));
                     Ok(None)
                 }
                 None => locked.put_attributes(value, attributes).map(Some),
@@ -360,7 +360,7 @@ impl Inner {
             };
             let number = arithmetic::step(number, direction, delta);
             let text = arithmetic::text(number, old.len());
-            let marks = meta.marks.with(Marks::ACCESSED);
+            let marks = meta.marks.hit(locked.inner.hits_max);
             locked.put(&text, meta.flags, meta.expires_at_ms, marks)?;
             Ok(Ok(Some(number)))
         });

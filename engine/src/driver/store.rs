@@ -70,7 +70,7 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn apply_hints(&mut self, hashes: &[u64]) -> Vec<u64> {
-        hashes.iter().copied().filter(|hash| !self.inner.mark_by_hash(*hash)).collect()
+        hashes.iter().copied().filter(|hash| !self.inner.hint_by_hash(*hash)).collect()
     }
 
     /// Follows the primary's clock: forward at once, since a stated time is never ahead of the true one; back only

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::line::{Line, SLOTS};
 use super::memory::ChunkRef;
-use super::table::{Table, tag};
+use super::table::{Table, fingerprint, tag};
 
 /// Entries a line above which the next insertion splits one.
 const LOAD_MAX: usize = 8;
@@ -56,6 +56,22 @@ pub(super) struct Index {
     /// Entries on their way from one line to another; empty between operations, kept for its capacity.
     moving: Vec<(u8, u32)>,
     entries_moved_max: usize,
+}
+
+/// What a store finds of its key.
+pub(super) struct Found {
+    pub(super) present: Option<ChunkRef>,
+    /// Whether it was evicted unread not long ago.
+    pub(super) is_ghost: bool,
+}
+
+/// What is to become of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    Keep,
+    Remove,
+    /// It goes, and its line remembers its hash.
+    RemoveAsGhost,
 }
 
 /// Why an entry that is looked for is there.
@@ -164,13 +180,15 @@ impl Index {
         chunk: ChunkRef,
         is_match: impl FnMut(ChunkRef) -> bool,
         hash_of: impl Fn(ChunkRef) -> u64,
-        publish: impl FnOnce() -> R,
+        publish: impl FnOnce(Found) -> R,
     ) -> Stored<R> {
         // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
         let table = unsafe { self.table.as_ref() };
         let mut guard = table.home(table.state().home(hash)).lock();
-        let published = publish();
-        let walk = table.walk(guard.changing(), hash, is_match);
+        let line = guard.changing();
+        let walk = table.walk(line, hash, is_match);
+        let is_ghost = line.take_ghost(fingerprint(hash));
+        let published = publish(Found { present: walk.found.map(|(_, _, old)| old), is_ghost });
         let replaced = walk.found.map(|(line, slot, old)| {
             line.set_reference(slot, chunk.get());
             old
@@ -203,12 +221,13 @@ impl Index {
         new
     }
 
-    /// Removes an entry, unless `keep`, which runs with the line locked, says otherwise. Whether it was removed.
-    pub(super) fn remove_unless(&mut self, hash: u64, chunk: ChunkRef, keep: impl FnOnce() -> bool) -> bool {
+    /// Removes an entry, unless `decide`, which runs with the line locked, says otherwise. Whether it was removed.
+    pub(super) fn remove_if(&mut self, hash: u64, chunk: ChunkRef, decide: impl FnOnce() -> Removal) -> bool {
         // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
         let table = unsafe { self.table.as_ref() };
         let mut guard = table.home(table.state().home(hash)).lock();
-        if keep() {
+        let removal = decide();
+        if removal == Removal::Keep {
             return false;
         }
         let walk = table.walk(guard.changing(), hash, |found| found == chunk);
@@ -226,6 +245,9 @@ impl Index {
             if end == 0 {
                 self.free_overflow(number - 1);
             }
+        }
+        if removal == Removal::RemoveAsGhost {
+            guard.line().add_ghost(fingerprint(hash));
         }
         drop(guard);
         self.entries -= 1;

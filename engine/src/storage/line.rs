@@ -11,6 +11,10 @@
 //! ```
 //! A tag is of one of six kinds. A line that goes on elsewhere keeps a bit for each kind that may be found there, so
 //! that a miss rarely has to look.
+//! Slots behind the entries have the tag 0, and may hold ghosts: two 16-bit fingerprints each, of items that were
+//! evicted unread; the newest in the last slot. An entry that needs the slot takes the oldest two's place. So ghosts cost
+//! neither memory nor a cache line: about as many as there are items.
+//!
 //! A line is changed by whoever has locked both the shard and the line, and read by whoever has locked either. All its
 //! parts are atomics, so a look without a lock is defined; it is right if the latch was unlocked before and is the
 //! same afterwards. (If a line changes 128 times meanwhile the look may miss an entry: a miss is always allowed.)
@@ -174,6 +178,35 @@ impl Line {
         self.references.iter().for_each(|reference| reference.store(0, Relaxed));
     }
 
+    /// Remembers that an item with this fingerprint was evicted; forgets the oldest ghost for it if need be.
+    pub(super) fn add_ghost(&self, fingerprint: u16) {
+        let (len, mut carried) = (self.len(), u32::from(fingerprint));
+        // At most two more than twice the entries: where lines are nearly empty, more would just be found by mistake.
+        let first = len.max(SLOTS.saturating_sub(len + 1));
+        for slot in (first..SLOTS).rev() {
+            let before = self.reference(slot);
+            self.set_reference(slot, carried << 16 | before >> 16);
+            carried = before & 0xffff;
+        }
+    }
+
+    /// Forgets the ghost of this fingerprint; whether there was one.
+    pub(super) fn take_ghost(&self, fingerprint: u16) -> bool {
+        let fingerprint = u32::from(fingerprint);
+        for slot in self.len()..SLOTS {
+            let ghosts = self.reference(slot);
+            if ghosts >> 16 == fingerprint {
+                self.set_reference(slot, ghosts & 0xffff);
+                return true;
+            }
+            if ghosts & 0xffff == fingerprint {
+                self.set_reference(slot, ghosts & 0xffff_0000);
+                return true;
+            }
+        }
+        false
+    }
+
     /// How many slots are used; they come first.
     pub(super) fn len(&self) -> usize {
         (self.slots_with(0).trailing_zeros() as usize).min(SLOTS)
@@ -297,6 +330,20 @@ mod tests {
         assert_eq!(line.slots_with(255), 0b10_0000);
         assert_eq!(line.slots_with(7), 0);
         assert_eq!(line.len(), 7);
+    }
+
+    #[test]
+    fn ghosts_are_found_once_and_the_oldest_give_way() {
+        let line = empty();
+        (0..9).for_each(|slot| line.set(slot, 5, 70 + slot as u32));
+        assert!(!line.take_ghost(1));
+        (1..=7).for_each(|fingerprint| line.add_ghost(fingerprint));
+        assert!(!line.take_ghost(1), "three slots hold six ghosts");
+        assert!(line.take_ghost(4) && !line.take_ghost(4));
+        line.set(9, 6, 80);
+        assert!(!line.take_ghost(2) && !line.take_ghost(3), "an entry took the place of the two oldest");
+        assert!([5, 6, 7].into_iter().all(|fingerprint| line.take_ghost(fingerprint)));
+        assert_eq!((line.len(), line.reference(8)), (10, 78));
     }
 
     #[test]

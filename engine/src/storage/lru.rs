@@ -1,32 +1,33 @@
-//! The order of a shard's items, from cold to hot, whatever their size.
+//! The order of a shard's items, from cold to hot, whatever their size: a queue of those on probation, and the main one.
 //!
-//! Lives here: one doubly linked list through the items' headers, and markers in it for walks and installs.
-//! Not here: who leaves (see `room`).
+//! Lives here: one doubly linked ring through the items' headers, and markers in it for walks and installs.
+//! Not here: who leaves (see `room`), which queue an item is in (its marks say).
 //!
 //! ```text
-//!   sentinel -> coldest … W … … I … hottest -> sentinel        (a ring; "->" is "hotter")
-//!     W: a walk's marker: what is hotter has not been visited yet
-//!     I: the install marker: installed items go just colder than it, others to the hot end
+//!   P -> coldest … W … I … hottest on probation -> M -> coldest … I' … hottest of the main queue -> P    ("->" is "hotter")
+//!     P, M: where the two queues begin
+//!     W: a walk's marker: what is hotter has not been visited yet; it walks through probation, then the main queue
+//!     I, I': install markers: installed items go just colder than the one of their queue, others to its hot end
 //! ```
-//! A node below [`NODE_COUNT`] is the sentinel or a marker; those numbers would lie in page 0, which does not exist.
+//! A node below [`NODE_COUNT`] is one of the beginnings or a marker; those numbers would lie in page 0, which does not
+//! exist.
 
 use super::item::{COLDER_AT, HOTTER_AT};
 use super::memory::{ChunkRef, Memory};
 
 /// How many walks may be under way in one shard.
 pub(super) const WALKS_MAX: usize = 32;
-const SENTINEL: Node = Node(1);
-const INSTALL: Node = Node(2);
-const FIRST_WALK: u32 = 3;
+const PROBATION: Node = Node(1);
+const MAIN: Node = Node(2);
+const INSTALLS: [Node; 2] = [Node(3), Node(4)];
+const FIRST_WALK: u32 = 5;
 const NODE_COUNT: usize = FIRST_WALK as usize + WALKS_MAX;
 
-/// An item, the sentinel or a marker.
+/// An item, the beginning of a queue or a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node(u32);
 
 impl Node {
-    pub(super) const COLD_END: Node = SENTINEL;
-
     pub(super) fn walk(slot: usize) -> Node {
         debug_assert!(slot < WALKS_MAX);
         Node(FIRST_WALK + slot as u32)
@@ -51,30 +52,49 @@ struct Links {
 
 /// 1. `hotter` and `colder` of neighbours agree, all around the ring.
 /// 2. A marker that is not in use has its own number in both links.
-/// 3. The install marker, if in use, lies where the last installed item was put or hotter ones were put since.
+/// 3. An install marker, if in use, lies where the last installed item was put or hotter ones were put since.
 pub(super) struct Lru {
-    /// Links of the sentinel and the markers; index 0 is unused.
+    /// Links of the beginnings and the markers; index 0 is unused.
     markers: [Links; NODE_COUNT],
 }
 
 impl Lru {
     pub(super) fn new() -> Lru {
-        Lru {
+        let mut lru = Lru {
             markers: std::array::from_fn(|number| {
                 let node = Node(number as u32);
                 Links { colder: node, hotter: node }
             }),
-        }
+        };
+        lru.markers[PROBATION.0 as usize] = Links { colder: MAIN, hotter: MAIN };
+        lru.markers[MAIN.0 as usize] = Links { colder: PROBATION, hotter: PROBATION };
+        lru
     }
 
-    pub(super) fn push_hot(&mut self, memory: &Memory, node: impl Into<Node>) {
-        self.insert_colder_than(memory, SENTINEL, node.into());
+    /// Puts an item, or a marker, at the hot end of a queue.
+    pub(super) fn push_hot(&mut self, memory: &Memory, node: impl Into<Node>, is_main: bool) {
+        self.insert_colder_than(memory, hot_end(is_main), node.into());
     }
 
     /// Puts an arriving item where an install has got to, or at the hot end when none is under way.
-    pub(super) fn push_installed(&mut self, memory: &Memory, item: ChunkRef) {
-        let before = if self.is_used(INSTALL) { INSTALL } else { SENTINEL };
+    pub(super) fn push_installed(&mut self, memory: &Memory, item: ChunkRef, is_main: bool) {
+        let marker = INSTALLS[usize::from(is_main)];
+        let before = if self.is_used(marker) { marker } else { hot_end(is_main) };
         self.insert_colder_than(memory, before, item.into());
+    }
+
+    /// The coldest item of a queue.
+    #[inline]
+    pub(super) fn coldest(&self, memory: &Memory, is_main: bool) -> Option<ChunkRef> {
+        let (mut node, end) = if is_main { (MAIN, PROBATION) } else { (PROBATION, MAIN) };
+        loop {
+            node = self.links(memory, node).hotter;
+            match node.item() {
+                Some(item) => return Some(item),
+                None if node == end => return None,
+                None => {}
+            }
+        }
     }
 
     pub(super) fn unlink(&mut self, memory: &Memory, node: impl Into<Node>) {
@@ -90,13 +110,13 @@ impl Lru {
         self.set_colder(memory, hotter, moved.into());
     }
 
-    /// The next item hotter than this node, over at most all markers.
+    /// The next item of a walk, over at most all markers.
     pub(super) fn next_hotter(&self, memory: &Memory, mut node: Node) -> Option<ChunkRef> {
         loop {
             node = self.links(memory, node).hotter;
             match node.item() {
                 Some(item) => return Some(item),
-                None if node == SENTINEL => return None,
+                None if node == PROBATION => return None,
                 None => {}
             }
         }
@@ -104,7 +124,7 @@ impl Lru {
 
     /// Puts a walk's marker colder than everything.
     pub(super) fn place_walk(&mut self, memory: &Memory, slot: usize) {
-        let coldest = self.links(memory, SENTINEL).hotter;
+        let coldest = self.links(memory, PROBATION).hotter;
         self.insert_colder_than(memory, coldest, Node::walk(slot));
     }
 
@@ -120,19 +140,21 @@ impl Lru {
         self.remove_marker(memory, Node::walk(slot));
     }
 
-    /// Puts the install marker at the hot end, from wherever it was.
+    /// Puts the install markers at the hot ends, from wherever they were.
     pub(super) fn place_install(&mut self, memory: &Memory) {
-        self.remove_marker(memory, INSTALL);
-        self.push_hot(memory, INSTALL);
+        for (marker, is_main) in INSTALLS.into_iter().zip([false, true]) {
+            self.remove_marker(memory, marker);
+            self.push_hot(memory, marker, is_main);
+        }
     }
 
     pub(super) fn remove_install(&mut self, memory: &Memory) {
-        self.remove_marker(memory, INSTALL);
+        INSTALLS.into_iter().for_each(|marker| self.remove_marker(memory, marker));
     }
 
-    /// All items are gone: only the install marker stays, if it was there.
+    /// All items are gone: only the install markers stay, if they were there.
     pub(super) fn clear(&mut self, memory: &Memory) {
-        let installing = self.is_used(INSTALL);
+        let installing = self.is_used(INSTALLS[0]);
         *self = Lru::new();
         if installing {
             self.place_install(memory);
@@ -182,9 +204,10 @@ impl Lru {
         }
     }
 
-    /// All items, from cold to hot. Panics with the number of a broken invariant.
-    pub(super) fn check_invariants(&self, memory: &Memory) -> Vec<ChunkRef> {
-        let (mut node, mut items, mut markers) = (SENTINEL, Vec::new(), 0);
+    /// All items, from cold to hot, those on probation first, and how many of them are. Panics with the number of a
+    /// broken invariant.
+    pub(super) fn check_invariants(&self, memory: &Memory) -> (Vec<ChunkRef>, usize) {
+        let (mut node, mut items, mut markers, mut on_probation) = (PROBATION, Vec::new(), 0, None);
         loop {
             let hotter = self.links(memory, node).hotter;
             assert_eq!(self.links(memory, hotter).colder, node, "lru 1: neighbours of {hotter:?}");
@@ -193,12 +216,20 @@ impl Lru {
                 None => markers += 1,
             }
             node = hotter;
-            if node == SENTINEL {
+            if node == MAIN {
+                on_probation = Some(items.len());
+            }
+            if node == PROBATION {
                 break;
             }
         }
-        let used = (2..NODE_COUNT).filter(|marker| self.is_used(Node(*marker as u32))).count();
-        assert_eq!(markers, 1 + used, "lru 2: markers in use are in the ring");
-        items
+        let used = (3..NODE_COUNT).filter(|marker| self.is_used(Node(*marker as u32))).count();
+        assert_eq!(markers, 2 + used, "lru 2: markers in use are in the ring");
+        (items, on_probation.expect("lru 1: the main queue begins somewhere"))
     }
+}
+
+/// What is just hotter than a queue's hottest item: the other queue's beginning.
+fn hot_end(is_main: bool) -> Node {
+    if is_main { PROBATION } else { MAIN }
 }

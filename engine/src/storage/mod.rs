@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
-//!           ├─ room     reserve: evict, compact, take pages       (policy: who leaves)
+//!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
 //!           ├─ walk     walks from cold to hot while writers go on
-//!           ├─ lru      the order                                 (one list over all size classes)
+//!           ├─ lru      the order                                 (two queues over all size classes)
 //!           ├─ index    hash -> item, the writer's side
 //!           ├─ item     header, key, value, cutting over chunks
 //!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
@@ -30,6 +30,7 @@ mod lru;
 mod mapping;
 mod memory;
 mod pages;
+mod policy;
 mod room;
 mod shard;
 mod slabs;
@@ -41,6 +42,7 @@ pub(crate) use hasher::KeyHasher;
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use pages::PagePool;
+pub(crate) use policy::Policy;
 pub(crate) use room::ReserveError;
 pub(crate) use shard::{ItemId, Place, Shard};
 pub(crate) use table::{HeldItem, Table, tables};

@@ -19,14 +19,14 @@
 //! copies nothing; each compaction copies less than one page.
 
 use super::expiry::Moment;
+use super::index::Removal;
 use super::item::{self, Cuts, Footprint};
-use super::lru::Node;
 use super::memory::ChunkRef;
 use super::shard::Shard;
 use super::slabs::ClassId;
-use crate::mutation::{KEY_BYTES_MAX, Marks};
+use crate::mutation::KEY_BYTES_MAX;
 
-/// How many marked items one eviction sends to the hot end before it takes the coldest, marked or not.
+/// How many items with hits one eviction sends to the hot end before it takes the coldest, hit or not.
 const REPRIEVES_MAX: usize = 256;
 /// With eviction off: how many of the coldest items one reservation looks at to find dead ones.
 const RECLAIM_LOOKS_MAX: usize = 1024;
@@ -42,8 +42,10 @@ pub(crate) struct Reservation {
 /// What becomes of the coldest item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It goes to the hot end.
+    /// It goes to the hot end of its queue.
     Stays,
+    /// It goes to the main queue.
+    Promoted,
     Reclaimed {
         is_unfetched: bool,
     },
@@ -227,37 +229,72 @@ impl Shard {
         if self.evict { usize::MAX } else { RECLAIM_LOOKS_MAX.min(self.index.len()) }
     }
 
-    /// One eviction: from the cold end on, an item that is dead leaves; one that is marked loses the mark and goes
-    /// to the hot end; any other leaves (with eviction off it goes to the hot end too). Whether one left.
+    /// The item that is looked at next: the coldest on probation, unless those on probation have less than their share or
+    /// it is the main queue's turn.
+    fn next_to_leave(&mut self) -> Option<ChunkRef> {
+        let coldest = |is_main| self.lru.coldest(self.slabs.memory(), is_main);
+        let (on_probation, in_main) = (coldest(false), coldest(true));
+        let Some(main) = in_main else {
+            return on_probation;
+        };
+        let main_bytes = self.item_bytes - self.probation_bytes;
+        let bytes = item::counted_bytes(self.slabs.memory(), main);
+        let cost = self.policy.look_after_bytes(bytes, main_bytes, self.item_bytes);
+        if cost > 0 && self.owed_bytes >= cost {
+            self.owed_bytes -= cost;
+            return in_main;
+        }
+        let is_short = self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes;
+        if is_short { in_main } else { on_probation.or(in_main) }
+    }
+
+    /// One eviction: the coldest item of the queue that gives way leaves if it is dead or was not hit; else it goes to
+    /// the hot end of the main queue, having used a hit up, and the next is looked at (with eviction off a live one just
+    /// goes to the hot end). Whether one left.
     fn evict_coldest(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
         let mut reprieves = 0;
         while *looks_left > 0 {
-            let Some(coldest) = self.lru.next_hotter(self.memory(), Node::COLD_END) else {
+            let Some(coldest) = self.next_to_leave() else {
                 return false;
             };
             *looks_left -= 1;
             let hash = self.hash_of(coldest);
-            let (evict, mut fate) = (self.evict, Fate::Stays);
-            // With its line locked, so that a read either was before, and its mark counts, or finds nothing.
-            self.remove_unless(hash, coldest, |memory| {
+            let (evict, mut fate, mut owed_bytes) = (self.evict, Fate::Stays, 0);
+            // With its line locked, so that a read either was before, and counts, or finds nothing.
+            self.remove_if(hash, coldest, |memory| {
                 let meta = item::meta(memory, coldest);
-                let is_unfetched = !meta.marks.contains(Marks::FETCHED);
+                let is_unfetched = !meta.marks.is_fetched();
                 if moment.is_dead(meta) {
                     fate = Fate::Reclaimed { is_unfetched: is_unfetched && moment.is_expired(meta) };
-                } else if !evict {
-                    fate = Fate::Stays;
-                } else if meta.marks.contains(Marks::ACCESSED) && reprieves < REPRIEVES_MAX {
-                    reprieves += 1;
-                    item::set_marks(memory, coldest, meta.marks.without(Marks::ACCESSED));
-                    fate = Fate::Stays;
-                } else {
-                    fate = Fate::Evicted { is_unfetched };
+                    return Removal::Remove;
                 }
-                fate == Fate::Stays
+                if !evict {
+                    return Removal::Keep;
+                }
+                if meta.marks.hits() > 0 && reprieves < REPRIEVES_MAX {
+                    reprieves += 1;
+                    if meta.marks.is_main() {
+                        item::set_marks(memory, coldest, meta.marks.without_hit());
+                    } else {
+                        item::set_marks(memory, coldest, meta.marks.without_hits().in_main());
+                        fate = Fate::Promoted;
+                    }
+                    return Removal::Keep;
+                }
+                fate = Fate::Evicted { is_unfetched };
+                if meta.marks.is_main() {
+                    return Removal::Remove;
+                }
+                owed_bytes = item::counted_bytes(memory, coldest) as u64;
+                Removal::RemoveAsGhost
             });
             match fate {
                 Fate::Stays => {
                     self.raise(coldest.into());
+                    continue;
+                }
+                Fate::Promoted => {
+                    self.promote(coldest);
                     continue;
                 }
                 Fate::Reclaimed { is_unfetched } => {
@@ -269,6 +306,8 @@ impl Shard {
                     self.counters.evicted_unfetched += u64::from(is_unfetched);
                 }
             }
+            let is_main_empty = self.probation_bytes == self.item_bytes;
+            self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(owed_bytes) };
             return true;
         }
         false

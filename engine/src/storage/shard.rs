@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use super::expiry::Moment;
 use super::hasher::KeyHasher;
-use super::index::Index;
+use super::index::{Index, Removal};
 use super::item::{self, Footprint, Value, View};
 use super::lru::Lru;
 use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
+use super::policy::Policy;
 use super::room::{Reservation, ReserveError};
 use super::slabs::Slabs;
 use super::table::Table;
@@ -39,7 +40,9 @@ impl From<ChunkRef> for ItemId {
 /// Where in the order a stored item goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// To the hot end.
+    /// To the hot end of the queue that the policy chooses: what its key is known by decides.
+    New,
+    /// To the hot end of the queue that its marks say.
     Hot,
     /// Just colder than the install marker, so that installed items keep the order they arrive in.
     Install,
@@ -59,17 +62,22 @@ pub(crate) struct Counters {
 ///
 /// 1. Each item is in the index once, under the hash of its key, and in the list once; no two have the same key.
 /// 2. Each live chunk belongs to one item or to the one reservation.
-/// 3. `item_bytes` is the sum of all items' header, key and value.
+/// 3. `item_bytes` is the sum of all items' header, key and value, `probation_bytes` of those on probation; they come
+///    first in the list, and their marks say so.
 /// 4. Between operations no page is in hand: what slabs and index do not use is the pool's.
 pub(crate) struct Shard {
     pub(super) pool: Arc<PagePool>,
     pub(super) evict: bool,
+    pub(super) policy: Policy,
     pub(super) hasher: KeyHasher,
     pub(super) slabs: Slabs,
     pub(super) index: Index,
     pub(super) lru: Lru,
     pub(super) walks: Walks,
     pub(super) item_bytes: usize,
+    pub(super) probation_bytes: usize,
+    /// Bytes evicted from probation, as far as the main queue was not looked at for them.
+    pub(super) owed_bytes: u64,
     pub(super) counters: Counters,
     /// Pages between the slabs and the pool.
     pub(super) in_hand: Vec<u32>,
@@ -87,17 +95,21 @@ impl Shard {
         tables: Arc<[Table]>,
         at: usize,
         evict: bool,
+        policy: Policy,
         hasher: KeyHasher,
     ) -> Shard {
         Shard {
             slabs: Slabs::new(pool.memory().clone()),
             pool,
             evict,
+            policy,
             hasher,
             index: Index::new(tables, at),
             lru: Lru::new(),
             walks: Walks::default(),
             item_bytes: 0,
+            probation_bytes: 0,
+            owed_bytes: 0,
             counters: Counters::default(),
             in_hand: Vec::new(),
             reserved_chunks: 0,
@@ -154,16 +166,17 @@ impl Shard {
         self.hash_of(id.chunk())
     }
 
-    /// Sets these marks; whether `ACCESSED` was clear and is set now. Writes only when something changes.
+    /// Changes marks, but not the queue; whether there are more hits now. Writes only when something changes.
     #[inline]
-    pub(crate) fn mark(&mut self, hash: u64, id: ItemId, marks: Marks) -> bool {
+    pub(crate) fn mark(&mut self, hash: u64, id: ItemId, change: impl FnOnce(Marks) -> Marks) -> bool {
         self.index.with_line(hash, || {
             let before = self.meta(id).marks;
-            let after = before.with(marks);
+            let after = change(before);
+            debug_assert_eq!(before.is_main(), after.is_main());
             if after != before {
                 item::set_marks(self.memory(), id.chunk(), after);
             }
-            after.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
+            after.hits() > before.hits()
         })
     }
 
@@ -190,19 +203,28 @@ impl Shard {
         self.raise(id);
         let reservation = self.reserve(footprint, moment)?;
         let new = ItemId::from(reservation.first);
-        self.commit(reservation, hash, &key, &value, meta, Place::Hot, || meta.version);
+        self.commit(reservation, hash, &key, &value, meta, Place::Hot, |_| meta.version);
         Ok(new)
     }
 
-    /// Moves the item to the hot end.
+    /// Moves the item to the hot end of its queue.
     pub(crate) fn raise(&mut self, id: ItemId) {
+        let is_main = self.meta(id).marks.is_main();
         self.lru.unlink(self.slabs.memory(), id.chunk());
-        self.lru.push_hot(self.slabs.memory(), id.chunk());
+        self.lru.push_hot(self.slabs.memory(), id.chunk(), is_main);
+    }
+
+    /// An item whose marks say main now goes there from probation.
+    pub(super) fn promote(&mut self, first: ChunkRef) {
+        let memory = self.slabs.memory();
+        self.lru.unlink(memory, first);
+        self.lru.push_hot(memory, first, true);
+        self.probation_bytes -= item::counted_bytes(memory, first);
     }
 
     /// Stores an item in the room that was reserved for it. An item of the same key leaves, without a moment in
     /// which neither is there. `hash` is the key's hash under the hasher's seed of this moment, and the footprint is
-    /// the reservation's. The version is what `publish` gives, which runs while the item's line is locked.
+    /// the reservation's. `publish` runs while the item's line is locked: it is told the marks and gives the version.
     #[expect(clippy::too_many_arguments, reason = "an item's parts and its place")]
     pub(crate) fn commit(
         &mut self,
@@ -212,7 +234,7 @@ impl Shard {
         value: &[u8],
         meta: Meta,
         place: Place,
-        publish: impl FnOnce() -> Version,
+        publish: impl FnOnce(Marks) -> Version,
     ) -> Version {
         debug_assert_eq!(hash, self.hasher.hash(key), "the hash is of this key and seed");
         let Reservation { first, footprint } = reservation;
@@ -223,23 +245,30 @@ impl Shard {
         unsafe { item::write(memory, first, footprint, key, value, meta) };
         // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
         let view = unsafe { View::new(memory) };
-        let hasher = &self.hasher;
+        let (hasher, mut marks) = (&self.hasher, meta.marks);
         let stored = self.index.store(
             hash,
             first,
             |chunk| view.has_key(chunk, key),
             |chunk| hasher.hash(view.key(chunk)),
-            || {
-                let version = publish();
+            |found| {
+                if place == Place::New {
+                    let was_main = found.present.is_some_and(|old| view.meta(old).marks.is_main());
+                    marks = if was_main || found.is_ghost { marks.in_main() } else { marks };
+                    item::set_marks(memory, first, marks);
+                }
+                let version = publish(marks);
                 item::set_version(memory, first, version);
                 version
             },
         );
         match place {
-            Place::Hot => self.lru.push_hot(memory, first),
-            Place::Install => self.lru.push_installed(memory, first),
+            Place::New | Place::Hot => self.lru.push_hot(memory, first, marks.is_main()),
+            Place::Install => self.lru.push_installed(memory, first, marks.is_main()),
         }
-        self.item_bytes += item::counted_bytes(memory, first);
+        let bytes = item::counted_bytes(memory, first);
+        self.item_bytes += bytes;
+        self.probation_bytes += if marks.is_main() { 0 } else { bytes };
         if let Some(old) = stored.replaced {
             self.forget_item(old);
         }
@@ -268,7 +297,7 @@ impl Shard {
         self.drain();
         self.lru.clear(self.slabs.memory());
         self.walks.end_all();
-        self.item_bytes = 0;
+        (self.item_bytes, self.probation_bytes, self.owed_bytes) = (0, 0, 0);
         self.return_pages();
     }
 
@@ -299,16 +328,16 @@ impl Shard {
         self.hasher.hash(self.view().key(chunk))
     }
 
-    /// Takes an item out of index and list and frees its chunks, unless `keep`, which runs with the item's line
+    /// Takes an item out of index and list and frees its chunks, unless `decide`, which runs with the item's line
     /// locked, says otherwise; pages that became empty are in hand. Whether it was removed.
-    pub(super) fn remove_unless(
+    pub(super) fn remove_if(
         &mut self,
         hash: u64,
         first: ChunkRef,
-        keep: impl FnOnce(&Memory) -> bool,
+        decide: impl FnOnce(&Memory) -> Removal,
     ) -> bool {
         let memory = self.slabs.memory();
-        if !self.index.remove_unless(hash, first, || keep(memory)) {
+        if !self.index.remove_if(hash, first, || decide(memory)) {
             return false;
         }
         if let Some(page) = self.index.shrink() {
@@ -319,13 +348,16 @@ impl Shard {
     }
 
     fn remove_item(&mut self, hash: u64, first: ChunkRef) {
-        self.remove_unless(hash, first, |_| false);
+        self.remove_if(hash, first, |_| Removal::Remove);
     }
 
     /// An item that is not in the index any more leaves the list, and its chunks are free.
     fn forget_item(&mut self, first: ChunkRef) {
-        self.lru.unlink(self.slabs.memory(), first);
-        self.item_bytes -= item::counted_bytes(self.memory(), first);
+        let memory = self.slabs.memory();
+        let bytes = item::counted_bytes(memory, first);
+        self.lru.unlink(memory, first);
+        self.item_bytes -= bytes;
+        self.probation_bytes -= if self.meta(first.into()).marks.is_main() { 0 } else { bytes };
         self.release_chain(first);
     }
 
@@ -372,10 +404,13 @@ impl Shard {
         self.slabs.check_invariants();
         self.index.check_invariants(|chunk| self.hash_of(chunk));
         let (memory, view) = (self.memory(), self.view());
-        let items = self.lru.check_invariants(memory);
+        let (items, on_probation) = self.lru.check_invariants(memory);
         assert_eq!(items.len(), self.index.len(), "shard 1: index and list hold the same items");
-        let (mut chunks, mut item_bytes) = (0, 0);
-        for first in items {
+        let (mut chunks, mut item_bytes, mut probation_bytes) = (0, 0, 0);
+        for (place, first) in items.into_iter().enumerate() {
+            let is_main = view.meta(first).marks.is_main();
+            assert_eq!(is_main, place >= on_probation, "shard 3: an item's marks say its queue");
+            probation_bytes += if is_main { 0 } else { item::counted_bytes(memory, first) };
             let hash = self.hash_of(first);
             let found = self.find(hash, view.key(first));
             assert_eq!(found, Some(ItemId::from(first)), "shard 1: an item is found by its key");
@@ -398,6 +433,7 @@ impl Shard {
             "shard 2: a chunk belongs to nobody"
         );
         assert_eq!(item_bytes, self.item_bytes, "shard 3: item bytes");
+        assert_eq!(probation_bytes, self.probation_bytes, "shard 3: bytes on probation");
         assert!(self.in_hand.is_empty(), "shard 4: pages in hand");
     }
 }

@@ -21,7 +21,6 @@ use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
 use super::memory::{ChunkRef, Memory, prefetch};
 use super::pages::PagePool;
-use crate::mutation::Marks;
 
 const BITS_BITS: u32 = 5;
 const GENERATION_STEP: u64 = 1 << BITS_BITS;
@@ -331,16 +330,22 @@ impl HeldItem<'_> {
         unsafe { View::new(self.memory) }
     }
 
-    /// Sets these marks; whether `ACCESSED` was clear and is set now. Writes only when something changes.
+    /// Counts a read; whether its hits are more now. Writes only when something changes.
     #[inline]
-    pub(crate) fn mark(&self, marks: Marks) -> bool {
+    pub(crate) fn count_read(&self, hits_max: u8) -> bool {
         let before = self.shape.marks();
-        if before.contains(marks) {
-            return false;
+        let after = before.read(hits_max);
+        if after != before {
+            item::set_marks(self.memory, self.first, after);
         }
-        item::set_marks(self.memory, self.first, before.with(marks));
-        marks.contains(Marks::ACCESSED) && !before.contains(Marks::ACCESSED)
+        after.hits() != before.hits()
     }
+}
+
+/// What a ghost keeps of a hash: its highest bits; 0 is no ghost.
+#[inline]
+pub(super) fn fingerprint(hash: u64) -> u16 {
+    ((hash >> 48) as u16).max(1)
 }
 
 /// The byte of a hash that its entry carries; 0 is an empty slot's. The bits below are the home's, those above choose

@@ -22,12 +22,12 @@ fn insert(index: &mut Index, number: u32) {
         // Pages are numbered as they come: none is used twice, none comes back.
         index.add_page(index.page_count() as u32);
     }
-    let stored = index.store(hash(chunk(number)), chunk(number), |_| false, hash, || ());
+    let stored = index.store(hash(chunk(number)), chunk(number), |_| false, hash, |_| ());
     assert!(stored.replaced.is_none());
 }
 
 fn remove(index: &mut Index, number: u32) -> usize {
-    assert!(index.remove_unless(hash(chunk(number)), chunk(number), || false));
+    assert!(index.remove_if(hash(chunk(number)), chunk(number), || Removal::Remove));
     usize::from(index.shrink().is_some())
 }
 
@@ -75,8 +75,12 @@ fn replaced_entry_is_found_at_its_new_place() {
     insert(&mut index, 5);
     index.relocate(hash(chunk(5)), chunk(5), || chunk(77));
     assert_eq!(index.find(hash(chunk(5)), |_| true), Some(chunk(77)));
-    assert!(!index.remove_unless(hash(chunk(5)), chunk(77), || true), "kept");
-    assert!(index.remove_unless(hash(chunk(5)), chunk(77), || false));
+    assert!(!index.remove_if(hash(chunk(5)), chunk(77), || Removal::Keep));
+    assert!(index.remove_if(hash(chunk(5)), chunk(77), || Removal::RemoveAsGhost));
+    let mut was_ghost = false;
+    index.store(hash(chunk(5)), chunk(5), |_| false, hash, |found| was_ghost = found.is_ghost);
+    assert!(was_ghost);
+    assert!(index.remove_if(hash(chunk(5)), chunk(5), || Removal::Remove));
     assert_eq!(index.find(hash(chunk(5)), |_| true), None);
 }
 
@@ -84,7 +88,7 @@ fn replaced_entry_is_found_at_its_new_place() {
 fn stored_again_an_entry_takes_the_place_of_the_old_one() {
     let mut index = index();
     insert(&mut index, 5);
-    let stored = index.store(hash(chunk(5)), chunk(6), |found| found == chunk(5), hash, || "published");
+    let stored = index.store(hash(chunk(5)), chunk(6), |found| found == chunk(5), hash, |_| "published");
     assert_eq!((stored.published, stored.replaced), ("published", Some(chunk(5))));
     assert_eq!((index.len(), index.find(hash(chunk(5)), |_| true)), (1, Some(chunk(6))));
 }

@@ -15,6 +15,8 @@ use crate::storage::{Table, tables};
 const KEYS: u16 = 40;
 const SIZES: [usize; 12] = [0, 1, 7, 40, 100, 333, 1_000, 1_400, 4_060, 5_000, 13_000, 40_000];
 
+const POLICY: Policy = Policy { probation_per_mille: 200, hits_max: 2, decay_tenths: 15 };
+
 #[derive(Debug, Clone, Copy)]
 enum Op {
     Put { key: u16, size: usize, lifetime_ms: u64, place: Place },
@@ -36,25 +38,39 @@ enum Op {
 struct Expected {
     value: Vec<u8>,
     meta: Meta,
+    /// Header, key and value.
+    bytes: usize,
 }
 
-/// One shard's items from cold to hot; `None` is the install marker.
+/// One shard's items from cold to hot, on probation and in the main queue; `None` is an install marker.
 #[derive(Default)]
-struct Order(Vec<Option<u16>>);
+struct Order([Vec<Option<u16>>; 2]);
 
 impl Order {
     fn remove(&mut self, key: u16) {
-        self.0.retain(|entry| *entry != Some(key));
+        self.0.iter_mut().for_each(|queue| queue.retain(|entry| *entry != Some(key)));
     }
 
-    fn push(&mut self, key: u16, place: Place) {
-        let marker = self.0.iter().position(Option::is_none);
+    fn push(&mut self, key: u16, place: Place, is_main: bool) {
+        let queue = &mut self.0[usize::from(is_main)];
+        let marker = queue.iter().position(Option::is_none);
         let at = if place == Place::Install { marker } else { None };
-        self.0.insert(at.unwrap_or(self.0.len()), Some(key));
+        queue.insert(at.unwrap_or(queue.len()), Some(key));
+    }
+
+    fn install(&mut self, on: bool) {
+        for queue in &mut self.0 {
+            queue.retain(Option::is_some);
+            queue.extend(on.then_some(None));
+        }
+    }
+
+    fn queue(&self, is_main: bool) -> Vec<u16> {
+        self.0[usize::from(is_main)].iter().flatten().copied().collect()
     }
 
     fn keys(&self) -> Vec<u16> {
-        self.0.iter().flatten().copied().collect()
+        [self.queue(false), self.queue(true)].concat()
     }
 }
 
@@ -62,7 +78,7 @@ struct Walking {
     shard: usize,
     id: WalkId,
     visited: HashSet<u16>,
-    /// Installed since the walk began: it may miss them.
+    /// Stored since the walk began: it may miss them.
     excused: HashSet<u16>,
 }
 
@@ -73,6 +89,7 @@ pub(super) struct Model {
     shards: Vec<Shard>,
     items: HashMap<u16, Expected>,
     orders: Vec<Order>,
+    owed_bytes: [u64; 2],
     walking: Option<Walking>,
     now_ms: u64,
     flush_floor: Version,
@@ -93,7 +110,7 @@ impl Model {
         let pool = PagePool::new(memory_bytes, 2).unwrap();
         let hasher = KeyHasher::new(11);
         let tables = tables(&pool);
-        let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, hasher.clone());
+        let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, POLICY, hasher.clone());
         Model {
             shards: (0..2).map(shard).collect(),
             tables,
@@ -101,6 +118,7 @@ impl Model {
             hasher,
             items: HashMap::new(),
             orders: vec![Order::default(), Order::default()],
+            owed_bytes: [0; 2],
             walking: None,
             now_ms: 1_000,
             flush_floor: Version(0),
@@ -156,12 +174,11 @@ impl Model {
             Op::Clear { shard } => self.clear(shard),
             Op::Install { shard, on: true } => {
                 self.shards[shard].install_begin();
-                self.orders[shard].0.retain(Option::is_some);
-                self.orders[shard].0.push(None);
+                self.orders[shard].install(true);
             }
             Op::Install { shard, on: false } => {
                 self.shards[shard].install_end();
-                self.orders[shard].0.retain(Option::is_some);
+                self.orders[shard].install(false);
             }
             Op::WalkBegin { .. } | Op::WalkStep { .. } | Op::WalkEnd => self.walk(op),
         }
@@ -202,13 +219,22 @@ impl Model {
         let meta = Meta { version, flags: self.last_version as u32 % 3, expires_at_ms, marks: Marks(0) };
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
         let hash = self.hasher.hash(&bytes);
-        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, || version);
+        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
+        // Which queue it begins in depends on ghosts, which the model does not know.
+        let was_main = self.items.get(&key).is_some_and(|old| old.meta.marks.is_main());
+        let id = self.find(key).expect("it was just stored");
+        let marks = self.shards[shard].meta(id).marks;
+        assert!(
+            marks.is_main() || !was_main || place != Place::New,
+            "what was in the main queue stays there"
+        );
+        assert!(place == Place::New || marks == meta.marks, "who names the queue gets it");
+        let meta = Meta { marks, ..meta };
+        let counted = item::counted_bytes(self.shards[shard].memory(), id.chunk());
         self.forget(key);
-        self.items.insert(key, Expected { value, meta });
-        self.orders[shard].push(key, place);
-        if let Some(walking) = &mut self.walking
-            && place == Place::Install
-        {
+        self.items.insert(key, Expected { value, meta, bytes: counted });
+        self.orders[shard].push(key, place, marks.is_main());
+        if let Some(walking) = &mut self.walking {
             walking.excused.insert(key);
         }
     }
@@ -230,7 +256,11 @@ impl Model {
         assert!(done.is_ok() || is_rewritten);
         self.follow_evictions(shard);
         match done {
-            Ok(_) => self.items.get_mut(&key).unwrap().meta.expires_at_ms = expires_at_ms,
+            Ok(id) => {
+                let expected = self.items.get_mut(&key).unwrap();
+                expected.meta.expires_at_ms = expires_at_ms;
+                expected.bytes = item::counted_bytes(self.shards[shard].memory(), id.chunk());
+            }
             Err(ReserveError::Shortage { .. }) => {}
             Err(ReserveError::OutOfMemory) => panic!("a copy of an item fits"),
         }
@@ -239,16 +269,18 @@ impl Model {
     fn mark(&mut self, key: u16) {
         let Some(id) = self.find(key) else { return };
         let marks = &mut self.items.get_mut(&key).unwrap().meta.marks;
-        let was_set = marks.contains(Marks::ACCESSED);
-        *marks = marks.with(Marks::ACCESSED).with(Marks::FETCHED);
-        let newly = self.shards[Model::shard_of(key)].mark(self.hasher.hash(&key_of(key)), id, *marks);
-        assert_eq!(newly, !was_set);
+        let before = *marks;
+        *marks = marks.read(POLICY.hits_max);
+        let hash = self.hasher.hash(&key_of(key));
+        let is_hit = self.shards[Model::shard_of(key)].mark(hash, id, |marks| marks.read(POLICY.hits_max));
+        assert_eq!(is_hit, before.hits() < POLICY.hits_max);
     }
 
     fn raise(&mut self, key: u16) {
+        let is_main = self.items[&key].meta.marks.is_main();
         let order = &mut self.orders[Model::shard_of(key)];
         order.remove(key);
-        order.push(key, Place::Hot);
+        order.push(key, Place::Hot, is_main);
     }
 
     fn forget(&mut self, key: u16) {
@@ -261,6 +293,7 @@ impl Model {
 
     fn clear(&mut self, shard: usize) {
         self.shards[shard].clear();
+        self.owed_bytes[shard] = 0;
         for key in self.orders[shard].keys() {
             self.forget(key);
         }
@@ -270,19 +303,34 @@ impl Model {
         }
     }
 
-    /// The policy once more: the coldest leaves unless it is marked, until as many are left as in the shard.
+    /// The policy once more, until as many are left as in the shard.
     fn follow_evictions(&mut self, shard: usize) {
         while self.orders[shard].keys().len() > self.shards[shard].item_count() {
-            let key = self.orders[shard].keys()[0];
+            let bytes = |keys: Vec<u16>| -> usize { keys.iter().map(|key| self.items[key].bytes).sum() };
+            let on_probation = bytes(self.orders[shard].queue(false));
+            let all = on_probation + bytes(self.orders[shard].queue(true));
+            let coldest = |is_main| self.orders[shard].queue(is_main).first().copied();
+            let cost = coldest(true)
+                .map(|key| POLICY.look_after_bytes(self.items[&key].bytes, all - on_probation, all));
+            let is_owed = cost.is_some_and(|cost| self.owed_bytes[shard] >= cost);
+            self.owed_bytes[shard] -= if is_owed { cost.unwrap() } else { 0 };
+            let from_main = is_owed || on_probation * 1000 < POLICY.probation_per_mille * all;
+            let key = coldest(from_main).or(coldest(!from_main)).unwrap();
+            let bytes = self.items[&key].bytes as u64;
             let meta = &mut self.items.get_mut(&key).unwrap().meta;
             let is_dead = (meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms)
                 || meta.version < self.flush_floor;
-            if !is_dead && meta.marks.contains(Marks::ACCESSED) {
-                meta.marks = meta.marks.without(Marks::ACCESSED);
-                self.raise(key);
-            } else {
+            if is_dead || meta.marks.hits() == 0 {
+                let is_evicted = !is_dead && !meta.marks.is_main();
                 self.forget(key);
+                let is_main_empty = self.orders[shard].queue(true).is_empty();
+                let owed = self.owed_bytes[shard] + if is_evicted { bytes } else { 0 };
+                self.owed_bytes[shard] = if is_main_empty { 0 } else { owed };
+                continue;
             }
+            let is_main = meta.marks.is_main();
+            meta.marks = if is_main { meta.marks.without_hit() } else { meta.marks.without_hits().in_main() };
+            self.raise(key);
         }
     }
 
@@ -328,6 +376,7 @@ impl Model {
             let listed: Vec<u16> = shard
                 .lru
                 .check_invariants(shard.memory())
+                .0
                 .into_iter()
                 .map(|first| number_of(shard.view().key(first)))
                 .collect();
@@ -350,7 +399,7 @@ impl Model {
 
 fn op() -> impl Strategy<Value = Op> {
     let key = 0..KEYS;
-    let place = prop_oneof![3 => Just(Place::Hot), 1 => Just(Place::Install)];
+    let place = prop_oneof![4 => Just(Place::New), 1 => Just(Place::Hot), 1 => Just(Place::Install)];
     let lifetime_ms = prop_oneof![3 => Just(0), 1 => 1..50_u64];
     let put = (key.clone(), 0..SIZES.len(), lifetime_ms, place)
         .prop_map(|(key, size, lifetime_ms, place)| Op::Put { key, size, lifetime_ms, place });

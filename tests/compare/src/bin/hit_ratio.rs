@@ -29,6 +29,7 @@ fn columns() -> Vec<(String, Make)> {
         main_ghosts: false,
         least: 10,
         most: 900,
+        decay: 0,
     };
     let mut all = vec![recency("lru", Kind::Lru), recency("clock", Kind::Clock), column("s3fifo", S3Fifo::new)];
     if let Ok(grid) = std::env::var("GRID") {
@@ -43,6 +44,7 @@ fn columns() -> Vec<(String, Make)> {
                 main_ghosts: v[5] == 1,
                 least: v[6],
                 most: v[7],
+                decay: v[8],
             };
             all.push(queues(line, shape));
         }

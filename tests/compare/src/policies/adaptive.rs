@@ -23,6 +23,8 @@ pub struct Shape {
     /// In tenths of a percent of the capacity: what an adapting probation queue has at least and at most.
     pub least: u64,
     pub most: u64,
+    /// Bytes evicted from probation for which the main queue looks at one byte of its own; 0 is never.
+    pub decay: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub struct Queues {
     hits: Vec<u8>,
     /// Evicted from probation, and from the main queue.
     ghosts: [Ghosts; 2],
+    owed: u64,
 }
 
 #[derive(Default)]
@@ -89,11 +92,25 @@ impl Queues {
             place: vec![Where::Out; sizes.len()],
             hits: vec![0; sizes.len()],
             ghosts: [ghosts(), ghosts()],
+            owed: 0,
         }
     }
 
     fn evict(&mut self) {
         let from_probation = self.probation.bytes >= self.probation_bytes || self.main.len == 0;
+        // So that the main queue goes round once while `decay` tenths of the capacity are evicted from probation.
+        let cost = |key: u32| {
+            u64::from(self.sizes[key as usize]) * self.shape.decay * (self.main.bytes + self.probation.bytes)
+                / self.main.bytes.max(1)
+                / 10
+        };
+        if let Some(cost) = self.main.coldest().map(cost)
+            && self.shape.decay > 0
+            && self.owed >= cost
+        {
+            self.owed -= cost;
+            return self.look_at_main();
+        }
         if from_probation { self.evict_probation() } else { self.evict_main() }
     }
 
@@ -108,8 +125,22 @@ impl Queues {
             } else {
                 self.place[key as usize] = Where::Out;
                 let bytes_max = self.capacity * self.shape.ghost / 100;
+                self.owed += u64::from(size);
                 return self.ghosts[0].add(key, &self.sizes, bytes_max);
             }
+        }
+    }
+
+    /// The coldest of the main queue uses a hit up and goes round, or leaves.
+    fn look_at_main(&mut self) {
+        let Some(key) = self.main.coldest() else { return };
+        let size = self.sizes[key as usize];
+        self.main.remove(&mut self.links, key, size);
+        if self.hits[key as usize] > 0 {
+            self.hits[key as usize] -= 1;
+            self.main.push_hot(&mut self.links, key, size);
+        } else {
+            self.place[key as usize] = Where::Out;
         }
     }
 
