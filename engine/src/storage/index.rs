@@ -187,7 +187,7 @@ impl Index {
         let mut guard = table.home(table.state().home(hash)).lock();
         let line = guard.changing();
         let walk = table.walk(line, hash, is_match);
-        let is_ghost = line.take_ghost(fingerprint(hash));
+        let is_ghost = walk.last.take_ghost(fingerprint(hash));
         let published = publish(Found { present: walk.found.map(|(_, _, old)| old), is_ghost });
         let replaced = walk.found.map(|(line, slot, old)| {
             line.set_reference(slot, chunk.get());
@@ -247,7 +247,8 @@ impl Index {
             }
         }
         if removal == Removal::RemoveAsGhost {
-            guard.line().add_ghost(fingerprint(hash));
+            let last = if end == 0 { walk.before_last } else { walk.last };
+            last.add_ghost(fingerprint(hash));
         }
         drop(guard);
         self.entries -= 1;
@@ -386,7 +387,9 @@ impl Index {
     }
 
     fn free_overflow(&self, number: u32) {
-        self.table().overflow(number).set_overflow(self.overflow_free_head.get());
+        let line = self.table().overflow(number);
+        line.wipe();
+        line.set_overflow(self.overflow_free_head.get());
         self.overflow_free_head.set(number + 1);
         self.overflow_free.set(self.overflow_free.get() + 1);
     }

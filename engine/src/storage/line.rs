@@ -11,7 +11,7 @@
 //! ```
 //! A tag is of one of six kinds. A line that goes on elsewhere keeps a bit for each kind that may be found there, so
 //! that a miss rarely has to look.
-//! Slots behind the entries have the tag 0, and may hold ghosts: two 16-bit fingerprints each, of items that were
+//! Slots behind the entries of a chain's last line have the tag 0, and may hold ghosts: two 16-bit fingerprints each, of items that were
 //! evicted unread; the newest in the last slot. An entry that needs the slot takes the oldest two's place. So ghosts cost
 //! neither memory nor a cache line: about as many as there are items.
 //!
@@ -180,12 +180,15 @@ impl Line {
 
     /// Remembers that an item with this fingerprint was evicted; forgets the oldest ghost for it if need be.
     pub(super) fn add_ghost(&self, fingerprint: u16) {
-        let (len, mut carried) = (self.len(), u32::from(fingerprint));
-        // At most two more than twice the entries: where lines are nearly empty, more would just be found by mistake.
-        let first = len.max(SLOTS.saturating_sub(len + 1));
+        // As many as there are entries: where lines are nearly empty, more would be found long after their time.
+        let len = self.len();
+        let ghosts_max = len.max(1);
+        let first = len.max(SLOTS.saturating_sub(ghosts_max.div_ceil(2)));
+        let mut carried = u32::from(fingerprint);
         for slot in (first..SLOTS).rev() {
             let before = self.reference(slot);
-            self.set_reference(slot, carried << 16 | before >> 16);
+            let is_half = SLOTS - slot > ghosts_max / 2;
+            self.set_reference(slot, carried << 16 | if is_half { 0 } else { before >> 16 });
             carried = before & 0xffff;
         }
     }

@@ -1,6 +1,7 @@
 //! Hotspare beside other caches: what they have in common, so that one loop measures all.
 
 pub mod caches;
+pub mod engine;
 pub mod policies;
 pub mod trace;
 pub mod workload;

@@ -19,7 +19,8 @@ impl Trace {
     pub fn read(path: &Path) -> std::io::Result<Trace> {
         let file = File::open(path)?;
         let is_gzipped = path.extension().is_some_and(|extension| extension == "gz");
-        let reader: Box<dyn Read> = if is_gzipped { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
+        let reader: Box<dyn Read> =
+            if is_gzipped { Box::new(flate2::read::GzDecoder::new(file)) } else { Box::new(file) };
         let mut trace = Trace { requests: Vec::new(), sizes: Vec::new(), is_sized: false };
         let mut numbers: HashMap<Vec<u8>, u32> = HashMap::new();
         for line in BufReader::new(reader).split(b'\n') {

@@ -1,9 +1,12 @@
 //! Hit ratios on traces: reference policies and candidates side by side, at 1, 5, 10 and 25 % of the distinct bytes.
 //!
-//! `hit_ratio FILE...`, or without arguments every trace in the folder that HOTSPARE_TRACES names.
+//! A column is NaN where our engine can't be so small: it takes at least 1 MiB, and an item at most a quarter of it.
 
 use std::path::{Path, PathBuf};
 
+use clap::Parser;
+use hotspare::Eviction;
+use hotspare_compare::engine::Engine;
 use hotspare_compare::policies::adaptive::{Queues, Shape};
 use hotspare_compare::policies::recency::{Kind, Recency};
 use hotspare_compare::policies::s3fifo::S3Fifo;
@@ -12,52 +15,64 @@ use hotspare_compare::trace::Trace;
 
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
 
-type Make = Box<dyn Fn(u64, &[u32]) -> Box<dyn Policy>>;
+/// Makes a cache of a capacity for a trace; `None` where it can't be so small.
+type Make = Box<dyn Fn(u64, &Trace) -> Option<Box<dyn Policy>>>;
 
-fn columns() -> Vec<(String, Make)> {
-    fn column<P: Policy + 'static>(name: &str, make: impl Fn(u64, &[u32]) -> P + 'static) -> (String, Make) {
-        (name.to_owned(), Box::new(move |capacity, sizes| Box::new(make(capacity, sizes))))
-    }
-    let recency = |name, kind| column(name, move |capacity, sizes| Recency::new(kind, capacity, sizes));
-    let queues = |name, shape| column(name, move |capacity, sizes| Queues::new(shape, capacity, sizes));
-    let base = Shape {
-        probation: 100,
-        hits_to_promote: 1,
-        hits_max: 1,
-        ghost: 100,
-        adapts: false,
-        main_ghosts: false,
-        least: 10,
-        most: 900,
-        decay: 0,
-    };
-    let mut all = vec![recency("lru", Kind::Lru), recency("clock", Kind::Clock), column("s3fifo", S3Fifo::new)];
-    if let Ok(grid) = std::env::var("GRID") {
-        for line in grid.split(';').filter(|line| !line.is_empty()) {
-            let v: Vec<u64> = line.split(',').map(|word| word.parse().unwrap()).collect();
-            let shape = Shape {
-                probation: v[0],
-                hits_to_promote: v[1] as u8,
-                hits_max: v[2] as u8,
-                ghost: v[3],
-                adapts: v[4] == 1,
-                main_ghosts: v[5] == 1,
-                least: v[6],
-                most: v[7],
-                decay: v[8],
-            };
-            all.push(queues(line, shape));
-        }
-    } else {
-        all.push(queues("mark", base));
-    }
-    all
+fn column<P: Policy + 'static>(
+    name: &str,
+    make: impl Fn(u64, &Trace) -> Option<P> + 'static,
+) -> (String, Make) {
+    (name.to_owned(), Box::new(move |capacity, trace| Some(Box::new(make(capacity, trace)?))))
 }
 
-fn traces() -> Vec<PathBuf> {
-    let named: Vec<PathBuf> = std::env::args().skip(1).map(PathBuf::from).collect();
+/// `--shape probation,hits_to_promote,hits_max,ghost,adapts,main_ghosts,least,most,decay`: a candidate (see `adaptive`).
+fn shape(text: &str) -> Shape {
+    let numbers: Vec<u64> = text.split(',').map(|word| word.parse().expect("nine numbers")).collect();
+    let [probation, hits_to_promote, hits_max, ghost, adapts, main_ghosts, least, most, decay] = numbers[..]
+    else {
+        panic!("a shape has nine numbers, not {}", numbers.len())
+    };
+    Shape {
+        probation,
+        hits_to_promote: hits_to_promote as u8,
+        hits_max: hits_max as u8,
+        ghost,
+        adapts: adapts == 1,
+        main_ghosts: main_ghosts == 1,
+        least,
+        most,
+        decay,
+    }
+}
+
+fn columns(shapes: &[String]) -> Vec<(String, Make)> {
+    let recency = |name, kind| {
+        column(name, move |capacity, trace: &Trace| Some(Recency::new(kind, capacity, &trace.sizes)))
+    };
+    let engine = |name, eviction| {
+        column(name, move |capacity, trace: &Trace| Engine::new(eviction, capacity, trace.is_sized))
+    };
+    let mut columns = vec![
+        recency("lru", Kind::Lru),
+        recency("fifo", Kind::Fifo),
+        recency("clock", Kind::Clock),
+        recency("sieve", Kind::Sieve),
+        column("s3fifo", |capacity, trace: &Trace| Some(S3Fifo::new(capacity, &trace.sizes))),
+        engine("our-lru", Eviction::Lru),
+        engine("our-s3", Eviction::S3Fifo),
+    ];
+    for text in shapes {
+        let shape = shape(text);
+        columns.push(column(text, move |capacity, trace: &Trace| {
+            Some(Queues::new(shape, capacity, &trace.sizes))
+        }));
+    }
+    columns
+}
+
+fn traces(named: &[PathBuf]) -> Vec<PathBuf> {
     if !named.is_empty() {
-        return named;
+        return named.to_vec();
     }
     let folder = std::env::var("HOTSPARE_TRACES").expect("name trace files, or a folder in HOTSPARE_TRACES");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
@@ -73,13 +88,26 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().trim_end_matches(".txt.gz").to_owned()
 }
 
+#[derive(Parser)]
+struct Args {
+    /// Trace files; without any, all in the folder that HOTSPARE_TRACES names.
+    files: Vec<PathBuf>,
+    /// A candidate as one more column; repeatable.
+    #[arg(long)]
+    shape: Vec<String>,
+    /// Prints a line for each size, not just each trace's mean.
+    #[arg(long)]
+    sizes: bool,
+}
+
 fn main() {
-    let columns = columns();
+    let args = Args::parse();
+    let columns = columns(&args.shape);
     print!("{:20} {:>5}", "trace", "size");
     columns.iter().for_each(|(name, _)| print!(" {name:>8}"));
     println!(" {:>8}", "optimum");
     let mut totals = vec![0.0; columns.len() + 1];
-    let files = traces();
+    let files = traces(&args.files);
     for path in &files {
         let trace = Trace::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut sums = vec![0.0; columns.len() + 1];
@@ -87,14 +115,20 @@ fn main() {
             let capacity = (trace.distinct_bytes() * percent / 100).max(1);
             let mut ratios = Vec::new();
             for (_, make) in &columns {
-                let mut cache = make(capacity, &trace.sizes);
-                let hits =
-                    trace.requests.iter().filter(|key| cache.request(**key, trace.sizes[**key as usize])).count();
+                let Some(mut cache) = make(capacity, &trace) else {
+                    ratios.push(f64::NAN);
+                    continue;
+                };
+                let hits = trace
+                    .requests
+                    .iter()
+                    .filter(|key| cache.request(**key, trace.sizes[**key as usize]))
+                    .count();
                 ratios.push(100.0 * hits as f64 / trace.requests.len() as f64);
             }
             let best = belady::hits(&trace.requests, &trace.sizes, capacity);
             ratios.push(100.0 * best as f64 / trace.requests.len() as f64);
-            if std::env::var("HOTSPARE_EACH_SIZE").is_ok() {
+            if args.sizes {
                 print!("{:20} {percent:>4}%", name(path));
                 ratios.iter().for_each(|ratio| print!(" {ratio:>8.2}"));
                 println!();

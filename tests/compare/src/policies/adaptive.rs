@@ -167,7 +167,8 @@ impl Queues {
         if !self.shape.adapts {
             return;
         }
-        let (small, large) = (self.capacity * self.shape.least / 1000 + 1, self.capacity * self.shape.most / 1000);
+        let (small, large) =
+            (self.capacity * self.shape.least / 1000 + 1, self.capacity * self.shape.most / 1000);
         let step = u64::from(size);
         self.probation_bytes = if of_probation {
             let weight = (self.ghosts[1].bytes / self.ghosts[0].bytes.max(1)).clamp(1, 20);
