@@ -1,7 +1,7 @@
 //! The first frame of each side: who a node is and where it stands, as a list of (tag, bytes).
 //!
 //! Lives here: the one body that every version can read, for ever: unknown tags are skipped.
-//! Not here: what the listener answers (see `primary`), who is believed (see `roles`).
+//! Not here: what the listener answers (see `primary`), who is believed (see `admission`).
 //!
 //! ```text
 //!   tag u8 | length u16 | bytes ... | tag u8 | ...

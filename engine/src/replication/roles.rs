@@ -280,7 +280,9 @@ impl Roles {
         match self.role {
             Role::Primary => Ok(()),
             Role::Standalone => Err("started without replication"),
-            Role::Fenced => Err("fenced: another node took over and this one has not caught up"),
+            Role::Fenced => Err(
+                "fenced: another node reigns, or was said to, and this one has not caught up; promoting it overrules that",
+            ),
             Role::Replica if self.installing => Err("in the middle of a full copy"),
             Role::Replica if !self.has_data => Err("empty: it has followed no primary yet"),
             Role::Replica if !self.level => Err("not level: it lacks writes that its primary told of"),

@@ -88,6 +88,12 @@ fn follow(context: &Context, request: &Request) -> Answer {
             "this node has no --replication-secret-file, so it follows loopback addresses only",
         );
     }
+    if context.cache.status().replicas.iter().any(|replica| replica.address == address) {
+        return Answer::text(
+            "409 Conflict",
+            format!("{address} follows this node; promote that one, and this one follows it by itself"),
+        );
+    }
     match context.cache.follow(&address) {
         Ok(()) => json_answer(&json!({ "follows": address })),
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
