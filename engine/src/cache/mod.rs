@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Millis};
@@ -123,9 +124,11 @@ pub enum Swap {
 }
 
 /// What the lock of a shard guards.
+#[repr(C)]
 pub(crate) struct ShardCell {
+    pub(crate) stores: u64,
     pub(crate) shard: Shard,
-    pub(crate) counters: CellCounters,
+    pub(crate) refused: RefusedStores,
     /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
     pub(crate) scratch: Vec<u8>,
 }
@@ -134,10 +137,9 @@ pub(crate) struct ShardCell {
 pub(crate) const SHARD_HINTS_MAX: usize = 4096;
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct CellCounters {
-    stores: u64,
-    store_too_large: u64,
-    store_no_memory: u64,
+pub(crate) struct RefusedStores {
+    too_large: u64,
+    no_memory: u64,
 }
 
 /// A node's part in its group; absent in a standalone cache.
@@ -171,7 +173,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<PagePool>,
     /// The readers' side of each shard.
     pub(crate) tables: Arc<[Table]>,
-    pub(crate) shards: Box<[Mutex<ShardCell>]>,
+    pub(crate) shards: Box<[CachePadded<Mutex<ShardCell>>]>,
     read_counters: ReadCounters,
     clock: Arc<dyn Clock>,
     /// What the group's clock is ahead of this node's; changed by a follower only.
@@ -206,11 +208,12 @@ impl Cache {
         let hasher = KeyHasher::new(seed);
         let policy = Policy::from(config.eviction);
         let cell = |number| {
-            Mutex::new(ShardCell {
+            CachePadded::new(Mutex::new(ShardCell {
+                stores: 0,
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
-                counters: CellCounters::default(),
+                refused: RefusedStores::default(),
                 scratch: Vec::new(),
-            })
+            }))
         };
         let log_bytes_max = config.log_bytes_max();
         let group =
@@ -473,7 +476,8 @@ impl Cache {
     pub fn reset_stats(&self) {
         self.inner.read_counters.reset();
         self.inner.for_each_cell(|cell| {
-            cell.counters = CellCounters::default();
+            cell.stores = 0;
+            cell.refused = RefusedStores::default();
             cell.shard.reset_counters();
         });
     }
@@ -516,9 +520,9 @@ impl ShardCell {
         stats.items += self.shard.item_count() as u64;
         stats.item_bytes += self.shard.item_bytes() as u64;
         stats.index_bytes += self.shard.index_bytes() as u64;
-        stats.stores += self.counters.stores;
-        stats.store_too_large += self.counters.store_too_large;
-        stats.store_no_memory += self.counters.store_no_memory;
+        stats.stores += self.stores;
+        stats.store_too_large += self.refused.too_large;
+        stats.store_no_memory += self.refused.no_memory;
         stats.evictions += storage.evictions;
         stats.evicted_unfetched += storage.evicted_unfetched;
         stats.expired_unfetched += storage.expired_unfetched;

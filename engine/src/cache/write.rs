@@ -12,7 +12,7 @@ use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::replication::record;
 use crate::replication::roles::Serving;
-use crate::storage::{Footprint, ItemId, Meta, Moment, Place, ReserveError, item_bytes};
+use crate::storage::{Footprint, ItemId, Meta, Moment, Place, ReserveError, item_bytes, prefetch_to_write};
 
 use super::arithmetic::{self, Direction};
 use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
@@ -74,7 +74,7 @@ impl Locked<'_> {
         if bytes <= bytes_max {
             return Ok(());
         }
-        self.cell.counters.store_too_large += 1;
+        self.cell.refused.too_large += 1;
         Err(WriteError::ItemTooLarge { bytes, bytes_max }.into())
     }
 
@@ -88,6 +88,7 @@ impl Locked<'_> {
         self.check_item_bytes(value.len())?;
         let bytes = item_bytes(self.key.len(), value.len());
         let footprint = Footprint::new(self.key.len(), value.len(), flags, expires_at_ms);
+        self.cell.shard.prefetch_for_store();
         let reservation = match self.cell.shard.reserve(footprint, self.moment) {
             Ok(reservation) => reservation,
             Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
@@ -95,8 +96,8 @@ impl Locked<'_> {
         };
         let meta = Meta { version: Version(0), flags, expires_at_ms, marks };
         let (inner, key, hash) = (self.inner, self.key, self.hash);
-        let ShardCell { shard, scratch, counters } = &mut *self.cell;
-        counters.stores += 1;
+        let ShardCell { shard, scratch, stores, .. } = &mut *self.cell;
+        *stores += 1;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
         let version = shard.commit(reservation, hash, key, value, meta, Place::New, |marks| {
@@ -177,6 +178,7 @@ impl Inner {
         loop {
             let seed = self.hasher.seed();
             let hash = self.hasher.hash(key);
+            self.prefetch_for_store(hash);
             let mut locked =
                 Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
             self.check_writable()?;
@@ -188,11 +190,11 @@ impl Inner {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Error(error)) => {
                     let out_of_memory = matches!(error, WriteError::OutOfMemory { .. });
-                    locked.cell.counters.store_no_memory += u64::from(out_of_memory);
+                    locked.cell.refused.no_memory += u64::from(out_of_memory);
                     return Err(error);
                 }
                 Err(Refusal::Shortage { .. }) if rounds == SHORTAGE_ROUNDS_MAX => {
-                    locked.cell.counters.store_no_memory += 1;
+                    locked.cell.refused.no_memory += 1;
                     return Err(WriteError::OutOfMemory { bytes: 0 });
                 }
                 Err(Refusal::Shortage { pages }) => {
@@ -202,6 +204,16 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Has the processor fetch the shard's busiest lines and the key's index line, all at once instead of one by one
+    /// as they are needed.
+    #[inline]
+    fn prefetch_for_store(&self, hash: u64) {
+        let cell: *const u8 = std::ptr::from_ref(self.cell(hash)).cast();
+        prefetch_to_write(cell);
+        prefetch_to_write(cell.wrapping_add(64));
+        self.tables[self.shard_number(hash)].prefetch_line(hash);
     }
 
     fn check_writable(&self) -> Result<(), WriteError> {

@@ -43,16 +43,18 @@ enum Place {
 /// 3. Each overflow line is in one chain or in the free list. A line that is not in use is empty.
 /// 4. The count of home lines is 0, or at least one page's worth and at most what the pages hold.
 /// 5. Each line of a chain has at least the kinds of all tags that are in the lines behind it.
+#[repr(C)]
 pub(super) struct Index {
+    // What every store changes comes first (see `Shard`).
+    entries: usize,
+    overflow_free: Cell<u32>,
+    overflow_free_head: Cell<u32>,
     /// Into `tables`.
     table: NonNull<Table>,
     tables: Arc<[Table]>,
     at: usize,
     home_pages: usize,
     overflow_pages: usize,
-    overflow_free_head: Cell<u32>,
-    overflow_free: Cell<usize>,
-    entries: usize,
     /// Entries on their way from one line to another; empty between operations, kept for its capacity.
     moving: Vec<(u8, u32)>,
     entries_moved_max: usize,
@@ -135,6 +137,12 @@ impl Index {
             return None;
         }
         self.table().find_from(self.table().home(state.home(hash)), hash, is_match)
+    }
+
+    /// Tells the processor that the line of this hash is about to be read.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) {
+        self.table().prefetch_line(hash);
     }
 
     /// How many pages the next insertion wants: the first page, a free overflow line, room to split.
@@ -442,7 +450,7 @@ impl Index {
             head = line.overflow();
         }
         assert_eq!(free, self.overflow_free.get(), "index 3: free list");
-        assert_eq!(free + chained, self.overflow_pages * lines, "index 3: lost line");
+        assert_eq!(free as usize + chained, self.overflow_pages * lines, "index 3: lost line");
         let room = self.home_pages * lines;
         assert!((state.count()..room).all(|home| self.table().home(home).len() == 0), "index 3: unused line");
         assert!(state.count() <= room && state.count() >= lines.min(room), "index 4");

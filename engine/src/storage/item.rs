@@ -429,9 +429,22 @@ pub(super) fn relink_chain(memory: &Memory, moved: ChunkRef) -> bool {
 }
 
 /// Header, key and value.
+#[inline]
 pub(super) fn counted_bytes(memory: &Memory, first: ChunkRef) -> usize {
+    counted(memory, first).0
+}
+
+/// Header, key and value, and the marks.
+#[inline]
+pub(super) fn counted(memory: &Memory, first: ChunkRef) -> (usize, Marks) {
     let shape = Shape::of(memory, first);
-    shape.key_at() + shape.key_bytes() + shape.value_bytes(memory, first)
+    (shape.key_at() + shape.key_bytes() + shape.value_bytes(memory, first), shape.marks())
+}
+
+/// Whether an item lies in one chunk.
+#[inline]
+pub(super) fn is_whole(memory: &Memory, first: ChunkRef) -> bool {
+    !Shape::of(memory, first).has(HAS_NEXT)
 }
 
 #[inline]

@@ -33,6 +33,7 @@ impl Node {
         Node(FIRST_WALK + slot as u32)
     }
 
+    #[inline]
     fn item(self) -> Option<ChunkRef> {
         if (self.0 as usize) < NODE_COUNT { None } else { ChunkRef::from_link(self.0) }
     }
@@ -53,22 +54,33 @@ struct Links {
 /// 1. `hotter` and `colder` of neighbours agree, all around the ring.
 /// 2. A marker that is not in use has its own number in both links.
 /// 3. An install marker, if in use, lies where the last installed item was put or hotter ones were put since.
+#[repr(C)]
 pub(super) struct Lru {
-    /// Links of the beginnings and the markers; index 0 is unused.
-    markers: [Links; NODE_COUNT],
+    /// Links of the two queues' beginnings, which every store and eviction changes.
+    beginnings: [Links; 2],
+    /// Links of the markers, by node; those of the beginnings are unused.
+    markers: Box<[Links; NODE_COUNT]>,
 }
 
 impl Lru {
     pub(super) fn new() -> Lru {
-        let mut lru = Lru {
-            markers: std::array::from_fn(|number| {
-                let node = Node(number as u32);
-                Links { colder: node, hotter: node }
-            }),
-        };
-        lru.markers[PROBATION.0 as usize] = Links { colder: MAIN, hotter: MAIN };
-        lru.markers[MAIN.0 as usize] = Links { colder: PROBATION, hotter: PROBATION };
-        lru
+        let alone = |number| Links { colder: Node(number as u32), hotter: Node(number as u32) };
+        Lru {
+            beginnings: [MAIN, PROBATION].map(|other| Links { colder: other, hotter: other }),
+            markers: Box::new(std::array::from_fn(alone)),
+        }
+    }
+
+    #[inline]
+    fn marker(&self, marker: Node) -> &Links {
+        let number = marker.0 as usize;
+        if marker.0 <= MAIN.0 { &self.beginnings[number - 1] } else { &self.markers[number] }
+    }
+
+    #[inline]
+    fn marker_mut(&mut self, marker: Node) -> &mut Links {
+        let number = marker.0 as usize;
+        if marker.0 <= MAIN.0 { &mut self.beginnings[number - 1] } else { &mut self.markers[number] }
     }
 
     /// Puts an item, or a marker, at the hot end of a queue.
@@ -122,6 +134,20 @@ impl Lru {
         }
     }
 
+    /// What is just hotter than an item, if that is an item.
+    #[inline]
+    pub(super) fn hotter_item(&self, memory: &Memory, item: ChunkRef) -> Option<ChunkRef> {
+        self.links(memory, item.into()).hotter.item()
+    }
+
+    /// Tells the processor that a store at the hot end of a queue is about to come.
+    #[inline]
+    pub(super) fn prefetch_hot_end(&self, memory: &Memory, is_main: bool) {
+        if let Some(hottest) = self.links(memory, hot_end(is_main)).colder.item() {
+            memory.prefetch_links(hottest);
+        }
+    }
+
     /// Puts a walk's marker colder than everything.
     pub(super) fn place_walk(&mut self, memory: &Memory, slot: usize) {
         let coldest = self.links(memory, PROBATION).hotter;
@@ -165,11 +191,11 @@ impl Lru {
         if self.is_used(marker) {
             self.unlink(memory, marker);
         }
-        self.markers[marker.0 as usize] = Links { colder: marker, hotter: marker };
+        *self.marker_mut(marker) = Links { colder: marker, hotter: marker };
     }
 
     fn is_used(&self, marker: Node) -> bool {
-        self.markers[marker.0 as usize].hotter != marker
+        self.marker(marker).hotter != marker
     }
 
     fn insert_colder_than(&mut self, memory: &Memory, hotter: Node, node: Node) {
@@ -186,21 +212,21 @@ impl Lru {
                 colder: Node(memory.word(item, COLDER_AT).get()),
                 hotter: Node(memory.word(item, HOTTER_AT).get()),
             },
-            None => self.markers[node.0 as usize],
+            None => *self.marker(node),
         }
     }
 
     fn set_colder(&mut self, memory: &Memory, node: Node, colder: Node) {
         match node.item() {
             Some(item) => memory.word(item, COLDER_AT).set(colder.0),
-            None => self.markers[node.0 as usize].colder = colder,
+            None => self.marker_mut(node).colder = colder,
         }
     }
 
     fn set_hotter(&mut self, memory: &Memory, node: Node, hotter: Node) {
         match node.item() {
             Some(item) => memory.word(item, HOTTER_AT).set(hotter.0),
-            None => self.markers[node.0 as usize].hotter = hotter,
+            None => self.marker_mut(node).hotter = hotter,
         }
     }
 

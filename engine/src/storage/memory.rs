@@ -237,6 +237,12 @@ impl Memory {
         prefetch(self.address(chunk, 0).as_ptr().wrapping_add(64));
     }
 
+    /// Tells the processor that a chunk's first bytes are about to be written.
+    #[inline]
+    pub(super) fn prefetch_links(&self, chunk: ChunkRef) {
+        prefetch_to_write(self.address(chunk, 0).as_ptr());
+    }
+
     /// Gives an item page's bytes back to the system; what is read there next is zero. Whether the system took them.
     pub(super) fn release_item_page(&self, page: u32) -> bool {
         self.mapping.release(page as usize * self.page_bytes, self.page_bytes)
@@ -261,6 +267,19 @@ pub(super) fn prefetch<T>(address: *const T) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Tells the processor that this cache line is about to be written: it is fetched from another core's cache once, not
+/// first to be read and then again to be written.
+#[inline]
+pub(crate) fn prefetch_to_write<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, whatever the address, and changes nothing; a processor without this one ignores it.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

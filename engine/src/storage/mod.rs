@@ -41,6 +41,7 @@ pub(crate) use expiry::{Moment, Now};
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
+pub(crate) use memory::prefetch_to_write;
 pub(crate) use pages::PagePool;
 pub(crate) use policy::Policy;
 pub(crate) use room::ReserveError;

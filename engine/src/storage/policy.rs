@@ -23,11 +23,23 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// For how many bytes evicted from probation an item of `bytes` in the main queue is looked at, where `main_bytes` of
-    /// `all_bytes` are in that queue; 0 is never.
-    pub(crate) fn look_after_bytes(self, bytes: usize, main_bytes: usize, all_bytes: usize) -> u64 {
-        let scaled = bytes as u128 * u128::from(self.decay_tenths) * all_bytes as u128;
-        u64::try_from(scaled / (main_bytes.max(1) as u128 * 10)).unwrap_or(u64::MAX)
+    /// Whether it is the main queue's turn, and what that costs of the bytes that are owed to it: its coldest item, of
+    /// `bytes`, is looked at once for so many bytes evicted from probation that it goes round as `decay_tenths` says.
+    pub(crate) fn turn_of_main(
+        self,
+        owed_bytes: u64,
+        bytes: usize,
+        main_bytes: usize,
+        all_bytes: usize,
+    ) -> Option<u64> {
+        let price = bytes as u128 * u128::from(self.decay_tenths) * all_bytes as u128;
+        let each = main_bytes.max(1) as u128 * 10;
+        // Multiplied before it is divided: a division of 128 bits is slow, and most often it is not the turn.
+        if price > u128::from(owed_bytes) * each + (each - 1) {
+            return None;
+        }
+        let cost = u64::try_from(price / each).unwrap_or(u64::MAX);
+        (cost > 0).then_some(cost)
     }
 }
 

@@ -54,6 +54,16 @@ enum Fate {
     },
 }
 
+/// What an eviction has come to.
+enum Evicted {
+    /// Nothing may leave.
+    Nothing,
+    /// One left, its chunks are free.
+    Freed,
+    /// One left, and this chunk of it is the caller's.
+    Kept(ChunkRef),
+}
+
 /// Why there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReserveError {
@@ -100,23 +110,35 @@ impl Shard {
     fn reserve_whole(&mut self, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
         let mut looks_left = self.looks_at_most();
         while !self.index.is_exhausted() {
-            if self.index.pages_wanted() == 0
-                && let Some(first) = self.slabs.allocate(class)
-            {
-                item::link_tail(self.slabs.memory(), None, first);
-                self.reserved_chunks = 1;
-                self.shortage_told = false;
-                self.return_pages();
-                return Some(first);
+            let is_chunk_all = self.index.pages_wanted() == 0;
+            if is_chunk_all && let Some(first) = self.slabs.allocate(class) {
+                return Some(self.reserved_whole(first));
             }
             let can_compact = self.slabs.is_compactable()
                 && self.slabs.compactable_class(|other| usize::from(other == class)).is_some();
             let is_full = !self.pool.has_pages() && !can_compact && self.in_hand.is_empty();
-            if !is_full || self.should_ask_others(1) || !self.evict_coldest(moment, &mut looks_left) {
+            if !is_full || self.should_ask_others(1) {
                 return None;
+            }
+            match self.evict_coldest(moment, &mut looks_left, is_chunk_all.then_some(class)) {
+                Evicted::Nothing => return None,
+                Evicted::Freed => {}
+                Evicted::Kept(first) if self.index.pages_wanted() == 0 => {
+                    return Some(self.reserved_whole(first));
+                }
+                Evicted::Kept(first) => self.release_chain(first),
             }
         }
         None
+    }
+
+    #[inline]
+    fn reserved_whole(&mut self, first: ChunkRef) -> ChunkRef {
+        item::link_tail(self.slabs.memory(), None, first);
+        self.reserved_chunks = 1;
+        self.shortage_told = false;
+        self.return_pages();
+        first
     }
 
     /// Gives pages back to the pool for another shard: evicts and compacts until so many are free. Returns how
@@ -125,7 +147,7 @@ impl Shard {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
         let mut looks_left = self.looks_at_most();
         while self.in_hand.len() < pages {
-            if !self.compact(|_| 0) && !self.evict_coldest(moment, &mut looks_left) {
+            if !self.compact(|_| 0) && !self.evict_one(moment, &mut looks_left) {
                 break;
             }
         }
@@ -143,7 +165,7 @@ impl Shard {
         loop {
             let wanted = self.pages_wanted(cuts);
             if self.index.is_exhausted() {
-                if !self.evict_coldest(moment, &mut looks_left) {
+                if !self.evict_one(moment, &mut looks_left) {
                     return Err(ReserveError::OutOfMemory);
                 }
                 continue;
@@ -158,7 +180,7 @@ impl Shard {
                 continue;
             } else if self.should_ask_others(missing) {
                 return Err(ReserveError::Shortage { pages: missing });
-            } else if !self.evict_coldest(moment, &mut looks_left) {
+            } else if !self.evict_one(moment, &mut looks_left) {
                 let others_can_help = self.evict && self.pool.shard_count() > 1;
                 return Err(match others_can_help {
                     true => ReserveError::Shortage { pages: missing },
@@ -237,31 +259,43 @@ impl Shard {
         let Some(main) = in_main else {
             return on_probation;
         };
-        let main_bytes = self.item_bytes - self.probation_bytes;
-        let bytes = item::counted_bytes(self.slabs.memory(), main);
-        let cost = self.policy.look_after_bytes(bytes, main_bytes, self.item_bytes);
-        if cost > 0 && self.owed_bytes >= cost {
-            self.owed_bytes -= cost;
-            return in_main;
+        if self.owed_bytes > 0 && self.policy.decay_tenths > 0 {
+            let main_bytes = self.item_bytes - self.probation_bytes;
+            let bytes = item::counted_bytes(self.slabs.memory(), main);
+            let turn = self.policy.turn_of_main(self.owed_bytes, bytes, main_bytes, self.item_bytes);
+            if let Some(cost) = turn {
+                self.owed_bytes -= cost;
+                return in_main;
+            }
         }
         let is_short = self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes;
         if is_short { in_main } else { on_probation.or(in_main) }
     }
 
+    /// One eviction, the chunks of which are free; whether one left.
+    fn evict_one(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
+        !matches!(self.evict_coldest(moment, looks_left, None), Evicted::Nothing)
+    }
+
     /// One eviction: the coldest item of the queue that gives way leaves if it is dead or was not hit; else it goes to
     /// the hot end of the main queue, having used a hit up, and the next is looked at (with eviction off a live one just
-    /// goes to the hot end). Whether one left.
-    fn evict_coldest(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
+    /// goes to the hot end). If it is one chunk of the class in `keep`, the caller gets that chunk.
+    fn evict_coldest(
+        &mut self,
+        moment: Moment<'_>,
+        looks_left: &mut usize,
+        keep: Option<ClassId>,
+    ) -> Evicted {
         let mut reprieves = 0;
         while *looks_left > 0 {
             let Some(coldest) = self.next_to_leave() else {
-                return false;
+                return Evicted::Nothing;
             };
             *looks_left -= 1;
             let hash = self.hash_of(coldest);
             let (evict, mut fate, mut owed_bytes) = (self.evict, Fate::Stays, 0);
             // With its line locked, so that a read either was before, and counts, or finds nothing.
-            self.remove_if(hash, coldest, |memory| {
+            let left = self.remove_entry_if(hash, coldest, |memory| {
                 let meta = item::meta(memory, coldest);
                 let is_unfetched = !meta.marks.is_fetched();
                 if moment.is_dead(meta) {
@@ -306,11 +340,36 @@ impl Shard {
                     self.counters.evicted_unfetched += u64::from(is_unfetched);
                 }
             }
+            debug_assert!(left, "what is not kept has left the index");
+            let bytes = self.unlink_item(coldest);
             let is_main_empty = self.probation_bytes == self.item_bytes;
             self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(owed_bytes) };
-            return true;
+            self.prefetch_next_to_leave();
+            if keep.is_some()
+                && keep == self.slabs.class_at_least(bytes)
+                && item::is_whole(self.slabs.memory(), coldest)
+            {
+                debug_assert_eq!(keep, Some(self.slabs.class_of(coldest)));
+                return Evicted::Kept(coldest);
+            }
+            self.release_chain(coldest);
+            return Evicted::Freed;
         }
-        false
+        Evicted::Nothing
+    }
+
+    /// Has the processor fetch what the next eviction reads: the line of the item that is the coldest now, whose
+    /// bytes were fetched at the eviction before, and the bytes of the one behind it. (Each of these would be a wait for
+    /// memory under the shard's lock.)
+    #[inline]
+    fn prefetch_next_to_leave(&self) {
+        let memory = self.slabs.memory();
+        if let Some(next) = self.lru.coldest(memory, false) {
+            self.index.prefetch(self.hash_of(next));
+            if let Some(after) = self.lru.hotter_item(memory, next) {
+                memory.prefetch(after);
+            }
+        }
     }
 
     /// Empties one page of a class that has a page's worth of free chunks beyond those kept back; the page is in

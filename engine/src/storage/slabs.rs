@@ -43,6 +43,22 @@ struct Class {
     partial_head: u32,
 }
 
+/// A bit for each class. (Not a `u128`: that would align whatever contains it to 16 bytes.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct ClassSet([u64; 2]);
+
+impl ClassSet {
+    fn bits(self) -> u128 {
+        u128::from(self.0[1]) << 64 | u128::from(self.0[0])
+    }
+
+    #[inline]
+    fn put(&mut self, class: ClassId, is_in: bool) {
+        let (half, bit) = (&mut self.0[usize::from(class.0 >> 6)], class.0 & 63);
+        *half = *half & !(1 << bit) | u64::from(is_in) << bit;
+    }
+}
+
 /// The chunks of one shard.
 ///
 /// 1. A class's `free_chunks` is the sum of its pages' `chunks_per_page - live`.
@@ -57,7 +73,7 @@ pub(super) struct Slabs {
     classes: Vec<Class>,
     /// By size in units of 8 bytes, rounded up: the smallest class that has it, for sizes below `SMALL_BYTES`.
     small_classes: Box<[u8]>,
-    compactable: u128,
+    compactable: ClassSet,
     /// The numbers of all pages, in no order.
     pages: Vec<u32>,
 }
@@ -84,7 +100,7 @@ impl Slabs {
             memory,
             classes,
             small_classes,
-            compactable: 0,
+            compactable: ClassSet::default(),
             pages: Vec::new(),
         }
     }
@@ -129,7 +145,7 @@ impl Slabs {
     /// Whether some class has a page's worth of free chunks.
     #[inline]
     pub(super) fn is_compactable(&self) -> bool {
-        self.compactable != 0
+        self.compactable != ClassSet::default()
     }
 
     pub(super) fn class_of(&self, chunk: ChunkRef) -> ClassId {
@@ -213,7 +229,7 @@ impl Slabs {
 
     /// A class with at least a page's worth of free chunks beyond those that `kept_back` says are promised.
     pub(super) fn compactable_class(&self, kept_back: impl Fn(ClassId) -> usize) -> Option<ClassId> {
-        let mut candidates = self.compactable;
+        let mut candidates = self.compactable.bits();
         while candidates != 0 {
             let class = ClassId(candidates.trailing_zeros() as u8);
             if self.free_chunks(class) >= self.chunks_per_page(class) + kept_back(class) {
@@ -321,12 +337,8 @@ impl Slabs {
     fn change_free_chunks(&mut self, class: ClassId, by: isize) {
         let entry = &mut self.classes[usize::from(class.0)];
         entry.free_chunks = entry.free_chunks.strict_add_signed(by);
-        let bit = 1u128 << class.0;
-        if entry.free_chunks >= entry.chunks_per_page {
-            self.compactable |= bit;
-        } else {
-            self.compactable &= !bit;
-        }
+        let is_compactable = entry.free_chunks >= entry.chunks_per_page;
+        self.compactable.put(class, is_compactable);
     }
 
     fn link_partial(&mut self, number: u32) {
@@ -405,7 +417,7 @@ impl Slabs {
             }
             assert_eq!(free, class.free_chunks, "slabs 1: free chunks of class {index}");
             assert_eq!(pages, class.pages, "slabs 1: pages of class {index}");
-            let compactable = self.compactable >> index & 1 == 1;
+            let compactable = self.compactable.bits() >> index & 1 == 1;
             assert_eq!(compactable, free >= class.chunks_per_page, "slabs 4: compactable class {index}");
         }
     }

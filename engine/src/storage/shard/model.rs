@@ -310,8 +310,10 @@ impl Model {
             let on_probation = bytes(self.orders[shard].queue(false));
             let all = on_probation + bytes(self.orders[shard].queue(true));
             let coldest = |is_main| self.orders[shard].queue(is_main).first().copied();
-            let cost = coldest(true)
-                .map(|key| POLICY.look_after_bytes(self.items[&key].bytes, all - on_probation, all));
+            let cost = coldest(true).map(|key| {
+                let all_rounds = self.items[&key].bytes * POLICY.decay_tenths as usize * all;
+                (all_rounds / ((all - on_probation) * 10)) as u64
+            });
             let is_owed = cost.is_some_and(|cost| self.owed_bytes[shard] >= cost);
             self.owed_bytes[shard] -= if is_owed { cost.unwrap() } else { 0 };
             let from_main = is_owed || on_probation * 1000 < POLICY.probation_per_mille * all;
