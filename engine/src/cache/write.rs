@@ -12,7 +12,9 @@ use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::replication::record;
 use crate::replication::roles::Serving;
-use crate::storage::{Footprint, ItemId, Meta, Moment, Place, ReserveError, item_bytes, prefetch_to_write};
+use crate::storage::{
+    Footprint, ItemId, Meta, Moment, Place, Reservation, ReserveError, item_bytes, prefetch_to_write,
+};
 
 use super::arithmetic::{self, Direction};
 use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
@@ -94,6 +96,19 @@ impl Locked<'_> {
             Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
             Err(ReserveError::OutOfMemory) => return Err(WriteError::OutOfMemory { bytes }.into()),
         };
+        Ok(self.store(reservation, value, flags, expires_at_ms, marks))
+    }
+
+    /// Stores in the room that was reserved.
+    #[inline]
+    fn store(
+        &mut self,
+        reservation: Reservation,
+        value: &[u8],
+        flags: u32,
+        expires_at_ms: u64,
+        marks: Marks,
+    ) -> Version {
         let meta = Meta { version: Version(0), flags, expires_at_ms, marks };
         let (inner, key, hash) = (self.inner, self.key, self.hash);
         let ShardCell { shard, scratch, stores, .. } = &mut *self.cell;
@@ -104,7 +119,7 @@ impl Locked<'_> {
             inner.log(&Mutation::Put { key, value, flags, expires_at_ms, marks }, scratch)
         });
         inner.ring();
-        Ok(version)
+        version
     }
 
     fn put_attributes(&mut self, value: &[u8], attributes: Attributes) -> Result<Version, Refusal> {
@@ -265,12 +280,44 @@ impl Inner {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn set(
         &self,
         key: &[u8],
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Version, WriteError> {
+        match self.set_at_once(key, value, attributes) {
+            Some(version) => Ok(version),
+            None => self.set_anyway(key, value, attributes),
+        }
+    }
+
+    /// The common case of a set: a primary without an appointment stores an item of one chunk in one go. Does nothing
+    /// (but make room) and gives `None` where it is not so simple; everything is checked anew then.
+    fn set_at_once(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Option<Version> {
+        if Inner::is_key_length_wrong(key) || is_inside_read() {
+            return None;
+        }
+        let seed = self.hasher.seed();
+        let hash = self.hasher.hash(key);
+        self.prefetch_for_store(hash);
+        let mut locked =
+            Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
+        // A change of role sets its bit, then passes through this lock.
+        let is_plain = self.attention.load(Ordering::Acquire) == 0 && self.hasher.seed() == seed;
+        if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max {
+            return None;
+        }
+        let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
+        let footprint = Footprint::new(key.len(), value.len(), attributes.flags, expires_at_ms);
+        locked.cell.shard.prefetch_for_store();
+        let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
+        Some(locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default()))
+    }
+
+    #[cold]
+    fn set_anyway(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Result<Version, WriteError> {
         let outcome = self.mutate(key, |locked| locked.put_attributes(value, attributes));
         let bytes = item_bytes(key.len(), value.len());
         match outcome {

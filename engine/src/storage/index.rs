@@ -146,6 +146,7 @@ impl Index {
     }
 
     /// How many pages the next insertion wants: the first page, a free overflow line, room to split.
+    #[inline]
     pub(super) fn pages_wanted(&self) -> usize {
         usize::from(self.wants_home_page()) + usize::from(self.overflow_free.get() == 0)
     }
@@ -174,6 +175,7 @@ impl Index {
         }
     }
 
+    #[inline]
     fn wants_home_page(&self) -> bool {
         let is_full = self.count() == self.home_pages * self.table().lines_per_page();
         let can_grow = self.home_pages < self.table().home_pages().len();
@@ -195,14 +197,15 @@ impl Index {
         let mut guard = table.home(table.state().home(hash)).lock();
         let line = guard.changing();
         let walk = table.walk(line, hash, is_match);
-        let is_ghost = walk.last.take_ghost(fingerprint(hash));
+        let len = walk.last.len();
+        let is_ghost = walk.last.take_ghost(len, fingerprint(hash));
         let published = publish(Found { present: walk.found.map(|(_, _, old)| old), is_ghost });
         let replaced = walk.found.map(|(line, slot, old)| {
             line.set_reference(slot, chunk.get());
             old
         });
         if replaced.is_none() {
-            self.append_behind(guard.line(), walk.last, tag(hash), chunk.get());
+            self.append_behind(guard.line(), walk.last, len, tag(hash), chunk.get());
             self.entries += 1;
         }
         drop(guard);
@@ -256,7 +259,8 @@ impl Index {
         }
         if removal == Removal::RemoveAsGhost {
             let last = if end == 0 { walk.before_last } else { walk.last };
-            last.add_ghost(fingerprint(hash));
+            let len = if end == 0 { last.len() } else { end };
+            last.add_ghost(len, fingerprint(hash));
         }
         drop(guard);
         self.entries -= 1;
@@ -264,6 +268,7 @@ impl Index {
     }
 
     /// After a removal: may merge two lines. Gives a page that became free, its lines empty.
+    #[inline]
     pub(super) fn shrink(&mut self) -> Option<u32> {
         let count = self.count();
         let is_sparse = self.entries < count * LOAD_MIN;
@@ -369,13 +374,19 @@ impl Index {
                 next => last = self.table().overflow(next - 1),
             }
         }
-        self.append_behind(home, last, tag, reference);
+        self.append_behind(home, last, last.len(), tag, reference);
     }
 
-    /// Adds an entry to the last line of a chain, or to a new one behind it.
+    /// Adds an entry to the last line of a chain, which has `len` entries, or to a new one behind it.
     #[inline]
-    fn append_behind<'a>(&'a self, home: &'a Line, mut last: &'a Line, tag: u8, reference: u32) {
-        let mut len = last.len();
+    fn append_behind<'a>(
+        &'a self,
+        home: &'a Line,
+        mut last: &'a Line,
+        mut len: usize,
+        tag: u8,
+        reference: u32,
+    ) {
         if len == SLOTS {
             let number = self.overflow_free_head.get();
             assert_ne!(number, 0, "an insertion was prepared with a free overflow line");

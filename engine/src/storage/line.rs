@@ -157,14 +157,17 @@ impl Line {
         self.references[slot].load(Relaxed)
     }
 
+    #[inline]
     pub(super) fn set_reference(&self, slot: usize, reference: u32) {
         self.references[slot].store(reference, Relaxed);
     }
 
+    #[inline]
     pub(super) fn tag(&self, slot: usize) -> u8 {
         (self.tags[slot / 4].load(Relaxed) >> (slot % 4 * 8)) as u8
     }
 
+    #[inline]
     pub(super) fn set(&self, slot: usize, tag: u8, reference: u32) {
         let (word, shift) = (&self.tags[slot / 4], slot % 4 * 8);
         word.store(word.load(Relaxed) & !(0xff << shift) | u32::from(tag) << shift, Relaxed);
@@ -179,9 +182,8 @@ impl Line {
     }
 
     /// Remembers that an item with this fingerprint was evicted; forgets the oldest ghost for it if need be.
-    pub(super) fn add_ghost(&self, fingerprint: u16) {
+    pub(super) fn add_ghost(&self, len: usize, fingerprint: u16) {
         // As many as there are entries: where lines are nearly empty, more would be found long after their time.
-        let len = self.len();
         let ghosts_max = len.max(1);
         let first = len.max(SLOTS.saturating_sub(ghosts_max.div_ceil(2)));
         let mut carried = u32::from(fingerprint);
@@ -193,26 +195,55 @@ impl Line {
         }
     }
 
-    /// Forgets the ghost of this fingerprint; whether there was one.
-    pub(super) fn take_ghost(&self, fingerprint: u16) -> bool {
-        let fingerprint = u32::from(fingerprint);
-        for slot in self.len()..SLOTS {
-            let ghosts = self.reference(slot);
-            if ghosts >> 16 == fingerprint {
-                self.set_reference(slot, ghosts & 0xffff);
-                return true;
-            }
-            if ghosts & 0xffff == fingerprint {
-                self.set_reference(slot, ghosts & 0xffff_0000);
-                return true;
-            }
+    /// Forgets the ghost of this fingerprint, if there is one behind the `len` entries; whether there was. For whoever
+    /// has locked both shard and line.
+    #[inline]
+    pub(super) fn take_ghost(&self, len: usize, fingerprint: u16) -> bool {
+        let halves = self.halves_with(fingerprint) >> (2 * len) << (2 * len);
+        if halves == 0 {
+            return false;
         }
-        false
+        // The newest of two equal ones would lie higher; which of them goes makes no difference.
+        let half = halves.trailing_zeros() as usize;
+        let kept = if half.is_multiple_of(2) { 0xffff_0000 } else { 0xffff };
+        self.set_reference(half / 2, self.reference(half / 2) & kept);
+        true
+    }
+
+    /// Bit `2 s` is set if the low half of reference `s` is this, bit `2 s + 1` if the high half is. For whoever has
+    /// locked both shard and line.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    fn halves_with(&self, half: u16) -> u32 {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi16, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+            _mm_setzero_si128,
+        };
+        let references = self.references.as_ptr();
+        // SAFETY: every x86-64 processor has SSE2. The references are three times 16 bytes and aligned to 16. The caller is
+        // the only one who may write them, so nothing is written during these plain loads.
+        unsafe {
+            let wanted = _mm_set1_epi16(half as i16);
+            let equal = |at: usize| _mm_cmpeq_epi16(_mm_load_si128(references.add(4 * at).cast()), wanted);
+            let low = _mm_movemask_epi8(_mm_packs_epi16(equal(0), equal(1))) as u32;
+            let high = _mm_movemask_epi8(_mm_packs_epi16(equal(2), _mm_setzero_si128())) as u32;
+            low | high << 16
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn halves_with(&self, half: u16) -> u32 {
+        let bits = |slot: usize| {
+            let reference = self.reference(slot);
+            u32::from(reference as u16 == half) | u32::from((reference >> 16) as u16 == half) << 1
+        };
+        (0..SLOTS).map(|slot| bits(slot) << (2 * slot)).fold(0, |all, slot| all | slot)
     }
 
     /// How many slots are used; they come first.
+    #[inline]
     pub(super) fn len(&self) -> usize {
-        (self.slots_with(0).trailing_zeros() as usize).min(SLOTS)
+        (self.slots_with(0) | 1 << SLOTS).trailing_zeros() as usize
     }
 
     /// Bit `s` is set for each slot `s` with this tag; no bit from [`SLOTS`] on.
@@ -335,17 +366,21 @@ mod tests {
         assert_eq!(line.len(), 7);
     }
 
+    fn take_ghost(line: &Line, fingerprint: u16) -> bool {
+        line.take_ghost(line.len(), fingerprint)
+    }
+
     #[test]
     fn ghosts_are_found_once_and_the_oldest_give_way() {
         let line = empty();
         (0..9).for_each(|slot| line.set(slot, 5, 70 + slot as u32));
-        assert!(!line.take_ghost(1));
-        (1..=7).for_each(|fingerprint| line.add_ghost(fingerprint));
-        assert!(!line.take_ghost(1), "three slots hold six ghosts");
-        assert!(line.take_ghost(4) && !line.take_ghost(4));
+        assert!(!take_ghost(&line, 1));
+        (1..=7).for_each(|fingerprint| line.add_ghost(line.len(), fingerprint));
+        assert!(!take_ghost(&line, 1), "three slots hold six ghosts");
+        assert!(take_ghost(&line, 4) && !take_ghost(&line, 4));
         line.set(9, 6, 80);
-        assert!(!line.take_ghost(2) && !line.take_ghost(3), "an entry took the place of the two oldest");
-        assert!([5, 6, 7].into_iter().all(|fingerprint| line.take_ghost(fingerprint)));
+        assert!(!take_ghost(&line, 2) && !take_ghost(&line, 3), "an entry took the place of the two oldest");
+        assert!([5, 6, 7].into_iter().all(|fingerprint| take_ghost(&line, fingerprint)));
         assert_eq!((line.len(), line.reference(8)), (10, 78));
     }
 

@@ -44,7 +44,7 @@ pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use memory::prefetch_to_write;
 pub(crate) use pages::PagePool;
 pub(crate) use policy::Policy;
-pub(crate) use room::ReserveError;
+pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};
 pub(crate) use table::{HeldItem, Table, tables};
 pub(crate) use walk::{WalkId, WalkStep};

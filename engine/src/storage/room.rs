@@ -85,10 +85,8 @@ impl Shard {
         if u32::try_from(footprint.value_bytes).is_err() {
             return Err(ReserveError::OutOfMemory);
         }
-        if let Some(class) = footprint.class_of_whole(&self.slabs)
-            && let Some(first) = self.reserve_whole(class, moment)
-        {
-            return Ok(Reservation { first, footprint });
+        if let Some(reservation) = self.reserve_at_once(footprint, moment) {
+            return Ok(reservation);
         }
         let cuts = Cuts::new(&self.slabs, footprint);
         let made = self.make_room(&cuts, moment);
@@ -102,6 +100,18 @@ impl Shard {
         self.shortage_told = matches!(reservation, Err(ReserveError::Shortage { .. }));
         self.return_pages();
         reservation
+    }
+
+    /// Room for an item, if that is a free chunk, or the chunk of the item that leaves for it.
+    #[inline]
+    pub(crate) fn reserve_at_once(
+        &mut self,
+        footprint: Footprint,
+        moment: Moment<'_>,
+    ) -> Option<Reservation> {
+        let class = footprint.class_of_whole(&self.slabs)?;
+        let first = self.reserve_whole(class, moment)?;
+        Some(Reservation { first, footprint })
     }
 
     /// The common case, an item of one chunk: takes a free one, after evicting if need be. Decides as
@@ -292,7 +302,7 @@ impl Shard {
                 return Evicted::Nothing;
             };
             *looks_left -= 1;
-            let hash = self.hash_of(coldest);
+            let hash = if self.ahead == coldest.get() { self.ahead_hash } else { self.hash_of(coldest) };
             let (evict, mut fate, mut owed_bytes) = (self.evict, Fate::Stays, 0);
             // With its line locked, so that a read either was before, and counts, or finds nothing.
             let left = self.remove_entry_if(hash, coldest, |memory| {
@@ -332,12 +342,12 @@ impl Shard {
                     continue;
                 }
                 Fate::Reclaimed { is_unfetched } => {
-                    self.counters.reclaimed += 1;
-                    self.counters.expired_unfetched += u64::from(is_unfetched);
+                    self.rare.reclaimed += 1;
+                    self.rare.expired_unfetched += u64::from(is_unfetched);
                 }
                 Fate::Evicted { is_unfetched } => {
-                    self.counters.evictions += 1;
-                    self.counters.evicted_unfetched += u64::from(is_unfetched);
+                    self.evictions += 1;
+                    self.evicted_unfetched += u64::from(is_unfetched);
                 }
             }
             debug_assert!(left, "what is not kept has left the index");
@@ -362,10 +372,11 @@ impl Shard {
     /// bytes were fetched at the eviction before, and the bytes of the one behind it. (Each of these would be a wait for
     /// memory under the shard's lock.)
     #[inline]
-    fn prefetch_next_to_leave(&self) {
+    fn prefetch_next_to_leave(&mut self) {
         let memory = self.slabs.memory();
         if let Some(next) = self.lru.coldest(memory, false) {
-            self.index.prefetch(self.hash_of(next));
+            (self.ahead, self.ahead_hash) = (next.get(), self.hash_of(next));
+            self.index.prefetch(self.ahead_hash);
             if let Some(after) = self.lru.hotter_item(memory, next) {
                 memory.prefetch(after);
             }
@@ -385,13 +396,16 @@ impl Shard {
             self.move_chunk(chunk);
         }
         self.in_hand.push(self.slabs.finish_compaction(page));
-        self.counters.pages_moved += 1;
+        self.rare.pages_moved += 1;
         true
     }
 
     /// Moves a live chunk of a page under compaction; no reader of its item is there meanwhile.
     fn move_chunk(&mut self, chunk: ChunkRef) {
         let first = item::first_chunk(self.memory(), chunk);
+        if self.ahead == first.get() {
+            self.ahead = 0;
+        }
         let hash = self.hash_of(first);
         let slabs = &mut self.slabs;
         if first == chunk {

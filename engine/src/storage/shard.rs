@@ -50,13 +50,20 @@ pub(crate) enum Place {
 
 /// What eviction has done since the shard was made, or since the counters were reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
 pub(crate) struct Counters {
     pub(crate) evictions: u64,
     pub(crate) evicted_unfetched: u64,
     pub(crate) expired_unfetched: u64,
     pub(crate) reclaimed: u64,
     pub(crate) pages_moved: u64,
+}
+
+/// Those counters that an ordinary eviction does not change.
+#[derive(Default)]
+pub(super) struct RareCounters {
+    pub(super) expired_unfetched: u64,
+    pub(super) reclaimed: u64,
+    pub(super) pages_moved: u64,
 }
 
 /// One lock's worth of cache; the caller holds the lock.
@@ -75,7 +82,11 @@ pub(crate) struct Shard {
     pub(super) probation_bytes: usize,
     /// Bytes evicted from probation, as far as the main queue was not looked at for them.
     pub(super) owed_bytes: u64,
-    pub(super) counters: Counters,
+    pub(super) evictions: u64,
+    pub(super) evicted_unfetched: u64,
+    /// The hash of the item whose bytes and line were fetched ahead, as it leaves next; and that item, 0 for none.
+    pub(super) ahead_hash: u64,
+    pub(super) ahead: u32,
     /// Chunks of the reservation that is neither committed nor cancelled yet; 0 without one.
     pub(super) reserved_chunks: u32,
     /// Whether the last reservation failed for want of other shards' pages.
@@ -88,6 +99,7 @@ pub(crate) struct Shard {
     pub(super) hasher: KeyHasher,
     pub(super) slabs: Slabs,
     pub(super) walks: Walks,
+    pub(super) rare: RareCounters,
     /// Pages between the slabs and the pool.
     pub(super) in_hand: Vec<u32>,
 }
@@ -115,7 +127,11 @@ impl Shard {
             item_bytes: 0,
             probation_bytes: 0,
             owed_bytes: 0,
-            counters: Counters::default(),
+            evictions: 0,
+            evicted_unfetched: 0,
+            ahead_hash: 0,
+            ahead: 0,
+            rare: RareCounters::default(),
             in_hand: Vec::new(),
             reserved_chunks: 0,
             shortage_told: false,
@@ -308,7 +324,7 @@ impl Shard {
         self.drain();
         self.lru.clear(self.slabs.memory());
         self.walks.end_all();
-        (self.item_bytes, self.probation_bytes, self.owed_bytes) = (0, 0, 0);
+        (self.item_bytes, self.probation_bytes, self.owed_bytes, self.ahead) = (0, 0, 0, 0);
         self.return_pages();
     }
 
@@ -328,11 +344,18 @@ impl Shard {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        self.counters
+        Counters {
+            evictions: self.evictions,
+            evicted_unfetched: self.evicted_unfetched,
+            expired_unfetched: self.rare.expired_unfetched,
+            reclaimed: self.rare.reclaimed,
+            pages_moved: self.rare.pages_moved,
+        }
     }
 
     pub(crate) fn reset_counters(&mut self) {
-        self.counters = Counters::default();
+        (self.evictions, self.evicted_unfetched) = (0, 0);
+        self.rare = RareCounters::default();
     }
 
     pub(super) fn hash_of(&self, chunk: ChunkRef) -> u64 {
@@ -388,6 +411,9 @@ impl Shard {
         let memory = self.slabs.memory();
         let (bytes, marks) = item::counted(memory, first);
         self.lru.unlink(memory, first);
+        if self.ahead == first.get() {
+            self.ahead = 0;
+        }
         self.item_bytes -= bytes;
         self.probation_bytes -= if marks.is_main() { 0 } else { bytes };
         bytes
@@ -418,9 +444,13 @@ impl Shard {
 
     #[inline]
     pub(super) fn return_pages(&mut self) {
-        if self.in_hand.is_empty() {
-            return;
+        if !self.in_hand.is_empty() {
+            self.return_all_pages();
         }
+    }
+
+    #[cold]
+    fn return_all_pages(&mut self) {
         for page in self.in_hand.drain(..) {
             self.pool.give(page);
         }
