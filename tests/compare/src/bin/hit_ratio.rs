@@ -10,6 +10,7 @@ use hotspare_compare::engine::Engine;
 use hotspare_compare::policies::adaptive::{Queues, Shape};
 use hotspare_compare::policies::recency::{Kind, Recency};
 use hotspare_compare::policies::s3fifo::S3Fifo;
+use hotspare_compare::policies::tinylfu::TinyLfu;
 use hotspare_compare::policies::{Policy, belady};
 use hotspare_compare::trace::Trace;
 
@@ -58,6 +59,7 @@ fn columns(shapes: &[String]) -> Vec<(String, Make)> {
         recency("clock", Kind::Clock),
         recency("sieve", Kind::Sieve),
         column("s3fifo", |capacity, trace: &Trace| Some(S3Fifo::new(capacity, &trace.sizes))),
+        column("tinylfu", |capacity, trace: &Trace| Some(TinyLfu::new(capacity, &trace.sizes))),
         engine("our-lru", Eviction::Lru),
         engine("our-s3", Eviction::S3Fifo),
     ];

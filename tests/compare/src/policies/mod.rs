@@ -5,6 +5,7 @@
 //! | `list` | lists over key numbers |
 //! | `recency` | LRU, FIFO, CLOCK (second chance), SIEVE |
 //! | `s3fifo` | S3-FIFO |
+//! | `tinylfu` | W-TinyLFU |
 //! | `adaptive` | the candidates for our engine |
 //! | `belady` | the optimum, which knows the future |
 
@@ -13,6 +14,7 @@ pub mod belady;
 pub mod list;
 pub mod recency;
 pub mod s3fifo;
+pub mod tinylfu;
 
 /// One cache under one policy.
 pub trait Policy {
