@@ -2,6 +2,7 @@
 
 pub mod caches;
 pub mod engine;
+pub mod peers;
 pub mod policies;
 pub mod trace;
 pub mod workload;

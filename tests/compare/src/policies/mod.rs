@@ -21,3 +21,9 @@ pub trait Policy {
     /// A request: whether it hit. A miss inserts the key.
     fn request(&mut self, key: u32, size: u32) -> bool;
 }
+
+/// About how many entries of the keys' mean size a capacity holds: what a policy that must know it beforehand is told.
+pub fn entries(capacity: u64, sizes: &[u32]) -> usize {
+    let bytes: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
+    (u128::from(capacity) * sizes.len() as u128 / u128::from(bytes.max(1))) as usize
+}

@@ -11,8 +11,8 @@
 
 use Segment::{Probation, Protected, Window};
 
-use super::Policy;
 use super::list::{Links, List};
+use super::{Policy, entries};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Segment {
@@ -40,9 +40,6 @@ impl TinyLfu {
     pub fn new(capacity: u64, sizes: &[u32]) -> TinyLfu {
         let window_bytes_max = (capacity / 100).max(1).min(capacity);
         let main_bytes_max = capacity - window_bytes_max;
-        let bytes: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
-        // With sizes it is not known how many entries will fit; as many as fit of the mean size is near enough.
-        let entries = u128::from(capacity) * sizes.len() as u128 / u128::from(bytes.max(1));
         TinyLfu {
             window_bytes_max,
             main_bytes_max,
@@ -51,7 +48,7 @@ impl TinyLfu {
             lists: Default::default(),
             sizes: sizes.to_vec(),
             place: vec![None; sizes.len()],
-            sketch: Sketch::new(entries as usize),
+            sketch: Sketch::new(entries(capacity, sizes)),
         }
     }
 
