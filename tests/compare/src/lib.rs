@@ -4,5 +4,6 @@ pub mod caches;
 pub mod engine;
 pub mod peers;
 pub mod policies;
+pub mod summary;
 pub mod trace;
 pub mod workload;

@@ -1,7 +1,8 @@
 //! Hit ratios on traces: reference policies, peers, our engine and candidates side by side, at 1, 5, 10 and 25 % of the
 //! distinct bytes.
 //!
-//! A column is NaN where our engine can't be so small: it takes at least 1 MiB, and an item at most a quarter of it.
+//! A figure is `-` where our engine can't be so small: it takes at least 1 MiB, and an item at most a quarter of it. What
+//! then counts for the means, see `summary`.
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use hotspare_compare::policies::recency::{Kind, Recency};
 use hotspare_compare::policies::s3fifo::S3Fifo;
 use hotspare_compare::policies::tinylfu::TinyLfu;
 use hotspare_compare::policies::{Policy, belady};
+use hotspare_compare::summary::{Ratios, Summary};
 use hotspare_compare::trace::Trace;
 
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
@@ -71,7 +73,7 @@ fn columns() -> Vec<Column> {
         recency("sieve", Kind::Sieve),
         column("s3fifo", |capacity, trace| Some(S3Fifo::new(capacity, &trace.sizes))),
         column("tinylfu", |capacity, trace| Some(TinyLfu::new(capacity, &trace.sizes))),
-        column("quick", |capacity, trace| Some(peers::QuickCache::new(capacity, &trace.sizes))),
+        column("quick_cache", |capacity, trace| Some(peers::QuickCache::new(capacity, &trace.sizes))),
         column("moka", |capacity, _| Some(peers::Moka::new(capacity))),
         column("foyer", |capacity, _| Some(peers::Foyer::new(capacity))),
         engine("our-lru", Eviction::Lru),
@@ -123,42 +125,51 @@ struct Args {
     /// A candidate as one more column; repeatable.
     #[arg(long)]
     shape: Vec<String>,
-    /// Prints a line for each size, not just each trace's mean.
+    /// Prints a line for each size, not just the table at the end.
     #[arg(long)]
     sizes: bool,
+}
+
+/// Percent of the requests that hit, by column.
+fn ratios(columns: &[Column], trace: &Trace, percent: u64) -> Ratios {
+    let capacity = (trace.distinct_bytes() * percent / 100).max(1);
+    let ratio = |column: &Column| {
+        let hits = (column.replay)(capacity, trace)?;
+        Some(100.0 * hits as f64 / trace.requests.len() as f64)
+    };
+    Ratios { percent, by_column: columns.iter().map(ratio).collect() }
 }
 
 fn main() {
     let args = Args::parse();
     let columns = columns_of(&args);
-    print!("{:20} {:>5}", "trace", "size");
-    columns.iter().for_each(|column| print!(" {:>8}", column.name));
-    println!();
-    let mut totals = vec![0.0; columns.len()];
-    let files = traces(&args.files);
-    for path in &files {
-        let trace = Trace::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut sums = vec![0.0; columns.len()];
-        for percent in PERCENTS {
-            let capacity = (trace.distinct_bytes() * percent / 100).max(1);
-            let ratio = |column: &Column| {
-                let hits = (column.replay)(capacity, &trace);
-                hits.map_or(f64::NAN, |hits| 100.0 * hits as f64 / trace.requests.len() as f64)
-            };
-            let ratios: Vec<f64> = columns.iter().map(ratio).collect();
-            if args.sizes {
-                print!("{:20} {percent:>4}%", name(path));
-                ratios.iter().for_each(|ratio| print!(" {ratio:>8.2}"));
-                println!();
-            }
-            sums.iter_mut().zip(&ratios).for_each(|(sum, ratio)| *sum += ratio / PERCENTS.len() as f64);
-        }
-        print!("{:20} {:>5}", name(path), "mean");
-        sums.iter().for_each(|mean| print!(" {mean:>8.2}"));
+    let mut summary = Summary::new(columns.iter().map(|column| column.name.clone()).collect());
+    if args.sizes {
+        print!("{:20} {:>5}", "trace", "size");
+        columns.iter().for_each(|column| print!(" {:>8}", column.name));
         println!();
-        totals.iter_mut().zip(&sums).for_each(|(total, mean)| *total += mean / files.len() as f64);
     }
-    print!("{:20} {:>5}", "all", "mean");
-    totals.iter().for_each(|mean| print!(" {mean:>8.2}"));
+    for path in traces(&args.files) {
+        let trace = Trace::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // A run takes a minute; whoever waits sees where it is.
+        eprintln!("{}", name(&path));
+        let sizes: Vec<Ratios> = PERCENTS.map(|percent| ratios(&columns, &trace, percent)).into();
+        if args.sizes {
+            sizes.iter().for_each(|size| print_size(&name(&path), &columns, size));
+        }
+        summary.add(name(&path), sizes);
+    }
+    if args.sizes {
+        println!();
+    }
+    print!("{summary}");
+}
+
+fn print_size(trace: &str, columns: &[Column], size: &Ratios) {
+    print!("{trace:20} {:>4}%", size.percent);
+    for (column, ratio) in columns.iter().zip(&size.by_column) {
+        let width = column.name.len().max(8);
+        print!(" {:>width$}", ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")));
+    }
     println!();
 }
