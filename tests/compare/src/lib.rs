@@ -2,6 +2,7 @@
 
 pub mod caches;
 pub mod engine;
+pub mod memcached;
 pub mod peers;
 pub mod policies;
 pub mod summary;
