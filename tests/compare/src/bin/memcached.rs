@@ -6,13 +6,14 @@
 //! How to read it: our limit holds items and index together; `-m` limits memcached's item pages only, its hash table
 //! comes on top, and so does a first page of 1 MiB for each size class, which is much where sizes differ and `-m` is
 //! small. So "held" says what each takes at the end: pages and hash table of memcached, pages and index of ours;
-//! `--as-held` compares at that. memcached moves items between its queues, and pages between size classes, in threads of
-//! its own by the clock: a replay is over in a second, so it has less time for that than in service. Pages that stay
-//! with small items count for many hits and few bytes; so the hits by bytes are there too.
+//! `--as-held` compares at that. Pages that stay with small items count for many hits and few bytes; so the hits by
+//! bytes are there too. memcached moves items between its queues, and pages between size classes, in threads of its own
+//! by the clock, and a replay is over in seconds: `--pause-ms` gives it time.
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use hotspare::{Cache, Config, Eviction, Expiry};
@@ -98,7 +99,7 @@ trait Server {
     fn held(&mut self) -> io::Result<(u64, u64)>;
 }
 
-fn replay(server: &mut impl Server, requests: &Requests) -> io::Result<Outcome> {
+fn replay(server: &mut impl Server, requests: &Requests, pause: Duration) -> io::Result<Outcome> {
     let zeros = vec![0; requests.value_bytes.iter().max().map_or(0, |bytes| *bytes as usize)];
     let bytes = |numbers: &[u32]| -> u64 {
         numbers.iter().map(|number| u64::from(requests.value_bytes[*number as usize])).sum()
@@ -106,6 +107,7 @@ fn replay(server: &mut impl Server, requests: &Requests) -> io::Result<Outcome> 
     let (mut hits, mut byte_hits, mut refused) = (0, 0, 0);
     for batch in &requests.batches {
         let numbers = &requests.numbers[batch.clone()];
+        std::thread::sleep(pause);
         let is_hit = server.get_all(requests, numbers)?;
         let missed = numbers.iter().zip(&is_hit).filter(|(_, is_hit)| !**is_hit);
         let missed: Vec<u32> = missed.map(|(number, _)| *number).collect();
@@ -179,11 +181,11 @@ fn compare(path: &Path, args: &Args) -> io::Result<()> {
             println!("{name:20} {mib:>5} skipped: all of it fits");
             continue;
         }
-        let theirs = replay(&mut Memcached::start(*mib)?, &requests)?;
+        let theirs = replay(&mut Memcached::start(*mib)?, &requests, Duration::from_millis(args.pause_ms))?;
         print_line(name, *mib, "memcached", &theirs, None);
         let bytes = if args.as_held { theirs.held_bytes as usize } else { mib << 20 };
         for (name_of_ours, eviction) in [("our-lru", Eviction::Lru), ("our-s3", Eviction::S3Fifo)] {
-            let ours = replay(&mut engine(bytes, eviction), &requests)?;
+            let ours = replay(&mut engine(bytes, eviction), &requests, Duration::ZERO)?;
             print_line(name, *mib, name_of_ours, &ours, Some(&theirs));
         }
     }
@@ -200,6 +202,9 @@ struct Args {
     /// Gives ours the bytes that memcached held at the end, not the limit that memcached was told.
     #[arg(long)]
     as_held: bool,
+    /// Milliseconds before each batch for memcached, so that its threads get more of the time they have in service.
+    #[arg(long, default_value_t = 0)]
+    pause_ms: u64,
 }
 
 fn traces(args: &Args) -> Vec<PathBuf> {
