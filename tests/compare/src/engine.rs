@@ -60,3 +60,26 @@ impl Policy for Engine {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::Random;
+
+    #[test]
+    fn an_engine_for_so_many_items_holds_that_many_under_mixed_requests() {
+        let mut random = Random::new(9);
+        for eviction in [Eviction::Lru, Eviction::S3Fifo] {
+            for capacity in [40, 70, 150, 400, 1000, 5000] {
+                let mut engine = Engine::new(eviction, capacity, false).expect("40 are enough");
+                for _ in 0..20 * capacity {
+                    // Some keys more often than others, of four times as many as fit.
+                    let key = random.below(4 * capacity).min(random.below(4 * capacity));
+                    engine.request(key as u32, 1);
+                }
+                let held = engine.cache.stats().items as f64 / capacity as f64;
+                assert!((0.97..1.03).contains(&held), "{eviction:?}, {capacity}: {held}");
+            }
+        }
+    }
+}

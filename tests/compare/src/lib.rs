@@ -2,6 +2,9 @@
 
 pub mod caches;
 pub mod engine;
+pub mod memcached;
+pub mod peers;
 pub mod policies;
+pub mod summary;
 pub mod trace;
 pub mod workload;

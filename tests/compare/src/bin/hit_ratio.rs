@@ -1,28 +1,40 @@
-//! Hit ratios on traces: reference policies and candidates side by side, at 1, 5, 10 and 25 % of the distinct bytes.
+//! Hit ratios on traces: reference policies, peers, our engine and candidates side by side, at 1, 5, 10 and 25 % of the
+//! distinct bytes.
 //!
-//! A column is NaN where our engine can't be so small: it takes at least 1 MiB, and an item at most a quarter of it.
+//! A figure is `-` where our engine can't be so small: it takes at least 1 MiB, and an item at most a quarter of it. What
+//! then counts for the means, see `summary`.
 
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use hotspare::Eviction;
 use hotspare_compare::engine::Engine;
+use hotspare_compare::peers;
 use hotspare_compare::policies::adaptive::{Queues, Shape};
 use hotspare_compare::policies::recency::{Kind, Recency};
 use hotspare_compare::policies::s3fifo::S3Fifo;
+use hotspare_compare::policies::tinylfu::TinyLfu;
 use hotspare_compare::policies::{Policy, belady};
+use hotspare_compare::summary::{Ratios, Summary};
 use hotspare_compare::trace::Trace;
 
 const PERCENTS: [u64; 4] = [1, 5, 10, 25];
 
-/// Makes a cache of a capacity for a trace; `None` where it can't be so small.
-type Make = Box<dyn Fn(u64, &Trace) -> Option<Box<dyn Policy>>>;
+/// Hits of a whole trace at a capacity; `None` where the cache can't be so small.
+type Replay = Box<dyn Fn(u64, &Trace) -> Option<u64>>;
 
-fn column<P: Policy + 'static>(
-    name: &str,
-    make: impl Fn(u64, &Trace) -> Option<P> + 'static,
-) -> (String, Make) {
-    (name.to_owned(), Box::new(move |capacity, trace| Some(Box::new(make(capacity, trace)?))))
+struct Column {
+    name: String,
+    replay: Replay,
+}
+
+fn column<P: Policy>(name: &str, make: impl Fn(u64, &Trace) -> Option<P> + 'static) -> Column {
+    let replay = move |capacity, trace: &Trace| {
+        let mut cache = make(capacity, trace)?;
+        let is_hit = |key: &&u32| cache.request(**key, trace.sizes[**key as usize]);
+        Some(trace.requests.iter().filter(is_hit).count() as u64)
+    };
+    Column { name: name.to_owned(), replay: Box::new(replay) }
 }
 
 /// `--shape probation,hits_to_promote,hits_max,ghost,adapts,main_ghosts,least,most,decay`: a candidate (see `adaptive`).
@@ -45,27 +57,42 @@ fn shape(text: &str) -> Shape {
     }
 }
 
-fn columns(shapes: &[String]) -> Vec<(String, Make)> {
+/// In the order of the tables.
+fn columns() -> Vec<Column> {
     let recency = |name, kind| {
         column(name, move |capacity, trace: &Trace| Some(Recency::new(kind, capacity, &trace.sizes)))
     };
     let engine = |name, eviction| {
         column(name, move |capacity, trace: &Trace| Engine::new(eviction, capacity, trace.is_sized))
     };
-    let mut columns = vec![
+    let optimum = |capacity, trace: &Trace| Some(belady::hits(&trace.requests, &trace.sizes, capacity));
+    vec![
         recency("lru", Kind::Lru),
         recency("fifo", Kind::Fifo),
         recency("clock", Kind::Clock),
         recency("sieve", Kind::Sieve),
-        column("s3fifo", |capacity, trace: &Trace| Some(S3Fifo::new(capacity, &trace.sizes))),
+        column("s3fifo", |capacity, trace| Some(S3Fifo::new(capacity, &trace.sizes))),
+        column("tinylfu", |capacity, trace| Some(TinyLfu::new(capacity, &trace.sizes))),
+        column("quick_cache", |capacity, trace| Some(peers::QuickCache::new(capacity, &trace.sizes))),
+        column("moka", |capacity, _| Some(peers::Moka::new(capacity))),
+        column("foyer", |capacity, _| Some(peers::Foyer::new(capacity))),
         engine("our-lru", Eviction::Lru),
         engine("our-s3", Eviction::S3Fifo),
-    ];
-    for text in shapes {
+        Column { name: "optimum".to_owned(), replay: Box::new(optimum) },
+    ]
+}
+
+/// Those that `--only` names (all without it), and the candidates.
+fn columns_of(args: &Args) -> Vec<Column> {
+    let mut columns = columns();
+    for wanted in &args.only {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        assert!(names.contains(&wanted.as_str()), "no column {wanted}; there are {}", names.join(", "));
+    }
+    columns.retain(|column| args.only.is_empty() || args.only.contains(&column.name));
+    for text in &args.shape {
         let shape = shape(text);
-        columns.push(column(text, move |capacity, trace: &Trace| {
-            Some(Queues::new(shape, capacity, &trace.sizes))
-        }));
+        columns.push(column(text, move |capacity, trace| Some(Queues::new(shape, capacity, &trace.sizes))));
     }
     columns
 }
@@ -92,55 +119,57 @@ fn name(path: &Path) -> String {
 struct Args {
     /// Trace files; without any, all in the folder that HOTSPARE_TRACES names.
     files: Vec<PathBuf>,
+    /// Only these columns, by their names in the table; so a run can be short.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// A candidate as one more column; repeatable.
     #[arg(long)]
     shape: Vec<String>,
-    /// Prints a line for each size, not just each trace's mean.
+    /// Prints a line for each size, not just the table at the end.
     #[arg(long)]
     sizes: bool,
 }
 
+/// Percent of the requests that hit, by column.
+fn ratios(columns: &[Column], trace: &Trace, percent: u64) -> Ratios {
+    let capacity = (trace.distinct_bytes() * percent / 100).max(1);
+    let ratio = |column: &Column| {
+        let hits = (column.replay)(capacity, trace)?;
+        Some(100.0 * hits as f64 / trace.requests.len() as f64)
+    };
+    Ratios { percent, by_column: columns.iter().map(ratio).collect() }
+}
+
 fn main() {
     let args = Args::parse();
-    let columns = columns(&args.shape);
-    print!("{:20} {:>5}", "trace", "size");
-    columns.iter().for_each(|(name, _)| print!(" {name:>8}"));
-    println!(" {:>8}", "optimum");
-    let mut totals = vec![0.0; columns.len() + 1];
-    let files = traces(&args.files);
-    for path in &files {
-        let trace = Trace::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut sums = vec![0.0; columns.len() + 1];
-        for percent in PERCENTS {
-            let capacity = (trace.distinct_bytes() * percent / 100).max(1);
-            let mut ratios = Vec::new();
-            for (_, make) in &columns {
-                let Some(mut cache) = make(capacity, &trace) else {
-                    ratios.push(f64::NAN);
-                    continue;
-                };
-                let hits = trace
-                    .requests
-                    .iter()
-                    .filter(|key| cache.request(**key, trace.sizes[**key as usize]))
-                    .count();
-                ratios.push(100.0 * hits as f64 / trace.requests.len() as f64);
-            }
-            let best = belady::hits(&trace.requests, &trace.sizes, capacity);
-            ratios.push(100.0 * best as f64 / trace.requests.len() as f64);
-            if args.sizes {
-                print!("{:20} {percent:>4}%", name(path));
-                ratios.iter().for_each(|ratio| print!(" {ratio:>8.2}"));
-                println!();
-            }
-            sums.iter_mut().zip(&ratios).for_each(|(sum, ratio)| *sum += ratio / PERCENTS.len() as f64);
-        }
-        print!("{:20} {:>5}", name(path), "mean");
-        sums.iter().for_each(|mean| print!(" {mean:>8.2}"));
+    let columns = columns_of(&args);
+    let mut summary = Summary::new(columns.iter().map(|column| column.name.clone()).collect());
+    if args.sizes {
+        print!("{:20} {:>5}", "trace", "size");
+        columns.iter().for_each(|column| print!(" {:>8}", column.name));
         println!();
-        totals.iter_mut().zip(&sums).for_each(|(total, mean)| *total += mean / files.len() as f64);
     }
-    print!("{:20} {:>5}", "all", "mean");
-    totals.iter().for_each(|mean| print!(" {mean:>8.2}"));
+    for path in traces(&args.files) {
+        let trace = Trace::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // A run takes a minute; whoever waits sees where it is.
+        eprintln!("{}", name(&path));
+        let sizes: Vec<Ratios> = PERCENTS.map(|percent| ratios(&columns, &trace, percent)).into();
+        if args.sizes {
+            sizes.iter().for_each(|size| print_size(&name(&path), &columns, size));
+        }
+        summary.add(name(&path), sizes);
+    }
+    if args.sizes {
+        println!();
+    }
+    print!("{summary}");
+}
+
+fn print_size(trace: &str, columns: &[Column], size: &Ratios) {
+    print!("{trace:20} {:>4}%", size.percent);
+    for (column, ratio) in columns.iter().zip(&size.by_column) {
+        let width = column.name.len().max(8);
+        print!(" {:>width$}", ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")));
+    }
     println!();
 }

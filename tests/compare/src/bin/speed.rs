@@ -142,11 +142,14 @@ struct Column {
     times: Vec<f64>,
 }
 
+/// `measure` of a filled cache; arguments and result are its own.
+type Measure = Box<dyn Fn(Workload, &Input, usize, usize, usize) -> f64>;
+
 /// A cache that is measured: how to make it anew for a workload, and a slice of one.
 struct Runner {
     name: &'static str,
     is_peer: bool,
-    make: fn(Workload, &Input) -> Box<dyn Fn(Workload, &Input, usize, usize, usize) -> f64>,
+    make: fn(Workload, &Input) -> Measure,
 }
 
 fn runner<C: Compared + 'static>() -> Runner {
