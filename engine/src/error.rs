@@ -96,6 +96,8 @@ pub enum ReadError {
     },
     /// The call came from inside a closure that reads an item; it would deadlock.
     InsideRead,
+    /// The cursor is another cache's, or this one was copied anew since: begin again at the start.
+    ForeignCursor,
     /// This node is a replica that was not told to answer reads.
     Replica {
         /// Where the primary listens for replication, if it is known.
@@ -126,6 +128,18 @@ pub enum WriteError {
         /// The configured maximum, in bytes.
         bytes_max: usize,
     },
+    /// A prefix to be invalidated is empty or too long.
+    PrefixLength {
+        /// Its length, in bytes.
+        bytes: usize,
+        /// The most that works, in bytes.
+        bytes_max: usize,
+    },
+    /// Too many different prefixes were invalidated since the last flush.
+    TooManyPrefixes {
+        /// How many work.
+        prefixes_max: usize,
+    },
     /// No memory, and eviction is off or did not yield enough.
     OutOfMemory {
         /// Header, key and value, in bytes.
@@ -133,6 +147,8 @@ pub enum WriteError {
     },
     /// The call came from inside a closure that reads an item; it would deadlock.
     InsideRead,
+    /// This cache was copied anew while it was gone through: begin again.
+    ForeignCursor,
     /// This node is a replica: write to its primary.
     Replica {
         /// Where the primary listens for replication, if it is known.
@@ -175,6 +191,9 @@ impl fmt::Display for ReadError {
                 write!(f, "a key of {bytes} bytes; give 1 to {bytes_max}")
             }
             ReadError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
+            ReadError::ForeignCursor => {
+                write!(f, "the cursor is not of this cache as it is now; begin the scan again")
+            }
             ReadError::Replica { primary } => write!(f, "this replica answers no reads; {}", at(primary)),
             ReadError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
         }
@@ -182,6 +201,19 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+/// A step that reads before it writes was refused.
+impl From<ReadError> for WriteError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::KeyLength { bytes, bytes_max } => WriteError::KeyLength { bytes, bytes_max },
+            ReadError::InsideRead => WriteError::InsideRead,
+            ReadError::ForeignCursor => WriteError::ForeignCursor,
+            ReadError::Replica { primary } => WriteError::Replica { primary },
+            ReadError::Fenced { primary } => WriteError::Fenced { primary },
+        }
+    }
+}
 
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,8 +224,18 @@ impl fmt::Display for WriteError {
             WriteError::ItemTooLarge { bytes, bytes_max } => {
                 write!(f, "an item of {bytes} bytes is above the item limit of {bytes_max}")
             }
+            WriteError::PrefixLength { bytes, bytes_max } => {
+                write!(f, "a prefix of {bytes} bytes; give 1 to {bytes_max}, or flush everything")
+            }
+            WriteError::TooManyPrefixes { prefixes_max } => {
+                write!(
+                    f,
+                    "{prefixes_max} prefixes were invalidated since the last flush; use fewer, or flush everything"
+                )
+            }
             WriteError::OutOfMemory { bytes } => write!(f, "no memory for an item of {bytes} bytes"),
             WriteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
+            WriteError::ForeignCursor => write!(f, "the cache was copied anew meanwhile; begin again"),
             WriteError::Replica { primary } => write!(f, "this node is a replica; {}", at(primary)),
             WriteError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
         }

@@ -30,7 +30,7 @@ mod replication;
 mod stats;
 mod storage;
 
-pub use cache::{Cache, Item, ItemRef, Swap, Value};
+pub use cache::{Cache, Cursor, Deletion, Entries, Item, ItemRef, Swap, Update, Updated, Value};
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
@@ -41,6 +41,7 @@ pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
 pub use replication::transport;
 pub use replication::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 pub use stats::Stats;
+pub use storage::{PREFIX_BYTES_MAX, PREFIXES_MAX};
 
 /// Entry points for fuzzing the parsers of what comes from other nodes.
 #[doc(hidden)]

@@ -170,4 +170,6 @@ pub(crate) enum Mutation<'a> {
     Flush,
     /// A `Flush` will follow at this moment; it replaces an earlier appointment.
     FlushAt { at_ms: Millis },
+    /// All items of an older version whose key begins so are absent now.
+    FlushPrefix { prefix: &'a [u8] },
 }

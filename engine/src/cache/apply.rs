@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::mutation::{Marks, Mutation, Version};
-use crate::replication::install::{InstallSource, Item, ItemsAt};
+use crate::replication::install::{Flushes, InstallSource, Item, ItemsAt};
 use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::position::Seq;
@@ -82,7 +82,7 @@ impl Inner {
                 }
                 append(group, bytes, version);
             }
-            Mutation::Flush | Mutation::FlushAt { .. } => {
+            Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => {
                 let _first_shard = self.shards[0].lock();
                 self.carry_out_for_all(mutation, version);
                 append(group, bytes, version);
@@ -176,7 +176,11 @@ impl Inner {
         for cell in &self.shards {
             cell.lock().shard.install_begin();
         }
-        self.flush_floor.store(begin.flush_floor, Ordering::Release);
+        let prefixes = begin.prefix_floors.iter();
+        self.floors.restart(
+            Version(begin.flush_floor),
+            prefixes.map(|(prefix, floor)| (prefix.as_slice().into(), Version(*floor))),
+        );
         self.set_flush_at(begin.flush_at_ms);
         group.log.lock().restart(lineage);
         Ok(())
@@ -345,10 +349,14 @@ impl InstallSource for InstallReader {
         self.shard = 0;
     }
 
-    fn flushes(&self) -> (u64, u64) {
+    fn flushes(&self) -> Flushes {
         // Flushes are logged and carried out under this lock: one that is in the log already is seen here.
         let _first_shard = self.inner.shards[0].lock();
-        (self.inner.flush_floor.load(Ordering::Acquire), self.inner.flush_at_ms.load(Ordering::Acquire))
+        Flushes {
+            floor: self.inner.floors.all(),
+            prefix_floors: self.inner.floors.prefixes(),
+            at_ms: self.inner.flush_at_ms.load(Ordering::Acquire),
+        }
     }
 }
 

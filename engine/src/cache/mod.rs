@@ -10,10 +10,12 @@
 
 mod apply;
 mod arithmetic;
+mod conditional;
 mod counters;
 mod inspect;
 mod read;
 mod role_changes;
+mod scan;
 mod write;
 
 use std::fmt;
@@ -34,10 +36,12 @@ use crate::replication::roles::{Roles, Serving};
 use crate::replication::{Role, Status};
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
+use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
+pub use scan::{Cursor, Entries};
 
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
+pub use conditional::{Deletion, Update, Updated};
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
 pub use inspect::{InspectedItem, Inspection};
@@ -178,7 +182,7 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     /// What the group's clock is ahead of this node's; changed by a follower only.
     clock_offset_ms: AtomicI64,
-    pub(crate) flush_floor: AtomicU64,
+    pub(crate) floors: Floors,
     /// When a flush is due; 0 for none.
     pub(crate) flush_at_ms: AtomicU64,
     /// Whether a read has more to look at than its item: [`attention`] has the bits.
@@ -227,7 +231,7 @@ impl Cache {
             pool,
             clock: config.clock,
             clock_offset_ms: AtomicI64::new(0),
-            flush_floor: AtomicU64::new(0),
+            floors: Floors::new(),
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             standalone_version: AtomicU64::new(0),
@@ -448,6 +452,29 @@ impl Cache {
         self.inner.flush_at(at)
     }
 
+    /// Makes every item absent whose key begins with `prefix`, in constant time; replicas follow. Their memory is used
+    /// again as it is needed.
+    ///
+    /// The cache remembers each such prefix until the next [`Cache::flush`], so let it be one of few (a table, a
+    /// tenant): at most [`PREFIXES_MAX`](crate::PREFIXES_MAX), of which none begins with another, of at most
+    /// [`PREFIX_BYTES_MAX`](crate::PREFIX_BYTES_MAX) bytes. The same prefix any number of times counts once.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("user:7", "Ada", Expiry::Never)?;
+    /// cache.set("page:7", "home", Expiry::Never)?;
+    /// cache.invalidate_prefix("user:")?;
+    /// assert!(cache.get("user:7")?.is_none() && cache.get("page:7")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The prefix is empty, too long or one too many, or the write was refused; nothing was invalidated then.
+    pub fn invalidate_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<(), WriteError> {
+        self.inner.invalidate_prefix(prefix.as_ref())
+    }
+
     /// Sets another memory limit, in bytes. A lower one evicts, a few pages of one shard at a time, until it holds; other
     /// threads go on meanwhile. With eviction off nothing leaves: the cache stores nothing new until enough was deleted.
     /// The limit is this node's own: replicas keep theirs.
@@ -572,13 +599,7 @@ impl Inner {
     }
 
     pub(crate) fn moment(&self) -> Moment<'_> {
-        Moment { clock: self, flush_floor: self.flush_floor() }
-    }
-
-    /// Items of an older version are flushed.
-    #[inline]
-    pub(crate) fn flush_floor(&self) -> Version {
-        Version(self.flush_floor.load(Ordering::Acquire))
+        Moment { clock: self, floors: &self.floors }
     }
 
     pub(crate) fn serving(&self) -> Serving {

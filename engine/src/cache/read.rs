@@ -62,7 +62,7 @@ impl Inner {
             return Ok(None);
         };
         let version = held.version();
-        if version < self.flush_floor() || self.is_expired(held.expires_at_ms()) {
+        if self.floors.is_flushed(version, || key) || self.is_expired(held.expires_at_ms()) {
             drop(held);
             self.read_dead(hash, key, version);
             return Ok(None);
@@ -126,14 +126,14 @@ impl Inner {
     /// Counts a dead item, and has it leave where this node may remove it.
     #[cold]
     fn read_dead(&self, hash: u64, key: &[u8], version: Version) {
-        self.count_dead(version);
+        self.count_dead(version, key);
         // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
         if self.serving() == Serving::All {
             self.reclaim(hash, key);
         }
     }
 
-    fn refused_read(&self, serving: Serving) -> ReadError {
+    pub(super) fn refused_read(&self, serving: Serving) -> ReadError {
         let primary = self.primary_address();
         match serving {
             Serving::Fenced => ReadError::Fenced { primary },
@@ -141,8 +141,8 @@ impl Inner {
         }
     }
 
-    fn count_dead(&self, version: Version) {
-        let is_flushed = version < self.flush_floor();
+    fn count_dead(&self, version: Version, key: &[u8]) {
+        let is_flushed = self.floors.is_flushed(version, || key);
         self.read_counters.count(if is_flushed { ReadOutcome::Flushed } else { ReadOutcome::Expired });
     }
 
@@ -222,8 +222,8 @@ impl super::write::Locked<'_> {
             return None;
         };
         let meta = self.cell.shard.meta(id);
-        if self.moment.is_dead(meta) {
-            self.inner.count_dead(meta.version);
+        if self.moment.is_dead(meta, || self.key) {
+            self.inner.count_dead(meta.version, self.key);
             self.cell.shard.remove(self.hash, id);
             return None;
         }
@@ -244,7 +244,7 @@ impl Group {
 }
 
 #[inline]
-fn run_reader<R>(item: ItemRef<'_>, reader: impl FnOnce(ItemRef<'_>) -> R) -> R {
+pub(super) fn run_reader<T, R>(item: T, reader: impl FnOnce(T) -> R) -> R {
     let _reading = ReadingHere::enter();
     reader(item)
 }

@@ -13,7 +13,8 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Versio
 use crate::replication::record;
 use crate::replication::roles::Serving;
 use crate::storage::{
-    Footprint, ItemId, Meta, Moment, Place, Reservation, ReserveError, item_bytes, prefetch_to_write,
+    Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation, ReserveError,
+    item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
@@ -53,7 +54,7 @@ pub(crate) struct Locked<'a> {
 
 impl Locked<'_> {
     /// The live item. A dead one goes, so that it is not in the way.
-    fn find_live(&mut self) -> Option<(ItemId, Meta)> {
+    pub(super) fn find_live(&mut self) -> Option<(ItemId, Meta)> {
         let id = self.cell.shard.find(self.hash, self.key)?;
         if self.cell.shard.is_dead(id, self.moment) {
             self.cell.shard.remove(self.hash, id);
@@ -122,12 +123,16 @@ impl Locked<'_> {
         version
     }
 
-    fn put_attributes(&mut self, value: &[u8], attributes: Attributes) -> Result<Version, Refusal> {
+    pub(super) fn put_attributes(
+        &mut self,
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Version, Refusal> {
         let expires_at_ms = attributes.expiry.deadline_ms(|| self.moment.now_ms());
         self.put(value, attributes.flags, expires_at_ms, Marks::default())
     }
 
-    fn remove(&mut self) -> bool {
+    pub(super) fn remove(&mut self) -> bool {
         let found = self.find_live();
         self.log(&Mutation::Delete { key: self.key });
         if let Some((id, _)) = found {
@@ -426,6 +431,13 @@ impl Inner {
         outcome?
     }
 
+    pub(crate) fn invalidate_prefix(&self, prefix: &[u8]) -> Result<(), WriteError> {
+        if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX {
+            return Err(WriteError::PrefixLength { bytes: prefix.len(), bytes_max: PREFIX_BYTES_MAX });
+        }
+        self.change_all(&Mutation::FlushPrefix { prefix })
+    }
+
     pub(crate) fn flush(&self) -> Result<(), WriteError> {
         self.change_all(&Mutation::Flush)
     }
@@ -441,10 +453,9 @@ impl Inner {
         if is_inside_read() {
             return Err(WriteError::InsideRead);
         }
-        if matches!(mutation, Mutation::Flush) {
-            self.check_writable()?;
-            self.hide_what_is_present();
-        }
+        self.settle_flush();
+        self.check_writable()?;
+        self.hide_what_is_present(mutation)?;
         let cell = self.shards[0].lock();
         self.check_writable()?;
         let version = self.log(mutation, &mut Vec::new());
@@ -454,29 +465,43 @@ impl Inner {
         Ok(())
     }
 
-    /// Before a flush takes its version: hides all that is stored, then passes through every shard's lock. An
+    /// Before a flush takes its version: hides all that it concerns, then passes through every shard's lock. An
     /// `incr` or `append` that has read an old value is then either done, with a version below the flush's, or
     /// finds nothing: it can't carry a flushed value over the flush.
-    fn hide_what_is_present(&self) {
+    fn hide_what_is_present(&self, mutation: &Mutation<'_>) -> Result<(), WriteError> {
         let next = match &self.group {
             None => Version(self.standalone_version.load(Ordering::Relaxed) + 1),
             Some(group) => group.log.lock().next_version(),
         };
-        self.flush_floor.fetch_max(next.0, Ordering::AcqRel);
+        match mutation {
+            Mutation::Flush => self.floors.raise_all(next),
+            Mutation::FlushPrefix { prefix } => {
+                let too_many = |_| WriteError::TooManyPrefixes { prefixes_max: PREFIXES_MAX };
+                self.floors.raise_prefix(prefix, next).map_err(too_many)?;
+            }
+            _ => return Ok(()),
+        }
         for cell in &self.shards {
             drop(cell.lock());
         }
+        Ok(())
     }
 
     /// What a flush and an appointment for one do, on a primary and on a replica.
     pub(crate) fn carry_out_for_all(&self, mutation: &Mutation<'_>, version: Version) {
         match mutation {
             Mutation::Flush => {
-                self.flush_floor.fetch_max(version.0, Ordering::AcqRel);
+                self.floors.raise_all(version);
                 self.set_flush_at(0);
             }
+            Mutation::FlushPrefix { prefix } => {
+                if self.floors.raise_prefix(prefix, version).is_err() {
+                    // A node that remembers other prefixes forgets everything instead: a miss is always allowed.
+                    self.floors.raise_all(version);
+                }
+            }
             Mutation::FlushAt { at_ms } => self.set_flush_at(*at_ms),
-            _ => unreachable!("only these two concern every key"),
+            _ => unreachable!("only these concern more than a key"),
         }
     }
 

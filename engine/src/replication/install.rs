@@ -60,6 +60,17 @@ pub(crate) trait InstallSource {
     /// Begins a full copy again, from the first item.
     fn restart(&mut self);
 
-    /// The version below which items are dead, and the moment of a pending flush (0 for none).
-    fn flushes(&self) -> (u64, u64);
+    /// What flushes have made dead, and the pending one.
+    fn flushes(&self) -> Flushes;
+}
+
+/// What flushes have made dead, and the pending one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Flushes {
+    /// Items of an older version are dead.
+    pub(crate) floor: Version,
+    /// Those of an older version whose key begins so are dead.
+    pub(crate) prefix_floors: Vec<(Box<[u8]>, Version)>,
+    /// When a flush is due; 0 for none.
+    pub(crate) at_ms: u64,
 }

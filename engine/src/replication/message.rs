@@ -141,6 +141,8 @@ pub(crate) struct InstallBegin {
     pub(crate) flush_floor: u64,
     /// A pending flush, 0 for none.
     pub(crate) flush_at_ms: u64,
+    /// Items of an older version whose key begins so are dead: at most 256 of at most 128 bytes each.
+    pub(crate) prefix_floors: Vec<(serde_bytes::ByteBuf, u64)>,
 }
 
 /// Items as they were at `at_seq`, to be applied exactly there.

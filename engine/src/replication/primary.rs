@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde_bytes::ByteBuf;
 
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
@@ -154,13 +155,21 @@ impl PrimarySession {
             (log.cursor_at_end().expect("a primary has minted a branch"), to_wire(log.lineage()))
         };
         // Behind the cursor: one that comes in between is told twice; the other way round it would not be told at all.
-        let (flush_floor, flush_at_ms) = source.flushes();
+        let flushes = source.flushes();
         self.state = LinkState::Installing;
         self.cursor = cursor;
         self.pending = None;
         self.all_items_sent = false;
         self.sweeping = false;
-        let begin = InstallBegin { lineage, flush_floor, flush_at_ms };
+        let prefix_floors = flushes.prefix_floors.into_iter();
+        let begin = InstallBegin {
+            lineage,
+            flush_floor: flushes.floor.0,
+            flush_at_ms: flushes.at_ms,
+            prefix_floors: prefix_floors
+                .map(|(prefix, floor)| (ByteBuf::from(prefix.into_vec()), floor.0))
+                .collect(),
+        };
         let begin = self.numbers.encode(&Message::InstallBegin(begin));
         self.opening.push_back(begin);
     }

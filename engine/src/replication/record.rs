@@ -34,6 +34,10 @@ enum Record<'a> {
     FlushAt {
         at_ms: u64,
     },
+    FlushPrefix {
+        #[serde(borrow, with = "serde_bytes")]
+        prefix: &'a [u8],
+    },
 }
 
 /// A record that no node of this version writes.
@@ -52,6 +56,7 @@ pub(crate) fn encode(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
         Mutation::Delete { key } => Record::Delete { key },
         Mutation::Flush => Record::Flush,
         Mutation::FlushAt { at_ms } => Record::FlushAt { at_ms },
+        Mutation::FlushPrefix { prefix } => Record::FlushPrefix { prefix },
     };
     let buffer = std::mem::take(out);
     *out = postcard::to_extend(&record, buffer).expect("a vector takes any number of bytes");
@@ -73,11 +78,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
         Record::Delete { key } => Mutation::Delete { key },
         Record::Flush => Mutation::Flush,
         Record::FlushAt { at_ms } => Mutation::FlushAt { at_ms },
+        Record::FlushPrefix { prefix } => Mutation::FlushPrefix { prefix },
     };
     match mutation {
         Mutation::Put { key, .. } | Mutation::Touch { key, .. } | Mutation::Delete { key }
             if key.is_empty() || key.len() > KEY_BYTES_MAX =>
         {
+            Err(BadRecord)
+        }
+        Mutation::FlushPrefix { prefix } if prefix.is_empty() || prefix.len() > KEY_BYTES_MAX => {
             Err(BadRecord)
         }
         sound => Ok(sound),
@@ -103,6 +112,7 @@ mod tests {
         assert_eq!(bytes_of(&Mutation::Delete { key: b"kk" }), [2, 2, b'k', b'k']);
         assert_eq!(bytes_of(&Mutation::Flush), [3]);
         assert_eq!(bytes_of(&Mutation::FlushAt { at_ms: 7 }), [4, 7]);
+        assert_eq!(bytes_of(&Mutation::FlushPrefix { prefix: b"u:" }), [5, 2, b'u', b':']);
     }
 
     #[test]
@@ -127,6 +137,7 @@ mod tests {
         }
         assert_eq!(decode(&[put.as_slice(), &[0]].concat()), Err(BadRecord));
         assert_eq!(decode(&[2, 0]), Err(BadRecord));
-        assert_eq!(decode(&[5]), Err(BadRecord));
+        assert_eq!(decode(&[5, 0]), Err(BadRecord));
+        assert_eq!(decode(&[6]), Err(BadRecord));
     }
 }

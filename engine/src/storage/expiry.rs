@@ -3,7 +3,7 @@
 //! Lives here: the comparison. Not here: what a client's expiry means (see `mutation`), who removes a dead item
 //! (the pass in `room`, or the caller that meets it).
 
-use super::{Meta, Version};
+use super::{Floors, Meta};
 use crate::clock::Millis;
 
 /// Tells the time when it is needed: most items do not expire, and a look at the clock costs as much as a hash.
@@ -16,8 +16,7 @@ pub(crate) trait Now {
 #[derive(Clone, Copy)]
 pub(crate) struct Moment<'a> {
     pub(crate) clock: &'a dyn Now,
-    /// Items of an older version are dead.
-    pub(crate) flush_floor: Version,
+    pub(crate) floors: &'a Floors,
 }
 
 impl Moment<'_> {
@@ -30,9 +29,10 @@ impl Moment<'_> {
         meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms()
     }
 
+    /// The key is asked for only where flushes concern items of this age.
     #[inline]
-    pub(crate) fn is_dead(self, meta: Meta) -> bool {
-        meta.version < self.flush_floor || self.is_expired(meta)
+    pub(crate) fn is_dead<'k>(self, meta: Meta, key: impl FnOnce() -> &'k [u8]) -> bool {
+        self.floors.is_flushed(meta.version, key) || self.is_expired(meta)
     }
 }
 

@@ -145,6 +145,24 @@ impl Index {
         self.table().prefetch_line(hash);
     }
 
+    /// The entries of the home line at a position of a scan, and where its stretch ends; `None` if the index is empty.
+    pub(super) fn line_at(&self, position: u32, mut visit: impl FnMut(ChunkRef)) -> Option<u64> {
+        let state = self.table().state();
+        if state.count() == 0 {
+            return None;
+        }
+        let (home, end) = state.line_at(position);
+        let mut line = self.table().home(home);
+        loop {
+            let chunks = (0..line.len()).filter_map(|slot| ChunkRef::from_link(line.reference(slot)));
+            chunks.for_each(&mut visit);
+            match line.overflow() {
+                0 => return Some(end),
+                next => line = self.table().overflow(next - 1),
+            }
+        }
+    }
+
     /// How many pages the next insertion wants: the first page, a free overflow line, room to split.
     #[inline]
     pub(super) fn pages_wanted(&self) -> usize {

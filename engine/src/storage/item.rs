@@ -535,6 +535,26 @@ impl<'a> Value<'a> {
     }
 }
 
+/// Whether the value is these bytes.
+impl PartialEq<[u8]> for Value<'_> {
+    fn eq(&self, other: &[u8]) -> bool {
+        let mut rest = other;
+        let is_next = |piece: &[u8]| {
+            let found = rest.strip_prefix(piece);
+            rest = found.unwrap_or(rest);
+            found.is_some()
+        };
+        self.len == other.len() && self.pieces().all(is_next)
+    }
+}
+
+/// Whether the value is these bytes.
+impl<const N: usize> PartialEq<[u8; N]> for Value<'_> {
+    fn eq(&self, other: &[u8; N]) -> bool {
+        *self == other[..]
+    }
+}
+
 impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Value").field("len", &self.len).finish_non_exhaustive()

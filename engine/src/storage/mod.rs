@@ -22,6 +22,7 @@
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod expiry;
+mod floors;
 mod hasher;
 mod index;
 mod item;
@@ -32,12 +33,15 @@ mod memory;
 mod pages;
 mod policy;
 mod room;
+mod scan;
 mod shard;
 mod slabs;
 mod table;
 mod walk;
 
 pub(crate) use expiry::{Moment, Now};
+pub(crate) use floors::Floors;
+pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};

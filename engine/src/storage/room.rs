@@ -20,7 +20,7 @@
 
 use super::expiry::Moment;
 use super::index::Removal;
-use super::item::{self, Cuts, Footprint};
+use super::item::{self, Cuts, Footprint, View};
 use super::memory::ChunkRef;
 use super::shard::Shard;
 use super::slabs::ClassId;
@@ -308,7 +308,9 @@ impl Shard {
             let left = self.remove_entry_if(hash, coldest, |memory| {
                 let meta = item::meta(memory, coldest);
                 let is_unfetched = !meta.marks.is_fetched();
-                if moment.is_dead(meta) {
+                // SAFETY: the item's line and its shard are held.
+                let key = || unsafe { View::new(memory) }.key(coldest);
+                if moment.is_dead(meta, key) {
                     fate = Fate::Reclaimed { is_unfetched: is_unfetched && moment.is_expired(meta) };
                     return Removal::Remove;
                 }

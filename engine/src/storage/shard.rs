@@ -165,7 +165,7 @@ impl Shard {
     /// Whether the item has expired or is older than the last flush.
     #[inline]
     pub(crate) fn is_dead(&self, id: ItemId, moment: Moment<'_>) -> bool {
-        moment.is_dead(self.meta(id))
+        moment.is_dead(self.meta(id), || self.key(id))
     }
 
     #[inline]
@@ -223,6 +223,9 @@ impl Shard {
         let footprint = Footprint::new(key.len(), value.len(), meta.flags, expires_at_ms);
         self.raise(id);
         let reservation = self.reserve(footprint, moment)?;
+        // Making room may have moved it to the main queue, or even evicted it.
+        let present = self.find(hash, &key).map(|id| Meta { expires_at_ms, ..self.meta(id) });
+        let meta = present.unwrap_or(meta);
         let new = ItemId::from(reservation.first);
         self.commit(reservation, hash, &key, &value, meta, Place::Hot, |_| meta.version);
         Ok(new)

@@ -65,6 +65,21 @@ impl State {
     }
 }
 
+impl State {
+    /// The home line that holds the hashes at a position of a scan, and where its stretch ends (see `scan`); there is
+    /// at least one line.
+    pub(super) fn line_at(self, position: u32) -> (usize, u64) {
+        let home = self.home(u64::from(position.reverse_bits()));
+        let bits = self.0 as u32 & ((1 << BITS_BITS) - 1);
+        // A line whose other half is not there yet holds what has one bit less in common.
+        let half = (1_usize << bits) >> 1;
+        let is_split = bits > 0 && (home & half.wrapping_sub(1)) + half < self.count();
+        let bits_in_common = if is_split { bits } else { bits.saturating_sub(1) };
+        let stretch = 1_u64 << (32 - bits_in_common);
+        (home, (u64::from(position) & !(stretch - 1)) + stretch)
+    }
+}
+
 /// The tables of all shards, side by side.
 pub(crate) fn tables(pool: &PagePool) -> Arc<[Table]> {
     (0..pool.shard_count()).map(|_| Table::new(pool.memory().clone(), pool.line_pages_per_shard())).collect()
@@ -371,6 +386,27 @@ mod tests {
                 let expected = if number & mask < count { number & mask } else { number & (mask >> 1) };
                 assert_eq!(state.home(hash), expected);
             }
+        }
+    }
+
+    #[test]
+    fn stretches_of_a_scan_lie_side_by_side_and_hold_what_their_line_holds() {
+        let mut state = State(0);
+        for count in 1..300_usize {
+            state = state.next(count);
+            let (mut position, mut lines) = (0, Vec::new());
+            while let Ok(begin) = u32::try_from(position) {
+                let (home, end) = state.line_at(begin);
+                lines.push(home);
+                for within in [position, (position + end) / 2, end - 1] {
+                    let hash = (within as u32).reverse_bits();
+                    assert_eq!(state.home(u64::from(hash)), home, "{within:#x} with {count} lines");
+                }
+                position = end;
+            }
+            assert_eq!(position, 1 << 32);
+            lines.sort_unstable();
+            assert_eq!(lines, (0..count).collect::<Vec<_>>(), "each line once");
         }
     }
 

@@ -19,7 +19,7 @@ use hotspare::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use oracle::Oracle;
+use oracle::{Concern, Oracle};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const KEYS: u32 = 40;
@@ -180,25 +180,34 @@ impl World {
         };
         let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
         let before = cache.status().seq;
-        let all = match self.random.random_range(0..100) {
-            0..60 => cache.set(&key, &value, attributes).map(|_| false),
-            60..70 => cache.delete(&key).map(|_| false),
-            70..78 => cache.append(&key, b"+").map(|_| false),
-            78..88 => cache.touch(&key, expiry).map(|_| false),
-            88..92 => cache.add(&key, &value, attributes).map(|_| false),
+        let mut concerns = Concern::Key(key.clone());
+        let done = match self.random.random_range(0..100) {
+            0..60 => cache.set(&key, &value, attributes).map(|_| ()),
+            60..70 => cache.delete(&key).map(|_| ()),
+            70..78 => cache.append(&key, b"+").map(|_| ()),
+            78..88 => cache.touch(&key, expiry).map(|_| ()),
+            88..92 => cache.add(&key, &value, attributes).map(|_| ()),
             92..98 => {
                 let number = self.random.random_range(0..100u32).to_string();
                 cache.set(&key, number, attributes).unwrap();
-                self.oracle.note(&cache, &key, false, before);
+                self.oracle.note(&cache, concerns.clone(), before);
                 cache.incr(&key, 7).unwrap();
-                Ok(false)
+                Ok(())
             }
-            _ => cache.flush().map(|()| true),
+            98 => {
+                let prefix = key[..key.len() - self.random.random_range(0..2)].to_vec();
+                concerns = Concern::Prefix(prefix.clone());
+                cache.invalidate_prefix(prefix)
+            }
+            _ => {
+                concerns = Concern::All;
+                cache.flush()
+            }
         };
-        let all = all.expect("a primary takes writes");
+        done.expect("a primary takes writes");
         if cache.status().seq != before {
             self.summary.mutations += 1;
-            self.oracle.note(&cache, &key, all, before);
+            self.oracle.note(&cache, concerns, before);
         }
     }
 
@@ -319,11 +328,17 @@ impl World {
     }
 
     /// What an operator does with a node that believes a term whose other holders are all gone, while somebody else
-    /// reigns: its status says so, and a restart makes it forget.
+    /// reigns: its status says so, and a restart makes it forget. So does one for a primary that nobody follows, beside
+    /// one of a higher term that has followers: without a secret it can't tell that term from an invented one.
     fn restart_stranded(&mut self) {
-        for index in 0..NAMES.len() {
-            let status = self.nodes[index].cache.status();
-            if status.role != Role::Primary && status.link == LinkState::Connecting {
+        let statuses: Vec<_> = self.nodes.iter().map(|node| node.cache.status()).collect();
+        let followed = statuses.iter().filter(|status| !status.replicas.is_empty());
+        let followed_term = followed.map(|status| status.term).max().unwrap_or(0);
+        for (index, status) in statuses.into_iter().enumerate() {
+            let is_cut_off = status.role != Role::Primary && status.link == LinkState::Connecting;
+            let is_left =
+                status.role == Role::Primary && status.replicas.is_empty() && status.term < followed_term;
+            if is_cut_off || is_left {
                 self.restart(index, ReplicationConfig::follower());
             }
         }

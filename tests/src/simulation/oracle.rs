@@ -19,9 +19,19 @@ type State = (Vec<u8>, u32, u64, u64);
 struct Effect {
     branch: u128,
     seq: u64,
-    /// `None` concerns every key: a flush.
-    key: Option<Vec<u8>>,
+    concerns: Concern,
     state: Option<State>,
+}
+
+/// Which keys a mutation concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concern {
+    /// One.
+    Key(Vec<u8>),
+    /// Those that begin so: the flush of a prefix.
+    Prefix(Vec<u8>),
+    /// Every key: a flush.
+    All,
 }
 
 /// Everything that primaries answered, and everything that logs were seen to hold.
@@ -36,23 +46,23 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Notes the effect of a mutation that `cache`, a primary, has just answered; `all` for a flush. `before` is the
-    /// seq that the log stood at.
-    pub fn note(&mut self, cache: &Cache, key: &[u8], all: bool, before: u64) {
+    /// Notes the effect of a mutation that `cache`, a primary, has just answered. `before` is the seq that the log
+    /// stood at.
+    pub fn note(&mut self, cache: &Cache, concerns: Concern, before: u64) {
         let inspection = cache.inspect();
         let Some((_, branch, _, last)) = inspection.lineage.last().copied() else { return };
         if last == before {
             return;
         }
         // An expired item is in the log like any other; what the node shows of it now is nothing.
-        let state = inspection.items.into_iter().find(|item| item.0 == key).map(
-            |(_, value, flags, expiry, version)| {
-                self.values.insert((key.to_vec(), version), (value.clone(), flags));
+        let is_meant = |key: &Vec<u8>| concerns == Concern::Key(key.clone());
+        let state = inspection.items.into_iter().find(|item| is_meant(&item.0)).map(
+            |(key, value, flags, expiry, version)| {
+                self.values.insert((key, version), (value.clone(), flags));
                 (value, flags, expiry, version)
             },
         );
-        let key = (!all).then(|| key.to_vec());
-        self.effects.push(Effect { branch, seq: last, key, state: state.filter(|_| !all) });
+        self.effects.push(Effect { branch, seq: last, concerns, state });
     }
 
     /// The clock that no node is ahead of.
@@ -119,12 +129,13 @@ impl Oracle {
             if last_of.get(&effect.branch).is_none_or(|last| effect.seq > *last) {
                 continue;
             }
-            match (&effect.key, &effect.state) {
-                (None, _) => expected.clear(),
-                (Some(key), None) => {
+            match (&effect.concerns, &effect.state) {
+                (Concern::All, _) => expected.clear(),
+                (Concern::Prefix(prefix), _) => expected.retain(|key, _| !key.starts_with(prefix)),
+                (Concern::Key(key), None) => {
                     expected.remove(&key[..]);
                 }
-                (Some(key), Some(state)) => {
+                (Concern::Key(key), Some(state)) => {
                     expected.insert(key, state);
                 }
             }
@@ -163,7 +174,7 @@ mod tests {
         for key in ["a", "b"] {
             let before = cache.status().seq;
             cache.set(key, "value", Expiry::Never).unwrap();
-            oracle.note(&cache, key.as_bytes(), false, before);
+            oracle.note(&cache, Concern::Key(key.into()), before);
         }
         oracle.check_records(&cache.inspect(), "now");
         (oracle, cache.inspect())

@@ -46,8 +46,13 @@ fn samples() -> Vec<(Message<'static>, &'static [u8])> {
             &[1, 2, 3, 0],
         ),
         (
-            Message::InstallBegin(InstallBegin { lineage: vec![entry], flush_floor: 6, flush_at_ms: 7 }),
-            &[1, 16, 5, 1, 9, 1, 6, 7],
+            Message::InstallBegin(InstallBegin {
+                lineage: vec![entry],
+                flush_floor: 6,
+                flush_at_ms: 7,
+                prefix_floors: Vec::new(),
+            }),
+            &[1, 16, 5, 1, 9, 1, 6, 7, 0],
         ),
         (
             Message::Chunk(Chunk { at_seq: 9, kind: ChunkKind::Refill, items: vec![item()] }),

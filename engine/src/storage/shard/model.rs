@@ -1,7 +1,7 @@
 //! The model: what two shards on one tiny pool should hold, in which order, after any operations.
 //!
 //! Lives here: `Op`, `Model`, and the runs over them. The model predicts the order of eviction exactly: it is told
-//! how many items are left after a reservation, and says which.
+//! how many items have left, and says which.
 
 use crate::storage::room::Reservation;
 use std::collections::{HashMap, HashSet};
@@ -27,6 +27,7 @@ enum Op {
     Expire { key: u16, lifetime_ms: u64 },
     Advance { by_ms: u64 },
     Flush,
+    FlushPrefix { first: u8 },
     Surrender { shard: usize, pages: usize },
     WalkBegin { shard: usize },
     WalkStep { items: usize, bytes: usize },
@@ -90,9 +91,14 @@ pub(super) struct Model {
     items: HashMap<u16, Expected>,
     orders: Vec<Order>,
     owed_bytes: [u64; 2],
+    /// How many were evicted or reclaimed.
+    left: [u64; 2],
     walking: Option<Walking>,
     now_ms: u64,
+    floors: Floors,
     flush_floor: Version,
+    /// By the first byte of the key.
+    prefix_floors: HashMap<u8, Version>,
     last_version: u64,
 }
 
@@ -119,9 +125,12 @@ impl Model {
             items: HashMap::new(),
             orders: vec![Order::default(), Order::default()],
             owed_bytes: [0; 2],
+            left: [0; 2],
             walking: None,
             now_ms: 1_000,
+            floors: Floors::new(),
             flush_floor: Version(0),
+            prefix_floors: HashMap::new(),
             last_version: 0,
         }
     }
@@ -162,11 +171,19 @@ impl Model {
                 }
             }
             Op::Advance { by_ms } => self.now_ms += by_ms,
-            Op::Flush => self.flush_floor = Version(self.last_version + 1),
+            Op::Flush => {
+                self.flush_floor = Version(self.last_version + 1);
+                self.floors.raise_all(self.flush_floor);
+            }
+            Op::FlushPrefix { first } => {
+                let floor = Version(self.last_version + 1);
+                self.prefix_floors.insert(first, floor);
+                self.floors.raise_prefix(&[first], floor).unwrap();
+            }
             Op::Surrender { shard, pages } => {
                 let before = self.shards[shard].page_count();
                 let surrendered = self.shards[shard]
-                    .surrender_pages(pages, Moment { clock: &self.now_ms, flush_floor: self.flush_floor });
+                    .surrender_pages(pages, Moment { clock: &self.now_ms, floors: &self.floors });
                 assert!(surrendered >= pages || self.shards[shard].item_count() == 0);
                 assert!(before - self.shards[shard].page_count() >= surrendered);
                 self.follow_evictions(shard);
@@ -187,18 +204,16 @@ impl Model {
 
     fn reserve(&mut self, shard: usize, footprint: Footprint) -> Option<Reservation> {
         for _ in 0..3 {
-            let reserved = self.shards[shard]
-                .reserve(footprint, Moment { clock: &self.now_ms, flush_floor: self.flush_floor });
+            let reserved =
+                self.shards[shard].reserve(footprint, Moment { clock: &self.now_ms, floors: &self.floors });
             self.follow_evictions(shard);
             match reserved {
                 Ok(reservation) => return Some(reservation),
                 Err(ReserveError::OutOfMemory) => return None,
                 Err(ReserveError::Shortage { pages }) => {
                     assert!(pages > 0);
-                    self.shards[1 - shard].surrender_pages(
-                        pages,
-                        Moment { clock: &self.now_ms, flush_floor: self.flush_floor },
-                    );
+                    self.shards[1 - shard]
+                        .surrender_pages(pages, Moment { clock: &self.now_ms, floors: &self.floors });
                     self.follow_evictions(1 - shard);
                 }
             }
@@ -251,12 +266,19 @@ impl Model {
             hash,
             id,
             expires_at_ms,
-            Moment { clock: &self.now_ms, flush_floor: self.flush_floor },
+            Moment { clock: &self.now_ms, floors: &self.floors },
         );
         assert!(done.is_ok() || is_rewritten);
+        let before = Expected { value: self.items[&key].value.clone(), ..self.items[&key] };
         self.follow_evictions(shard);
         match done {
             Ok(id) => {
+                if !self.items.contains_key(&key) {
+                    // It left to make room for itself.
+                    let is_main = before.meta.marks.is_main();
+                    self.items.insert(key, before);
+                    self.orders[shard].push(key, Place::Hot, is_main);
+                }
                 let expected = self.items.get_mut(&key).unwrap();
                 expected.meta.expires_at_ms = expires_at_ms;
                 expected.bytes = item::counted_bytes(self.shards[shard].memory(), id.chunk());
@@ -303,9 +325,9 @@ impl Model {
         }
     }
 
-    /// The policy once more, until as many are left as in the shard.
     fn follow_evictions(&mut self, shard: usize) {
-        while self.orders[shard].keys().len() > self.shards[shard].item_count() {
+        let counters = self.shards[shard].counters();
+        while self.left[shard] < counters.evictions + counters.reclaimed {
             let bytes = |keys: Vec<u16>| -> usize { keys.iter().map(|key| self.items[key].bytes).sum() };
             let on_probation = bytes(self.orders[shard].queue(false));
             let all = on_probation + bytes(self.orders[shard].queue(true));
@@ -321,10 +343,12 @@ impl Model {
             let bytes = self.items[&key].bytes as u64;
             let meta = &mut self.items.get_mut(&key).unwrap().meta;
             let is_dead = (meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms)
-                || meta.version < self.flush_floor;
+                || meta.version < self.flush_floor
+                || self.prefix_floors.get(&(key as u8)).is_some_and(|floor| meta.version < *floor);
             if is_dead || meta.marks.hits() == 0 {
                 let is_evicted = !is_dead && !meta.marks.is_main();
                 self.forget(key);
+                self.left[shard] += 1;
                 let is_main_empty = self.orders[shard].queue(true).is_empty();
                 let owed = self.owed_bytes[shard] + if is_evicted { bytes } else { 0 };
                 self.owed_bytes[shard] = if is_main_empty { 0 } else { owed };
@@ -372,8 +396,9 @@ impl Model {
         let pages: usize = self.shards.iter().map(Shard::page_count).sum();
         self.pool.check_invariants(pages);
         assert!(self.pool.memory_bytes() <= self.pool.memory_bytes_max());
-        for (shard, order) in self.shards.iter().zip(&self.orders) {
+        for ((shard, order), owed) in self.shards.iter().zip(&self.orders).zip(self.owed_bytes) {
             shard.check_invariants();
+            assert_eq!(shard.owed_bytes, owed, "bytes owed to the main queue");
             assert!(shard.index_bytes() + shard.item_bytes() <= self.pool.memory_bytes());
             let listed: Vec<u16> = shard
                 .lru
@@ -418,6 +443,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..9_usize, 0..9_000_usize).prop_map(|(items, bytes)| Op::WalkStep { items, bytes }),
         1 => Just(Op::WalkEnd),
         1 => (0..2_usize, any::<bool>()).prop_map(|(shard, on)| Op::Install { shard, on }),
+        1 => (0..KEYS as u8).prop_map(|first| Op::FlushPrefix { first }),
         1 => prop_oneof![3 => Just(Op::Flush), 1 => (0..2_usize).prop_map(|shard| Op::Clear { shard })],
     ]
 }

@@ -1,5 +1,7 @@
 //! Claims about a shard, one each.
 
+use std::sync::LazyLock;
+
 use super::super::*;
 use super::*;
 use crate::mutation::Version;
@@ -7,7 +9,12 @@ use crate::storage::tables;
 use crate::storage::walk::TooManyWalks;
 
 const NOW_MS: u64 = 1_000;
-const NOW: Moment<'static> = Moment { clock: &NOW_MS, flush_floor: Version(0) };
+static FLOORS: LazyLock<Floors> = LazyLock::new(Floors::new);
+
+fn now() -> Moment<'static> {
+    Moment { clock: &NOW_MS, floors: &FLOORS }
+}
+
 const PLAIN: Meta = Meta { version: Version(1), flags: 0, expires_at_ms: 0, marks: Marks(0) };
 
 const LRU: Policy = Policy { probation_per_mille: 300, hits_max: 1, decay_tenths: 20 };
@@ -29,7 +36,7 @@ fn try_put(
     place: Place,
 ) -> Result<(), ReserveError> {
     let footprint = Footprint::new(key.len(), value.len(), meta.flags, meta.expires_at_ms);
-    let reservation = shard.reserve(footprint, NOW)?;
+    let reservation = shard.reserve(footprint, now())?;
     let hash = shard.hasher.hash(key);
     shard.commit(reservation, hash, key, value, meta, place, |_| meta.version);
     Ok(())
@@ -236,7 +243,7 @@ fn half_mebibyte_values_fill_at_least_90_percent_of_64_mebibytes() {
                 break;
             };
             for other in (1..8).map(|step| (home + step) % 8) {
-                pages = pages.saturating_sub(shards[other].surrender_pages(pages, NOW));
+                pages = pages.saturating_sub(shards[other].surrender_pages(pages, now()));
             }
         }
         assert!(find(&shards[home], &key).is_some());
@@ -277,7 +284,7 @@ fn dead_items_met_by_the_pass_are_counted_apart() {
         let meta = Meta { expires_at_ms: NOW_MS, ..PLAIN };
         try_put(&mut shard, format!("dead-{number}").as_bytes(), &[0; 5_000], meta, Place::New).unwrap();
     }
-    assert!(shard.is_dead(find(&shard, "dead-0").unwrap(), NOW), "dead when the deadline is now");
+    assert!(shard.is_dead(find(&shard, "dead-0").unwrap(), now()), "dead when the deadline is now");
     for number in 0..160 {
         put(&mut shard, &number.to_string(), &[0; 5_000]);
     }
@@ -314,7 +321,10 @@ fn without_eviction_a_full_shard_refuses_and_uses_dead_memory_again() {
 fn item_that_can_never_fit_evicts_nothing() {
     let mut shard = shard(1 << 20);
     put(&mut shard, "stays", b"value");
-    assert_eq!(shard.reserve(Footprint::new(5, 2 << 20, 0, 0), NOW).unwrap_err(), ReserveError::OutOfMemory);
+    assert_eq!(
+        shard.reserve(Footprint::new(5, 2 << 20, 0, 0), now()).unwrap_err(),
+        ReserveError::OutOfMemory
+    );
     assert!(find(&shard, "stays").is_some());
 }
 
@@ -336,7 +346,7 @@ fn shard_without_pages_gets_them_from_another() {
     fill(&mut rich, "rich", &[100, 3_000], 3 << 20);
     let shortage = try_put(&mut poor, b"key", &[7; 20_000], PLAIN, Place::New);
     let Err(ReserveError::Shortage { pages }) = shortage else { panic!("{shortage:?}") };
-    assert_eq!(rich.surrender_pages(pages, NOW), pages);
+    assert_eq!(rich.surrender_pages(pages, now()), pages);
     try_put(&mut poor, b"key", &[7; 20_000], PLAIN, Place::New).unwrap();
     rich.check_invariants();
     poor.check_invariants();

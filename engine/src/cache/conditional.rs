@@ -1,0 +1,152 @@
+//! Changes that depend on what is there: by version, by condition, by a closure.
+//!
+//! Lives here: each of them as one step under the key's shard lock. Not here: how a write goes (see `write`).
+
+use bytes::Bytes;
+
+use crate::error::WriteError;
+use crate::mutation::{Attributes, Version};
+
+use super::read::run_reader;
+use super::write::Locked;
+use super::{Cache, ItemRef};
+
+/// What a deletion by version did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// The version matched; the item is gone.
+    Deleted,
+    /// The item has another version; it stays.
+    Exists,
+    /// There is no such item.
+    NotFound,
+}
+
+/// What [`Cache::update`] is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// Nothing.
+    Keep,
+    /// Store this value.
+    Store {
+        /// The value.
+        value: Bytes,
+        /// Flags and expiry.
+        attributes: Attributes,
+    },
+    /// Remove the item.
+    Remove,
+}
+
+/// What [`Cache::update`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Updated {
+    /// Nothing was changed.
+    Kept,
+    /// The value was stored, under this version.
+    Stored(Version),
+    /// The item, if there was one, is gone.
+    Removed,
+}
+
+impl Cache {
+    /// Removes the item if it still has this version.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Deletion, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// let first = cache.set("k", "1", Expiry::Never)?;
+    /// let second = cache.set("k", "2", Expiry::Never)?;
+    /// assert_eq!(cache.compare_and_delete("k", first)?, Deletion::Exists);
+    /// assert_eq!(cache.compare_and_delete("k", second)?, Deletion::Deleted);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The write was refused; the item stays.
+    pub fn compare_and_delete(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Version,
+    ) -> Result<Deletion, WriteError> {
+        self.inner.mutate(key.as_ref(), |locked| match locked.find_live() {
+            None => Ok(Deletion::NotFound),
+            Some((_, meta)) if meta.version != expected => Ok(Deletion::Exists),
+            Some(_) => {
+                locked.remove();
+                Ok(Deletion::Deleted)
+            }
+        })
+    }
+
+    /// Removes the item if it is there and the condition holds; whether it was removed. The condition runs while the
+    /// item's shard is locked, as the closure of [`Cache::update`] does.
+    ///
+    /// # Errors
+    /// The write was refused; the item stays.
+    pub fn remove_if(
+        &self,
+        key: impl AsRef<[u8]>,
+        mut condition: impl FnMut(ItemRef<'_>) -> bool,
+    ) -> Result<bool, WriteError> {
+        let updated = self.update(key, |item| match item {
+            Some(item) if condition(item) => Update::Remove,
+            _ => Update::Keep,
+        })?;
+        Ok(updated == Updated::Removed)
+    }
+
+    /// Changes an item in one step that nothing comes between: the closure sees what is there and says what is to be.
+    /// It runs while the key's shard is locked, so keep it short; calling a cache inside it is refused with an error.
+    /// It may run again if the memory for its value has to be asked of other shards.
+    ///
+    /// ```
+    /// # use hotspare::{Attributes, Cache, Config, Expiry, Update};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("visits", "ada", Expiry::Never)?;
+    /// cache.update("visits", |item| {
+    ///     let mut names = item.map(|item| item.value.to_vec()).unwrap_or_default();
+    ///     names.extend_from_slice(b",grace");
+    ///     Update::Store { value: names.into(), attributes: Attributes::default() }
+    /// })?;
+    /// assert_eq!(&cache.get("visits")?.unwrap().value[..], b"ada,grace");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The write was refused; an older item stays.
+    pub fn update(
+        &self,
+        key: impl AsRef<[u8]>,
+        mut change: impl FnMut(Option<ItemRef<'_>>) -> Update,
+    ) -> Result<Updated, WriteError> {
+        self.inner.mutate(key.as_ref(), |locked| {
+            let decided = locked.decide(&mut change);
+            match decided {
+                Update::Keep => Ok(Updated::Kept),
+                Update::Store { value, attributes } => {
+                    locked.put_attributes(&value, attributes).map(Updated::Stored)
+                }
+                Update::Remove => {
+                    locked.remove();
+                    Ok(Updated::Removed)
+                }
+            }
+        })
+    }
+}
+
+impl Locked<'_> {
+    /// Shows a closure what is there.
+    fn decide(&mut self, change: &mut impl FnMut(Option<ItemRef<'_>>) -> Update) -> Update {
+        let Some((id, meta)) = self.find_live() else { return run_reader(None, change) };
+        let item = ItemRef {
+            key: self.key,
+            value: self.cell.shard.value(id),
+            flags: meta.flags,
+            version: meta.version,
+            expires_at_ms: (meta.expires_at_ms != 0).then_some(meta.expires_at_ms),
+        };
+        run_reader(Some(item), change)
+    }
+}
