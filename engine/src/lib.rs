@@ -30,7 +30,10 @@ mod replication;
 mod stats;
 mod storage;
 
-pub use cache::{Cache, Cursor, Deletion, Entries, Item, ItemRef, Swap, Update, Updated, Value};
+pub use cache::{
+    Cache, Cursor, Deletion, Entries, Item, ItemRef, Lease, LoadError, LoadPolicy, Lookup, Swap, Update,
+    Updated, Value, Waiting,
+};
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};

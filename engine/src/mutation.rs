@@ -95,10 +95,10 @@ impl From<Duration> for Attributes {
     }
 }
 
-/// What happened to an item since it was stored: five bits in its header.
+/// What happened to an item since it was stored, and whether it is one at all: five bits in its header.
 ///
 /// ```text
-///   | in main: 1 | fetched: 1 | hits: 2 |
+///   | absence: 1 | in main: 1 | fetched: 1 | hits: 2 |
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks(pub(crate) u8);
@@ -107,6 +107,16 @@ impl Marks {
     const HITS: u8 = 3;
     const FETCHED: u8 = 4;
     const MAIN: u8 = 8;
+    const ABSENCE: u8 = 16;
+
+    /// Of an item without a value: the source was asked and has none. It always has an expiry.
+    pub(crate) fn absence() -> Marks {
+        Marks(Marks::ABSENCE)
+    }
+
+    pub(crate) fn is_absence(self) -> bool {
+        self.0 & Marks::ABSENCE != 0
+    }
 
     /// Hits since the eviction pass last came by, up to the policy's most: each gets it another round.
     pub(crate) fn hits(self) -> u8 {

@@ -77,6 +77,7 @@ impl Inner {
             Mutation::Delete { key } => {
                 let hash = self.hasher.hash(key);
                 let mut cell = self.cell(hash).lock();
+                cell.flights.overtake(key);
                 if let Some(id) = cell.shard.find(hash, key) {
                     cell.shard.remove(hash, id);
                 }
@@ -104,6 +105,7 @@ impl Inner {
         let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
             let mut cell = self.cell(hash).lock();
+            cell.flights.overtake(key);
             let present = cell.shard.find(hash, key);
             if !wanted(present.map(|id| cell.shard.meta(id).version)) {
                 return then();
@@ -174,7 +176,10 @@ impl Inner {
             return Err(OutOfStep);
         }
         for cell in &self.shards {
-            cell.lock().shard.install_begin();
+            let mut cell = cell.lock();
+            cell.shard.install_begin();
+            // Under another seed they would be looked for in other shards.
+            cell.flights.overtake_all();
         }
         let prefixes = begin.prefix_floors.iter();
         self.floors.restart(

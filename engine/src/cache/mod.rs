@@ -13,6 +13,7 @@ mod arithmetic;
 mod conditional;
 mod counters;
 mod inspect;
+mod load;
 mod read;
 mod role_changes;
 mod scan;
@@ -20,7 +21,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -37,6 +38,7 @@ use crate::replication::{Role, Status};
 use crate::stats::Stats;
 pub use crate::storage::Value;
 use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
+pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
 
 pub(crate) use apply::InstallReader;
@@ -45,6 +47,7 @@ pub use conditional::{Deletion, Update, Updated};
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
 pub use inspect::{InspectedItem, Inspection};
+pub(crate) use load::Flights;
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
@@ -133,6 +136,7 @@ pub(crate) struct ShardCell {
     pub(crate) stores: u64,
     pub(crate) shard: Shard,
     pub(crate) refused: RefusedStores,
+    pub(crate) flights: Flights,
     /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
     pub(crate) scratch: Vec<u8>,
 }
@@ -187,6 +191,8 @@ pub(crate) struct Inner {
     pub(crate) flush_at_ms: AtomicU64,
     /// Whether a read has more to look at than its item: [`attention`] has the bits.
     pub(crate) attention: AtomicU8,
+    /// How many loads are under way.
+    flights_under_way: AtomicUsize,
     /// The last version of a standalone cache.
     standalone_version: AtomicU64,
     item_bytes_max: usize,
@@ -216,6 +222,7 @@ impl Cache {
                 stores: 0,
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
                 refused: RefusedStores::default(),
+                flights: Flights::default(),
                 scratch: Vec::new(),
             }))
         };
@@ -234,6 +241,7 @@ impl Cache {
             floors: Floors::new(),
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
+            flights_under_way: AtomicUsize::new(0),
             standalone_version: AtomicU64::new(0),
             item_bytes_max: config.item_bytes_max,
             hits_max: policy.hits_max,

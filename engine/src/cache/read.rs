@@ -67,6 +67,11 @@ impl Inner {
             self.read_dead(hash, key, version);
             return Ok(None);
         }
+        if held.is_absence() {
+            drop(held);
+            self.read_counters.count(ReadOutcome::Miss);
+            return Ok(None);
+        }
         self.read_counters.count(ReadOutcome::Hit);
         if held.count_read(self.hits_max) {
             self.tell_mark(hash);
@@ -74,6 +79,39 @@ impl Inner {
         let (flags, expires_at_ms, value) = held.parts();
         let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
         Ok(Some(run_reader(ItemRef { key, value, flags, version, expires_at_ms }, reader)))
+    }
+
+    /// Reads whatever is stored, a remembered absence (`true`) included; whether something is.
+    pub(super) fn read_any(
+        &self,
+        hash: u64,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>, bool),
+    ) -> Result<bool, ReadError> {
+        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
+        if self.attention.load(Ordering::Acquire) != 0 {
+            drop(held);
+            held = self.find_attentively(hash, key)?;
+        }
+        let Some(held) = held else {
+            self.read_counters.count(ReadOutcome::Miss);
+            return Ok(false);
+        };
+        let version = held.version();
+        if self.floors.is_flushed(version, || key) || self.is_expired(held.expires_at_ms()) {
+            drop(held);
+            self.read_dead(hash, key, version);
+            return Ok(false);
+        }
+        self.read_counters.count(ReadOutcome::Hit);
+        if held.count_read(self.hits_max) {
+            self.tell_mark(hash);
+        }
+        let (flags, expires_at_ms, value) = held.parts();
+        let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
+        let item = ItemRef { key, value, flags, version, expires_at_ms };
+        run_reader(item, |item| reader(item, held.is_absence()));
+        Ok(true)
     }
 
     /// The clock is read for an item that expires only.
@@ -225,6 +263,10 @@ impl super::write::Locked<'_> {
         if self.moment.is_dead(meta, || self.key) {
             self.inner.count_dead(meta.version, self.key);
             self.cell.shard.remove(self.hash, id);
+            return None;
+        }
+        if meta.marks.is_absence() {
+            self.inner.read_counters.count(ReadOutcome::Miss);
             return None;
         }
         Some((id, meta))

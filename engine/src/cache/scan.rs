@@ -200,7 +200,7 @@ impl Inner {
             let end = cell.shard.scan_line(place.position, |shard, id| {
                 looks += 1;
                 let (key, meta) = (shard.key(id), shard.meta(id));
-                if !key.starts_with(prefix) || moment.is_dead(meta, || key) {
+                if !key.starts_with(prefix) || meta.marks.is_absence() || moment.is_dead(meta, || key) {
                     return;
                 }
                 let value = shard.value(id);

@@ -53,8 +53,13 @@ pub(crate) struct Locked<'a> {
 }
 
 impl Locked<'_> {
-    /// The live item. A dead one goes, so that it is not in the way.
+    /// The live item. A dead one goes, so that it is not in the way; a remembered absence is none.
     pub(super) fn find_live(&mut self) -> Option<(ItemId, Meta)> {
+        self.find_stored().filter(|(_, meta)| !meta.marks.is_absence())
+    }
+
+    /// The live item, or a remembered absence.
+    fn find_stored(&mut self) -> Option<(ItemId, Meta)> {
         let id = self.cell.shard.find(self.hash, self.key)?;
         if self.cell.shard.is_dead(id, self.moment) {
             self.cell.shard.remove(self.hash, id);
@@ -65,9 +70,18 @@ impl Locked<'_> {
 
     /// Gives the mutation its version and, in a group, its place in the log.
     pub(crate) fn log(&mut self, mutation: &Mutation<'_>) -> Version {
+        self.overtake_loads();
         let version = self.inner.log(mutation, &mut self.cell.scratch);
         self.inner.ring();
         version
+    }
+
+    /// Who loads this key may have read its source before this write.
+    #[inline]
+    fn overtake_loads(&mut self) {
+        if self.inner.flights_under_way.load(Ordering::Relaxed) != 0 {
+            self.cell.flights.overtake(self.key);
+        }
     }
 
     /// A value above the limit is refused before anybody looks whether the key is present (rule L3).
@@ -81,7 +95,7 @@ impl Locked<'_> {
         Err(WriteError::ItemTooLarge { bytes, bytes_max }.into())
     }
 
-    fn put(
+    pub(super) fn put(
         &mut self,
         value: &[u8],
         flags: u32,
@@ -110,6 +124,7 @@ impl Locked<'_> {
         expires_at_ms: u64,
         marks: Marks,
     ) -> Version {
+        self.overtake_loads();
         let meta = Meta { version: Version(0), flags, expires_at_ms, marks };
         let (inner, key, hash) = (self.inner, self.key, self.hash);
         let ShardCell { shard, scratch, stores, .. } = &mut *self.cell;
@@ -133,12 +148,12 @@ impl Locked<'_> {
     }
 
     pub(super) fn remove(&mut self) -> bool {
-        let found = self.find_live();
+        let found = self.find_stored();
         self.log(&Mutation::Delete { key: self.key });
         if let Some((id, _)) = found {
             self.cell.shard.remove(self.hash, id);
         }
-        found.is_some()
+        found.is_some_and(|(_, meta)| !meta.marks.is_absence())
     }
 }
 

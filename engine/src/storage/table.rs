@@ -333,6 +333,12 @@ impl HeldItem<'_> {
         self.view().expires_at_ms(self.first, self.shape)
     }
 
+    /// Whether it says that the source has no value; only an item with an expiry does.
+    #[inline]
+    pub(crate) fn is_absence(&self) -> bool {
+        self.shape.marks().is_absence()
+    }
+
     /// Flags, expiry (0 is never) and value.
     #[inline]
     pub(crate) fn parts(&self) -> (u32, u64, Value<'_>) {

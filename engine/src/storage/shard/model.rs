@@ -273,13 +273,12 @@ impl Model {
         self.follow_evictions(shard);
         match done {
             Ok(id) => {
-                if !self.items.contains_key(&key) {
+                let orders = &mut self.orders;
+                let expected = self.items.entry(key).or_insert_with(|| {
                     // It left to make room for itself.
-                    let is_main = before.meta.marks.is_main();
-                    self.items.insert(key, before);
-                    self.orders[shard].push(key, Place::Hot, is_main);
-                }
-                let expected = self.items.get_mut(&key).unwrap();
+                    orders[shard].push(key, Place::Hot, before.meta.marks.is_main());
+                    before
+                });
                 expected.meta.expires_at_ms = expires_at_ms;
                 expected.bytes = item::counted_bytes(self.shards[shard].memory(), id.chunk());
             }

@@ -1,0 +1,420 @@
+//! Reading through: a value that is not there is loaded, once for all who want it.
+//!
+//! Lives here: `get_or_load` in its forms, and [`Lookup`] beneath them. Not here: single flight itself (see `flight`),
+//! lifetimes (see `policy`).
+
+mod flight;
+mod policy;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::error::{ReadError, WriteError};
+use crate::mutation::{Attributes, Expiry, Marks, Version};
+use crate::replication::roles::Serving;
+
+pub(crate) use flight::Flights;
+use flight::{Arrival, Flight, Outcome};
+pub use flight::{Lease, Waiting};
+pub use policy::LoadPolicy;
+
+use super::{Cache, Inner};
+
+/// Why there is no value.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadError<E> {
+    /// The loader failed. All who waited for it share its error.
+    Loader(Arc<E>),
+    /// The key's length is out of range, or the call came from inside a read.
+    Cache(ReadError),
+}
+
+impl<E: fmt::Display> fmt::Display for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Loader(error) => write!(f, "the value could not be loaded: {error}"),
+            LoadError::Cache(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> std::error::Error for LoadError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            LoadError::Loader(error) => Some(&**error),
+            LoadError::Cache(error) => Some(error),
+        }
+    }
+}
+
+impl<E> From<ReadError> for LoadError<E> {
+    fn from(error: ReadError) -> Self {
+        LoadError::Cache(error)
+    }
+}
+
+/// What is known of a key, and who is to load it.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The value is there; `None` if it is known that the source has none.
+    Found(Option<Bytes>),
+    /// A value is there that should be loaded anew, by whoever holds the lease; others see it as found. Use the value,
+    /// and move the lease to a thread or task that loads (stale-while-revalidate).
+    Due(Bytes, Lease),
+    /// Nothing is there: load it.
+    Absent(Lease),
+    /// Nothing is there, and somebody else loads it.
+    Loading(Waiting),
+    /// Nothing is there, and this very thread is loading it already: a loader asked for its own key.
+    Recursive,
+}
+
+/// What a load stores.
+enum Store<'a> {
+    Value(&'a Bytes, Attributes),
+    Absence(Expiry),
+}
+
+/// What is stored under a key.
+enum Look {
+    Value { value: Bytes, version: Version, expires_at_ms: u64 },
+    Absence,
+    Nothing,
+}
+
+/// What one who wants a value does next.
+enum Step {
+    Answer(Option<Bytes>),
+    Failed(Arc<dyn std::any::Any + Send + Sync>),
+    /// Load, for all with a lease; if that fails there may be a value that will do.
+    Load(Option<Lease>, Option<Bytes>),
+    Wait(Waiting),
+    Again,
+}
+
+impl Cache {
+    /// The value under `key`; one that is not there is loaded and stored. Of all threads and tasks that want the same
+    /// key only one loads, the others wait for it and get what it got, its error included. If the loader panics, the
+    /// next of them loads.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config};
+    /// use std::time::Duration;
+    /// # let cache = Cache::new(Config::new())?;
+    /// let user = cache.get_or_load("user:7", Duration::from_secs(60), || {
+    ///     Ok::<_, std::io::Error>("Ada") // the database's answer
+    /// })?;
+    /// assert_eq!(&user[..], b"Ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// What was loaded is not stored if the key was written to meanwhile. On a replica the value is loaded and returned,
+    /// and nothing is stored. A loader that asks for its own key on the same thread loads by itself.
+    ///
+    /// # Errors
+    /// The loader's own, or the key's length is out of range, or the call came from inside a read.
+    pub fn get_or_load<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        key: impl AsRef<[u8]>,
+        policy: impl Into<LoadPolicy>,
+        load: impl FnOnce() -> Result<V, E>,
+    ) -> Result<Bytes, LoadError<E>> {
+        let load = || load().map(Some);
+        let value = self.load_blocking(key.as_ref(), policy.into().without_absences(), load)?;
+        Ok(value.expect("absences were not accepted"))
+    }
+
+    /// As [`Cache::get_or_load`], for a source that may have no value; with [`LoadPolicy::absent_for`] that is remembered
+    /// as well. To all other operations a remembered absence is a miss.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, LoadPolicy};
+    /// use std::time::Duration;
+    /// # let cache = Cache::new(Config::new())?;
+    /// let policy = LoadPolicy::fresh_for(Duration::from_secs(60)).absent_for(Duration::from_secs(5));
+    /// let mut asked = 0;
+    /// for _ in 0..3 {
+    ///     let nobody = cache.get_or_load_optional("user:0", policy, || {
+    ///         asked += 1;
+    ///         Ok::<Option<String>, std::io::Error>(None)
+    ///     })?;
+    ///     assert_eq!(nobody, None);
+    /// }
+    /// assert_eq!(asked, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`].
+    pub fn get_or_load_optional<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        key: impl AsRef<[u8]>,
+        policy: impl Into<LoadPolicy>,
+        load: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<Option<Bytes>, LoadError<E>> {
+        self.load_blocking(key.as_ref(), policy.into(), load)
+    }
+
+    /// As [`Cache::get_or_load`], from a future: it needs no runtime and works under any. The future is polled only if
+    /// the value is to be loaded; if it is dropped in the middle, the next of those who wait loads.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config};
+    /// # use std::time::Duration;
+    /// async fn name(cache: &Cache) -> String {
+    ///     let load = async { Ok::<_, std::io::Error>("Ada") };
+    ///     let name = cache.get_or_load_async("user:7", Duration::from_secs(60), load).await.unwrap();
+    ///     String::from_utf8(name.to_vec()).unwrap()
+    /// }
+    /// # let _ = name;
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`].
+    pub async fn get_or_load_async<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        key: impl AsRef<[u8]>,
+        policy: impl Into<LoadPolicy>,
+        load: impl Future<Output = Result<V, E>>,
+    ) -> Result<Bytes, LoadError<E>> {
+        let load = async { load.await.map(Some) };
+        let value = self.load_awaiting(key.as_ref(), policy.into().without_absences(), load).await?;
+        Ok(value.expect("absences were not accepted"))
+    }
+
+    /// As [`Cache::get_or_load_optional`], from a future.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`].
+    pub async fn get_or_load_optional_async<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        key: impl AsRef<[u8]>,
+        policy: impl Into<LoadPolicy>,
+        load: impl Future<Output = Result<Option<V>, E>>,
+    ) -> Result<Option<Bytes>, LoadError<E>> {
+        self.load_awaiting(key.as_ref(), policy.into(), load).await
+    }
+
+    /// What is known of a key, and who is to load it: the step beneath [`Cache::get_or_load`], for those who load in
+    /// the background. See [`Lookup`].
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, LoadPolicy, Lookup};
+    /// use std::time::Duration;
+    /// # let cache = Cache::new(Config::new())?;
+    /// let policy = LoadPolicy::fresh_for(Duration::from_secs(60)).stale_for(Duration::from_secs(600));
+    /// let load = || "Ada";
+    /// let name = match cache.lookup("user:7", policy)? {
+    ///     Lookup::Found(name) => name,
+    ///     Lookup::Due(stale, lease) => {
+    ///         std::thread::spawn(move || lease.fill(load()));
+    ///         Some(stale)
+    ///     }
+    ///     Lookup::Absent(lease) => Some(lease.fill(load())),
+    ///     Lookup::Loading(waiting) => waiting.wait(),
+    ///     Lookup::Recursive => None,
+    /// };
+    /// assert_eq!(name.unwrap(), "Ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The key's length is out of range, or the call came from inside a read.
+    pub fn lookup(&self, key: impl AsRef<[u8]>, policy: impl Into<LoadPolicy>) -> Result<Lookup, ReadError> {
+        let (key, policy) = (key.as_ref(), policy.into());
+        self.inner.check_read(key)?;
+        loop {
+            let seed = self.inner.hasher.seed();
+            let hash = self.inner.hasher.hash(key);
+            let due = match self.inner.look(hash, key) {
+                Look::Value { value, version, expires_at_ms } => {
+                    if !policy.is_due(expires_at_ms, || self.inner.now_ms()) {
+                        return Ok(Lookup::Found(Some(value)));
+                    }
+                    Some((value, version))
+                }
+                Look::Absence if policy.accepts_absences() => return Ok(Lookup::Found(None)),
+                Look::Absence | Look::Nothing => None,
+            };
+            let mut cell = self.inner.cell(hash).lock();
+            if self.inner.hasher.seed() != seed {
+                continue;
+            }
+            let under_way = cell.flights.get(key);
+            // One that a flush overtook loads what may be flushed: it goes on for those who wait already.
+            let under_way = under_way.filter(|flight| !self.inner.floors.is_flushed(flight.begun, || key));
+            match (under_way.cloned(), due) {
+                (Some(_), Some((value, _))) => return Ok(Lookup::Found(Some(value))),
+                (Some(flight), None) => {
+                    let waiting = Waiting::join(self, key, hash, flight, policy);
+                    return Ok(waiting.map_or(Lookup::Recursive, Lookup::Loading));
+                }
+                (None, None) if self.inner.is_stored(&cell, hash, key, policy) => continue,
+                (None, due) => {
+                    let flight = Flight::new(self.inner.last_version());
+                    let replaces = due.as_ref().map(|(_, version)| *version);
+                    let lease = Lease::new(self, key, hash, flight.clone(), policy, replaces);
+                    cell.flights.insert(key, flight);
+                    return Ok(match due {
+                        Some((value, _)) => Lookup::Due(value, lease),
+                        None => Lookup::Absent(lease),
+                    });
+                }
+            }
+        }
+    }
+
+    fn begin(&self, key: &[u8], policy: LoadPolicy) -> Result<Step, ReadError> {
+        Ok(match self.lookup(key, policy)? {
+            Lookup::Found(value) => Step::Answer(value),
+            Lookup::Due(value, lease) => Step::Load(Some(lease), Some(value)),
+            Lookup::Absent(lease) => Step::Load(Some(lease), None),
+            Lookup::Loading(waiting) => Step::Wait(waiting),
+            Lookup::Recursive => Step::Load(None, None),
+        })
+    }
+
+    fn load_blocking<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        key: &[u8],
+        policy: LoadPolicy,
+        load: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<Option<Bytes>, LoadError<E>> {
+        let mut step = Step::Again;
+        loop {
+            step = match step {
+                Step::Again => self.begin(key, policy)?,
+                Step::Wait(waiting) => arrived(waiting.arrive(), policy),
+                Step::Load(lease, fallback) => {
+                    let lease = lease.map(Lease::on_this_thread);
+                    return loaded(lease, fallback, load());
+                }
+                Step::Answer(value) => return Ok(value),
+                Step::Failed(error) => match error.downcast() {
+                    Ok(error) => return Err(LoadError::Loader(error)),
+                    // Another kind of loader's error: ask our own.
+                    Err(_) => Step::Again,
+                },
+            }
+        }
+    }
+
+    async fn load_awaiting<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        key: &[u8],
+        policy: LoadPolicy,
+        load: impl Future<Output = Result<Option<V>, E>>,
+    ) -> Result<Option<Bytes>, LoadError<E>> {
+        let mut step = Step::Again;
+        loop {
+            step = match step {
+                Step::Again => self.begin(key, policy)?,
+                Step::Wait(mut waiting) => {
+                    arrived(std::future::poll_fn(|context| waiting.poll_arrival(context)).await, policy)
+                }
+                Step::Load(lease, fallback) => return loaded(lease, fallback, load.await),
+                Step::Answer(value) => return Ok(value),
+                Step::Failed(error) => match error.downcast() {
+                    Ok(error) => return Err(LoadError::Loader(error)),
+                    Err(_) => Step::Again,
+                },
+            }
+        }
+    }
+}
+
+fn arrived(arrival: Arrival, policy: LoadPolicy) -> Step {
+    match arrival {
+        Arrival::Outcome(Outcome::Loaded(None)) if !policy.accepts_absences() => Step::Again,
+        Arrival::Outcome(Outcome::Loaded(value)) => Step::Answer(value),
+        Arrival::Outcome(Outcome::Failed(error)) => Step::Failed(error),
+        Arrival::Lead(lease) => Step::Load(Some(lease), None),
+    }
+}
+
+/// Gives the lease back with what was loaded.
+fn loaded<V: Into<Bytes>, E: Send + Sync + 'static>(
+    lease: Option<Lease>,
+    fallback: Option<Bytes>,
+    result: Result<Option<V>, E>,
+) -> Result<Option<Bytes>, LoadError<E>> {
+    match (result, lease) {
+        (Ok(Some(value)), Some(lease)) => Ok(Some(lease.fill(value))),
+        (Ok(Some(value)), None) => Ok(Some(value.into())),
+        (Ok(None), lease) => {
+            lease.into_iter().for_each(Lease::fill_absent);
+            Ok(None)
+        }
+        (Err(error), lease) => {
+            let error = Arc::new(error);
+            lease.into_iter().for_each(|lease| lease.fail(error.clone()));
+            match fallback {
+                Some(value) => Ok(Some(value)),
+                None => Err(LoadError::Loader(error)),
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Reads as `get` does, and tells a remembered absence from nothing. A node that does not answer reads has nothing.
+    fn look(&self, hash: u64, key: &[u8]) -> Look {
+        let mut found = Look::Nothing;
+        let seen = self.read_any(hash, key, |item, is_absence| {
+            found = match is_absence {
+                true => Look::Absence,
+                false => Look::Value {
+                    value: item.value.to_vec().into(),
+                    version: item.version,
+                    expires_at_ms: item.expires_at_ms.unwrap_or(0),
+                },
+            };
+        });
+        // A node that refuses reads has nothing to show.
+        let _ = seen;
+        found
+    }
+
+    /// Whether something has been stored since the key was looked at, on a node that shows what it has.
+    fn is_stored(&self, cell: &super::ShardCell, hash: u64, key: &[u8], policy: LoadPolicy) -> bool {
+        if !matches!(self.serving(), Serving::All | Serving::Reads) {
+            return false;
+        }
+        let Some(id) = cell.shard.find(hash, key) else { return false };
+        let is_absence = cell.shard.meta(id).marks.is_absence();
+        !cell.shard.is_dead(id, self.moment()) && (policy.accepts_absences() || !is_absence)
+    }
+
+    /// The last version that was given.
+    fn last_version(&self) -> Version {
+        match &self.group {
+            None => Version(self.standalone_version.load(Ordering::Relaxed)),
+            Some(group) => Version(group.log.lock().next_version().0.saturating_sub(1)),
+        }
+    }
+
+    /// Stores what was loaded, unless the key was written to since the load began.
+    fn store_loaded(&self, key: &[u8], flight: &Flight, replaces: Option<Version>, store: Store<'_>) {
+        let stored: Result<(), WriteError> = self.mutate(key, |locked| {
+            let present = locked.find_live().map(|(_, meta)| meta.version);
+            let is_older = flight.is_overtaken() || self.floors.is_flushed(flight.begun, || key);
+            if is_older || present != replaces {
+                return Ok(());
+            }
+            match store {
+                Store::Value(value, attributes) => locked.put_attributes(value, attributes).map(|_| ()),
+                Store::Absence(expiry) => {
+                    let expires_at_ms = expiry.deadline_ms(|| locked.moment.now_ms());
+                    locked.put(&[], 0, expires_at_ms, Marks::absence()).map(|_| ())
+                }
+            }
+        });
+        if let Err(error) = stored {
+            tracing::debug!(%error, "what was loaded is not stored");
+        }
+    }
+}
