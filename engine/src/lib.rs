@@ -17,36 +17,58 @@
 //!
 //! To replicate, give the [`Config`] a [`ReplicationConfig`] and run a [`Replicator`] over a [`transport`]; the
 //! transport crates do that in one call.
+//!
+//! **Feature** `serde` (default): replication and [`Typed`], all that needs serde. Without it this is a cache of bytes in
+//! one process.
+#![cfg_attr(
+    not(feature = "serde"),
+    allow(dead_code, unused_imports, reason = "some of the storage is there for replication only")
+)]
+
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}
 
 mod cache;
 mod clock;
 mod config;
+#[cfg(feature = "serde")]
 mod driver;
 mod error;
 mod mutation;
+#[cfg(feature = "serde")]
 mod replication;
+mod serving;
 mod stats;
 mod storage;
+#[cfg(feature = "serde")]
+mod typed;
 
 pub use cache::{
     Cache, Cursor, Deletion, Entries, Item, ItemRef, Lease, LoadError, LoadPolicy, Lookup, Swap, Update,
     Updated, Value, Waiting,
 };
+#[cfg(feature = "serde")]
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
-pub use config::{Config, Eviction, LOG_BYTES_MIN, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, ReplicationConfig};
+pub use config::{Config, Eviction, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
+#[cfg(feature = "serde")]
+pub use config::{LOG_BYTES_MIN, ReplicationConfig};
+#[cfg(feature = "serde")]
 pub use driver::{Next, Replicator};
 pub use error::{ConfigError, CounterError, ReadError, WriteError};
 pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
+#[cfg(feature = "serde")]
 pub use replication::transport;
+#[cfg(feature = "serde")]
 pub use replication::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 pub use stats::Stats;
 pub use storage::{PREFIX_BYTES_MAX, PREFIXES_MAX};
+#[cfg(feature = "serde")]
+pub use typed::{Typed, TypedError};
 
 /// Entry points for fuzzing the parsers of what comes from other nodes.
+#[cfg(feature = "serde")]
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::replication::decode_frames;

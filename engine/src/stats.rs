@@ -25,6 +25,8 @@ pub struct Stats {
     pub get_expired: u64,
     /// Reads that found an item older than the last flush.
     pub get_flushed: u64,
+    /// Reads of a typed cache that found bytes of another encoding: misses.
+    pub get_undecodable: u64,
     /// Stores that succeeded.
     pub stores: u64,
     /// Live items that left for want of memory.

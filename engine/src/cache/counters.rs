@@ -95,6 +95,13 @@ struct Stripe {
     misses: AtomicU64,
     expired: AtomicU64,
     flushed: AtomicU64,
+    undecodable: AtomicU64,
+}
+
+impl Stripe {
+    fn counts(&self) -> [&AtomicU64; 5] {
+        [&self.hits, &self.misses, &self.expired, &self.flushed, &self.undecodable]
+    }
 }
 
 /// What a read came to.
@@ -104,6 +111,8 @@ pub(super) enum ReadOutcome {
     Miss,
     Expired,
     Flushed,
+    /// It was counted as a hit before it turned out not to decode.
+    Undecodable,
 }
 
 pub(super) struct ReadCounters(Box<[Stripe]>);
@@ -125,6 +134,7 @@ impl ReadCounters {
             ReadOutcome::Miss => &stripe.misses,
             ReadOutcome::Expired => &stripe.expired,
             ReadOutcome::Flushed => &stripe.flushed,
+            ReadOutcome::Undecodable => &stripe.undecodable,
         };
         if number == SHARED {
             count.fetch_add(1, Relaxed);
@@ -137,11 +147,12 @@ impl ReadCounters {
 
     pub(super) fn add_to(&self, stats: &mut Stats) {
         for stripe in &self.0 {
-            let [hits, misses, expired, flushed] =
-                [&stripe.hits, &stripe.misses, &stripe.expired, &stripe.flushed]
-                    .map(|count| count.load(Relaxed));
-            stats.get_hits += hits;
-            stats.get_misses += misses + expired + flushed;
+            let [hits, misses, expired, flushed, undecodable] =
+                stripe.counts().map(|count| count.load(Relaxed));
+            // Another thread may have counted one and not yet the other.
+            stats.get_hits += hits.saturating_sub(undecodable);
+            stats.get_misses += misses + expired + flushed + undecodable;
+            stats.get_undecodable += undecodable;
             stats.get_expired += expired;
             stats.get_flushed += flushed;
         }
@@ -149,7 +160,7 @@ impl ReadCounters {
 
     pub(super) fn reset(&self) {
         for stripe in &self.0 {
-            for count in [&stripe.hits, &stripe.misses, &stripe.expired, &stripe.flushed] {
+            for count in stripe.counts() {
                 count.store(0, Relaxed);
             }
         }

@@ -59,12 +59,4 @@ impl Cache {
             }
         }
     }
-
-    /// Panics if a structure of the storage breaks one of its invariants. For tests.
-    #[doc(hidden)]
-    pub fn check_invariants(&self) {
-        for cell in &self.inner.shards {
-            cell.lock().shard.check_invariants();
-        }
-    }
 }

@@ -8,46 +8,56 @@
 //! at once, and nothing is locked while a leaf is held, except the log under the roles. A thread that reads an item in place holds that item's line;
 //! every call that would lock a shard or the gate refuses there.
 
+#[cfg(feature = "serde")]
 mod apply;
 mod arithmetic;
 mod conditional;
 mod counters;
+#[cfg(feature = "serde")]
+mod group;
+#[cfg(feature = "serde")]
 mod inspect;
 mod load;
+#[cfg(not(feature = "serde"))]
+mod no_group;
 mod read;
+#[cfg(feature = "serde")]
 mod role_changes;
 mod scan;
 mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Millis};
-use crate::config::{Config, ReplicationConfig};
+use crate::config::Config;
 use crate::error::{ConfigError, CounterError, ReadError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
-use crate::replication::doorbell::Doorbell;
-use crate::replication::log::Log;
-use crate::replication::roles::{Roles, Serving};
-use crate::replication::{Role, Status};
+use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
 use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
 
+#[cfg(feature = "serde")]
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
 pub use conditional::{Deletion, Update, Updated};
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
+#[cfg(feature = "serde")]
+pub(crate) use group::Group;
+#[cfg(feature = "serde")]
 pub use inspect::{InspectedItem, Inspection};
 pub(crate) use load::Flights;
+#[cfg(not(feature = "serde"))]
+pub(crate) use no_group::Group;
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
@@ -141,31 +151,10 @@ pub(crate) struct ShardCell {
     pub(crate) scratch: Vec<u8>,
 }
 
-/// Hints that a shard keeps between two collections (8 bytes each); more are dropped, as hints may be.
-pub(crate) const SHARD_HINTS_MAX: usize = 4096;
-
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RefusedStores {
     too_large: u64,
     no_memory: u64,
-}
-
-/// A node's part in its group; absent in a standalone cache.
-pub(crate) struct Group {
-    pub(crate) config: ReplicationConfig,
-    /// Taken by whoever applies a primary's records, and by every change of role.
-    pub(crate) gate: Mutex<()>,
-    pub(crate) roles: Mutex<Roles>,
-    pub(crate) log: Mutex<Log>,
-    /// How the driver is woken.
-    pub(crate) doorbell: Doorbell,
-    /// A larger record is logged as a deletion.
-    pub(crate) record_bytes_max: usize,
-    /// Whether anybody is there to be told of reads.
-    pub(crate) has_replicas: AtomicBool,
-    /// By shard: hashes of items whose mark went from clear to set and found no room in the log; at most
-    /// [`SHARD_HINTS_MAX`], collected by the driver.
-    pub(crate) hints: Box<[Mutex<Vec<u64>>]>,
 }
 
 /// Why a read has to look closer.
@@ -200,7 +189,6 @@ pub(crate) struct Inner {
     pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
-    log_bytes_max: usize,
 }
 
 impl Cache {
@@ -226,10 +214,8 @@ impl Cache {
                 scratch: Vec::new(),
             }))
         };
-        let log_bytes_max = config.log_bytes_max();
-        let group =
-            config.replication.clone().map(|replication| Group::new(replication, log_bytes_max, shard_count));
-        let serving = group.as_ref().map_or(Serving::All, |group| group.roles.lock().serving());
+        let group = Group::new(&config, shard_count);
+        let serving = group.as_ref().map_or(Serving::All, Group::serving);
         let inner = Inner {
             shards: (0..shard_count).map(cell).collect(),
             tables,
@@ -247,7 +233,6 @@ impl Cache {
             hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),
             group,
-            log_bytes_max,
         };
         Ok(Cache { inner: Arc::new(inner) })
     }
@@ -526,25 +511,20 @@ impl Cache {
     pub fn local_now_ms(&self) -> Millis {
         self.inner.local_now_ms()
     }
+}
 
-    /// The largest replication frame in bytes, for transports; `None` without replication.
-    pub fn frame_bytes_max(&self) -> Option<usize> {
-        self.inner.group.as_ref().map(|group| group.config.frame_bytes_max)
+impl Cache {
+    /// Counts that what was just read was no value after all.
+    #[cfg(feature = "serde")]
+    pub(crate) fn count_undecodable(&self) {
+        self.inner.read_counters.count(counters::ReadOutcome::Undecodable);
     }
 
-    /// The node's role, position and peers.
-    pub fn status(&self) -> Status {
-        match &self.inner.group {
-            None => Status::standalone(),
-            Some(group) => {
-                let mut status = group.roles.lock().status(&group.config);
-                let log = group.log.lock();
-                status.seq = log.last_seq();
-                status.log_bytes = log.memory_bytes() as u64;
-                status.log_bytes_max = self.inner.log_bytes_max as u64;
-                status.oversized_records = log.oversized;
-                status
-            }
+    /// Panics if a structure of the storage breaks one of its invariants. For tests.
+    #[doc(hidden)]
+    pub fn check_invariants(&self) {
+        for cell in &self.inner.shards {
+            cell.lock().shard.check_invariants();
         }
     }
 }
@@ -621,7 +601,7 @@ impl Inner {
 
     /// Where the primary is, for the error of a node that is not it.
     fn primary_address(&self) -> Option<String> {
-        self.group.as_ref().and_then(|group| group.roles.lock().primary_address())
+        self.group.as_ref().and_then(Group::primary_address)
     }
 
     fn is_key_length_wrong(key: &[u8]) -> bool {
@@ -632,28 +612,6 @@ impl Inner {
 impl Now for Inner {
     fn now_ms(&self) -> Millis {
         Inner::now_ms(self)
-    }
-}
-
-impl Group {
-    fn new(config: ReplicationConfig, log_bytes_max: usize, shard_count: usize) -> Group {
-        let mut roles = Roles::new(&config);
-        let mut log = Log::new(log_bytes_max);
-        if roles.role() == Role::Primary {
-            let (term, branch, random) = roles.begin_as_primary();
-            log.mint(term, branch, random, false);
-        }
-        let record_bytes_max = log.record_bytes_max().min(config.frame_bytes_max / 2);
-        Group {
-            gate: Mutex::new(()),
-            roles: Mutex::new(roles),
-            log: Mutex::new(log),
-            doorbell: Doorbell::default(),
-            record_bytes_max,
-            has_replicas: AtomicBool::new(false),
-            hints: (0..shard_count).map(|_| Mutex::default()).collect(),
-            config,
-        }
     }
 }
 

@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
-use crate::replication::roles::Serving;
+use crate::serving::Serving;
 use crate::storage::{HeldItem, ItemId, Meta, ReserveError};
 
 use super::counters::{ReadOutcome, ReadingHere, is_inside_read};
 use super::write::Refusal;
-use super::{Group, Inner, ItemRef, ShardCell};
+use super::{Inner, ItemRef, ShardCell};
 
 /// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
 const BATCH: usize = 16;
@@ -194,13 +194,10 @@ impl Inner {
         }
     }
 
-    /// An item has a hit more: replicas are told, at this place in the log, or by a hint where the log has
-    /// its share of marks. Called with the item's line locked.
+    /// An item has a hit more: replicas are told. Called with the item's line locked.
     #[inline]
     fn tell_mark(&self, hash: u64) {
-        if let Some(group) = &self.group
-            && group.has_replicas.load(Ordering::Relaxed)
-        {
+        if let Some(group) = &self.group {
             group.tell_mark(self.shard_number(hash), hash);
         }
     }
@@ -270,18 +267,6 @@ impl super::write::Locked<'_> {
             return None;
         }
         Some((id, meta))
-    }
-}
-
-impl Group {
-    fn tell_mark(&self, shard: usize, hash: u64) {
-        if self.log.lock().append_mark(hash) {
-            return;
-        }
-        let mut hints = self.hints[shard].lock();
-        if hints.len() < super::SHARD_HINTS_MAX {
-            hints.push(hash);
-        }
     }
 }
 

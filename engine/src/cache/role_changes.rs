@@ -9,8 +9,8 @@
 use std::sync::atomic::Ordering;
 
 use crate::replication::position::Term;
-use crate::replication::roles::Serving;
 use crate::replication::{LinkState, PromoteError, Role};
+use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
 

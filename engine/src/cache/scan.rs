@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::error::{ReadError, WriteError};
 use crate::mutation::Version;
-use crate::replication::roles::Serving;
+use crate::serving::Serving;
 
 use super::{Cache, Inner, Item, ItemRef, is_inside_read};
 

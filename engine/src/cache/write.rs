@@ -10,24 +10,20 @@ use parking_lot::MutexGuard;
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
-use crate::replication::record;
-use crate::replication::roles::Serving;
+use crate::serving::Serving;
 use crate::storage::{
     Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation, ReserveError,
     item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
-use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
+use super::{Inner, ShardCell, Swap, attention, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
 
 /// How many pages a shard gives up at a time when the limit is lowered.
 const PAGES_A_STEP: usize = 8;
-
-/// The scratch buffer of a shard keeps at most this much.
-const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 
 /// Why an attempt under the shard's lock ended without its effect.
 pub(crate) enum Refusal {
@@ -157,42 +153,20 @@ impl Locked<'_> {
     }
 }
 
-/// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
-fn append_to_log(group: &Group, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> (u64, Version) {
-    scratch.clear();
-    let key_and_value = match mutation {
-        Mutation::Put { key, value, .. } => key.len() + value.len(),
-        _ => 0,
-    };
-    let oversized = key_and_value + 64 > group.record_bytes_max;
-    match mutation {
-        Mutation::Put { key, .. } if oversized => record::encode(&Mutation::Delete { key }, scratch),
-        fits => record::encode(fits, scratch),
-    }
-    let mut log = group.log.lock();
-    log.oversized += u64::from(oversized);
-    let stamp = log.append(scratch);
-    drop(log);
-    if scratch.capacity() > SCRATCH_BYTES_KEPT {
-        *scratch = Vec::new();
-    }
-    stamp
-}
-
 impl Inner {
     /// Gives a mutation its version and, in a group, its place in the log.
     #[inline]
     fn log(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
         match &self.group {
             None => Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
-            Some(group) => append_to_log(group, mutation, scratch).1,
+            Some(group) => group.append(mutation, scratch),
         }
     }
 
     /// Wakes whoever ships the log.
     fn ring(&self) {
         if let Some(group) = &self.group {
-            group.doorbell.ring();
+            group.ring();
         }
     }
 
@@ -480,14 +454,19 @@ impl Inner {
         Ok(())
     }
 
+    /// The version that the next change will have, or an earlier one.
+    pub(super) fn next_version(&self) -> Version {
+        match &self.group {
+            None => Version(self.standalone_version.load(Ordering::Relaxed) + 1),
+            Some(group) => group.next_version(),
+        }
+    }
+
     /// Before a flush takes its version: hides all that it concerns, then passes through every shard's lock. An
     /// `incr` or `append` that has read an old value is then either done, with a version below the flush's, or
     /// finds nothing: it can't carry a flushed value over the flush.
     fn hide_what_is_present(&self, mutation: &Mutation<'_>) -> Result<(), WriteError> {
-        let next = match &self.group {
-            None => Version(self.standalone_version.load(Ordering::Relaxed) + 1),
-            Some(group) => group.log.lock().next_version(),
-        };
+        let next = self.next_version();
         match mutation {
             Mutation::Flush => self.floors.raise_all(next),
             Mutation::FlushPrefix { prefix } => {
@@ -547,6 +526,8 @@ impl Inner {
         if at_ms == 0 || self.now_ms() < at_ms || self.serving() != Serving::All {
             return;
         }
+        // Hidden first: whoever finds the appointment gone finds nothing that it concerns either.
+        self.floors.raise_all(self.next_version());
         // Two threads may both come here; the second finds the appointment gone, or flushes once more a cache in
         // which nothing that was acknowledged after the first flush is older than it.
         if self.flush_at_ms.compare_exchange(at_ms, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {

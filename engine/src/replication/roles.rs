@@ -9,27 +9,17 @@
 //! ```
 
 use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
+
 use super::position::{Branch, Lineage, Position, Term};
+
 use super::status::{LinkState, ReplicaStatus, Role, Status};
+
 use super::{frame, message::RejectCode};
 use crate::config::{ReplicationConfig, Start};
+use crate::serving::Serving;
 
 /// Addresses of other nodes that are kept; more are ignored.
 pub(crate) const PEERS_MAX: usize = 16;
-
-/// What a node answers its clients, as one byte that is read under the shard's lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Serving {
-    /// Reads and writes.
-    All = 0,
-    /// Reads only: a replica that was told to answer them.
-    Reads = 1,
-    /// Nothing: a replica.
-    Replica = 2,
-    /// Nothing: a primary that another one replaced.
-    Fenced = 3,
-}
 
 /// 1. `epoch` rises with every change of role or of the node to follow; a link made in an older epoch closes.
 /// 2. `installing` implies `!has_data`: no position is claimed before an install ends.

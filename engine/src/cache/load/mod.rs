@@ -8,13 +8,12 @@ mod policy;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Attributes, Expiry, Marks, Version};
-use crate::replication::roles::Serving;
+use crate::serving::Serving;
 
 pub(crate) use flight::Flights;
 use flight::{Arrival, Flight, Outcome};
@@ -31,6 +30,8 @@ pub enum LoadError<E> {
     Loader(Arc<E>),
     /// The key's length is out of range, or the call came from inside a read.
     Cache(ReadError),
+    /// A typed key or value can't be encoded, or does not decode again; the message is postcard's or serde's.
+    Encode(String),
 }
 
 impl<E: fmt::Display> fmt::Display for LoadError<E> {
@@ -38,6 +39,7 @@ impl<E: fmt::Display> fmt::Display for LoadError<E> {
         match self {
             LoadError::Loader(error) => write!(f, "the value could not be loaded: {error}"),
             LoadError::Cache(error) => error.fmt(f),
+            LoadError::Encode(message) => write!(f, "key or value can't be encoded: {message}"),
         }
     }
 }
@@ -47,6 +49,7 @@ impl<E: std::error::Error + 'static> std::error::Error for LoadError<E> {
         match self {
             LoadError::Loader(error) => Some(&**error),
             LoadError::Cache(error) => Some(error),
+            LoadError::Encode(_) => None,
         }
     }
 }
@@ -255,7 +258,8 @@ impl Cache {
                 }
                 (None, None) if self.inner.is_stored(&cell, hash, key, policy) => continue,
                 (None, due) => {
-                    let flight = Flight::new(self.inner.last_version());
+                    let last = Version(self.inner.next_version().0.saturating_sub(1));
+                    let flight = Flight::new(last);
                     let replaces = due.as_ref().map(|(_, version)| *version);
                     let lease = Lease::new(self, key, hash, flight.clone(), policy, replaces);
                     cell.flights.insert(key, flight);
@@ -387,14 +391,6 @@ impl Inner {
         let Some(id) = cell.shard.find(hash, key) else { return false };
         let is_absence = cell.shard.meta(id).marks.is_absence();
         !cell.shard.is_dead(id, self.moment()) && (policy.accepts_absences() || !is_absence)
-    }
-
-    /// The last version that was given.
-    fn last_version(&self) -> Version {
-        match &self.group {
-            None => Version(self.standalone_version.load(Ordering::Relaxed)),
-            Some(group) => Version(group.log.lock().next_version().0.saturating_sub(1)),
-        }
     }
 
     /// Stores what was loaded, unless the key was written to since the load began.

@@ -1,18 +1,24 @@
 //! Every setting of a cache, with its default, its unit and what it costs.
 //!
-//! Lives here: [`Config`] and [`ReplicationConfig`]. Not here: what only a transport needs (its addresses, secrets).
+//! Lives here: [`Config`]. Not here: a node's part in a group (see `replication`).
+
+#[cfg(feature = "serde")]
+mod replication;
 
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
 
+#[cfg(feature = "serde")]
+pub(crate) use replication::Start;
+#[cfg(feature = "serde")]
+pub use replication::{LOG_BYTES_MIN, ReplicationConfig};
+
 /// The least `memory_bytes_max`: 1 MiB.
 pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 /// The most `memory_bytes_max`: what 32-bit references in units of 8 bytes reach.
 pub const MEMORY_BYTES_MAX: usize = 32 << 30;
-/// The least `log_bytes_max`: 4 KiB.
-pub const LOG_BYTES_MIN: usize = 4 << 10;
 
 /// Which items leave a full cache. Both policies try new items in a queue of their own, so that a scan passes through
 /// without throwing out what is read again and again, and remember what they threw out unread. All nodes of a group
@@ -48,6 +54,7 @@ pub struct Config {
     pub(crate) shards: Option<usize>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hash_seed: Option<u64>,
+    #[cfg(feature = "serde")]
     pub(crate) replication: Option<ReplicationConfig>,
 }
 
@@ -58,7 +65,6 @@ impl std::fmt::Debug for Config {
             .field("item_bytes_max", &self.item_bytes_max)
             .field("evict", &self.evict)
             .field("shards", &self.shards)
-            .field("replication", &self.replication)
             .finish_non_exhaustive()
     }
 }
@@ -80,6 +86,7 @@ impl Config {
             shards: None,
             clock: Arc::new(SystemClock::new()),
             hash_seed: None,
+            #[cfg(feature = "serde")]
             replication: None,
         }
     }
@@ -128,6 +135,7 @@ impl Config {
         self
     }
 
+    #[cfg(feature = "serde")]
     /// Turns replication on. Default off: no log is kept, and a write pays nothing for it.
     pub fn replication(mut self, replication: ReplicationConfig) -> Config {
         self.replication = Some(replication);
@@ -146,6 +154,7 @@ impl Config {
         if self.item_bytes_max > bytes / 2 {
             return Err(ConfigError::ItemTooLarge { bytes: self.item_bytes_max, bytes_max: bytes / 2 });
         }
+        #[cfg(feature = "serde")]
         if let Some(replication) = &self.replication {
             replication.validate()?;
         }
@@ -165,6 +174,7 @@ impl Config {
         }
     }
 
+    #[cfg(feature = "serde")]
     /// The log's size in bytes: what was configured, or the larger of 4 MiB and 1/16 of the cache.
     pub(crate) fn log_bytes_max(&self) -> usize {
         match &self.replication {
@@ -172,140 +182,6 @@ impl Config {
             Some(replication) => {
                 replication.log_bytes_max.unwrap_or_else(|| (4 << 20).max(self.memory_bytes_max / 16))
             }
-        }
-    }
-}
-
-/// A node's part in a group of caches that hold the same items.
-#[derive(Debug, Clone)]
-pub struct ReplicationConfig {
-    pub(crate) group: String,
-    pub(crate) node: Option<u128>,
-    pub(crate) slot: u8,
-    /// Whether the slot was given; else a node whose slot is taken tries the next.
-    pub(crate) slot_is_given: bool,
-    pub(crate) start: Start,
-    pub(crate) upstream: Vec<String>,
-    pub(crate) peers: Vec<String>,
-    pub(crate) advertised: Option<String>,
-    pub(crate) replica_reads: bool,
-    pub(crate) log_bytes_max: Option<usize>,
-    pub(crate) frame_bytes_max: usize,
-    pub(crate) random_seed: Option<u64>,
-}
-
-/// How a node begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// As the primary of a new group.
-    Primary,
-    /// As a follower of whoever is primary.
-    Follower,
-}
-
-impl ReplicationConfig {
-    /// A node that begins as the primary of a new group (`--bootstrap` of the server).
-    pub fn primary() -> ReplicationConfig {
-        ReplicationConfig {
-            group: "default".to_owned(),
-            node: None,
-            slot: 0,
-            slot_is_given: false,
-            start: Start::Primary,
-            upstream: Vec::new(),
-            peers: Vec::new(),
-            advertised: None,
-            replica_reads: false,
-            log_bytes_max: None,
-            frame_bytes_max: 16 << 20,
-            random_seed: None,
-        }
-    }
-
-    /// A node that begins as a follower of the node that listens for replication at `address`.
-    pub fn replica_of(address: impl Into<String>) -> ReplicationConfig {
-        ReplicationConfig {
-            start: Start::Follower,
-            upstream: vec![address.into()],
-            slot: 1,
-            ..ReplicationConfig::primary()
-        }
-    }
-
-    /// A node that begins as a follower of whichever of its peers is the primary.
-    pub fn follower() -> ReplicationConfig {
-        ReplicationConfig { start: Start::Follower, slot: 1, ..ReplicationConfig::primary() }
-    }
-
-    /// The group's name; nodes of another group are refused. Default `"default"`.
-    pub fn group(mut self, name: impl Into<String>) -> ReplicationConfig {
-        self.group = name.into();
-        self
-    }
-
-    /// This node's identity. Default: random at each start.
-    pub fn node(mut self, node: u128) -> ReplicationConfig {
-        self.node = Some(node);
-        self
-    }
-
-    /// 0 to 15, unique in the group, so that two nodes that are promoted at once never mint the same term. Default
-    /// 0 for a primary, 1 for a follower; a follower whose default slot is taken moves on to the next. A slot that
-    /// was given and is taken is refused.
-    pub fn slot(mut self, slot: u8) -> ReplicationConfig {
-        self.slot = slot;
-        self.slot_is_given = true;
-        self
-    }
-
-    /// Another node of the group, by the address where it listens for replication; repeatable. A promoted node
-    /// tells each of them until it has answered; a follower asks them who is primary.
-    pub fn peer(mut self, address: impl Into<String>) -> ReplicationConfig {
-        self.peers.push(address.into());
-        self
-    }
-
-    /// The address that this node names to others as its own. Default: none; the transport sets it when it listens.
-    pub fn advertised(mut self, address: impl Into<String>) -> ReplicationConfig {
-        self.advertised = Some(address.into());
-        self
-    }
-
-    /// Whether a replica answers reads. Default off: a read says who the primary is.
-    pub fn replica_reads(mut self, on: bool) -> ReplicationConfig {
-        self.replica_reads = on;
-        self
-    }
-
-    /// The replication log's size in bytes: how far a replica may fall behind before it is copied anew. Default
-    /// the larger of 4 MiB and 1/16 of the cache, beside the cache's memory; at least 4 KiB. A record above a
-    /// quarter of it is logged as a deletion.
-    pub fn log_bytes_max(mut self, bytes: usize) -> ReplicationConfig {
-        self.log_bytes_max = Some(bytes);
-        self
-    }
-
-    /// The largest frame in bytes. Default 16 MiB; 64 KiB to 64 MiB. A link holds at most two.
-    pub fn frame_bytes_max(mut self, bytes: usize) -> ReplicationConfig {
-        self.frame_bytes_max = bytes.clamp(64 << 10, 64 << 20);
-        self
-    }
-
-    /// Makes branches, gaps and identities repeatable: for simulations only. Default: the system's randomness.
-    pub fn random_seed(mut self, seed: u64) -> ReplicationConfig {
-        self.random_seed = Some(seed);
-        self
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        if self.slot > 15 {
-            return Err(ConfigError::SlotTooLarge { slot: self.slot });
-        }
-        match self.log_bytes_max {
-            Some(bytes) if bytes < LOG_BYTES_MIN => {
-                Err(ConfigError::LogTooSmall { bytes, bytes_min: LOG_BYTES_MIN })
-            }
-            _ => Ok(()),
         }
     }
 }

@@ -1,0 +1,149 @@
+//! A node's part in its group, as the operations on keys see it: the log, marks, whom to ask instead.
+//!
+//! Lives here: [`Group`] and what each write and hit does with it. Not here: a replica's side (see `apply`), changes of
+//! role (see `role_changes`), what a build without replication has instead (see `no_group`).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::{Config, ReplicationConfig};
+use crate::mutation::{Mutation, Version};
+use crate::replication::doorbell::Doorbell;
+use crate::replication::log::Log;
+use crate::replication::record;
+use crate::replication::roles::Roles;
+use crate::replication::{Role, Status};
+use crate::serving::Serving;
+
+use super::Cache;
+
+/// Hints that a shard keeps between two collections (8 bytes each); more are dropped, as hints may be.
+const SHARD_HINTS_MAX: usize = 4096;
+
+/// The scratch buffer of a shard keeps at most this much.
+const SCRATCH_BYTES_KEPT: usize = 64 << 10;
+
+/// A node's part in its group; absent in a standalone cache.
+pub(crate) struct Group {
+    pub(crate) config: ReplicationConfig,
+    /// Taken by whoever applies a primary's records, and by every change of role.
+    pub(crate) gate: Mutex<()>,
+    pub(crate) roles: Mutex<Roles>,
+    pub(crate) log: Mutex<Log>,
+    /// How the driver is woken.
+    pub(crate) doorbell: Doorbell,
+    /// A larger record is logged as a deletion.
+    record_bytes_max: usize,
+    log_bytes_max: usize,
+    /// Whether anybody is there to be told of reads.
+    pub(crate) has_replicas: AtomicBool,
+    /// By shard: hashes of items whose mark went from clear to set and found no room in the log; at most
+    /// [`SHARD_HINTS_MAX`], collected by the driver.
+    pub(crate) hints: Box<[Mutex<Vec<u64>>]>,
+}
+
+impl Group {
+    /// As the configuration says; `None` without replication.
+    pub(super) fn new(config: &Config, shard_count: usize) -> Option<Group> {
+        let log_bytes_max = config.log_bytes_max();
+        let config = config.replication.clone()?;
+        let mut roles = Roles::new(&config);
+        let mut log = Log::new(log_bytes_max);
+        if roles.role() == Role::Primary {
+            let (term, branch, random) = roles.begin_as_primary();
+            log.mint(term, branch, random, false);
+        }
+        let record_bytes_max = log.record_bytes_max().min(config.frame_bytes_max / 2);
+        Some(Group {
+            gate: Mutex::new(()),
+            roles: Mutex::new(roles),
+            log: Mutex::new(log),
+            doorbell: Doorbell::default(),
+            record_bytes_max,
+            log_bytes_max,
+            has_replicas: AtomicBool::new(false),
+            hints: (0..shard_count).map(|_| Mutex::default()).collect(),
+            config,
+        })
+    }
+
+    pub(super) fn serving(&self) -> Serving {
+        self.roles.lock().serving()
+    }
+
+    /// Where the primary is, for the error of a node that is not it.
+    pub(super) fn primary_address(&self) -> Option<String> {
+        self.roles.lock().primary_address()
+    }
+
+    /// The version that the next mutation will have.
+    pub(super) fn next_version(&self) -> Version {
+        self.log.lock().next_version()
+    }
+
+    /// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
+    pub(super) fn append(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
+        scratch.clear();
+        let key_and_value = match mutation {
+            Mutation::Put { key, value, .. } => key.len() + value.len(),
+            _ => 0,
+        };
+        let oversized = key_and_value + 64 > self.record_bytes_max;
+        match mutation {
+            Mutation::Put { key, .. } if oversized => record::encode(&Mutation::Delete { key }, scratch),
+            fits => record::encode(fits, scratch),
+        }
+        let mut log = self.log.lock();
+        log.oversized += u64::from(oversized);
+        let (_, version) = log.append(scratch);
+        drop(log);
+        if scratch.capacity() > SCRATCH_BYTES_KEPT {
+            *scratch = Vec::new();
+        }
+        version
+    }
+
+    /// Wakes whoever ships the log.
+    pub(super) fn ring(&self) {
+        self.doorbell.ring();
+    }
+
+    /// An item has a hit more: replicas are told, at this place in the log, or by a hint where the log has its share of
+    /// marks. Called with the item's line locked.
+    #[inline]
+    pub(super) fn tell_mark(&self, shard: usize, hash: u64) {
+        if self.has_replicas.load(Ordering::Relaxed) {
+            self.log_mark(shard, hash);
+        }
+    }
+
+    fn log_mark(&self, shard: usize, hash: u64) {
+        if self.log.lock().append_mark(hash) {
+            return;
+        }
+        let mut hints = self.hints[shard].lock();
+        if hints.len() < SHARD_HINTS_MAX {
+            hints.push(hash);
+        }
+    }
+}
+
+impl Cache {
+    /// The largest replication frame in bytes, for transports; `None` without replication.
+    pub fn frame_bytes_max(&self) -> Option<usize> {
+        self.inner.group.as_ref().map(|group| group.config.frame_bytes_max)
+    }
+
+    /// The node's role, position and peers.
+    pub fn status(&self) -> Status {
+        let Some(group) = &self.inner.group else { return Status::standalone() };
+        let mut status = group.roles.lock().status(&group.config);
+        let log = group.log.lock();
+        status.seq = log.last_seq();
+        status.log_bytes = log.memory_bytes() as u64;
+        status.log_bytes_max = group.log_bytes_max as u64;
+        status.oversized_records = log.oversized;
+        status
+    }
+}
