@@ -106,6 +106,16 @@ fn g2_a_flush_hides_what_was_there_and_nothing_later() {
 }
 
 #[test]
+fn g2_an_appointment_whose_moment_has_come_is_not_taken_back() {
+    let (cache, clock) = cache();
+    cache.set("k", "v", Expiry::Never).unwrap();
+    cache.flush_at(Expiry::After(Duration::from_secs(5))).unwrap();
+    clock.advance_ms(5_000);
+    cache.flush_at(Expiry::Never).unwrap();
+    assert_eq!(value(&cache, "k"), None);
+}
+
+#[test]
 fn l5_a_failed_overwrite_removes_the_old_item_and_a_failed_append_does_not() {
     let (cache, _) = cache();
     cache.set("k", "old", Expiry::Never).unwrap();

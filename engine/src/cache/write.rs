@@ -432,6 +432,10 @@ impl Inner {
     }
 
     pub(crate) fn flush_at(&self, at: Expiry) -> Result<(), WriteError> {
+        // An appointment whose moment has come is kept, before another takes its place.
+        if !is_inside_read() {
+            self.settle_flush();
+        }
         let at_ms = at.deadline_ms(|| self.now_ms());
         self.change_all(&Mutation::FlushAt { at_ms })
     }

@@ -1,6 +1,7 @@
 //! A line of the index: one cache line with its own lock, twelve tags and twelve references.
 //!
-//! Lives here: the line, its lock, comparing twelve tags at once. Not here: which line (see `index`).
+//! Lives here: the line, its guard, comparing twelve tags at once. Not here: how its lock works (see `latch`), which
+//! line (see `index`).
 //!
 //! ```text
 //!   0       1             4                16                                       64
@@ -25,23 +26,18 @@
 //! system while its locks are held, since zero is "unlocked" and nobody sleeps in a queue for it. Who waits spins, then
 //! yields, then sleeps for short: a line is held for one lookup and the reader's closure.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, fence};
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32};
+
+use super::latch::Latch;
 
 pub(super) const SLOTS: usize = 12;
 /// What the 18 bits of an overflow number reach.
 pub(super) const OVERFLOW_MAX: u32 = (1 << 18) - 1;
 
-const LOCKED: u8 = 1;
-const ONE_CHANGE: u8 = 2;
-/// Rounds of waiting after which a thread yields, and after which it sleeps.
-const SPINS: u32 = 64;
-const YIELDS: u32 = 1024;
-
 #[repr(C, align(64))]
 pub(super) struct Line {
-    latch: AtomicU8,
+    latch: Latch,
     /// The kinds in the low six bits, then the number's two highest.
     overflow_high: AtomicU8,
     overflow_low: AtomicU16,
@@ -61,7 +57,7 @@ pub(super) struct LineGuard<'a> {
 impl Drop for LineGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.line.latch.store(self.latch, Release);
+        self.line.latch.unlock(self.latch);
     }
 }
 
@@ -73,9 +69,7 @@ impl<'a> LineGuard<'a> {
 
     /// The line, to be changed: whoever looks at it meanwhile looks again.
     pub(super) fn changing(&mut self) -> &'a Line {
-        self.latch = self.latch.wrapping_add(ONE_CHANGE);
-        // The latch is seen as locked by whoever sees any of the changes.
-        fence(Release);
+        self.latch = <Latch>::changing(self.latch);
         self.line
     }
 }
@@ -84,47 +78,26 @@ impl Line {
     /// What the latch is now, if nobody has it locked: for [`Line::is_still`] and [`Line::lock_as`].
     #[inline]
     pub(super) fn glance(&self) -> Option<u8> {
-        let latch = self.latch.load(Acquire);
-        (latch & LOCKED == 0).then_some(latch)
+        self.latch.glance()
     }
 
     /// Whether what was read since this glance is the line as it was then.
     #[inline]
     pub(super) fn is_still(&self, glance: u8) -> bool {
-        fence(Acquire);
-        self.latch.load(Relaxed) == glance
+        self.latch.is_still(glance)
     }
 
     /// Locks the line if it is as it was at this glance.
     #[inline]
     pub(super) fn lock_as(&self, glance: u8) -> Option<LineGuard<'_>> {
-        let locked = self.latch.compare_exchange(glance, glance | LOCKED, Acquire, Relaxed);
         // Made only when the line is locked: dropping a guard unlocks.
-        locked.is_ok().then(|| LineGuard { line: self, latch: glance })
+        self.latch.lock_as(glance).then(|| LineGuard { line: self, latch: glance })
     }
 
     #[inline]
     pub(super) fn lock(&self) -> LineGuard<'_> {
-        match self.glance().and_then(|glance| self.lock_as(glance)) {
-            Some(guard) => guard,
-            None => self.wait(),
-        }
-    }
-
-    #[cold]
-    fn wait(&self) -> LineGuard<'_> {
-        let mut rounds = 0_u32;
-        loop {
-            if let Some(guard) = self.glance().and_then(|glance| self.lock_as(glance)) {
-                return guard;
-            }
-            rounds = rounds.saturating_add(1);
-            match rounds {
-                0..SPINS => std::hint::spin_loop(),
-                SPINS..YIELDS => std::thread::yield_now(),
-                _ => std::thread::sleep(Duration::from_micros(50)),
-            }
-        }
+        let latch = self.latch.lock();
+        LineGuard { line: self, latch }
     }
 
     /// In a chain: the next overflow line's number + 1. In the free list: the same. 0 is none.
@@ -289,6 +262,8 @@ fn equal_bytes(words: [u32; 3], byte: u8) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::{Acquire, Release};
+
     use super::*;
 
     fn empty() -> Line {

@@ -12,7 +12,7 @@
 //!           ├─ item     header, key, value, cutting over chunks
 //!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
 //!   Table ────┬─ table    hash -> item, the readers' side          (without the shard's lock)
-//!             └─ line     one cache line with its own lock
+//!             └─ line     one cache line with its own lock; `latch` is the lock
 //!   PagePool ─┬─ pages    the hard limit of items and index together
 //!             ├─ memory   references and addresses; the unsafe reads and writes
 //!             └─ mapping  the system calls
@@ -26,6 +26,7 @@ mod floors;
 mod hasher;
 mod index;
 mod item;
+mod latch;
 mod line;
 mod lru;
 mod mapping;
