@@ -63,7 +63,7 @@ pub use replication::transport;
 #[cfg(feature = "serde")]
 pub use replication::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 pub use stats::Stats;
-pub use storage::{PREFIX_BYTES_MAX, PREFIXES_MAX};
+pub use storage::{Cause, Event, PREFIX_BYTES_MAX, PREFIXES_MAX};
 #[cfg(feature = "serde")]
 pub use typed::{Typed, TypedError};
 

@@ -15,7 +15,7 @@ use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::position::Seq;
 use crate::replication::record;
-use crate::storage::{Footprint, ItemId, Meta, Place, ReserveError, Shard, WalkId, WalkStep};
+use crate::storage::{Cause, Footprint, ItemId, Meta, Place, ReserveError, Shard, WalkId, WalkStep};
 
 use super::{Group, Inner};
 
@@ -79,7 +79,7 @@ impl Inner {
                 let mut cell = self.cell(hash).lock();
                 cell.flights.overtake(key);
                 if let Some(id) = cell.shard.find(hash, key) {
-                    cell.shard.remove(hash, id);
+                    cell.shard.remove(hash, id, Cause::Removed);
                 }
                 append(group, bytes, version);
             }
@@ -123,7 +123,7 @@ impl Inner {
                 Err(_) => {
                     // The failed reservation may have evicted or moved it: look again.
                     if let Some(id) = cell.shard.find(hash, key) {
-                        cell.shard.remove(hash, id);
+                        cell.shard.remove(hash, id, Cause::Evicted);
                     }
                     return then();
                 }
@@ -149,7 +149,7 @@ impl Inner {
                 }
                 Err(_) => {
                     if let Some(id) = cell.shard.find(hash, key) {
-                        cell.shard.remove(hash, id);
+                        cell.shard.remove(hash, id, Cause::Evicted);
                     }
                     return then();
                 }
@@ -184,7 +184,7 @@ impl Inner {
         let prefixes = begin.prefix_floors.iter();
         self.floors.restart(
             Version(begin.flush_floor),
-            prefixes.map(|(prefix, floor)| (prefix.as_slice().into(), Version(*floor))),
+            prefixes.map(|entry| (entry.prefix.as_slice().into(), Version(entry.floor))),
         );
         self.set_flush_at(begin.flush_at_ms);
         group.log.lock().restart(lineage);

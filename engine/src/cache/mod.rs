@@ -13,6 +13,7 @@ mod apply;
 mod arithmetic;
 mod conditional;
 mod counters;
+mod events;
 #[cfg(feature = "serde")]
 mod group;
 #[cfg(feature = "serde")]
@@ -51,6 +52,8 @@ use arithmetic::Direction;
 pub use conditional::{Deletion, Update, Updated};
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
+use events::Events;
+pub(crate) use events::Listener;
 #[cfg(feature = "serde")]
 pub(crate) use group::Group;
 #[cfg(feature = "serde")]
@@ -189,6 +192,7 @@ pub(crate) struct Inner {
     pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
+    events: Option<Events>,
 }
 
 impl Cache {
@@ -205,6 +209,7 @@ impl Cache {
         let seed = config.hash_seed.unwrap_or_else(random_u64);
         let hasher = KeyHasher::new(seed);
         let policy = Policy::from(config.eviction);
+        let events = config.listener.clone().map(|listener| Events::new(listener, shard_count));
         let cell = |number| {
             CachePadded::new(Mutex::new(ShardCell {
                 stores: 0,
@@ -233,7 +238,13 @@ impl Cache {
             hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),
             group,
+            events,
         };
+        for (number, cell) in inner.shards.iter().enumerate() {
+            if let Some(events) = &inner.events {
+                cell.lock().shard.keep_departures(events.departures(number));
+            }
+        }
         Ok(Cache { inner: Arc::new(inner) })
     }
 

@@ -190,8 +190,10 @@ impl Inner {
         if let Some(id) = cell.shard.find(hash, key)
             && cell.shard.is_dead(id, self.moment())
         {
-            cell.shard.remove(hash, id);
+            cell.shard.remove_dead(hash, id, self.moment());
         }
+        drop(cell);
+        self.tell_events();
     }
 
     /// An item has a hit more: replicas are told. Called with the item's line locked.
@@ -259,7 +261,7 @@ impl super::write::Locked<'_> {
         let meta = self.cell.shard.meta(id);
         if self.moment.is_dead(meta, || self.key) {
             self.inner.count_dead(meta.version, self.key);
-            self.cell.shard.remove(self.hash, id);
+            self.cell.shard.remove_dead(self.hash, id, self.moment);
             return None;
         }
         if meta.marks.is_absence() {

@@ -12,7 +12,7 @@ use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
-    Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation, ReserveError,
+    Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation, ReserveError,
     item_bytes, prefetch_to_write,
 };
 
@@ -58,7 +58,7 @@ impl Locked<'_> {
     fn find_stored(&mut self) -> Option<(ItemId, Meta)> {
         let id = self.cell.shard.find(self.hash, self.key)?;
         if self.cell.shard.is_dead(id, self.moment) {
-            self.cell.shard.remove(self.hash, id);
+            self.cell.shard.remove_dead(self.hash, id, self.moment);
             return None;
         }
         Some((id, self.cell.shard.meta(id)))
@@ -147,7 +147,7 @@ impl Locked<'_> {
         let found = self.find_stored();
         self.log(&Mutation::Delete { key: self.key });
         if let Some((id, _)) = found {
-            self.cell.shard.remove(self.hash, id);
+            self.cell.shard.remove(self.hash, id, Cause::Removed);
         }
         found.is_some_and(|(_, meta)| !meta.marks.is_absence())
     }
@@ -196,10 +196,16 @@ impl Inner {
                 continue;
             }
             match attempt(&mut locked) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    drop(locked);
+                    self.tell_events();
+                    return Ok(done);
+                }
                 Err(Refusal::Error(error)) => {
                     let out_of_memory = matches!(error, WriteError::OutOfMemory { .. });
                     locked.cell.refused.no_memory += u64::from(out_of_memory);
+                    drop(locked);
+                    self.tell_events();
                     return Err(error);
                 }
                 Err(Refusal::Shortage { .. }) if rounds == SHORTAGE_ROUNDS_MAX => {
@@ -269,6 +275,7 @@ impl Inner {
                     return Ok(());
                 }
                 surrendered += cell.lock().shard.surrender_pages(pages, self.moment());
+                self.tell_events();
             }
         }
         Ok(())
@@ -307,7 +314,10 @@ impl Inner {
         let footprint = Footprint::new(key.len(), value.len(), attributes.flags, expires_at_ms);
         locked.cell.shard.prefetch_for_store();
         let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
-        Some(locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default()))
+        let version = locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default());
+        drop(locked);
+        self.tell_events();
+        Some(version)
     }
 
     #[cold]

@@ -7,8 +7,10 @@ mod replication;
 
 use std::sync::Arc;
 
+use crate::cache::Listener;
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
+use crate::storage::Event;
 
 #[cfg(feature = "serde")]
 pub(crate) use replication::Start;
@@ -54,6 +56,7 @@ pub struct Config {
     pub(crate) shards: Option<usize>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hash_seed: Option<u64>,
+    pub(crate) listener: Option<Listener>,
     #[cfg(feature = "serde")]
     pub(crate) replication: Option<ReplicationConfig>,
 }
@@ -86,6 +89,7 @@ impl Config {
             shards: None,
             clock: Arc::new(SystemClock::new()),
             hash_seed: None,
+            listener: None,
             #[cfg(feature = "serde")]
             replication: None,
         }
@@ -125,6 +129,34 @@ impl Config {
     /// Where the time comes from. Default: the system's coarse clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Config {
         self.clock = clock;
+        self
+    }
+
+    /// Is called for each item that leaves the cache: evicted, expired, flushed, replaced or deleted, with what it was.
+    ///
+    /// It runs outside all locks and may use the cache. For one key events come in the order in which they happened; for
+    /// different keys in any. They are told by threads that happen to use the cache: what an operation caused has been
+    /// told when it returns, or another thread is telling it. An expired or flushed item leaves when it is met or its
+    /// memory is wanted, not at the very moment. On a replica the same holds for what its primary sends; when a full copy
+    /// begins, what the replica held goes without an event. While the listener is slow, those who cause more events wait
+    /// for it. A panic in it is logged, and loses that event only. Each event copies key and value.
+    ///
+    /// ```
+    /// use hotspare::{Cache, Cause, Config, Expiry};
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let told = seen.clone();
+    /// let cache = Cache::new(Config::new().on_departure(move |event| told.lock().unwrap().push(event)))?;
+    /// cache.set("k", "1", Expiry::Never)?;
+    /// cache.set("k", "2", Expiry::Never)?;
+    /// cache.delete("k")?;
+    /// let causes: Vec<Cause> = seen.lock().unwrap().iter().map(|event| event.cause).collect();
+    /// assert_eq!(causes, [Cause::Replaced, Cause::Removed]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_departure(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Config {
+        self.listener = Some(Arc::new(listener));
         self
     }
 

@@ -140,6 +140,7 @@ impl Replicator {
         let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
         let progressed = self.run_parts(&cache, group, now, cx);
         self.publish(group, now);
+        cache.inner.tell_events();
         if progressed {
             self.shipped_at_ms = now.local_ms;
             return Next::Now;

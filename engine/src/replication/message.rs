@@ -141,8 +141,16 @@ pub(crate) struct InstallBegin {
     pub(crate) flush_floor: u64,
     /// A pending flush, 0 for none.
     pub(crate) flush_at_ms: u64,
-    /// Items of an older version whose key begins so are dead: at most 256 of at most 128 bytes each.
-    pub(crate) prefix_floors: Vec<(serde_bytes::ByteBuf, u64)>,
+    /// At most 256 of at most 128 bytes each.
+    pub(crate) prefix_floors: Vec<PrefixFloor>,
+}
+
+/// Items whose key begins so and whose version is older are dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PrefixFloor {
+    #[serde(with = "serde_bytes")]
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) floor: u64,
 }
 
 /// Items as they were at `at_seq`, to be applied exactly there.

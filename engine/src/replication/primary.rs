@@ -17,14 +17,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde_bytes::ByteBuf;
 
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
     Append, Bye, ByeReason, ChunkKind, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Message, Plan,
-    to_wire,
+    PrefixFloor, to_wire,
 };
 use super::position::Seq;
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
@@ -167,7 +166,7 @@ impl PrimarySession {
             flush_floor: flushes.floor.0,
             flush_at_ms: flushes.at_ms,
             prefix_floors: prefix_floors
-                .map(|(prefix, floor)| (ByteBuf::from(prefix.into_vec()), floor.0))
+                .map(|(prefix, floor)| PrefixFloor { prefix: prefix.into_vec(), floor: floor.0 })
                 .collect(),
         };
         let begin = self.numbers.encode(&Message::InstallBegin(begin));

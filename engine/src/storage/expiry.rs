@@ -3,7 +3,7 @@
 //! Lives here: the comparison. Not here: what a client's expiry means (see `mutation`), who removes a dead item
 //! (the pass in `room`, or the caller that meets it).
 
-use super::{Floors, Meta};
+use super::{Cause, Floors, Meta};
 use crate::clock::Millis;
 
 /// Tells the time when it is needed: most items do not expire, and a look at the clock costs as much as a hash.
@@ -27,6 +27,11 @@ impl Moment<'_> {
     /// An item is dead from its deadline on, that millisecond included (rule X2).
     pub(super) fn is_expired(self, meta: Meta) -> bool {
         meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms()
+    }
+
+    /// Why an item that is dead is.
+    pub(crate) fn cause_of_death(self, meta: Meta) -> Cause {
+        if self.is_expired(meta) { Cause::Expired } else { Cause::Flushed }
     }
 
     /// The key is asked for only where flushes concern items of this age.

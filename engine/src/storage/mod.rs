@@ -21,6 +21,7 @@
 //! `table` state why they may read or write an item's bytes.
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
+mod departures;
 mod expiry;
 mod floors;
 mod hasher;
@@ -40,6 +41,8 @@ mod slabs;
 mod table;
 mod walk;
 
+pub use departures::{Cause, Event};
+pub(crate) use departures::{Departures, is_waiting};
 pub(crate) use expiry::{Moment, Now};
 pub(crate) use floors::Floors;
 pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};

@@ -18,6 +18,7 @@
 //! rule little more than `p`. Each eviction passes over at most [`REPRIEVES_MAX`] marked items and
 //! copies nothing; each compaction copies less than one page.
 
+use super::departures::Cause;
 use super::expiry::Moment;
 use super::index::Removal;
 use super::item::{self, Cuts, Footprint, View};
@@ -47,6 +48,7 @@ enum Fate {
     /// It goes to the main queue.
     Promoted,
     Reclaimed {
+        cause: Cause,
         is_unfetched: bool,
     },
     Evicted {
@@ -311,7 +313,7 @@ impl Shard {
                 // SAFETY: the item's line and its shard are held.
                 let key = || unsafe { View::new(memory) }.key(coldest);
                 if moment.is_dead(meta, key) {
-                    fate = Fate::Reclaimed { is_unfetched: is_unfetched && moment.is_expired(meta) };
+                    fate = Fate::Reclaimed { cause: moment.cause_of_death(meta), is_unfetched };
                     return Removal::Remove;
                 }
                 if !evict {
@@ -343,31 +345,43 @@ impl Shard {
                     self.promote(coldest);
                     continue;
                 }
-                Fate::Reclaimed { is_unfetched } => {
+                Fate::Reclaimed { cause, is_unfetched } => {
                     self.rare.reclaimed += 1;
-                    self.rare.expired_unfetched += u64::from(is_unfetched);
+                    self.rare.expired_unfetched += u64::from(is_unfetched && cause == Cause::Expired);
+                    debug_assert!(left, "what is not kept has left the index");
+                    return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
                 Fate::Evicted { is_unfetched } => {
                     self.evictions += 1;
                     self.evicted_unfetched += u64::from(is_unfetched);
+                    debug_assert!(left, "what is not kept has left the index");
+                    return self.forget_evicted(coldest, Cause::Evicted, owed_bytes, keep);
                 }
             }
-            debug_assert!(left, "what is not kept has left the index");
-            let bytes = self.unlink_item(coldest);
-            let is_main_empty = self.probation_bytes == self.item_bytes;
-            self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(owed_bytes) };
-            self.prefetch_next_to_leave();
-            if keep.is_some()
-                && keep == self.slabs.class_at_least(bytes)
-                && item::is_whole(self.slabs.memory(), coldest)
-            {
-                debug_assert_eq!(keep, Some(self.slabs.class_of(coldest)));
-                return Evicted::Kept(coldest);
-            }
-            self.release_chain(coldest);
-            return Evicted::Freed;
         }
         Evicted::Nothing
+    }
+
+    /// An item that has left the index leaves list and memory as well.
+    #[inline]
+    fn forget_evicted(
+        &mut self,
+        first: ChunkRef,
+        cause: Cause,
+        owed_bytes: u64,
+        keep: Option<ClassId>,
+    ) -> Evicted {
+        let bytes = self.unlink_item(first, cause);
+        let is_main_empty = self.probation_bytes == self.item_bytes;
+        self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(owed_bytes) };
+        self.prefetch_next_to_leave();
+        let is_fitting = keep.is_some() && keep == self.slabs.class_at_least(bytes);
+        if is_fitting && item::is_whole(self.slabs.memory(), first) {
+            debug_assert_eq!(keep, Some(self.slabs.class_of(first)));
+            return Evicted::Kept(first);
+        }
+        self.release_chain(first);
+        Evicted::Freed
     }
 
     /// Has the processor fetch what the next eviction reads: the line of the item that is the coldest now, whose

@@ -7,6 +7,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::departures::{Cause, Departures, Event};
 use super::expiry::Moment;
 use super::hasher::KeyHasher;
 use super::index::{Index, Removal};
@@ -91,6 +94,8 @@ pub(crate) struct Shard {
     pub(super) reserved_chunks: u32,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
+    /// Whether `departures` are kept.
+    listens: bool,
     pub(super) lru: Lru,
     pub(super) index: Index,
     pub(super) evict: bool,
@@ -100,6 +105,7 @@ pub(crate) struct Shard {
     pub(super) slabs: Slabs,
     pub(super) walks: Walks,
     pub(super) rare: RareCounters,
+    departures: Option<Departures>,
     /// Pages between the slabs and the pool.
     pub(super) in_hand: Vec<u32>,
 }
@@ -135,7 +141,20 @@ impl Shard {
             in_hand: Vec::new(),
             reserved_chunks: 0,
             shortage_told: false,
+            listens: false,
+            departures: None,
         }
+    }
+
+    /// From now on what leaves is kept for a listener.
+    pub(crate) fn keep_departures(&mut self, departures: Departures) {
+        self.departures = Some(departures);
+        self.listens = true;
+    }
+
+    /// What has left since the last call.
+    pub(crate) fn take_departures(&mut self) -> Vec<Event> {
+        self.departures.as_mut().map(Departures::take).unwrap_or_default()
     }
 
     #[inline]
@@ -300,7 +319,7 @@ impl Shard {
         self.item_bytes += bytes;
         self.probation_bytes += if marks.is_main() { 0 } else { bytes };
         if let Some(old) = stored.replaced {
-            self.forget_item(old);
+            self.forget_item(old, Cause::Replaced);
         }
         self.return_pages();
         stored.published
@@ -315,9 +334,14 @@ impl Shard {
     }
 
     /// Removes an item; `hash` is the hash of its key.
-    pub(crate) fn remove(&mut self, hash: u64, id: ItemId) {
-        self.remove_item(hash, id.chunk());
+    pub(crate) fn remove(&mut self, hash: u64, id: ItemId, cause: Cause) {
+        self.remove_if(hash, id.chunk(), cause, |_| Removal::Remove);
         self.return_pages();
+    }
+
+    /// Removes an item that is dead at this moment.
+    pub(crate) fn remove_dead(&mut self, hash: u64, id: ItemId, moment: Moment<'_>) {
+        self.remove(hash, id, moment.cause_of_death(self.meta(id)));
     }
 
     /// All items are gone, the pages are the pool's again, walks have ended. The install marker and the counters
@@ -371,12 +395,13 @@ impl Shard {
         &mut self,
         hash: u64,
         first: ChunkRef,
+        cause: Cause,
         decide: impl FnOnce(&Memory) -> Removal,
     ) -> bool {
         if !self.remove_entry_if(hash, first, decide) {
             return false;
         }
-        self.forget_item(first);
+        self.forget_item(first, cause);
         true
     }
 
@@ -398,19 +423,18 @@ impl Shard {
         true
     }
 
-    fn remove_item(&mut self, hash: u64, first: ChunkRef) {
-        self.remove_if(hash, first, |_| Removal::Remove);
-    }
-
     /// An item that is not in the index any more leaves the list, and its chunks are free.
-    fn forget_item(&mut self, first: ChunkRef) {
-        self.unlink_item(first);
+    fn forget_item(&mut self, first: ChunkRef, cause: Cause) {
+        self.unlink_item(first, cause);
         self.release_chain(first);
     }
 
     /// An item leaves the list and the sums; gives its header, key and value in bytes.
     #[inline]
-    pub(super) fn unlink_item(&mut self, first: ChunkRef) -> usize {
+    pub(super) fn unlink_item(&mut self, first: ChunkRef, cause: Cause) -> usize {
+        if self.listens {
+            self.keep_departure(first, cause);
+        }
         let memory = self.slabs.memory();
         let (bytes, marks) = item::counted(memory, first);
         self.lru.unlink(memory, first);
@@ -420,6 +444,29 @@ impl Shard {
         self.item_bytes -= bytes;
         self.probation_bytes -= if marks.is_main() { 0 } else { bytes };
         bytes
+    }
+
+    #[cold]
+    fn keep_departure(&mut self, first: ChunkRef, cause: Cause) {
+        let id = ItemId::from(first);
+        let meta = self.meta(id);
+        // An item that is only written anew, to have room for an expiry, does not leave.
+        let hash = self.hash(id);
+        let is_rewritten = cause == Cause::Replaced
+            && self.find(hash, self.key(id)).is_some_and(|new| self.meta(new).version == meta.version);
+        if is_rewritten || meta.marks.is_absence() {
+            return;
+        }
+        let event = Event {
+            cause,
+            key: Bytes::copy_from_slice(self.key(id)),
+            value: self.value(id).to_vec().into(),
+            flags: meta.flags,
+            version: meta.version,
+        };
+        if let Some(departures) = &mut self.departures {
+            departures.push(event);
+        }
     }
 
     pub(super) fn release_chain(&mut self, first: ChunkRef) {

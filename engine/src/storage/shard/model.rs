@@ -154,7 +154,11 @@ impl Model {
             }
             Op::Remove { key } => {
                 if let Some(id) = self.find(key) {
-                    self.shards[Model::shard_of(key)].remove(self.hasher.hash(&key_of(key)), id);
+                    self.shards[Model::shard_of(key)].remove(
+                        self.hasher.hash(&key_of(key)),
+                        id,
+                        Cause::Removed,
+                    );
                     self.forget(key);
                 }
             }

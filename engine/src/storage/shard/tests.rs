@@ -264,7 +264,7 @@ fn moved_items_keep_contents_and_order() {
     for number in (0..1_600).filter(|number| number % 3 != 0) {
         let key = format!("{number:04}");
         let id = find(&shard, &key).unwrap();
-        shard.remove(shard.hasher.hash(key.as_bytes()), id);
+        shard.remove(shard.hasher.hash(key.as_bytes()), id, Cause::Removed);
     }
     put(&mut shard, "large", &pattern(500_000, 1));
     assert!(shard.counters().pages_moved > 10, "{:?}", shard.counters());

@@ -1,0 +1,93 @@
+//! Telling a listener what has left the cache, outside all locks and in order.
+//!
+//! Lives here: who tells, and when. Not here: what leaves (see `storage`).
+//!
+//! Events queue up under the shard's lock, so their order per key is the order of what happened. At the end of an
+//! operation the thread that did it tells what waits, unless another thread is at it for that shard; that one looks
+//! again before it goes. So the listener is called by one thread at a time for each shard, by threads that happen to
+//! write, and what an operation caused has been told when it returns, or is being told by another thread.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::storage::{Departures, Event, is_waiting};
+
+use super::Inner;
+
+/// When so many wait in a shard, who causes more waits for the listener.
+const WAITING_MAX: usize = 4096;
+
+thread_local! {
+    /// Whether this thread is inside the listener.
+    static TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What is called for each item that leaves.
+pub(crate) type Listener = Arc<dyn Fn(Event) + Send + Sync>;
+
+pub(super) struct Events {
+    listener: Listener,
+    shards: Box<[ShardEvents]>,
+}
+
+struct ShardEvents {
+    waiting: Arc<AtomicUsize>,
+    /// Held by the thread that tells this shard's events.
+    telling: Mutex<()>,
+}
+
+impl Events {
+    pub(super) fn new(listener: Listener, shard_count: usize) -> Events {
+        let shard = |_| ShardEvents { waiting: Arc::default(), telling: Mutex::new(()) };
+        Events { listener, shards: (0..shard_count).map(shard).collect() }
+    }
+
+    /// A shard's queue.
+    pub(super) fn departures(&self, shard: usize) -> Departures {
+        Departures::new(self.shards[shard].waiting.clone())
+    }
+}
+
+impl ShardEvents {
+    /// The turn to tell; `None` if another thread has it, and it is soon enough that it looks again.
+    fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        let is_long = self.waiting.load(Ordering::Acquire) >= WAITING_MAX;
+        // Inside the listener waiting would be for ever: this very thread has a turn.
+        if is_long && !TELLING.get() { Some(self.telling.lock()) } else { self.telling.try_lock() }
+    }
+}
+
+impl Inner {
+    /// At the end of an operation, with nothing locked: tells what has left.
+    #[inline]
+    pub(crate) fn tell_events(&self) {
+        if let Some(events) = &self.events {
+            self.tell_waiting(events);
+        }
+    }
+
+    fn tell_waiting(&self, events: &Events) {
+        for (shard, waiting) in events.shards.iter().enumerate() {
+            while is_waiting(&waiting.waiting) {
+                let Some(_turn) = waiting.turn() else { break };
+                let told = self.shards[shard].lock().shard.take_departures();
+                for event in told {
+                    tell(&events.listener, event);
+                }
+            }
+        }
+    }
+}
+
+/// A listener that panics loses this event only.
+fn tell(listener: &Listener, event: Event) {
+    let was_telling = TELLING.replace(true);
+    if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
+        tracing::error!("the listener of the cache's events panicked");
+    }
+    TELLING.set(was_telling);
+}

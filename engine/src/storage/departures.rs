@@ -1,0 +1,72 @@
+//! Items that have left a shard, for a listener: kept in the order in which they left until they are told.
+//!
+//! Lives here: the queue under the shard's lock. Not here: telling them (see `cache::events`).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+
+use bytes::Bytes;
+
+use super::Version;
+
+/// Why an item left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// There was no memory for it any more.
+    Evicted,
+    /// Its lifetime had passed.
+    Expired,
+    /// It was older than a flush of everything or of its prefix.
+    Flushed,
+    /// Another value was stored under its key.
+    Replaced,
+    /// It was deleted.
+    Removed,
+}
+
+/// An item that has left the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// Why it left.
+    pub cause: Cause,
+    /// Its key.
+    pub key: Bytes,
+    /// The value that it had.
+    pub value: Bytes,
+    /// Its flags.
+    pub flags: u32,
+    /// The version that it had.
+    pub version: Version,
+}
+
+/// What a shard keeps for the listener. `waiting` is told to all, so that it can be looked at without the lock.
+pub(crate) struct Departures {
+    events: Vec<Event>,
+    /// How many wait in `events`.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Departures {
+    pub(crate) fn new(waiting: Arc<AtomicUsize>) -> Departures {
+        Departures { events: Vec::new(), waiting }
+    }
+
+    pub(super) fn push(&mut self, event: Event) {
+        self.events.push(event);
+        self.waiting.fetch_add(1, SeqCst);
+    }
+
+    /// Takes all that wait.
+    pub(crate) fn take(&mut self) -> Vec<Event> {
+        self.waiting.store(0, Release);
+        std::mem::take(&mut self.events)
+    }
+}
+
+/// Whether events wait.
+pub(crate) fn is_waiting(waiting: &AtomicUsize) -> bool {
+    waiting.load(Acquire) > 0
+}
