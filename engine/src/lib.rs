@@ -44,8 +44,8 @@ mod storage;
 mod typed;
 
 pub use cache::{
-    Cache, Cursor, Deletion, Entries, Item, ItemRef, Lease, LoadError, LoadPolicy, Lookup, Swap, Update,
-    Updated, Value, Waiting,
+    Cache, Cursor, Deletion, Entries, Histogram, Item, ItemRef, Latencies, Lease, LoadError, LoadPolicy,
+    Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]
@@ -63,7 +63,7 @@ pub use replication::transport;
 #[cfg(feature = "serde")]
 pub use replication::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 pub use stats::Stats;
-pub use storage::{Cause, Event, PREFIX_BYTES_MAX, PREFIXES_MAX};
+pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};
 #[cfg(feature = "serde")]
 pub use typed::{Typed, TypedError};
 

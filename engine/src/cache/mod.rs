@@ -18,6 +18,7 @@ mod events;
 mod group;
 #[cfg(feature = "serde")]
 mod inspect;
+mod latency;
 mod load;
 #[cfg(not(feature = "serde"))]
 mod no_group;
@@ -43,6 +44,8 @@ use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
 use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
+pub use latency::{Histogram, Latencies};
+use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
 
@@ -193,6 +196,8 @@ pub(crate) struct Inner {
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
     events: Option<Events>,
+    /// Whether, and where, it is counted how long operations take.
+    latencies: Option<LatencyCounters>,
 }
 
 impl Cache {
@@ -207,7 +212,7 @@ impl Cache {
             .map_err(|refused| ConfigError::NoAddressSpace { bytes: refused.bytes })?;
         let tables = tables(&pool);
         let seed = config.hash_seed.unwrap_or_else(random_u64);
-        let hasher = KeyHasher::new(seed);
+        let hasher = KeyHasher::new(seed, config.hash.clone());
         let policy = Policy::from(config.eviction);
         let events = config.listener.clone().map(|listener| Events::new(listener, shard_count));
         let cell = |number| {
@@ -239,6 +244,7 @@ impl Cache {
             serving: AtomicU8::new(serving as u8),
             group,
             events,
+            latencies: config.latency_histograms.then(LatencyCounters::new),
         };
         for (number, cell) in inner.shards.iter().enumerate() {
             if let Some(events) = &inner.events {
@@ -277,7 +283,10 @@ impl Cache {
         key: impl AsRef<[u8]>,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        self.inner.read(key.as_ref(), reader)
+        match &self.inner.latencies {
+            None => self.inner.read(key.as_ref(), reader),
+            Some(latencies) => latencies.time(Timed::Read, || self.inner.read(key.as_ref(), reader)),
+        }
     }
 
     /// Reads many items, each as [`Cache::get`] does, in less time: the processor fetches the next ones while one is
@@ -312,7 +321,10 @@ impl Cache {
         keys: &[K],
         reader: impl FnMut(usize, Option<ItemRef<'_>>),
     ) -> Result<(), ReadError> {
-        self.inner.read_many(keys, reader)
+        match &self.inner.latencies {
+            None => self.inner.read_many(keys, reader),
+            Some(latencies) => latencies.time(Timed::Read, || self.inner.read_many(keys, reader)),
+        }
     }
 
     /// Reads like [`Cache::read`] and gives the item another expiry (memcached's gat, rule R3). The closure sees
@@ -503,9 +515,15 @@ impl Cache {
         stats
     }
 
-    /// Sets the counters of [`Stats`] to zero; gauges stay.
+    /// How long operations took; `None` unless [`Config::latency_histograms`] was asked for.
+    pub fn latencies(&self) -> Option<Latencies> {
+        self.inner.latencies.as_ref().map(LatencyCounters::latencies)
+    }
+
+    /// Sets the counters of [`Stats`] and [`Latencies`] to zero; gauges stay.
     pub fn reset_stats(&self) {
         self.inner.read_counters.reset();
+        self.inner.latencies.iter().for_each(LatencyCounters::reset);
         self.inner.for_each_cell(|cell| {
             cell.stores = 0;
             cell.refused = RefusedStores::default();

@@ -28,6 +28,43 @@ fn c1_versions_of_a_standalone_cache_count_from_one() {
 }
 
 #[test]
+fn each_operation_is_timed_once_where_that_was_asked_for() {
+    assert_eq!(cache().0.latencies(), None);
+    let cache = Cache::new(Config::new().latency_histograms(true)).unwrap();
+    cache.set("k", "v", Expiry::Never).unwrap();
+    cache.delete("k").unwrap();
+    cache.get("k").unwrap();
+    cache.read("k", |_| ()).unwrap();
+    cache.get_many(&["k", "l"]).unwrap();
+    let latencies = cache.latencies().unwrap();
+    assert_eq!((latencies.reads.count(), latencies.writes.count()), (3, 2));
+    cache.set("k", "v", Expiry::Never).unwrap();
+    cache.read("k", |_| std::thread::sleep(Duration::from_millis(2))).unwrap();
+    assert!(cache.latencies().unwrap().reads.quantile(1.0) >= Duration::from_millis(2));
+    cache.reset_stats();
+    assert_eq!(cache.latencies().unwrap().writes.count(), 0);
+}
+
+#[test]
+fn poor_hash_function_makes_no_answer_wrong() {
+    struct Constant;
+    impl crate::KeyHash for Constant {
+        fn hash(&self, _: u64, key: &[u8]) -> u64 {
+            u64::from(key[0] & 1)
+        }
+    }
+    let cache = Cache::new(Config::new().memory_bytes_max(4 << 20).key_hash(Arc::new(Constant))).unwrap();
+    for number in 0..2_000_u32 {
+        cache.set(number.to_le_bytes(), number.to_string(), Expiry::Never).unwrap();
+    }
+    for number in 0..2_000_u32 {
+        let found = cache.get(number.to_le_bytes()).unwrap().unwrap();
+        assert_eq!(found.value, number.to_string());
+    }
+    cache.check_invariants();
+}
+
+#[test]
 fn s1_add_and_replace_look_at_presence() {
     let (cache, _) = cache();
     assert_eq!(cache.replace("k", "v", Expiry::Never), Ok(None));

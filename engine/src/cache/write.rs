@@ -17,6 +17,7 @@ use crate::storage::{
 };
 
 use super::arithmetic::{self, Direction};
+use super::latency::Timed;
 use super::{Inner, ShardCell, Swap, attention, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
@@ -174,6 +175,17 @@ impl Inner {
     pub(crate) fn mutate<R>(
         &self,
         key: &[u8],
+        attempt: impl FnMut(&mut Locked<'_>) -> Result<R, Refusal>,
+    ) -> Result<R, WriteError> {
+        match &self.latencies {
+            None => self.mutate_untimed(key, attempt),
+            Some(latencies) => latencies.time(Timed::Write, || self.mutate_untimed(key, attempt)),
+        }
+    }
+
+    fn mutate_untimed<R>(
+        &self,
+        key: &[u8],
         mut attempt: impl FnMut(&mut Locked<'_>) -> Result<R, Refusal>,
     ) -> Result<R, WriteError> {
         if Inner::is_key_length_wrong(key) {
@@ -288,6 +300,9 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Version, WriteError> {
+        if self.latencies.is_some() {
+            return self.set_anyway(key, value, attributes);
+        }
         match self.set_at_once(key, value, attributes) {
             Some(version) => Ok(version),
             None => self.set_anyway(key, value, attributes),

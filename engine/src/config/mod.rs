@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::cache::Listener;
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
-use crate::storage::Event;
+use crate::storage::{Event, KeyHash};
 
 #[cfg(feature = "serde")]
 pub(crate) use replication::Start;
@@ -57,6 +57,8 @@ pub struct Config {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) hash_seed: Option<u64>,
     pub(crate) listener: Option<Listener>,
+    pub(crate) latency_histograms: bool,
+    pub(crate) hash: Option<Arc<dyn KeyHash>>,
     #[cfg(feature = "serde")]
     pub(crate) replication: Option<ReplicationConfig>,
 }
@@ -90,6 +92,8 @@ impl Config {
             clock: Arc::new(SystemClock::new()),
             hash_seed: None,
             listener: None,
+            latency_histograms: false,
+            hash: None,
             #[cfg(feature = "serde")]
             replication: None,
         }
@@ -157,6 +161,40 @@ impl Config {
     /// ```
     pub fn on_departure(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Config {
         self.listener = Some(Arc::new(listener));
+        self
+    }
+
+    /// Whether it is counted how long reads and writes take, for [`Cache::latencies`](crate::Cache::latencies). Default
+    /// off; on, each operation reads the system's clock twice (about 40 ns) and counts in memory that all threads
+    /// share (5 KiB).
+    pub fn latency_histograms(mut self, on: bool) -> Config {
+        self.latency_histograms = on;
+        self
+    }
+
+    /// Another hash function for keys. Default: rapidhash. All nodes of a group must have the same one.
+    ///
+    /// ```
+    /// use hotspare::{Cache, Config, KeyHash};
+    /// use std::hash::{DefaultHasher, Hasher};
+    /// use std::sync::Arc;
+    ///
+    /// struct SipHash;
+    ///
+    /// impl KeyHash for SipHash {
+    ///     fn hash(&self, seed: u64, key: &[u8]) -> u64 {
+    ///         let mut hasher = DefaultHasher::new();
+    ///         hasher.write_u64(seed);
+    ///         hasher.write(key);
+    ///         hasher.finish()
+    ///     }
+    /// }
+    ///
+    /// let cache = Cache::new(Config::new().key_hash(Arc::new(SipHash)))?;
+    /// # Ok::<(), hotspare::ConfigError>(())
+    /// ```
+    pub fn key_hash(mut self, hash: Arc<dyn KeyHash>) -> Config {
+        self.hash = Some(hash);
         self
     }
 

@@ -20,7 +20,17 @@ const SEEDS_MAX: usize = 4096;
 #[derive(Clone)]
 pub(crate) struct KeyHasher(Arc<Seeds>);
 
+/// A hash function for keys.
+pub trait KeyHash: Send + Sync + 'static {
+    /// The hash of a key under a seed: the same for the same two, on every node; every bit as likely 0 as 1, and hard to
+    /// foresee for whoever does not know the seed. (Its lowest 32 bits choose a place, the next 8 tell entries there
+    /// apart, those above choose a shard. A poor function makes the cache slow, not wrong.)
+    fn hash(&self, seed: u64, key: &[u8]) -> u64;
+}
+
 struct Seeds {
+    /// In the place of rapidhash.
+    custom: Option<Arc<dyn KeyHash>>,
     current: AtomicPtr<Seeded>,
     #[expect(clippy::vec_box, reason = "their addresses stay when the vector grows")]
     all: Mutex<Vec<Box<Seeded>>>,
@@ -36,8 +46,9 @@ struct Seeded {
 pub(crate) struct TooManySeeds;
 
 impl KeyHasher {
-    pub(crate) fn new(seed: u64) -> KeyHasher {
-        let hasher = KeyHasher(Arc::new(Seeds { current: AtomicPtr::default(), all: Mutex::default() }));
+    pub(crate) fn new(seed: u64, custom: Option<Arc<dyn KeyHash>>) -> KeyHasher {
+        let seeds = Seeds { custom, current: AtomicPtr::default(), all: Mutex::default() };
+        let hasher = KeyHasher(Arc::new(seeds));
         hasher.set_seed(seed).expect("it is the first");
         hasher
     }
@@ -51,7 +62,10 @@ impl KeyHasher {
     /// The hash of a key under the seed of this moment.
     #[inline]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        rapidhash_v3_seeded(key, &self.current().secrets)
+        match &self.0.custom {
+            None => rapidhash_v3_seeded(key, &self.current().secrets),
+            Some(custom) => custom.hash(self.current().seed, key),
+        }
     }
 
     /// The seed that was set last.
@@ -82,7 +96,7 @@ mod tests {
 
     #[test]
     fn same_seed_gives_the_same_hash_and_another_seed_another() {
-        let (one, two) = (KeyHasher::new(7), KeyHasher::new(8));
+        let (one, two) = (KeyHasher::new(7, None), KeyHasher::new(8, None));
         assert_ne!(one.hash(b"key"), two.hash(b"key"));
         two.set_seed(7).unwrap();
         assert_eq!(one.hash(b"key"), two.hash(b"key"));
@@ -91,7 +105,7 @@ mod tests {
 
     #[test]
     fn seeds_that_come_again_take_no_memory_and_others_end_somewhere() {
-        let hasher = KeyHasher::new(0);
+        let hasher = KeyHasher::new(0, None);
         for round in 0..3 {
             for seed in 0..SEEDS_MAX as u64 {
                 assert_eq!(hasher.set_seed(seed), Ok(()), "{round}");

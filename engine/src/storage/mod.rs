@@ -46,6 +46,7 @@ pub(crate) use departures::{Departures, is_waiting};
 pub(crate) use expiry::{Moment, Now};
 pub(crate) use floors::Floors;
 pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};
+pub use hasher::KeyHash;
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};

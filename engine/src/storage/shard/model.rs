@@ -114,7 +114,7 @@ fn number_of(key: &[u8]) -> u16 {
 impl Model {
     fn new(memory_bytes: usize) -> Model {
         let pool = PagePool::new(memory_bytes, 2).unwrap();
-        let hasher = KeyHasher::new(11);
+        let hasher = KeyHasher::new(11, None);
         let tables = tables(&pool);
         let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, POLICY, hasher.clone());
         Model {

@@ -25,7 +25,7 @@ fn shard(memory_bytes: usize) -> Shard {
 
 fn lone(pool: std::sync::Arc<PagePool>, evict: bool) -> Shard {
     let tables = tables(&pool);
-    Shard::new(pool, tables, 0, evict, LRU, KeyHasher::new(5))
+    Shard::new(pool, tables, 0, evict, LRU, KeyHasher::new(5, None))
 }
 
 fn try_put(
@@ -229,7 +229,7 @@ fn mixed_sizes_use_most_of_the_limit() {
 #[test]
 fn half_mebibyte_values_fill_at_least_90_percent_of_64_mebibytes() {
     let pool = PagePool::new(64 << 20, 8).unwrap();
-    let (hasher, tables) = (KeyHasher::new(1), tables(&pool));
+    let (hasher, tables) = (KeyHasher::new(1, None), tables(&pool));
     let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, LRU, hasher.clone());
     let mut shards: Vec<Shard> = (0..8).map(shard).collect();
     for number in 0..1_000_usize {
@@ -341,8 +341,8 @@ fn item_of_half_the_memory_fits() {
 fn shard_without_pages_gets_them_from_another() {
     let pool = PagePool::new(1 << 20, 2).unwrap();
     let tables = tables(&pool);
-    let mut rich = Shard::new(pool.clone(), tables.clone(), 0, true, LRU, KeyHasher::new(1));
-    let mut poor = Shard::new(pool.clone(), tables.clone(), 1, true, LRU, KeyHasher::new(1));
+    let mut rich = Shard::new(pool.clone(), tables.clone(), 0, true, LRU, KeyHasher::new(1, None));
+    let mut poor = Shard::new(pool.clone(), tables.clone(), 1, true, LRU, KeyHasher::new(1, None));
     fill(&mut rich, "rich", &[100, 3_000], 3 << 20);
     let shortage = try_put(&mut poor, b"key", &[7; 20_000], PLAIN, Place::New);
     let Err(ReserveError::Shortage { pages }) = shortage else { panic!("{shortage:?}") };
