@@ -285,8 +285,19 @@ impl Cache {
     ) -> Result<Option<R>, ReadError> {
         match &self.inner.latencies {
             None => self.inner.read(key.as_ref(), reader),
-            Some(latencies) => latencies.time(Timed::Read, || self.inner.read(key.as_ref(), reader)),
+            Some(latencies) => self.read_timed(latencies, key.as_ref(), reader),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_timed<R>(
+        &self,
+        latencies: &LatencyCounters,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        latencies.time(Timed::Read, || self.inner.read(key, reader))
     }
 
     /// Reads many items, each as [`Cache::get`] does, in less time: the processor fetches the next ones while one is

@@ -21,7 +21,8 @@ use super::{Inner, ItemRef, ShardCell};
 const BATCH: usize = 16;
 
 impl Inner {
-    #[inline]
+    // Always: the one other call is the timed one.
+    #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         key: &[u8],
@@ -44,7 +45,7 @@ impl Inner {
     }
 
     /// [`Inner::read`] behind its checks.
-    #[inline]
+    #[inline(always)]
     pub(super) fn read_hashed<R>(
         &self,
         hash: u64,

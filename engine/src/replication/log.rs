@@ -34,24 +34,46 @@ const MARKS_DIVISOR: u64 = 4;
 /// Bytes in fixed pieces, as one long string that grows at the end and is forgotten from the front.
 ///
 /// 1. `start <= end`, both counted from the first byte ever written.
-/// 2. `pieces[i]` holds bytes from `(start / piece_bytes + i) * piece_bytes` on.
+/// 2. `pieces[i]` holds bytes from `(start / piece_bytes + i) * piece_bytes` on; `piece_bytes` is a power of two.
 #[derive(Debug)]
 struct ByteRing {
     pieces: VecDeque<Box<[u8]>>,
     spare: Option<Box<[u8]>>,
     piece_bytes: usize,
+    piece_shift: u32,
     start: u64,
     end: u64,
 }
 
 impl ByteRing {
     fn new(piece_bytes: usize) -> ByteRing {
-        ByteRing { pieces: VecDeque::new(), spare: None, piece_bytes, start: 0, end: 0 }
+        assert!(piece_bytes.is_power_of_two());
+        let piece_shift = piece_bytes.ilog2();
+        ByteRing { pieces: VecDeque::new(), spare: None, piece_bytes, piece_shift, start: 0, end: 0 }
     }
 
-    fn append(&mut self, mut bytes: &[u8]) {
+    /// Where in its piece a byte lies.
+    fn within(&self, at: u64) -> usize {
+        at as usize & (self.piece_bytes - 1)
+    }
+
+    #[inline]
+    fn append(&mut self, bytes: &[u8]) {
+        let within = self.within(self.end);
+        let is_inside = within != 0 && within + bytes.len() <= self.piece_bytes;
+        match self.pieces.back_mut() {
+            Some(piece) if is_inside => {
+                piece[within..within + bytes.len()].copy_from_slice(bytes);
+                self.end += bytes.len() as u64;
+            }
+            _ => self.append_over_pieces(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn append_over_pieces(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let within = (self.end % self.piece_bytes as u64) as usize;
+            let within = self.within(self.end);
             if within == 0 || self.pieces.is_empty() {
                 let fresh = self.spare.take().unwrap_or_else(|| vec![0; self.piece_bytes].into());
                 self.pieces.push_back(fresh);
@@ -66,10 +88,10 @@ impl ByteRing {
 
     /// Appends `count` bytes from `at` on to `out`.
     fn copy_to(&self, mut at: u64, mut count: usize, out: &mut Vec<u8>) {
-        let first_piece = self.start / self.piece_bytes as u64;
+        let first_piece = self.start >> self.piece_shift;
         while count > 0 {
-            let piece = &self.pieces[(at / self.piece_bytes as u64 - first_piece) as usize];
-            let within = (at % self.piece_bytes as u64) as usize;
+            let piece = &self.pieces[((at >> self.piece_shift) - first_piece) as usize];
+            let within = self.within(at);
             let part = count.min(self.piece_bytes - within);
             out.extend_from_slice(&piece[within..within + part]);
             at += part as u64;
@@ -78,9 +100,9 @@ impl ByteRing {
     }
 
     fn forget(&mut self, count: u64) {
-        let before = self.start / self.piece_bytes as u64;
+        let before = self.start >> self.piece_shift;
         self.start += count;
-        for _ in before..self.start / self.piece_bytes as u64 {
+        for _ in before..self.start >> self.piece_shift {
             self.spare = self.pieces.pop_front();
         }
     }
@@ -91,7 +113,17 @@ impl ByteRing {
         self.end = 0;
     }
 
+    #[inline]
     fn length_at(&self, at: u64) -> u32 {
+        let piece = &self.pieces[((at >> self.piece_shift) - (self.start >> self.piece_shift)) as usize];
+        match piece[self.within(at)..].first_chunk() {
+            Some(bytes) => u32::from_le_bytes(*bytes),
+            None => self.length_over_pieces(at),
+        }
+    }
+
+    #[inline(never)]
+    fn length_over_pieces(&self, at: u64) -> u32 {
         let mut bytes = Vec::with_capacity(LENGTH_BYTES);
         self.copy_to(at, LENGTH_BYTES, &mut bytes);
         u32::from_le_bytes(bytes.try_into().expect("four bytes were copied"))
@@ -279,7 +311,15 @@ impl Log {
     }
 
     /// The seq that follows `seq` in this history, over the gap if its branch ends there.
+    #[inline]
     fn seq_after(&self, seq: Seq) -> Seq {
+        match self.lineage.entries().last() {
+            Some(newest) if seq < newest.last && seq + 1 >= newest.start => seq + 1,
+            _ => self.seq_after_in_history(seq),
+        }
+    }
+
+    fn seq_after_in_history(&self, seq: Seq) -> Seq {
         let branch = self.lineage.entries().iter().find(|entry| seq < entry.last && seq + 1 >= entry.start);
         let next = self.lineage.entries().iter().find(|entry| entry.start > seq && entry.last >= entry.start);
         match (branch, next) {

@@ -45,7 +45,42 @@ enum Record<'a> {
 pub(crate) struct BadRecord;
 
 /// Appends the bytes of `mutation` to `out`.
+#[inline]
 pub(crate) fn encode(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
+    match *mutation {
+        Mutation::Put { key, value, flags, expires_at_ms, marks } => {
+            encode_put(key, value, flags, expires_at_ms, marks, out);
+        }
+        ref other => encode_by_serde(other, out),
+    }
+}
+
+/// The bytes that [`encode_by_serde`] gives for a put, in a third of the instructions: nearly every record is one.
+fn encode_put(key: &[u8], value: &[u8], flags: u32, expires_at_ms: u64, marks: Marks, out: &mut Vec<u8>) {
+    const KIND: u8 = 0;
+    const NO_CLIENT_CAS: u8 = 0;
+    out.reserve(key.len() + value.len() + 40);
+    out.push(KIND);
+    push_varint(key.len() as u64, out);
+    out.extend_from_slice(key);
+    push_varint(value.len() as u64, out);
+    out.extend_from_slice(value);
+    push_varint(u64::from(flags), out);
+    push_varint(expires_at_ms, out);
+    out.extend_from_slice(&[NO_CLIENT_CAS, marks.0]);
+}
+
+/// A number as postcard writes it: seven bits a byte, the lowest first, the highest bit set where more follow.
+#[inline]
+fn push_varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn encode_by_serde(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
     let record = match *mutation {
         Mutation::Put { key, value, flags, expires_at_ms, marks } => {
             Record::Put { key, value, flags, expires_at_ms, client_cas: None, marks: marks.0 }
@@ -113,6 +148,24 @@ mod tests {
         assert_eq!(bytes_of(&Mutation::Flush), [3]);
         assert_eq!(bytes_of(&Mutation::FlushAt { at_ms: 7 }), [4, 7]);
         assert_eq!(bytes_of(&Mutation::FlushPrefix { prefix: b"u:" }), [5, 2, b'u', b':']);
+    }
+
+    #[test]
+    fn puts_are_written_as_serde_writes_them() {
+        for size in [0, 1, 127, 128, 300, 16_383, 16_384, 70_000] {
+            for number in [0, 1, 127, 128, u32::MAX] {
+                let mutation = Mutation::Put {
+                    key: &vec![7; size.clamp(1, KEY_BYTES_MAX)],
+                    value: &vec![9; size],
+                    flags: number,
+                    expires_at_ms: u64::from(number) << 21,
+                    marks: Marks(number as u8 & 31),
+                };
+                let mut by_serde = Vec::new();
+                encode_by_serde(&mutation, &mut by_serde);
+                assert_eq!(bytes_of(&mutation), by_serde);
+            }
+        }
     }
 
     #[test]

@@ -64,8 +64,14 @@ impl KeyHasher {
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
         match &self.0.custom {
             None => rapidhash_v3_seeded(key, &self.current().secrets),
-            Some(custom) => custom.hash(self.current().seed, key),
+            Some(custom) => self.hash_by(&**custom, key),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn hash_by(&self, custom: &dyn KeyHash, key: &[u8]) -> u64 {
+        custom.hash(self.current().seed, key)
     }
 
     /// The seed that was set last.
