@@ -38,9 +38,11 @@ enum Workload {
     Miss,
     GetMany,
     GetCopied,
+    /// All threads read one key: the worst that can happen to a lock.
+    OneKey,
 }
 
-const WORKLOADS: [(Workload, &str); 7] = [
+const WORKLOADS: [(Workload, &str); 8] = [
     (Workload::HitUniform, "hit-uniform"),
     (Workload::HitZipf, "hit-zipf"),
     (Workload::Mix, "mix-95-5-zipf"),
@@ -48,6 +50,7 @@ const WORKLOADS: [(Workload, &str); 7] = [
     (Workload::Miss, "miss"),
     (Workload::GetMany, "get-many-8"),
     (Workload::GetCopied, "get-copied"),
+    (Workload::OneKey, "one-key"),
 ];
 
 struct Input {
@@ -93,6 +96,11 @@ fn run<C: Compared>(cache: &C, workload: Workload, input: &Input, from: usize, c
         Workload::GetMany => {
             for at in (0..count).step_by(8) {
                 sum += cache.read_eight(std::array::from_fn(|step| &input.keys[index(at + step)][..]));
+            }
+        }
+        Workload::OneKey => {
+            for _ in 0..count {
+                sum += cache.read(&input.keys[0], ends).unwrap_or(0);
             }
         }
         Workload::GetCopied => {
