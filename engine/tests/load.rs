@@ -336,3 +336,16 @@ fn lease_may_be_filled_by_another_thread() {
     assert_eq!(receive.recv().unwrap(), "v");
     assert!(cache.get("k").unwrap().is_some());
 }
+
+#[test]
+fn value_that_expired_while_it_was_refreshed_is_stored() {
+    let (cache, clock) = cache();
+    let policy = LoadPolicy::fresh_for(MINUTE).refresh_ahead(Duration::from_secs(5));
+    cache.get_or_load("k", policy, || Ok::<_, Failure>("1")).unwrap();
+    clock.advance_ms(57_000);
+    let Lookup::Due(old, lease) = cache.lookup("k", policy).unwrap() else { panic!("it is not due") };
+    assert_eq!(old, "1");
+    clock.advance_ms(10_000);
+    lease.fill("2");
+    assert_eq!(&cache.get("k").unwrap().expect("nobody wrote to the key meanwhile").value[..], b"2");
+}

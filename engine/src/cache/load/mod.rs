@@ -398,7 +398,8 @@ impl Inner {
         let stored: Result<(), WriteError> = self.mutate(key, |locked| {
             let present = locked.find_live().map(|(_, meta)| meta.version);
             let is_older = flight.is_overtaken() || self.floors.is_flushed(flight.begun, || key);
-            if is_older || present != replaces {
+            // What it would replace may have expired or been evicted meanwhile.
+            if is_older || present.is_some() && present != replaces {
                 return Ok(());
             }
             match store {
