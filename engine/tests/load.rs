@@ -3,13 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use hotspare::{
-    Cache, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig,
+    Cache, Clock, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig,
 };
 
 type Failure = std::io::Error;
@@ -348,4 +348,41 @@ fn value_that_expired_while_it_was_refreshed_is_stored() {
     clock.advance_ms(10_000);
     lease.fill("2");
     assert_eq!(&cache.get("k").unwrap().expect("nobody wrote to the key meanwhile").value[..], b"2");
+}
+
+/// A clock that does something at one of the looks at it.
+#[derive(Default)]
+struct Interrupting {
+    clock: ManualClock,
+    looks_before: AtomicUsize,
+    interruption: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Clock for Interrupting {
+    fn now_ms(&self) -> u64 {
+        let looks_before = self.looks_before.fetch_sub(1, Ordering::SeqCst);
+        let interruption = (looks_before == 0).then(|| self.interruption.lock().unwrap().take());
+        if let Some(interruption) = interruption.flatten() {
+            interruption();
+        }
+        self.clock.now_ms()
+    }
+}
+
+#[test]
+fn value_that_was_refreshed_between_look_and_lock_is_not_loaded_again() {
+    let clock = Arc::new(Interrupting::default());
+    let cache = Cache::new(Config::new().memory_bytes_max(8 << 20).clock(clock.clone())).unwrap();
+    let policy = LoadPolicy::fresh_for(MINUTE).refresh_ahead(Duration::from_secs(5));
+    cache.get_or_load("k", policy, || Ok::<_, Failure>("1")).unwrap();
+    clock.clock.advance_ms(57_000);
+    // The first look at the clock asks whether the item lives, the second one whether it is due.
+    let other = cache.clone();
+    *clock.interruption.lock().unwrap() = Some(Box::new(move || {
+        assert_eq!(other.get_or_load("k", policy, || Ok::<_, Failure>("2")).unwrap(), "2");
+    }));
+    clock.looks_before.store(1, Ordering::SeqCst);
+    let value = cache.get_or_load("k", policy, || -> Result<&str, Failure> { panic!("a second load") });
+    assert!(clock.interruption.lock().unwrap().is_none(), "it was interrupted");
+    assert_eq!(value.unwrap(), "2");
 }

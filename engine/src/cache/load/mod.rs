@@ -257,6 +257,7 @@ impl Cache {
                     return Ok(waiting.map_or(Lookup::Recursive, Lookup::Loading));
                 }
                 (None, None) if self.inner.is_stored(&cell, hash, key, policy) => continue,
+                (None, Some((_, version))) if self.inner.is_replaced(&cell, hash, key, version) => continue,
                 (None, due) => {
                     let last = Version(self.inner.next_version().0.saturating_sub(1));
                     let flight = Flight::new(last);
@@ -391,6 +392,11 @@ impl Inner {
         let Some(id) = cell.shard.find(hash, key) else { return false };
         let is_absence = cell.shard.meta(id).marks.is_absence();
         !cell.shard.is_dead(id, self.moment()) && (policy.accepts_absences() || !is_absence)
+    }
+
+    /// Whether another value has been stored since one of this version was looked at.
+    fn is_replaced(&self, cell: &super::ShardCell, hash: u64, key: &[u8], version: Version) -> bool {
+        cell.shard.find(hash, key).is_some_and(|id| cell.shard.meta(id).version != version)
     }
 
     /// Stores what was loaded, unless the key was written to since the load began.
