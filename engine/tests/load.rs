@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use hotspare::{
-    Cache, Clock, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig,
+    Cache, Clock, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig, Update,
+    Waiting,
 };
 
 type Failure = std::io::Error;
@@ -385,4 +386,42 @@ fn value_that_was_refreshed_between_look_and_lock_is_not_loaded_again() {
     let value = cache.get_or_load("k", policy, || -> Result<&str, Failure> { panic!("a second load") });
     assert!(clock.interruption.lock().unwrap().is_none(), "it was interrupted");
     assert_eq!(value.unwrap(), "2");
+}
+
+/// Fails instead of waiting for ever.
+fn ends(run: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        run();
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("it ends");
+}
+
+#[test]
+fn lease_and_waiting_given_up_inside_a_read_lock_nobody_out() {
+    let (cache, _) = cache();
+    let inside = cache.clone();
+    ends(move || {
+        let mut lease = Some(lease(&inside, "filled", MINUTE));
+        let mut dropped = Some(self::lease(&inside, "dropped", MINUTE));
+        let Lookup::Loading(waiting) = inside.lookup("dropped", MINUTE).unwrap() else { panic!() };
+        let mut waiting = Some(waiting);
+        // The shard is locked in there.
+        for key in ["filled", "dropped"] {
+            inside
+                .update(key, |_| {
+                    lease.take().map(|lease| lease.fill("not stored"));
+                    assert_eq!(waiting.take().and_then(Waiting::wait), None);
+                    drop(dropped.take());
+                    Update::Keep
+                })
+                .unwrap();
+        }
+    });
+    for key in ["filled", "dropped"] {
+        assert_eq!(cache.get(key).unwrap(), None);
+        lease(&cache, key, MINUTE).fill("anew");
+        assert_eq!(&cache.get(key).unwrap().unwrap().value[..], b"anew");
+    }
 }

@@ -247,7 +247,7 @@ impl Cache {
             if self.inner.hasher.seed() != seed {
                 continue;
             }
-            let under_way = cell.flights.get(key);
+            let under_way = cell.flights.get(key).filter(|flight| !flight.is_over());
             // One that a flush overtook loads what may be flushed: it goes on for those who wait already.
             let under_way = under_way.filter(|flight| !self.inner.floors.is_flushed(flight.begun, || key));
             match (under_way.cloned(), due) {
