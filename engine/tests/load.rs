@@ -425,3 +425,30 @@ fn lease_and_waiting_given_up_inside_a_read_lock_nobody_out() {
         assert_eq!(&cache.get(key).unwrap().unwrap().value[..], b"anew");
     }
 }
+
+/// A waker that keeps somebody waiting alive, as that of a task does.
+struct Keeps {
+    _waiting: Waiting,
+}
+
+impl Wake for Keeps {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn waker_that_holds_another_who_waits_may_go_with_the_first() {
+    ends(|| {
+        let (cache, _) = cache();
+        let _lease = lease(&cache, "k", MINUTE);
+        let waiting = || match cache.lookup("k", MINUTE).unwrap() {
+            Lookup::Loading(waiting) => waiting,
+            other => panic!("{other:?}"),
+        };
+        let mut first = waiting();
+        let mut poll = |waker: Waker| pin!(&mut first).poll(&mut Context::from_waker(&waker)).is_pending();
+        assert!(poll(Waker::from(Arc::new(Keeps { _waiting: waiting() }))));
+        assert!(poll(Waker::noop().clone()), "another one takes its place");
+        assert!(poll(Waker::from(Arc::new(Keeps { _waiting: waiting() }))));
+        drop(first);
+    });
+}

@@ -299,9 +299,11 @@ impl Waiting {
             Phase::Vacant => {}
             Phase::Loading(_) => {
                 let waker = &mut state.waiters[self.slot];
-                match waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    None => *waker = Some(context.waker().clone()),
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                    let before = waker.replace(context.waker().clone());
+                    drop(state);
+                    // With nothing locked, as in `drop`.
+                    drop(before);
                 }
                 return Poll::Pending;
             }
@@ -332,7 +334,9 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.flight.state.lock().waiters.try_remove(self.slot);
+        let waker = self.flight.state.lock().waiters.try_remove(self.slot);
+        // With nothing locked: with a waker a task may go, and with it another one that waits.
+        drop(waker);
         forget_if_unwanted(&self.cache, self.hash, &self.key, &self.flight);
     }
 }
