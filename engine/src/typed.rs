@@ -190,11 +190,13 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
         load: impl FnOnce() -> Result<V, E>,
     ) -> Result<V, LoadError<E>> {
         let (key, policy, mut load) = (self.key(key)?, policy.into(), Some(load));
+        let mut failed = None;
         // The second time what did not decode is gone; on a node that takes no writes it is not, and is loaded aside.
         for _ in 0..2 {
             let bytes = self.cache.get_or_load(&key, policy, || {
                 let load = load.take().expect("what was loaded ends this");
-                Ok::<_, Loading<E>>(self.encode(&load().map_err(Loading::loader)?)?)
+                let loaded = load().map_err(|error| Loading::loader(error, &mut failed))?;
+                Ok::<_, Loading<E>>(self.encode(&loaded)?)
             });
             match self.decode(&bytes.map_err(Loading::unwrapped)?) {
                 Some(value) => return Ok(value),
@@ -206,7 +208,7 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
         }
         match load {
             Some(load) => load().map_err(|error| LoadError::Loader(Arc::new(error))),
-            None => Err(LoadError::Encode("what was encoded does not decode".to_owned())),
+            None => Err(undecodable(failed)),
         }
     }
 
@@ -223,17 +225,15 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
         let (key, policy) = (self.key(key)?, policy.into());
         let mut load = std::pin::pin!(load);
         for _ in 0..2 {
-            let mut was_loaded = false;
+            let (mut was_loaded, mut failed) = (false, None);
             let bytes = self.cache.get_or_load_async(&key, policy, async {
                 was_loaded = true;
-                let value = load.as_mut().await.map_err(Loading::loader)?;
-                Ok::<_, Loading<E>>(self.encode(&value)?)
+                let loaded = load.as_mut().await.map_err(|error| Loading::loader(error, &mut failed))?;
+                Ok::<_, Loading<E>>(self.encode(&loaded)?)
             });
             match self.decode(&bytes.await.map_err(Loading::unwrapped)?) {
                 Some(value) => return Ok(value),
-                None if was_loaded => {
-                    return Err(LoadError::Encode("what was encoded does not decode".to_owned()));
-                }
+                None if was_loaded => return Err(undecodable(failed)),
                 None => self.drop_undecodable(&key),
             }
         }
@@ -273,6 +273,14 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
     }
 }
 
+/// Of bytes that were had from a load, or in its place because it failed.
+fn undecodable<E>(failed: Option<Arc<E>>) -> LoadError<E> {
+    match failed {
+        Some(error) => LoadError::Loader(error),
+        None => LoadError::Encode("what was encoded does not decode".to_owned()),
+    }
+}
+
 /// Why a load of ours failed, on its way through the cache's.
 enum Loading<E> {
     Loader(Arc<E>),
@@ -286,8 +294,9 @@ impl<E> From<postcard::Error> for Loading<E> {
 }
 
 impl<E> Loading<E> {
-    fn loader(error: E) -> Loading<E> {
-        Loading::Loader(Arc::new(error))
+    /// Keeps the error besides: the cache may have a stale value instead, and that may not decode.
+    fn loader(error: E, failed: &mut Option<Arc<E>>) -> Loading<E> {
+        Loading::Loader(failed.insert(Arc::new(error)).clone())
     }
 
     fn unwrapped(error: LoadError<Loading<E>>) -> LoadError<E> {

@@ -3,13 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use hotspare::{
-    Cache, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig,
+    Cache, Clock, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig, Update,
+    Waiting,
 };
 
 type Failure = std::io::Error;
@@ -335,4 +336,119 @@ fn lease_may_be_filled_by_another_thread() {
     assert_eq!(waiting.wait().unwrap(), "v");
     assert_eq!(receive.recv().unwrap(), "v");
     assert!(cache.get("k").unwrap().is_some());
+}
+
+#[test]
+fn value_that_expired_while_it_was_refreshed_is_stored() {
+    let (cache, clock) = cache();
+    let policy = LoadPolicy::fresh_for(MINUTE).refresh_ahead(Duration::from_secs(5));
+    cache.get_or_load("k", policy, || Ok::<_, Failure>("1")).unwrap();
+    clock.advance_ms(57_000);
+    let Lookup::Due(old, lease) = cache.lookup("k", policy).unwrap() else { panic!("it is not due") };
+    assert_eq!(old, "1");
+    clock.advance_ms(10_000);
+    lease.fill("2");
+    assert_eq!(&cache.get("k").unwrap().expect("nobody wrote to the key meanwhile").value[..], b"2");
+}
+
+/// A clock that does something at one of the looks at it.
+#[derive(Default)]
+struct Interrupting {
+    clock: ManualClock,
+    looks_before: AtomicUsize,
+    interruption: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Clock for Interrupting {
+    fn now_ms(&self) -> u64 {
+        let looks_before = self.looks_before.fetch_sub(1, Ordering::SeqCst);
+        let interruption = (looks_before == 0).then(|| self.interruption.lock().unwrap().take());
+        if let Some(interruption) = interruption.flatten() {
+            interruption();
+        }
+        self.clock.now_ms()
+    }
+}
+
+#[test]
+fn value_that_was_refreshed_between_look_and_lock_is_not_loaded_again() {
+    let clock = Arc::new(Interrupting::default());
+    let cache = Cache::new(Config::new().memory_bytes_max(8 << 20).clock(clock.clone())).unwrap();
+    let policy = LoadPolicy::fresh_for(MINUTE).refresh_ahead(Duration::from_secs(5));
+    cache.get_or_load("k", policy, || Ok::<_, Failure>("1")).unwrap();
+    clock.clock.advance_ms(57_000);
+    // The first look at the clock asks whether the item lives, the second one whether it is due.
+    let other = cache.clone();
+    *clock.interruption.lock().unwrap() = Some(Box::new(move || {
+        assert_eq!(other.get_or_load("k", policy, || Ok::<_, Failure>("2")).unwrap(), "2");
+    }));
+    clock.looks_before.store(1, Ordering::SeqCst);
+    let value = cache.get_or_load("k", policy, || -> Result<&str, Failure> { panic!("a second load") });
+    assert!(clock.interruption.lock().unwrap().is_none(), "it was interrupted");
+    assert_eq!(value.unwrap(), "2");
+}
+
+/// Fails instead of waiting for ever.
+fn ends(run: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        run();
+        let _ = done.send(());
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("it ends");
+}
+
+#[test]
+fn lease_and_waiting_given_up_inside_a_read_lock_nobody_out() {
+    let (cache, _) = cache();
+    let inside = cache.clone();
+    ends(move || {
+        let mut lease = Some(lease(&inside, "filled", MINUTE));
+        let mut dropped = Some(self::lease(&inside, "dropped", MINUTE));
+        let Lookup::Loading(waiting) = inside.lookup("dropped", MINUTE).unwrap() else { panic!() };
+        let mut waiting = Some(waiting);
+        // The shard is locked in there.
+        for key in ["filled", "dropped"] {
+            inside
+                .update(key, |_| {
+                    lease.take().map(|lease| lease.fill("not stored"));
+                    assert_eq!(waiting.take().and_then(Waiting::wait), None);
+                    drop(dropped.take());
+                    Update::Keep
+                })
+                .unwrap();
+        }
+    });
+    for key in ["filled", "dropped"] {
+        assert_eq!(cache.get(key).unwrap(), None);
+        lease(&cache, key, MINUTE).fill("anew");
+        assert_eq!(&cache.get(key).unwrap().unwrap().value[..], b"anew");
+    }
+}
+
+/// A waker that keeps somebody waiting alive, as that of a task does.
+struct Keeps {
+    _waiting: Waiting,
+}
+
+impl Wake for Keeps {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn waker_that_holds_another_who_waits_may_go_with_the_first() {
+    ends(|| {
+        let (cache, _) = cache();
+        let _lease = lease(&cache, "k", MINUTE);
+        let waiting = || match cache.lookup("k", MINUTE).unwrap() {
+            Lookup::Loading(waiting) => waiting,
+            other => panic!("{other:?}"),
+        };
+        let mut first = waiting();
+        let mut poll = |waker: Waker| pin!(&mut first).poll(&mut Context::from_waker(&waker)).is_pending();
+        assert!(poll(Waker::from(Arc::new(Keeps { _waiting: waiting() }))));
+        assert!(poll(Waker::noop().clone()), "another one takes its place");
+        assert!(poll(Waker::from(Arc::new(Keeps { _waiting: waiting() }))));
+        drop(first);
+    });
 }

@@ -319,3 +319,55 @@ fn resized_cache_evicts_down_to_its_limit_and_grows_again() {
     assert!(matches!(cache.resize(1_000), Err(ConfigError::MemoryTooSmall { .. })));
     assert!(matches!(cache.resize(1 << 20), Err(ConfigError::ItemTooLarge { .. })));
 }
+
+/// A clock that does something when it is looked at next.
+#[derive(Default)]
+struct Interrupting {
+    clock: ManualClock,
+    interruption: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Clock for Interrupting {
+    fn now_ms(&self) -> Millis {
+        let interruption = self.interruption.lock().take();
+        interruption.into_iter().for_each(|interruption| interruption());
+        self.clock.now_ms()
+    }
+}
+
+#[test]
+fn g2_who_comes_late_to_an_appointment_hides_nothing_that_was_stored_since() {
+    let clock = Arc::new(Interrupting::default());
+    let cache = Cache::new(Config::new().memory_bytes_max(4 << 20).clock(clock.clone())).unwrap();
+    cache.set("old", "1", Expiry::Never).unwrap();
+    cache.flush_at(Expiry::After(Duration::from_secs(1))).unwrap();
+    clock.clock.advance_ms(2_000);
+    let other = cache.clone();
+    *clock.interruption.lock() = Some(Box::new(move || {
+        assert_eq!(value(&other, "old"), None);
+        other.set("new", "2", Expiry::Never).unwrap();
+    }));
+    assert_eq!(value(&cache, "old"), None);
+    assert_eq!(value(&cache, "new").as_deref(), Some(&b"2"[..]));
+}
+
+#[test]
+fn g2_keeping_one_appointment_does_not_cancel_the_next() {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let config = Config::new().memory_bytes_max(64 << 20).shards(64).clock(clock.clone());
+    let cache = Cache::new(config).unwrap();
+    let barrier = std::sync::Barrier::new(2);
+    for _ in 0..10_000 {
+        cache.flush_at(Expiry::After(Duration::from_millis(1))).unwrap();
+        clock.advance_ms(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                barrier.wait();
+                cache.get("k").unwrap();
+            });
+            barrier.wait();
+            cache.flush_at(Expiry::After(Duration::from_secs(1_000))).unwrap();
+        });
+        assert_ne!(cache.inner.flush_at_ms.load(Ordering::SeqCst), 0, "the next appointment is gone");
+    }
+}

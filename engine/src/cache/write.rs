@@ -504,10 +504,15 @@ impl Inner {
             }
             _ => return Ok(()),
         }
+        self.pass_all_shards();
+        Ok(())
+    }
+
+    /// Waits until every change that was under way is done.
+    fn pass_all_shards(&self) {
         for cell in &self.shards {
             drop(cell.lock());
         }
-        Ok(())
     }
 
     /// What a flush and an appointment for one do, on a primary and on a replica.
@@ -552,16 +557,28 @@ impl Inner {
     #[cold]
     fn settle_appointment(&self) {
         let at_ms = self.flush_at_ms.load(Ordering::Acquire);
-        if at_ms == 0 || self.now_ms() < at_ms || self.serving() != Serving::All {
+        if at_ms == 0 || self.now_ms() < at_ms {
             return;
         }
-        // Hidden first: whoever finds the appointment gone finds nothing that it concerns either.
-        self.floors.raise_all(self.next_version());
-        // Two threads may both come here; the second finds the appointment gone, or flushes once more a cache in
-        // which nothing that was acknowledged after the first flush is older than it.
-        if self.flush_at_ms.compare_exchange(at_ms, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            // A node that lost its role meanwhile leaves the appointment to the new primary.
-            let _ = self.flush();
+        // Appointments change under the first shard's lock: who comes late, after others have kept it or made another
+        // one, must not hide what was stored since, nor cancel the other. A node that lost its role leaves the
+        // appointment to the new primary.
+        let is_still_due =
+            || self.serving() == Serving::All && self.flush_at_ms.load(Ordering::Acquire) == at_ms;
+        let cell = self.shards[0].lock();
+        if !is_still_due() {
+            return;
         }
+        self.floors.raise_all(self.next_version());
+        drop(cell);
+        self.pass_all_shards();
+        let cell = self.shards[0].lock();
+        if !is_still_due() {
+            return;
+        }
+        let version = self.log(&Mutation::Flush, &mut Vec::new());
+        self.carry_out_for_all(&Mutation::Flush, version);
+        drop(cell);
+        self.ring();
     }
 }

@@ -137,6 +137,8 @@ impl Replicator {
         let cache = self.cache.clone();
         let Some(group) = cache.inner.group.as_ref() else { return Next::At(Millis::MAX) };
         group.doorbell.disarm();
+        // Replicas wait for this flush, and it may be that nobody asks the primary for anything.
+        cache.inner.settle_flush();
         let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
         let progressed = self.run_parts(&cache, group, now, cx);
         self.publish(group, now);

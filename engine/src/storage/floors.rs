@@ -21,6 +21,7 @@ pub const PREFIXES_MAX: usize = 256;
 
 /// 1. `highest` is at least every floor that is in force; a floor comes into force before `highest` is raised to it.
 /// 2. Of two prefixes of which one begins with the other, the longer has the higher floor.
+/// 3. A prefix leaves after `all` was raised to its floor; so whoever asks looks at the prefixes first.
 pub(crate) struct Floors {
     all: AtomicU64,
     highest: AtomicU64,
@@ -74,10 +75,11 @@ impl Floors {
 
     #[cold]
     fn is_below(&self, version: Version, key: &[u8]) -> bool {
+        // The prefixes first: a floor that is gone from them was covered by `all` before.
+        let prefixes = self.prefixes.load();
         if version < self.all() {
             return true;
         }
-        let prefixes = self.prefixes.load();
         let floor = |length: usize| key.get(..length).and_then(|prefix| prefixes.floor(prefix));
         prefixes.lengths.iter().any(|length| floor(*length).is_some_and(|floor| version < floor))
     }
@@ -176,5 +178,25 @@ mod tests {
         floors.raise_prefix(b"a", Version(4)).unwrap();
         floors.raise_all(Version(3));
         assert!(is_flushed(&floors, 8, "a1") && is_flushed(&floors, 2, "b"));
+    }
+
+    #[test]
+    fn item_below_a_prefix_floor_stays_dead_while_a_flush_takes_the_floor_over() {
+        let floors = Floors::new();
+        let (dead, done) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..100_000_u64 {
+                    floors.raise_prefix(b"user:", Version(2 * round)).unwrap();
+                    dead.store(2 * round - 1, Release);
+                    floors.raise_all(Version(2 * round + 1));
+                }
+                done.store(1, Release);
+            });
+            while done.load(Acquire) == 0 {
+                let version = dead.load(Acquire);
+                assert!(version == 0 || is_flushed(&floors, version, "user:1"), "{version} came back");
+            }
+        });
     }
 }

@@ -87,7 +87,7 @@ impl Shard {
         if u32::try_from(footprint.value_bytes).is_err() {
             return Err(ReserveError::OutOfMemory);
         }
-        if let Some(reservation) = self.reserve_at_once(footprint, moment) {
+        if let Some(reservation) = self.reserve_in_one(footprint, moment) {
             return Ok(reservation);
         }
         let cuts = Cuts::new(&self.slabs, footprint);
@@ -111,6 +111,17 @@ impl Shard {
         footprint: Footprint,
         moment: Moment<'_>,
     ) -> Option<Reservation> {
+        let reservation = self.reserve_in_one(footprint, moment);
+        if reservation.is_none() {
+            // What left meanwhile may have emptied a page.
+            self.return_pages();
+        }
+        reservation
+    }
+
+    /// As [`Shard::reserve_at_once`], but on a failure there may be pages in hand.
+    #[inline]
+    fn reserve_in_one(&mut self, footprint: Footprint, moment: Moment<'_>) -> Option<Reservation> {
         let class = footprint.class_of_whole(&self.slabs)?;
         let first = self.reserve_whole(class, moment)?;
         Some(Reservation { first, footprint })

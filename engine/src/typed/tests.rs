@@ -116,3 +116,29 @@ fn wrong_names_and_values_that_do_not_encode_are_refused() {
     let loaded = view.get_or_load(&1, MINUTE, || Ok::<_, Failure>(Unencodable));
     assert!(matches!(loaded, Err(LoadError::Encode(_))));
 }
+
+#[test]
+fn failed_refresh_of_a_value_that_does_not_decode_is_the_loaders_error() {
+    let clock = std::sync::Arc::new(crate::ManualClock::new(1_000_000));
+    let cache = Cache::new(Config::new().memory_bytes_max(4 << 20).clock(clock.clone())).unwrap();
+    let old: Typed<u64, User> = Typed::new(&cache, "user", 1).unwrap();
+    let new: Typed<u64, User> = Typed::new(&cache, "user", 2).unwrap();
+    let policy = LoadPolicy::fresh_for(MINUTE).stale_for(MINUTE);
+    for is_async in [false, true] {
+        old.get_or_load(&7, policy, || Ok::<_, Failure>(ada())).unwrap();
+        clock.advance_ms(90_000);
+        let failing = || Err(Failure::other("no database"));
+        let failed = match is_async {
+            false => new.get_or_load(&7, policy, failing),
+            true => {
+                let mut load = std::pin::pin!(new.get_or_load_async(&7, policy, async { failing() }));
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                match load.as_mut().poll(&mut context) {
+                    std::task::Poll::Ready(failed) => failed,
+                    std::task::Poll::Pending => panic!("nothing to wait for"),
+                }
+            }
+        };
+        assert!(matches!(failed, Err(LoadError::Loader(_))), "{failed:?}");
+    }
+}

@@ -28,7 +28,7 @@ use slab::Slab;
 
 use crate::mutation::Version;
 
-use super::super::Cache;
+use super::super::{Cache, is_inside_read};
 use super::{LoadPolicy, Store};
 
 /// What a load came to, for those who wait.
@@ -87,6 +87,11 @@ impl Flight {
     fn is_vacant_and_unwanted(&self) -> bool {
         let state = self.state.lock();
         matches!(state.phase, Phase::Vacant) && state.waiters.is_empty()
+    }
+
+    /// Whether nobody loads any more, nor will: it has not left the table yet.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Done(_)) || self.is_vacant_and_unwanted()
     }
 }
 
@@ -161,7 +166,8 @@ impl Lease {
     }
 
     /// Stores the value, as the policy says, and hands it to all who wait. It is not stored if the key was written to
-    /// or flushed since the lease was given (what was loaded may be older), nor where this node takes no writes.
+    /// or flushed since the lease was given (what was loaded may be older), nor where this node takes no writes, nor
+    /// inside a read.
     pub fn fill(mut self, value: impl Into<Bytes>) -> Bytes {
         let value = value.into();
         self.settle(Outcome::Loaded(Some(value.clone())));
@@ -195,7 +201,7 @@ impl Lease {
                 self.cache.inner.store_loaded(&self.key, &self.flight, self.replaces, store);
             }
         }
-        self.cache.inner.cell(self.hash).lock().flights.remove(&self.key, &self.flight);
+        with_flights(&self.cache, self.hash, |flights| flights.remove(&self.key, &self.flight));
         self.cache.inner.flights_under_way.fetch_sub(1, Ordering::SeqCst);
         self.flight.enter(Phase::Done(outcome));
     }
@@ -214,9 +220,20 @@ impl Drop for Lease {
 
 /// A flight without a leader and without anybody who waits is forgotten.
 fn forget_if_unwanted(cache: &Cache, hash: u64, key: &[u8], flight: &Arc<Flight>) {
-    let mut cell = cache.inner.cell(hash).lock();
-    if flight.is_vacant_and_unwanted() {
-        cell.flights.remove(key, flight);
+    with_flights(cache, hash, |flights| {
+        if flight.is_vacant_and_unwanted() {
+            flights.remove(key, flight);
+        }
+    });
+}
+
+/// Runs on the flights of a hash's shard. Inside a read no shard may be waited for: if this one is taken nothing is
+/// done, and a flight that is over is removed by whoever wants or writes its key next.
+fn with_flights(cache: &Cache, hash: u64, run: impl FnOnce(&mut Flights)) {
+    let cell = cache.inner.cell(hash);
+    let cell = if is_inside_read() { cell.try_lock() } else { Some(cell.lock()) };
+    if let Some(mut cell) = cell {
+        run(&mut cell.flights);
     }
 }
 
@@ -258,9 +275,9 @@ impl Waiting {
     }
 
     /// Blocks this thread until the load has ended, and gives the value. `None` if the source has none, if the load
-    /// failed, or if the one who loaded gave up.
+    /// failed, if the one who loaded gave up, or, at once, inside a read: what it has locked may be what the load needs.
     pub fn wait(self) -> Option<Bytes> {
-        value_of(self.arrive())
+        if is_inside_read() { None } else { value_of(self.arrive()) }
     }
 
     /// Blocks this thread until the load has ended or fell to it.
@@ -282,9 +299,11 @@ impl Waiting {
             Phase::Vacant => {}
             Phase::Loading(_) => {
                 let waker = &mut state.waiters[self.slot];
-                match waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    None => *waker = Some(context.waker().clone()),
+                if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                    let before = waker.replace(context.waker().clone());
+                    drop(state);
+                    // With nothing locked, as in `drop`.
+                    drop(before);
                 }
                 return Poll::Pending;
             }
@@ -315,7 +334,9 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.flight.state.lock().waiters.try_remove(self.slot);
+        let waker = self.flight.state.lock().waiters.try_remove(self.slot);
+        // With nothing locked: with a waker a task may go, and with it another one that waits.
+        drop(waker);
         forget_if_unwanted(&self.cache, self.hash, &self.key, &self.flight);
     }
 }

@@ -247,7 +247,7 @@ impl Cache {
             if self.inner.hasher.seed() != seed {
                 continue;
             }
-            let under_way = cell.flights.get(key);
+            let under_way = cell.flights.get(key).filter(|flight| !flight.is_over());
             // One that a flush overtook loads what may be flushed: it goes on for those who wait already.
             let under_way = under_way.filter(|flight| !self.inner.floors.is_flushed(flight.begun, || key));
             match (under_way.cloned(), due) {
@@ -257,6 +257,7 @@ impl Cache {
                     return Ok(waiting.map_or(Lookup::Recursive, Lookup::Loading));
                 }
                 (None, None) if self.inner.is_stored(&cell, hash, key, policy) => continue,
+                (None, Some((_, version))) if self.inner.is_replaced(&cell, hash, key, version) => continue,
                 (None, due) => {
                     let last = Version(self.inner.next_version().0.saturating_sub(1));
                     let flight = Flight::new(last);
@@ -393,12 +394,18 @@ impl Inner {
         !cell.shard.is_dead(id, self.moment()) && (policy.accepts_absences() || !is_absence)
     }
 
+    /// Whether another value has been stored since one of this version was looked at.
+    fn is_replaced(&self, cell: &super::ShardCell, hash: u64, key: &[u8], version: Version) -> bool {
+        cell.shard.find(hash, key).is_some_and(|id| cell.shard.meta(id).version != version)
+    }
+
     /// Stores what was loaded, unless the key was written to since the load began.
     fn store_loaded(&self, key: &[u8], flight: &Flight, replaces: Option<Version>, store: Store<'_>) {
         let stored: Result<(), WriteError> = self.mutate(key, |locked| {
             let present = locked.find_live().map(|(_, meta)| meta.version);
             let is_older = flight.is_overtaken() || self.floors.is_flushed(flight.begun, || key);
-            if is_older || present != replaces {
+            // What it would replace may have expired or been evicted meanwhile.
+            if is_older || present.is_some() && present != replaces {
                 return Ok(());
             }
             match store {

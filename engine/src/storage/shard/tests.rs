@@ -410,3 +410,24 @@ fn overhead_of_a_small_item_is_below_40_bytes() {
     println!("overhead of an item with 19 + 100 bytes: {overhead:.1} bytes, index {}", shard.index_bytes());
     assert!(overhead < 40.0, "{overhead}");
 }
+
+#[test]
+fn no_page_stays_in_hand_when_there_is_no_room_at_once() {
+    let mut shard = shard(1 << 20);
+    let mut refused = 0;
+    for number in 0..200_000_usize {
+        let key = format!("{number}");
+        let value_bytes = if number / 5_000 % 2 == 0 { 50 } else { 3_000 };
+        let footprint = Footprint::new(key.len(), value_bytes, 0, 0);
+        match shard.reserve_at_once(footprint, now()) {
+            Some(reservation) => shard.cancel(reservation),
+            None => {
+                refused += 1;
+                assert!(shard.in_hand.is_empty(), "shard 4: pages in hand");
+            }
+        }
+        put(&mut shard, &key, &pattern(value_bytes, number));
+    }
+    assert!(refused > 0);
+    shard.check_invariants();
+}
