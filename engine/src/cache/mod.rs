@@ -16,11 +16,12 @@ mod inspect;
 mod read;
 mod role_changes;
 mod scan;
+mod sweep;
 mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -189,6 +190,8 @@ pub(crate) struct Inner {
     pub(crate) attention: AtomicU8,
     /// The last version of a standalone cache.
     standalone_version: AtomicU64,
+    /// Which shard is swept next, when somebody asks for it.
+    sweep_turn: AtomicUsize,
     item_bytes_max: usize,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
@@ -235,6 +238,7 @@ impl Cache {
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             standalone_version: AtomicU64::new(0),
+            sweep_turn: AtomicUsize::new(0),
             item_bytes_max: config.item_bytes_max,
             hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),

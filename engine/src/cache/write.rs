@@ -206,6 +206,9 @@ impl Inner {
                 // A full copy came in between, and this node was promoted since.
                 continue;
             }
+            if rounds == 0 {
+                locked.cell.shard.sweep_a_bit(locked.moment);
+            }
             match attempt(&mut locked) {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Error(error)) => {
@@ -317,6 +320,7 @@ impl Inner {
         let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
         let footprint = Footprint::new(key.len(), value.len(), attributes.flags, expires_at_ms);
         locked.cell.shard.prefetch_for_store();
+        locked.cell.shard.sweep_a_bit(locked.moment);
         let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
         Some(locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default()))
     }

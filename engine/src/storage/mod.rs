@@ -6,6 +6,7 @@
 //! ```text
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
+//!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
 //!           ├─ index    hash -> item, the writer's side
@@ -21,6 +22,7 @@
 //! `table` state why they may read or write an item's bytes.
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
+mod due;
 mod expiry;
 mod floors;
 mod hasher;
@@ -36,6 +38,7 @@ mod room;
 mod scan;
 mod shard;
 mod slabs;
+mod sweep;
 mod table;
 mod walk;
 

@@ -16,6 +16,7 @@
 
 use std::num::NonZeroU32;
 
+use super::due::Dues;
 use super::memory::{ChunkRef, Memory, PageEntry};
 
 /// The smallest chunk: a header of 20 bytes and four bytes of key and value.
@@ -76,6 +77,8 @@ pub(super) struct Slabs {
     compactable: ClassSet,
     /// The numbers of all pages, in no order.
     pages: Vec<u32>,
+    /// When it is worth looking for dead items on which page.
+    pub(super) dues: Dues,
 }
 
 impl Slabs {
@@ -102,6 +105,7 @@ impl Slabs {
             small_classes,
             compactable: ClassSet::default(),
             pages: Vec::new(),
+            dues: Dues::default(),
         }
     }
 
@@ -222,6 +226,7 @@ impl Slabs {
         entry.free_head.set(0);
         entry.slot.set(self.pages.len() as u32);
         self.pages.push(number);
+        self.dues.add_page();
         self.classes[usize::from(class.0)].pages += 1;
         self.change_free_chunks(class, self.chunks_per_page(class) as isize);
         self.link_partial(number);
@@ -274,6 +279,31 @@ impl Slabs {
             offset += chunk_bytes;
         }
         None
+    }
+
+    /// The chunk at `offset` (in bytes) of the page in this slot, if an item begins there, and where the next one
+    /// begins; `None` at the end of the page.
+    #[inline]
+    pub(super) fn chunk_at(&self, slot: usize, offset: usize) -> Option<(Option<ChunkRef>, usize)> {
+        let number = self.pages[slot];
+        let entry = self.entry(number);
+        if offset >= entry.carved_bytes.get() as usize {
+            return None;
+        }
+        let chunk = self.chunk(number, (offset / 8) as u32);
+        let begins_item = !matches!(self.memory.word(chunk, TAG_AT).get(), TAG_FREE | TAG_TAIL);
+        Some((begins_item.then_some(chunk), offset + entry.chunk_bytes.get() as usize))
+    }
+
+    /// How many chunks the page in this slot has.
+    pub(super) fn chunks_at(&self, slot: usize) -> usize {
+        self.chunks_per_page(self.class_of_page(self.pages[slot]))
+    }
+
+    /// Where the chunk's page is listed.
+    #[inline]
+    pub(super) fn slot_of(&self, chunk: ChunkRef) -> usize {
+        self.entry(self.page_number(chunk)).slot.get() as usize
     }
 
     /// Copies a chunk of a page under compaction to another chunk of its class. The caller holds the line of the
@@ -329,6 +359,7 @@ impl Slabs {
         if let Some(moved) = self.pages.get(slot) {
             self.memory.entry(*moved).slot.set(slot as u32);
         }
+        self.dues.remove_page(slot, self.pages.len());
         self.classes[usize::from(class.0)].pages -= 1;
         self.change_free_chunks(class, -(self.chunks_per_page(class) as isize));
     }

@@ -1,0 +1,213 @@
+//! The sweep: dead items leave, a few looks at a time, though nobody reads them and they are not the coldest.
+//!
+//! Lives here: which page is looked at next, looking at its items, how much one operation does. Not here: when a page
+//! is due (see `due`), who leaves for want of room (see `room`).
+//!
+//! ```text
+//!   a write:  nothing expires, no flush since?                  that is one comparison each, and all
+//!             a look under way, a flush, or too many overdue?   up to 64 looks at the chunks of one page or more
+//!             else every eighth time                            reads the clock: whose page is overdue now?
+//! ```
+//! Why pages and not items: to find a dead item by its own deadline costs each item at least four bytes of links, more
+//! than the dead are let keep. A page is 64 KiB at most, its chunks are read in the order of their addresses, and one
+//! due for all of them costs nothing that can be seen. Where lifetimes are alike, a page's items die together and one
+//! look at each suffices; where each item has its own, about a hundredth of the items that are looked at are dead.
+//!
+//! A page that is due waits until some more are: meanwhile the rest of its items die as well, where lifetimes are
+//! alike. Only when live items have to leave for want of room, no page waits.
+//!
+//! A flush makes each page due once. An item that a compaction moves meanwhile takes the due along.
+
+use super::due::{self, Soonest};
+use super::expiry::Moment;
+use super::index::Removal;
+use super::item;
+use super::memory::ChunkRef;
+use super::shard::Shard;
+use super::slabs::Slabs;
+
+/// How many chunks one write looks at, at most.
+const LOOKS_A_WRITE: usize = 64;
+/// As how many looks a removal counts: it touches the item's line and its neighbours in the order.
+const LOOKS_A_REMOVAL: usize = 4;
+/// Of how many pages one may be overdue without being looked at.
+const PAGES_PER_OVERDUE: usize = 256;
+/// How many writes go by before the clock is read to see which pages are due.
+const WRITES_A_CLOCK: u8 = 8;
+/// How many pages become overdue at a time, at most.
+const OVERDUE_AT_ONCE: usize = 8;
+
+/// Where a shard's sweep stands.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// Whether a page has a due or is looked at, or a flush has pages left.
+    is_wanted: bool,
+    writes_to_clock: u8,
+    /// The highest floor of which every page knows.
+    floor: u64,
+    /// The pages in the slots below this one have not been looked at since the floor was raised.
+    flush_slots: usize,
+    /// Where on its page the look goes on.
+    offset: usize,
+    soonest: Soonest,
+    /// How many evictions there had been at the last write.
+    evictions: u64,
+    /// Chunks that were looked at, ever.
+    pub(super) looks: u64,
+}
+
+impl Slabs {
+    /// An item that expires was stored here, moved here, or given another expiry.
+    #[inline]
+    fn note_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        let slot = self.slot_of(first);
+        if self.dues.is_early(slot, expires_at_ms) {
+            let early_max = due::early_max(self.chunks_per_page(self.class_of(first)));
+            self.dues.note_early(slot, expires_at_ms, early_max, self.page_count());
+        }
+    }
+}
+
+impl Shard {
+    /// The item now lies here with this expiry: its page is due when it is worth it.
+    #[inline]
+    pub(super) fn note_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        if expires_at_ms != 0 {
+            self.slabs.note_expiry(first, expires_at_ms);
+            self.sweep.is_wanted = true;
+        }
+    }
+
+    /// A compaction has moved the item here. What a flush concerns may have come to a page that it has passed by.
+    pub(super) fn note_moved(&mut self, first: ChunkRef) {
+        let meta = item::meta(self.memory(), first);
+        if self.sweep.flush_slots > 0 && meta.version.0 < self.sweep.floor {
+            self.slabs.dues.set_due(self.slabs.slot_of(first), 0, self.slabs.page_count());
+        }
+        self.note_expiry(first, meta.expires_at_ms);
+    }
+
+    /// A write's share of the sweep, before it changes anything: a bounded number of looks. Only where items may leave
+    /// by this node's own decision.
+    #[inline]
+    pub(crate) fn sweep_a_bit(&mut self, moment: Moment<'_>) {
+        if self.sweep.is_wanted || self.sweep.floor != moment.floors.highest() {
+            self.sweep_if_pressing(moment);
+        }
+    }
+
+    #[inline(never)]
+    fn sweep_if_pressing(&mut self, moment: Moment<'_>) {
+        let has_evicted = std::mem::replace(&mut self.sweep.evictions, self.evictions) != self.evictions;
+        let overdue_max = if has_evicted { 0 } else { self.overdue_max() };
+        let is_flushing = self.sweep.flush_slots > 0 || self.sweep.floor != moment.floors.highest();
+        let is_pressing = is_flushing
+            || self.slabs.dues.looked_at().is_some()
+            || self.slabs.dues.overdue_count() > overdue_max;
+        if !is_pressing && self.sweep.writes_to_clock > 0 {
+            self.sweep.writes_to_clock -= 1;
+            return;
+        }
+        self.sweep.writes_to_clock = WRITES_A_CLOCK - 1;
+        self.sweep(LOOKS_A_WRITE, overdue_max, moment);
+    }
+
+    /// Looks at whatever is due at all; returns how many looks that took.
+    pub(crate) fn sweep_all_due(&mut self, looks_max: usize, moment: Moment<'_>) -> usize {
+        self.sweep(looks_max, 0, moment)
+    }
+
+    /// How many pages wait until more are due. In a shard that holds little, some more: they are little, too.
+    fn overdue_max(&self) -> usize {
+        self.slabs.page_count().max(self.pool.half_share()) / PAGES_PER_OVERDUE
+    }
+
+    fn sweep(&mut self, looks_max: usize, overdue_max: usize, moment: Moment<'_>) -> usize {
+        assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
+        let (now_ms, looks_before) = (moment.now_ms(), self.sweep.looks);
+        let mut looks_left = looks_max;
+        while looks_left > 0 && self.choose_page(overdue_max, now_ms, moment) {
+            self.look_at_page(&mut looks_left, now_ms, moment);
+        }
+        self.return_pages();
+        self.sweep.is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
+        (self.sweep.looks - looks_before) as usize
+    }
+
+    /// Goes on with the page that is looked at, or begins with another; whether there is one.
+    fn choose_page(&mut self, overdue_max: usize, now_ms: u64, moment: Moment<'_>) -> bool {
+        if self.slabs.dues.looked_at().is_some() {
+            return true;
+        }
+        // Of a floor that is raised during a pass, the next pass takes care, so that each comes to its end.
+        if self.sweep.flush_slots == 0 && self.sweep.floor != moment.floors.highest() {
+            self.sweep.floor = moment.floors.highest();
+            self.sweep.flush_slots = usize::MAX;
+        }
+        self.sweep.flush_slots = self.sweep.flush_slots.min(self.slabs.page_count());
+        self.slabs.dues.pass_on(now_ms, OVERDUE_AT_ONCE);
+        let slot = if self.sweep.flush_slots > 0 {
+            self.sweep.flush_slots -= 1;
+            self.sweep.flush_slots
+        } else if self.slabs.dues.overdue_count() > overdue_max {
+            self.slabs.dues.first_overdue().expect("at least one is overdue")
+        } else {
+            return false;
+        };
+        self.slabs.dues.begin_look(slot);
+        self.sweep.offset = 0;
+        self.sweep.soonest = Soonest::new(due::worth_a_look(self.slabs.chunks_at(slot)));
+        true
+    }
+
+    /// Looks at chunks of the page until it ends, or leaves with its last item, or no look is left.
+    fn look_at_page(&mut self, looks_left: &mut usize, now_ms: u64, moment: Moment<'_>) {
+        while *looks_left > 0
+            && let Some(slot) = self.slabs.dues.looked_at()
+        {
+            let Some((chunk, next_offset)) = self.slabs.chunk_at(slot, self.sweep.offset) else {
+                self.slabs.dues.end_look(self.sweep.soonest.last(), self.slabs.page_count());
+                return;
+            };
+            self.sweep.offset = next_offset;
+            self.sweep.looks += 1;
+            *looks_left -= 1;
+            let Some(first) = chunk else { continue };
+            let meta = item::meta(self.memory(), first);
+            let is_expired = meta.expires_at_ms != 0 && meta.expires_at_ms <= now_ms;
+            if is_expired || moment.floors.is_flushed(meta.version, || self.view().key(first)) {
+                *looks_left = looks_left.saturating_sub(LOOKS_A_REMOVAL - 1);
+                self.reclaim(first, is_expired);
+            } else if meta.expires_at_ms != 0 {
+                self.sweep.soonest.add(meta.expires_at_ms);
+            }
+        }
+    }
+
+    /// A dead item leaves, and is counted as one that eviction meets.
+    fn reclaim(&mut self, first: ChunkRef, is_expired: bool) {
+        let hash = self.hash_of(first);
+        let mut is_fetched = false;
+        self.remove_if(hash, first, |memory| {
+            is_fetched = item::meta(memory, first).marks.is_fetched();
+            Removal::Remove
+        });
+        self.rare.reclaimed += 1;
+        self.rare.expired_unfetched += u64::from(is_expired && !is_fetched);
+    }
+
+    /// Panics with the number of a broken invariant.
+    pub(super) fn check_dues(&self) {
+        let expiries = |slot: usize| {
+            let (mut expiries, mut offset) = (Vec::new(), 0);
+            while let Some((chunk, next_offset)) = self.slabs.chunk_at(slot, offset) {
+                offset = next_offset;
+                expiries.extend(chunk.map(|first| item::meta(self.memory(), first).expires_at_ms));
+            }
+            expiries.retain(|expires_at_ms| *expires_at_ms != 0);
+            (expiries, self.slabs.chunks_at(slot))
+        };
+        self.slabs.dues.check_invariants(self.slabs.page_count(), expiries);
+        assert!(self.sweep.is_wanted || !self.slabs.dues.has_dues(), "shard 5: a due that nobody sees to");
+    }
+}
