@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::replication::roles::Serving;
 
-use super::{Cache, Inner, is_inside_read};
+use super::{Cache, Inner, ShardCell, is_inside_read};
 
 /// How many looks are made while one shard is locked.
 const LOOKS_A_LOCK: usize = 512;
@@ -33,6 +33,20 @@ impl Cache {
 }
 
 impl Inner {
+    /// A write's share, once it is done. Called by a primary only: a replica's items stay as long as its
+    /// primary may change them in time.
+    #[inline]
+    pub(super) fn sweep_a_bit(&self, cell: &mut ShardCell) {
+        if cell.shard.is_sweep_wanted(&self.floors) {
+            self.sweep_some(cell);
+        }
+    }
+
+    #[cold]
+    fn sweep_some(&self, cell: &mut ShardCell) {
+        cell.shard.sweep_a_bit(self.moment());
+    }
+
     fn sweep(&self, looks_max: usize) -> usize {
         if is_inside_read() {
             return 0;
@@ -60,3 +74,6 @@ impl Inner {
         looks
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,11 +206,11 @@ impl Inner {
                 // A full copy came in between, and this node was promoted since.
                 continue;
             }
-            if rounds == 0 {
-                locked.cell.shard.sweep_a_bit(locked.moment);
-            }
             match attempt(&mut locked) {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.sweep_a_bit(&mut locked.cell);
+                    return Ok(done);
+                }
                 Err(Refusal::Error(error)) => {
                     let out_of_memory = matches!(error, WriteError::OutOfMemory { .. });
                     locked.cell.refused.no_memory += u64::from(out_of_memory);
@@ -320,9 +320,10 @@ impl Inner {
         let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
         let footprint = Footprint::new(key.len(), value.len(), attributes.flags, expires_at_ms);
         locked.cell.shard.prefetch_for_store();
-        locked.cell.shard.sweep_a_bit(locked.moment);
         let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
-        Some(locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default()))
+        let version = locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default());
+        self.sweep_a_bit(&mut locked.cell);
+        Some(version)
     }
 
     #[cold]

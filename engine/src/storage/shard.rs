@@ -93,16 +93,18 @@ pub(crate) struct Shard {
     pub(super) reserved_chunks: u32,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
-    pub(super) sweep: Sweep,
     pub(super) lru: Lru,
     pub(super) index: Index,
     pub(super) evict: bool,
+    /// The highest floor that was swept for; [`SWEEP_WANTED`](super::sweep::SWEEP_WANTED) while there is more to do.
+    pub(super) swept_floor: u64,
     pub(super) policy: Policy,
     pub(super) pool: Arc<PagePool>,
     pub(super) hasher: KeyHasher,
     pub(super) slabs: Slabs,
     pub(super) walks: Walks,
     pub(super) rare: RareCounters,
+    pub(super) sweep: Sweep,
     /// Pages between the slabs and the pool.
     pub(super) in_hand: Vec<u32>,
 }
@@ -138,6 +140,7 @@ impl Shard {
             in_hand: Vec::new(),
             reserved_chunks: 0,
             shortage_told: false,
+            swept_floor: 0,
             sweep: Sweep::default(),
         }
     }

@@ -18,6 +18,7 @@
 //!
 //! A flush makes each page due once. An item that a compaction moves meanwhile takes the due along.
 
+use super::Floors;
 use super::due::{self, Soonest};
 use super::expiry::Moment;
 use super::index::Removal;
@@ -27,7 +28,7 @@ use super::shard::Shard;
 use super::slabs::Slabs;
 
 /// How many chunks one write looks at, at most.
-const LOOKS_A_WRITE: usize = 64;
+pub(crate) const LOOKS_A_WRITE: usize = 64;
 /// As how many looks a removal counts: it touches the item's line and its neighbours in the order.
 const LOOKS_A_REMOVAL: usize = 4;
 /// Of how many pages one may be overdue without being looked at.
@@ -37,11 +38,12 @@ const WRITES_A_CLOCK: u8 = 8;
 /// How many pages become overdue at a time, at most.
 const OVERDUE_AT_ONCE: usize = 8;
 
+/// Stands in the place of a floor that was swept for; no floor is so high.
+pub(super) const SWEEP_WANTED: u64 = u64::MAX;
+
 /// Where a shard's sweep stands.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
-    /// Whether a page has a due or is looked at, or a flush has pages left.
-    is_wanted: bool,
     writes_to_clock: u8,
     /// The highest floor of which every page knows.
     floor: u64,
@@ -53,7 +55,7 @@ pub(super) struct Sweep {
     /// How many evictions there had been at the last write.
     evictions: u64,
     /// Chunks that were looked at, ever.
-    pub(super) looks: u64,
+    looks: u64,
 }
 
 impl Slabs {
@@ -73,9 +75,14 @@ impl Shard {
     #[inline]
     pub(super) fn note_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
         if expires_at_ms != 0 {
-            self.slabs.note_expiry(first, expires_at_ms);
-            self.sweep.is_wanted = true;
+            self.note_some_expiry(first, expires_at_ms);
         }
+    }
+
+    #[inline(never)]
+    fn note_some_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        self.slabs.note_expiry(first, expires_at_ms);
+        self.swept_floor = SWEEP_WANTED;
     }
 
     /// A compaction has moved the item here. What a flush concerns may have come to a page that it has passed by.
@@ -83,21 +90,20 @@ impl Shard {
         let meta = item::meta(self.memory(), first);
         if self.sweep.flush_slots > 0 && meta.version.0 < self.sweep.floor {
             self.slabs.dues.set_due(self.slabs.slot_of(first), 0, self.slabs.page_count());
+            self.swept_floor = SWEEP_WANTED;
         }
         self.note_expiry(first, meta.expires_at_ms);
     }
 
-    /// A write's share of the sweep, before it changes anything: a bounded number of looks. Only where items may leave
-    /// by this node's own decision.
+    /// Whether a write has a share in the sweep.
     #[inline]
-    pub(crate) fn sweep_a_bit(&mut self, moment: Moment<'_>) {
-        if self.sweep.is_wanted || self.sweep.floor != moment.floors.highest() {
-            self.sweep_if_pressing(moment);
-        }
+    pub(crate) fn is_sweep_wanted(&self, floors: &Floors) -> bool {
+        self.swept_floor != floors.highest()
     }
 
-    #[inline(never)]
-    fn sweep_if_pressing(&mut self, moment: Moment<'_>) {
+    /// A write's share of the sweep: a bounded number of looks. Only where items may leave
+    /// by this node's own decision.
+    pub(crate) fn sweep_a_bit(&mut self, moment: Moment<'_>) {
         let has_evicted = std::mem::replace(&mut self.sweep.evictions, self.evictions) != self.evictions;
         let overdue_max = if has_evicted { 0 } else { self.overdue_max() };
         let is_flushing = self.sweep.flush_slots > 0 || self.sweep.floor != moment.floors.highest();
@@ -130,7 +136,8 @@ impl Shard {
             self.look_at_page(&mut looks_left, now_ms, moment);
         }
         self.return_pages();
-        self.sweep.is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
+        let is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
+        self.swept_floor = if is_wanted { SWEEP_WANTED } else { self.sweep.floor };
         (self.sweep.looks - looks_before) as usize
     }
 
@@ -196,6 +203,12 @@ impl Shard {
         self.rare.expired_unfetched += u64::from(is_expired && !is_fetched);
     }
 
+    /// How many chunks were looked at, ever.
+    #[cfg(test)]
+    pub(crate) fn sweep_looks(&self) -> u64 {
+        self.sweep.looks
+    }
+
     /// Panics with the number of a broken invariant.
     pub(super) fn check_dues(&self) {
         let expiries = |slot: usize| {
@@ -208,6 +221,7 @@ impl Shard {
             (expiries, self.slabs.chunks_at(slot))
         };
         self.slabs.dues.check_invariants(self.slabs.page_count(), expiries);
-        assert!(self.sweep.is_wanted || !self.slabs.dues.has_dues(), "shard 5: a due that nobody sees to");
+        let is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
+        assert!(!is_wanted || self.swept_floor == SWEEP_WANTED, "shard 5: a due that nobody sees to");
     }
 }

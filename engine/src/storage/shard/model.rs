@@ -366,7 +366,9 @@ impl Model {
         let moment = Moment { clock: &self.now_ms, floors: &self.floors };
         let (shard, looks_max) = match op {
             Op::SweepABit { shard } => {
-                self.shards[shard].sweep_a_bit(moment);
+                if self.shards[shard].is_sweep_wanted(&self.floors) {
+                    self.shards[shard].sweep_a_bit(moment);
+                }
                 (shard, 0)
             }
             Op::SweepAllDue { shard, looks } => {
