@@ -17,7 +17,7 @@ const WAITING: usize = 0;
 const OVERDUE: usize = 1;
 
 /// Of how many chunks of a page one is let lie dead before the page is due.
-const CHUNKS_PER_DEAD: usize = 96;
+const CHUNKS_PER_DEAD: usize = 64;
 /// As many are let lie dead on the pages with the most chunks.
 pub(super) const DEAD_MAX: usize = 16;
 
@@ -261,29 +261,36 @@ pub(super) struct Soonest {
     moments_ms: [u64; DEAD_MAX],
     len: usize,
     len_max: usize,
+    /// The last of them once there are so many; until then, never.
+    last_ms: u64,
 }
 
 impl Soonest {
     pub(super) fn new(len_max: usize) -> Soonest {
-        Soonest { len_max, ..Soonest::default() }
+        Soonest { moments_ms: [0; DEAD_MAX], len: 0, len_max, last_ms: NEVER }
     }
 
+    #[inline]
     pub(super) fn add(&mut self, moment_ms: u64) {
-        if self.len == self.len_max {
-            if moment_ms >= self.moments_ms[self.len - 1] {
-                return;
-            }
-            self.len -= 1;
+        if moment_ms < self.last_ms {
+            self.insert(moment_ms);
         }
+    }
+
+    fn insert(&mut self, moment_ms: u64) {
+        self.len -= usize::from(self.len == self.len_max);
         let at = self.moments_ms[..self.len].partition_point(|other| *other <= moment_ms);
         self.moments_ms.copy_within(at..self.len, at + 1);
         self.moments_ms[at] = moment_ms;
         self.len += 1;
+        if self.len == self.len_max {
+            self.last_ms = self.moments_ms[self.len - 1];
+        }
     }
 
     /// When as many as count will have passed.
     pub(super) fn last(&self) -> u64 {
-        if self.len_max > 0 && self.len == self.len_max { self.moments_ms[self.len - 1] } else { NEVER }
+        self.last_ms
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) use pages::PagePool;
 pub(crate) use policy::Policy;
 pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};
+#[cfg(test)]
+pub(crate) use sweep::LOOKS_A_WRITE;
 pub(crate) use table::{HeldItem, Table, tables};
 pub(crate) use walk::{WalkId, WalkStep};
 

@@ -281,18 +281,16 @@ impl Slabs {
         None
     }
 
-    /// The chunk at `offset` (in bytes) of the page in this slot, if an item begins there, and where the next one
-    /// begins; `None` at the end of the page.
+    /// The chunks of the page in this slot, as far as it was carved.
     #[inline]
-    pub(super) fn chunk_at(&self, slot: usize, offset: usize) -> Option<(Option<ChunkRef>, usize)> {
+    pub(super) fn chunks_of(&self, slot: usize) -> Chunks {
         let number = self.pages[slot];
         let entry = self.entry(number);
-        if offset >= entry.carved_bytes.get() as usize {
-            return None;
+        Chunks {
+            first: number << self.unit_shift,
+            units: entry.chunk_bytes.get() / 8,
+            end: (number << self.unit_shift) + entry.carved_bytes.get() / 8,
         }
-        let chunk = self.chunk(number, (offset / 8) as u32);
-        let begins_item = !matches!(self.memory.word(chunk, TAG_AT).get(), TAG_FREE | TAG_TAIL);
-        Some((begins_item.then_some(chunk), offset + entry.chunk_bytes.get() as usize))
     }
 
     /// How many chunks the page in this slot has.
@@ -472,6 +470,25 @@ impl Slabs {
         assert_eq!(listed, tagged_free, "slabs 3: free list of page {number}");
         let carved = (carved_bytes / chunk_bytes) as usize;
         assert_eq!(carved - listed, page.live.get() as usize, "slabs 3: live chunks of page {number}");
+    }
+}
+
+/// A page's chunks, one after the other; they stay the same while the page is the shard's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chunks {
+    first: u32,
+    /// The size of one.
+    units: u32,
+    end: u32,
+}
+
+impl Chunks {
+    /// The chunk that begins `units` behind the page's begin, and where the next one does.
+    #[inline]
+    pub(super) fn at(self, units: u32) -> Option<(ChunkRef, u32)> {
+        let chunk = self.first + units;
+        (chunk < self.end)
+            .then(|| (ChunkRef(NonZeroU32::new(chunk).expect("page 0 has no chunks")), units + self.units))
     }
 }
 

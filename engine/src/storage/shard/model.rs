@@ -4,6 +4,7 @@
 //! how many items have left, and says which.
 
 use crate::storage::room::Reservation;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
@@ -276,10 +277,10 @@ impl Model {
         self.follow_evictions(shard);
         match done {
             Ok(id) => {
-                if !self.items.contains_key(&key) {
+                if let Entry::Vacant(entry) = self.items.entry(key) {
                     // It left to make room for itself.
                     let is_main = before.meta.marks.is_main();
-                    self.items.insert(key, before);
+                    entry.insert(before);
                     self.orders[shard].push(key, Place::Hot, is_main);
                 }
                 let expected = self.items.get_mut(&key).unwrap();
