@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use hotspare::{
-    Cache, Clock, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig, Update,
-    Waiting,
+    Cache, Clock, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReadError, ReplicationConfig,
+    Update, Waiting,
 };
 
 type Failure = std::io::Error;

@@ -26,6 +26,7 @@ mod read;
 #[cfg(feature = "serde")]
 mod role_changes;
 mod scan;
+mod sweep;
 mod write;
 
 use std::fmt;
@@ -190,6 +191,8 @@ pub(crate) struct Inner {
     flights_under_way: AtomicUsize,
     /// The last version of a standalone cache.
     standalone_version: AtomicU64,
+    /// Which shard is swept next, when somebody asks for it.
+    sweep_turn: AtomicUsize,
     item_bytes_max: usize,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
@@ -239,6 +242,7 @@ impl Cache {
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             flights_under_way: AtomicUsize::new(0),
             standalone_version: AtomicU64::new(0),
+            sweep_turn: AtomicUsize::new(0),
             item_bytes_max: config.item_bytes_max,
             hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),

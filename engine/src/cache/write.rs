@@ -209,6 +209,7 @@ impl Inner {
             }
             match attempt(&mut locked) {
                 Ok(done) => {
+                    self.sweep_a_bit(&mut locked.cell);
                     drop(locked);
                     self.tell_events();
                     return Ok(done);
@@ -330,6 +331,7 @@ impl Inner {
         locked.cell.shard.prefetch_for_store();
         let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
         let version = locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default());
+        self.sweep_a_bit(&mut locked.cell);
         drop(locked);
         self.tell_events();
         Some(version)

@@ -1,7 +1,7 @@
 //! When an item is dead: expired, or older than the last flush.
 //!
 //! Lives here: the comparison. Not here: what a client's expiry means (see `mutation`), who removes a dead item
-//! (the pass in `room`, or the caller that meets it).
+//! (`sweep`, the pass in `room`, or the caller that meets it).
 
 use super::{Cause, Floors, Meta};
 use crate::clock::Millis;

@@ -1,7 +1,7 @@
 //! What flushes have made dead: all items below one version, and those below another whose key has a prefix.
 //!
 //! Lives here: the floors, and the question whether an item lies below one. Not here: when a flush takes which version
-//! (see `cache::write`), who removes what is dead (see `room`).
+//! (see `cache::write`), who removes what is dead (see `room` and `sweep`).
 //!
 //! An item at or above `highest` lies below no floor: that is one comparison, and the answer for all items stored since
 //! the last flush. Only for older ones the prefixes are looked at, one binary search for each length of a prefix.
@@ -82,6 +82,12 @@ impl Floors {
         }
         let floor = |length: usize| key.get(..length).and_then(|prefix| prefixes.floor(prefix));
         prefixes.lengths.iter().any(|length| floor(*length).is_some_and(|floor| version < floor))
+    }
+
+    /// An item of this version or a newer one is not dead by any floor.
+    #[inline]
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest.load(Acquire)
     }
 
     /// Items of an older version are dead.

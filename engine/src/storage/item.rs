@@ -469,6 +469,19 @@ pub(super) fn set_marks(memory: &Memory, first: ChunkRef, marks: Marks) {
     word.set(word.get() & !MARKS_MASK | u32::from(marks.0) & MARKS_MASK);
 }
 
+/// Version and expiry of the item that begins at this chunk, if one does; an expiry that is never is `u64::MAX`.
+#[inline]
+pub(super) fn life(memory: &Memory, chunk: ChunkRef) -> Option<(u64, u64)> {
+    let shape = Shape::of(memory, chunk);
+    if !shape.has(LIVE) {
+        return None;
+    }
+    let word = |at: usize| u64::from(memory.word(chunk, at).get());
+    let expires_at_ms = if shape.has(HAS_EXPIRY) { word(EXPIRES_AT + 4) << 32 | word(EXPIRES_AT) } else { 0 };
+    // 0 becomes the highest number.
+    Some((memory.double_word(chunk).load(Relaxed), expires_at_ms.wrapping_sub(1).saturating_add(1)))
+}
+
 pub(super) fn has_expiry_field(memory: &Memory, first: ChunkRef) -> bool {
     Shape::of(memory, first).has(HAS_EXPIRY)
 }

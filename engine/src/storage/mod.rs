@@ -6,6 +6,7 @@
 //! ```text
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
+//!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
 //!           ├─ index    hash -> item, the writer's side
@@ -22,6 +23,7 @@
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod departures;
+mod due;
 mod expiry;
 mod floors;
 mod hasher;
@@ -38,6 +40,7 @@ mod room;
 mod scan;
 mod shard;
 mod slabs;
+mod sweep;
 mod table;
 mod walk;
 
@@ -55,6 +58,8 @@ pub(crate) use pages::PagePool;
 pub(crate) use policy::Policy;
 pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};
+#[cfg(test)]
+pub(crate) use sweep::LOOKS_A_WRITE;
 pub(crate) use table::{HeldItem, Table, tables};
 pub(crate) use walk::{WalkId, WalkStep};
 

@@ -442,6 +442,7 @@ impl Shard {
                 moved
             });
             self.lru.relocate(slabs.memory(), moved);
+            self.note_moved(moved);
         } else {
             self.index.with_line(hash, || {
                 let moved = slabs.begin_move(chunk);

@@ -20,6 +20,7 @@ use super::pages::PagePool;
 use super::policy::Policy;
 use super::room::{Reservation, ReserveError};
 use super::slabs::Slabs;
+use super::sweep::Sweep;
 use super::table::Table;
 use super::walk::Walks;
 use super::{Marks, Meta, Version};
@@ -76,6 +77,7 @@ pub(super) struct RareCounters {
 /// 3. `item_bytes` is the sum of all items' header, key and value, `probation_bytes` of those on probation; they come
 ///    first in the list, and their marks say so.
 /// 4. Between operations no page is in hand: what slabs and index do not use is the pool's.
+/// 5. While a page is due at some time, or is looked at for dead items, writes know that there is something to sweep.
 ///
 /// The fields that every store changes come first and share two cache lines with the lock: when two cores take turns at
 /// a shard, each line that has to move from one to the other costs more than the store itself.
@@ -99,6 +101,8 @@ pub(crate) struct Shard {
     pub(super) lru: Lru,
     pub(super) index: Index,
     pub(super) evict: bool,
+    /// The highest floor that was swept for; [`SWEEP_WANTED`](super::sweep::SWEEP_WANTED) while there is more to do.
+    pub(super) swept_floor: u64,
     pub(super) policy: Policy,
     pub(super) pool: Arc<PagePool>,
     pub(super) hasher: KeyHasher,
@@ -106,6 +110,7 @@ pub(crate) struct Shard {
     pub(super) walks: Walks,
     pub(super) rare: RareCounters,
     departures: Option<Departures>,
+    pub(super) sweep: Sweep,
     /// Pages between the slabs and the pool.
     pub(super) in_hand: Vec<u32>,
 }
@@ -143,6 +148,8 @@ impl Shard {
             shortage_told: false,
             listens: false,
             departures: None,
+            swept_floor: 0,
+            sweep: Sweep::default(),
         }
     }
 
@@ -233,6 +240,7 @@ impl Shard {
         if item::has_expiry_field(self.memory(), id.chunk()) {
             let memory = self.slabs.memory();
             self.index.with_line(hash, || item::set_expiry(memory, id.chunk(), expires_at_ms));
+            self.note_expiry(id.chunk(), expires_at_ms);
             return Ok(id);
         }
         if expires_at_ms == 0 {
@@ -318,6 +326,7 @@ impl Shard {
         let bytes = item::counted_bytes(memory, first);
         self.item_bytes += bytes;
         self.probation_bytes += if marks.is_main() { 0 } else { bytes };
+        self.note_expiry(first, meta.expires_at_ms);
         if let Some(old) = stored.replaced {
             self.forget_item(old, Cause::Replaced);
         }
@@ -547,6 +556,7 @@ impl Shard {
         assert_eq!(item_bytes, self.item_bytes, "shard 3: item bytes");
         assert_eq!(probation_bytes, self.probation_bytes, "shard 3: bytes on probation");
         assert!(self.in_hand.is_empty(), "shard 4: pages in hand");
+        self.check_dues();
     }
 }
 

@@ -16,6 +16,7 @@
 
 use std::num::NonZeroU32;
 
+use super::due::Dues;
 use super::memory::{ChunkRef, Memory, PageEntry};
 
 /// The smallest chunk: a header of 20 bytes and four bytes of key and value.
@@ -76,6 +77,8 @@ pub(super) struct Slabs {
     compactable: ClassSet,
     /// The numbers of all pages, in no order.
     pages: Vec<u32>,
+    /// When it is worth looking for dead items on which page.
+    pub(super) dues: Dues,
 }
 
 impl Slabs {
@@ -102,6 +105,7 @@ impl Slabs {
             small_classes,
             compactable: ClassSet::default(),
             pages: Vec::new(),
+            dues: Dues::default(),
         }
     }
 
@@ -222,6 +226,7 @@ impl Slabs {
         entry.free_head.set(0);
         entry.slot.set(self.pages.len() as u32);
         self.pages.push(number);
+        self.dues.add_page();
         self.classes[usize::from(class.0)].pages += 1;
         self.change_free_chunks(class, self.chunks_per_page(class) as isize);
         self.link_partial(number);
@@ -274,6 +279,29 @@ impl Slabs {
             offset += chunk_bytes;
         }
         None
+    }
+
+    /// The chunks of the page in this slot, as far as it was carved.
+    #[inline]
+    pub(super) fn chunks_of(&self, slot: usize) -> Chunks {
+        let number = self.pages[slot];
+        let entry = self.entry(number);
+        Chunks {
+            first: number << self.unit_shift,
+            units: entry.chunk_bytes.get() / 8,
+            end: (number << self.unit_shift) + entry.carved_bytes.get() / 8,
+        }
+    }
+
+    /// How many chunks the page in this slot has.
+    pub(super) fn chunks_at(&self, slot: usize) -> usize {
+        self.chunks_per_page(self.class_of_page(self.pages[slot]))
+    }
+
+    /// Where the chunk's page is listed.
+    #[inline]
+    pub(super) fn slot_of(&self, chunk: ChunkRef) -> usize {
+        self.entry(self.page_number(chunk)).slot.get() as usize
     }
 
     /// Copies a chunk of a page under compaction to another chunk of its class. The caller holds the line of the
@@ -329,6 +357,7 @@ impl Slabs {
         if let Some(moved) = self.pages.get(slot) {
             self.memory.entry(*moved).slot.set(slot as u32);
         }
+        self.dues.remove_page(slot, self.pages.len());
         self.classes[usize::from(class.0)].pages -= 1;
         self.change_free_chunks(class, -(self.chunks_per_page(class) as isize));
     }
@@ -441,6 +470,25 @@ impl Slabs {
         assert_eq!(listed, tagged_free, "slabs 3: free list of page {number}");
         let carved = (carved_bytes / chunk_bytes) as usize;
         assert_eq!(carved - listed, page.live.get() as usize, "slabs 3: live chunks of page {number}");
+    }
+}
+
+/// A page's chunks, one after the other; they stay the same while the page is the shard's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chunks {
+    first: u32,
+    /// The size of one.
+    units: u32,
+    end: u32,
+}
+
+impl Chunks {
+    /// The chunk that begins `units` behind the page's begin, and where the next one does.
+    #[inline]
+    pub(super) fn at(self, units: u32) -> Option<(ChunkRef, u32)> {
+        let chunk = self.first + units;
+        (chunk < self.end)
+            .then(|| (ChunkRef(NonZeroU32::new(chunk).expect("page 0 has no chunks")), units + self.units))
     }
 }
 

@@ -29,6 +29,8 @@ enum Op {
     Flush,
     FlushPrefix { first: u8 },
     Surrender { shard: usize, pages: usize },
+    SweepABit { shard: usize },
+    SweepAllDue { shard: usize, looks: usize },
     WalkBegin { shard: usize },
     WalkStep { items: usize, bytes: usize },
     WalkEnd,
@@ -193,6 +195,7 @@ impl Model {
                 self.follow_evictions(shard);
             }
             Op::Clear { shard } => self.clear(shard),
+            Op::SweepABit { .. } | Op::SweepAllDue { .. } => self.sweep(op),
             Op::Install { shard, on: true } => {
                 self.shards[shard].install_begin();
                 self.orders[shard].install(true);
@@ -344,10 +347,8 @@ impl Model {
             let from_main = is_owed || on_probation * 1000 < POLICY.probation_per_mille * all;
             let key = coldest(from_main).or(coldest(!from_main)).unwrap();
             let bytes = self.items[&key].bytes as u64;
+            let is_dead = self.is_dead(key);
             let meta = &mut self.items.get_mut(&key).unwrap().meta;
-            let is_dead = (meta.expires_at_ms != 0 && meta.expires_at_ms <= self.now_ms)
-                || meta.version < self.flush_floor
-                || self.prefix_floors.get(&(key as u8)).is_some_and(|floor| meta.version < *floor);
             if is_dead || meta.marks.hits() == 0 {
                 let is_evicted = !is_dead && !meta.marks.is_main();
                 self.forget(key);
@@ -361,6 +362,46 @@ impl Model {
             meta.marks = if is_main { meta.marks.without_hit() } else { meta.marks.without_hits().in_main() };
             self.raise(key);
         }
+    }
+
+    /// Whoever has left was dead; and after a sweep of everything none is left that was flushed.
+    fn sweep(&mut self, op: Op) {
+        let moment = Moment { clock: &self.now_ms, floors: &self.floors };
+        let (shard, looks_max) = match op {
+            Op::SweepABit { shard } => {
+                if self.shards[shard].is_sweep_wanted(&self.floors) {
+                    self.shards[shard].sweep_a_bit(moment);
+                }
+                (shard, 0)
+            }
+            Op::SweepAllDue { shard, looks } => {
+                assert!(self.shards[shard].sweep_all_due(looks, moment) <= looks);
+                (shard, looks)
+            }
+            _ => unreachable!("no other sweeps"),
+        };
+        let gone: Vec<u16> =
+            self.orders[shard].keys().into_iter().filter(|key| self.find(*key).is_none()).collect();
+        assert!(gone.iter().all(|key| self.is_dead(*key)), "a sweep takes the dead only");
+        self.left[shard] += gone.len() as u64;
+        gone.into_iter().for_each(|key| self.forget(key));
+        let counters = self.shards[shard].counters();
+        assert_eq!(self.left[shard], counters.evictions + counters.reclaimed, "the swept are counted");
+        if looks_max == usize::MAX {
+            let keys = self.orders[shard].keys();
+            assert!(!keys.into_iter().any(|key| self.is_flushed(key)), "a flushed item was overlooked");
+        }
+    }
+
+    fn is_flushed(&self, key: u16) -> bool {
+        let version = self.items[&key].meta.version;
+        let prefix_floor = self.prefix_floors.get(&(key as u8));
+        version < self.flush_floor || prefix_floor.is_some_and(|floor| version < *floor)
+    }
+
+    fn is_dead(&self, key: u16) -> bool {
+        let expires_at_ms = self.items[&key].meta.expires_at_ms;
+        (expires_at_ms != 0 && expires_at_ms <= self.now_ms) || self.is_flushed(key)
     }
 
     fn walk(&mut self, op: Op) {
@@ -442,6 +483,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (key, 0..50_u64).prop_map(|(key, lifetime_ms)| Op::Expire { key, lifetime_ms }),
         1 => (0..30_u64).prop_map(|by_ms| Op::Advance { by_ms }),
         1 => (0..2_usize, 0..9_usize).prop_map(|(shard, pages)| Op::Surrender { shard, pages }),
+        4 => (0..2_usize).prop_map(|shard| Op::SweepABit { shard }),
+        1 => (0..2_usize, prop_oneof![0..99_usize, Just(usize::MAX)])
+            .prop_map(|(shard, looks)| Op::SweepAllDue { shard, looks }),
         2 => (0..2_usize).prop_map(|shard| Op::WalkBegin { shard }),
         4 => (0..9_usize, 0..9_000_usize).prop_map(|(items, bytes)| Op::WalkStep { items, bytes }),
         1 => Just(Op::WalkEnd),

@@ -1,0 +1,257 @@
+//! The sweep: dead items leave, a few looks at a time, though nobody reads them and they are not the coldest.
+//!
+//! Lives here: which page is looked at next, looking at its items, how much one operation does. Not here: when a page
+//! is due (see `due`), who leaves for want of room (see `room`).
+//!
+//! ```text
+//!   a write:  nothing expires, no flush since?                  that is one comparison each, and all
+//!             a look under way, a flush, or too many overdue?   up to 96 looks at the chunks of one page or more
+//!             else every eighth time                            reads the clock: whose page is overdue now?
+//! ```
+//! Why pages and not items: to find a dead item by its own deadline costs each item at least four bytes of links, more
+//! than the dead are let keep. A page is 64 KiB at most, its chunks are read in the order of their addresses, and one
+//! due for all of them costs nothing that can be seen. Where lifetimes are alike, a page's items die together and one
+//! look at each suffices; where each item has its own, about a 65th of the items that are looked at are dead.
+//!
+//! A page that is due waits until some more are: meanwhile the rest of its items die as well, where lifetimes are
+//! alike. Only when live items have to leave for want of room, no page waits.
+//!
+//! A flush has each page looked at once. What it may concern and a compaction moves meanwhile makes its new page due.
+//!
+//! A replica does not sweep: an item that has expired there may have been touched in time on its primary.
+
+use super::Floors;
+use super::departures::Cause;
+use super::due::{self, NEVER, Soonest};
+use super::expiry::Moment;
+use super::index::Removal;
+use super::item;
+use super::memory::ChunkRef;
+use super::shard::Shard;
+use super::slabs::Slabs;
+
+/// How many chunks one write looks at, at most.
+pub(crate) const LOOKS_A_WRITE: usize = 96;
+/// As how many looks a removal counts: it touches the item's line and its neighbours in the order.
+const LOOKS_A_REMOVAL: usize = 8;
+/// Of how many pages one may be overdue without being looked at.
+const PAGES_PER_OVERDUE: usize = 256;
+/// How many writes go by before the clock is read to see which pages are due.
+const WRITES_A_CLOCK: u8 = 8;
+/// How many pages become overdue at a time, at most.
+const OVERDUE_AT_ONCE: usize = 8;
+
+/// Stands in the place of a floor that was swept for; no floor is so high.
+pub(super) const SWEEP_WANTED: u64 = u64::MAX;
+
+/// Where a shard's sweep stands.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    writes_to_clock: u8,
+    /// The highest floor of which every page knows.
+    floor: u64,
+    /// The pages in the slots below this one have not been looked at since the floor was raised.
+    flush_slots: usize,
+    /// Where on its page the look goes on, in units of 8 bytes.
+    next_units: u32,
+    soonest: Soonest,
+    /// How many evictions there had been at the last write.
+    evictions: u64,
+    /// Chunks that were looked at, ever.
+    looks: u64,
+}
+
+impl Slabs {
+    /// An item that expires was stored here, moved here, or given another expiry.
+    #[inline]
+    fn note_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        let slot = self.slot_of(first);
+        if self.dues.is_early(slot, expires_at_ms) {
+            let early_max = due::early_max(self.chunks_per_page(self.class_of(first)));
+            self.dues.note_early(slot, expires_at_ms, early_max, self.page_count());
+        }
+    }
+}
+
+impl Shard {
+    /// The item now lies here with this expiry: its page is due when it is worth it.
+    #[inline]
+    pub(super) fn note_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        if expires_at_ms != 0 {
+            self.note_some_expiry(first, expires_at_ms);
+        }
+    }
+
+    #[inline(never)]
+    fn note_some_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        self.slabs.note_expiry(first, expires_at_ms);
+        self.swept_floor = SWEEP_WANTED;
+    }
+
+    /// A compaction has moved the item here. What a flush concerns may have come to a page that it has passed by.
+    pub(super) fn note_moved(&mut self, first: ChunkRef) {
+        let meta = item::meta(self.memory(), first);
+        if self.sweep.flush_slots > 0 && meta.version.0 < self.sweep.floor {
+            self.slabs.dues.set_due(self.slabs.slot_of(first), 0, self.slabs.page_count());
+            self.swept_floor = SWEEP_WANTED;
+        }
+        self.note_expiry(first, meta.expires_at_ms);
+    }
+
+    /// Whether a write has a share in the sweep.
+    #[inline]
+    pub(crate) fn is_sweep_wanted(&self, floors: &Floors) -> bool {
+        self.swept_floor != floors.highest()
+    }
+
+    /// A write's share of the sweep: a bounded number of looks. Only where items may leave
+    /// by this node's own decision.
+    pub(crate) fn sweep_a_bit(&mut self, moment: Moment<'_>) {
+        let has_evicted = std::mem::replace(&mut self.sweep.evictions, self.evictions) != self.evictions;
+        let overdue_max = if has_evicted { 0 } else { self.overdue_max() };
+        let is_flushing = self.sweep.flush_slots > 0 || self.sweep.floor != moment.floors.highest();
+        let is_pressing = is_flushing
+            || self.slabs.dues.looked_at().is_some()
+            || self.slabs.dues.overdue_count() > overdue_max;
+        if !is_pressing && self.sweep.writes_to_clock > 0 {
+            self.sweep.writes_to_clock -= 1;
+            return;
+        }
+        self.sweep.writes_to_clock = WRITES_A_CLOCK - 1;
+        self.sweep(LOOKS_A_WRITE, overdue_max, moment);
+    }
+
+    /// Looks at whatever is due at all; returns how many looks that took.
+    pub(crate) fn sweep_all_due(&mut self, looks_max: usize, moment: Moment<'_>) -> usize {
+        self.sweep(looks_max, 0, moment)
+    }
+
+    /// How many pages wait until more are due. In a shard that holds little, some more: they are little, too.
+    fn overdue_max(&self) -> usize {
+        self.slabs.page_count().max(self.pool.half_share()) / PAGES_PER_OVERDUE
+    }
+
+    fn sweep(&mut self, looks_max: usize, overdue_max: usize, moment: Moment<'_>) -> usize {
+        assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
+        let (now_ms, looks_before) = (moment.now_ms(), self.sweep.looks);
+        let mut looks_left = looks_max;
+        while looks_left > 0 && self.choose_page(overdue_max, now_ms, moment) {
+            self.look_at_page(&mut looks_left, now_ms, moment);
+        }
+        self.return_pages();
+        let is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
+        self.swept_floor = if is_wanted { SWEEP_WANTED } else { self.sweep.floor };
+        (self.sweep.looks - looks_before) as usize
+    }
+
+    /// Goes on with the page that is looked at, or begins with another; whether there is one.
+    fn choose_page(&mut self, overdue_max: usize, now_ms: u64, moment: Moment<'_>) -> bool {
+        if self.slabs.dues.looked_at().is_some() {
+            return true;
+        }
+        // Of a floor that is raised during a pass, the next pass takes care, so that each comes to its end.
+        if self.sweep.flush_slots == 0 && self.sweep.floor != moment.floors.highest() {
+            self.sweep.floor = moment.floors.highest();
+            self.sweep.flush_slots = usize::MAX;
+        }
+        self.sweep.flush_slots = self.sweep.flush_slots.min(self.slabs.page_count());
+        self.slabs.dues.pass_on(now_ms, OVERDUE_AT_ONCE);
+        let slot = if self.sweep.flush_slots > 0 {
+            self.sweep.flush_slots -= 1;
+            self.sweep.flush_slots
+        } else if self.slabs.dues.overdue_count() > overdue_max {
+            self.slabs.dues.first_overdue().expect("at least one is overdue")
+        } else {
+            return false;
+        };
+        self.slabs.dues.begin_look(slot);
+        self.sweep.next_units = 0;
+        self.sweep.soonest = Soonest::new(due::worth_a_look(self.slabs.chunks_at(slot)));
+        true
+    }
+
+    /// Looks at chunks of the page until it ends, or leaves with its last item, or no look is left.
+    fn look_at_page(&mut self, looks_left: &mut usize, now_ms: u64, moment: Moment<'_>) {
+        let floor = moment.floors.highest();
+        while let Some(slot) = self.slabs.dues.looked_at() {
+            let Some(first) = self.next_suspect(slot, looks_left, now_ms, floor) else {
+                if *looks_left > 0 {
+                    self.slabs.dues.end_look(self.sweep.soonest.last(), self.slabs.page_count());
+                }
+                return;
+            };
+            let meta = item::meta(self.memory(), first);
+            let is_expired = meta.expires_at_ms != 0 && meta.expires_at_ms <= now_ms;
+            if is_expired || moment.floors.is_flushed(meta.version, || self.view().key(first)) {
+                *looks_left = looks_left.saturating_sub(LOOKS_A_REMOVAL - 1);
+                self.reclaim(first, is_expired);
+            } else if meta.expires_at_ms != 0 {
+                self.sweep.soonest.add(meta.expires_at_ms);
+            }
+        }
+    }
+
+    /// The next item that has expired or is older than the highest floor; `None` at the end of the page, or when no
+    /// look is left.
+    fn next_suspect(
+        &mut self,
+        slot: usize,
+        looks_left: &mut usize,
+        now_ms: u64,
+        floor: u64,
+    ) -> Option<ChunkRef> {
+        let (sweep, memory, chunks) = (&mut self.sweep, self.slabs.memory(), self.slabs.chunks_of(slot));
+        let looks_before = *looks_left;
+        let mut suspect = None;
+        while suspect.is_none()
+            && *looks_left > 0
+            && let Some((chunk, next)) = chunks.at(sweep.next_units)
+        {
+            sweep.next_units = next;
+            *looks_left -= 1;
+            if let Some((version, expires_at_ms)) = item::life(memory, chunk) {
+                if expires_at_ms <= now_ms || version < floor {
+                    suspect = Some(chunk);
+                } else if expires_at_ms < NEVER {
+                    sweep.soonest.add(expires_at_ms);
+                }
+            }
+        }
+        sweep.looks += (looks_before - *looks_left) as u64;
+        suspect
+    }
+
+    /// A dead item leaves, and is counted as one that eviction meets.
+    fn reclaim(&mut self, first: ChunkRef, is_expired: bool) {
+        let hash = self.hash_of(first);
+        let mut is_fetched = false;
+        let cause = if is_expired { Cause::Expired } else { Cause::Flushed };
+        self.remove_if(hash, first, cause, |memory| {
+            is_fetched = item::meta(memory, first).marks.is_fetched();
+            Removal::Remove
+        });
+        self.rare.reclaimed += 1;
+        self.rare.expired_unfetched += u64::from(is_expired && !is_fetched);
+    }
+
+    /// How many chunks were looked at, ever.
+    #[cfg(test)]
+    pub(crate) fn sweep_looks(&self) -> u64 {
+        self.sweep.looks
+    }
+
+    /// Panics with the number of a broken invariant.
+    pub(super) fn check_dues(&self) {
+        let expiries = |slot: usize| {
+            let (mut expiries, mut next_units) = (Vec::new(), 0);
+            while let Some((chunk, next)) = self.slabs.chunks_of(slot).at(next_units) {
+                next_units = next;
+                expiries.extend(item::life(self.memory(), chunk).map(|(_, expires_at_ms)| expires_at_ms));
+            }
+            (expiries, self.slabs.chunks_at(slot))
+        };
+        self.slabs.dues.check_invariants(self.slabs.page_count(), expiries);
+        let is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
+        assert!(!is_wanted || self.swept_floor == SWEEP_WANTED, "shard 5: a due that nobody sees to");
+    }
+}
