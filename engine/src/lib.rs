@@ -28,6 +28,9 @@
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}
 
+#[doc = include_str!("../docs/coming_from.md")]
+pub mod coming_from {}
+
 mod cache;
 mod clock;
 mod config;
