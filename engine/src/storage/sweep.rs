@@ -13,8 +13,8 @@
 //! due for all of them costs nothing that can be seen. Where lifetimes are alike, a page's items die together and one
 //! look at each suffices; where each item has its own, about a 65th of the items that are looked at are dead.
 //!
-//! A page that is due waits until some more are: meanwhile the rest of its items die as well, where lifetimes are
-//! alike. Only when live items have to leave for want of room, no page waits.
+//! A page that is due waits until more are: meanwhile the rest of its items die as well, where lifetimes are alike. How
+//! many wait is decided by what the last looks found: the dead on them shall be a 256th of the shard at most. Only when live items have to leave for want of room, no page waits.
 //!
 //! A flush has each page looked at once. What it may concern and a compaction moves meanwhile makes its new page due.
 //!
@@ -36,6 +36,12 @@ pub(crate) const LOOKS_A_WRITE: usize = 96;
 const LOOKS_A_REMOVAL: usize = 8;
 /// Of how many pages one may be overdue without being looked at.
 const PAGES_PER_OVERDUE: usize = 256;
+/// What looks found is told in such parts.
+const SHARE_ONE: usize = 1024;
+/// As little is expected of an overdue page, whatever the last ones held: at most 8 % of the pages wait.
+const SHARE_MIN: usize = SHARE_ONE / 20;
+/// After so many looks at the clock one overdue page is looked at, to learn what is to be expected of them.
+const CLOCKS_A_PROBE: u8 = 64;
 /// How many writes go by before the clock is read to see which pages are due.
 const WRITES_A_CLOCK: u8 = 8;
 /// How many pages become overdue at a time, at most.
@@ -48,6 +54,13 @@ pub(super) const SWEEP_WANTED: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     writes_to_clock: u8,
+    clocks_to_probe: u8,
+    /// The share of dead items, of [`SHARE_ONE`], on the pages that were looked at last; more counts at once, less by
+    /// and by.
+    found_share: usize,
+    /// Looks at the page so far, and the dead among them.
+    page_looks: usize,
+    page_dead: usize,
     /// The highest floor of which every page knows.
     floor: u64,
     /// The pages in the slots below this one have not been looked at since the floor was raised.
@@ -59,6 +72,14 @@ pub(super) struct Sweep {
     evictions: u64,
     /// Chunks that were looked at, ever.
     looks: u64,
+}
+
+impl Sweep {
+    /// A page was looked at.
+    fn learn_share(&mut self) {
+        let share = self.page_dead * SHARE_ONE / self.page_looks.max(1);
+        self.found_share = share.max((3 * self.found_share + share) / 4);
+    }
 }
 
 impl Slabs {
@@ -118,7 +139,10 @@ impl Shard {
             return;
         }
         self.sweep.writes_to_clock = WRITES_A_CLOCK - 1;
-        self.sweep(LOOKS_A_WRITE, overdue_max, moment);
+        let is_probe = !is_pressing && self.sweep.clocks_to_probe == 0;
+        self.sweep.clocks_to_probe = if is_probe { CLOCKS_A_PROBE } else { self.sweep.clocks_to_probe };
+        self.sweep.clocks_to_probe -= u8::from(!is_pressing);
+        self.sweep(LOOKS_A_WRITE, if is_probe { 0 } else { overdue_max }, moment);
     }
 
     /// Looks at whatever is due at all; returns how many looks that took.
@@ -126,9 +150,11 @@ impl Shard {
         self.sweep(looks_max, 0, moment)
     }
 
-    /// How many pages wait until more are due. In a shard that holds little, some more: they are little, too.
+    /// How many pages wait until more are due: so many that the dead on them are a 256th of what the shard holds. In a
+    /// shard that holds little, some more: they are little, too.
     fn overdue_max(&self) -> usize {
-        self.slabs.page_count().max(self.pool.half_share()) / PAGES_PER_OVERDUE
+        let pages = self.slabs.page_count().max(self.pool.half_share());
+        pages * SHARE_ONE / (PAGES_PER_OVERDUE * self.sweep.found_share.max(SHARE_MIN))
     }
 
     fn sweep(&mut self, looks_max: usize, overdue_max: usize, moment: Moment<'_>) -> usize {
@@ -165,7 +191,7 @@ impl Shard {
             return false;
         };
         self.slabs.dues.begin_look(slot);
-        self.sweep.next_units = 0;
+        (self.sweep.next_units, self.sweep.page_looks, self.sweep.page_dead) = (0, 0, 0);
         self.sweep.soonest = Soonest::new(due::worth_a_look(self.slabs.chunks_at(slot)));
         true
     }
@@ -177,6 +203,7 @@ impl Shard {
             let Some(first) = self.next_suspect(slot, looks_left, now_ms, floor) else {
                 if *looks_left > 0 {
                     self.slabs.dues.end_look(self.sweep.soonest.last(), self.slabs.page_count());
+                    self.sweep.learn_share();
                 }
                 return;
             };
@@ -184,7 +211,11 @@ impl Shard {
             let is_expired = meta.expires_at_ms != 0 && meta.expires_at_ms <= now_ms;
             if is_expired || moment.floors.is_flushed(meta.version, || self.view().key(first)) {
                 *looks_left = looks_left.saturating_sub(LOOKS_A_REMOVAL - 1);
+                self.sweep.page_dead += 1;
                 self.reclaim(first, is_expired);
+                if self.slabs.dues.looked_at().is_none() {
+                    self.sweep.learn_share();
+                }
             } else if meta.expires_at_ms != 0 {
                 self.sweep.soonest.add(meta.expires_at_ms);
             }
@@ -218,6 +249,7 @@ impl Shard {
             }
         }
         sweep.looks += (looks_before - *looks_left) as u64;
+        sweep.page_looks += looks_before - *looks_left;
         suspect
     }
 
