@@ -116,7 +116,8 @@ impl Cache {
     /// ```
     ///
     /// What was loaded is not stored if the key was written to meanwhile. On a replica the value is loaded and returned,
-    /// and nothing is stored. A loader that asks for its own key on the same thread loads by itself.
+    /// and nothing is stored. A loader that asks for its own key on the same thread loads by itself; two that ask for
+    /// each other's keys on two threads wait for ever.
     ///
     /// # Errors
     /// The loader's own, or the key's length is out of range, or the call came from inside a read.
@@ -163,7 +164,8 @@ impl Cache {
     }
 
     /// As [`Cache::get_or_load`], from a future: it needs no runtime and works under any. The future is polled only if
-    /// the value is to be loaded; if it is dropped in the middle, the next of those who wait loads.
+    /// the value is to be loaded; if it is dropped in the middle, the next of those who wait loads. One that asks for
+    /// its own key waits for itself for ever: a future has no thread by which that could be seen.
     ///
     /// ```
     /// # use hotspare::{Cache, Config};
