@@ -13,9 +13,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cache::{Cache, LoadError, LoadPolicy};
+use crate::cache::{Cache, LoadError, LoadPolicy, Value};
 use crate::error::{ReadError, WriteError};
-use crate::mutation::{Attributes, Version};
+use crate::mutation::{Attributes, Expiry, Version};
 
 /// The longest name of a typed cache, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -147,10 +147,7 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
     /// The key can't be encoded or is too long as bytes, or the read was refused.
     pub fn get(&self, key: &K) -> Result<Option<V>, TypedError> {
         let key = self.key(key)?;
-        let decoded = self.cache.read(&key, |item| match item.value.as_slice() {
-            Some(bytes) => self.decode(bytes),
-            None => self.decode(&item.value.to_vec()),
-        })?;
+        let decoded = self.cache.read(&key, |item| self.decode_value(item.value))?;
         Ok(decoded.and_then(|decoded| self.or_count(decoded)))
     }
 
@@ -160,6 +157,43 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
     /// Key or value can't be encoded, or the write was refused.
     pub fn set(&self, key: &K, value: &V, attributes: impl Into<Attributes>) -> Result<Version, TypedError> {
         Ok(self.cache.set(self.key(key)?, self.encode(value)?, attributes)?)
+    }
+
+    /// Stores if the key is absent; `None` if it is present.
+    ///
+    /// # Errors
+    /// As [`Typed::set`].
+    pub fn add(
+        &self,
+        key: &K,
+        value: &V,
+        attributes: impl Into<Attributes>,
+    ) -> Result<Option<Version>, TypedError> {
+        Ok(self.cache.add(self.key(key)?, self.encode(value)?, attributes)?)
+    }
+
+    /// Reads many values, in the order of the keys: see [`Cache::get_many`].
+    ///
+    /// # Errors
+    /// As [`Typed::get`].
+    pub fn get_many<'k>(&self, keys: impl IntoIterator<Item = &'k K>) -> Result<Vec<Option<V>>, TypedError>
+    where
+        K: 'k,
+    {
+        let keys = keys.into_iter().map(|key| self.key(key)).collect::<Result<Vec<_>, _>>()?;
+        let mut values = Vec::with_capacity(keys.len());
+        self.cache.read_many(&keys, |_, item| {
+            values.push(item.map(|item| self.decode_value(item.value)));
+        })?;
+        Ok(values.into_iter().map(|value| value.and_then(|decoded| self.or_count(decoded))).collect())
+    }
+
+    /// Gives the value another expiry; whether the key was present.
+    ///
+    /// # Errors
+    /// The key can't be encoded, or the write was refused.
+    pub fn touch(&self, key: &K, expiry: impl Into<Expiry>) -> Result<bool, TypedError> {
+        Ok(self.cache.touch(self.key(key)?, expiry)?)
     }
 
     /// Removes; whether the key was present.
@@ -246,6 +280,13 @@ impl<K: Serialize + ?Sized, V: Serialize + DeserializeOwned> Typed<K, V> {
 
     fn encode(&self, value: &V) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_extend(value, self.type_version.to_le_bytes().to_vec())
+    }
+
+    fn decode_value(&self, value: Value<'_>) -> Option<V> {
+        match value.as_slice() {
+            Some(bytes) => self.decode(bytes),
+            None => self.decode(&value.to_vec()),
+        }
     }
 
     fn decode(&self, bytes: &[u8]) -> Option<V> {

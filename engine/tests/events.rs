@@ -62,7 +62,7 @@ fn each_way_to_leave_has_its_cause() {
 fn touch_that_writes_an_item_anew_is_no_departure() {
     let (cache, seen, _) = listening(4 << 20);
     cache.set("k", "1", Expiry::Never).unwrap();
-    assert!(cache.touch("k", Duration::from_secs(9).into()).unwrap());
+    assert!(cache.touch("k", Duration::from_secs(9)).unwrap());
     assert!(cache.touch("k", Expiry::Never).unwrap());
     assert!(causes(&seen).is_empty());
 }

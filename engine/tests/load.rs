@@ -251,6 +251,30 @@ fn stale_value_is_served_while_one_loads_and_when_the_load_fails() {
 }
 
 #[test]
+fn nobody_waits_for_a_load_that_is_spawned() {
+    let (cache, clock) = cache();
+    let policy = LoadPolicy::fresh_for(Duration::from_secs(10)).stale_for(Duration::from_secs(5));
+    let mut jobs: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    let mut ask = |value: &'static str| {
+        let load = move || if value == "down" { Err(Failure::other(value)) } else { Ok(value) };
+        cache.get_or_revalidate("k", policy, load, |job| jobs.push(job)).unwrap()
+    };
+    assert_eq!(ask("1"), "1", "nothing was there");
+    assert_eq!(ask("unused"), "1");
+    clock.advance_ms(10_000);
+    assert_eq!((ask("down"), ask("unused")), ("1".into(), "1".into()), "stale, and one loads");
+    clock.advance_ms(10);
+    jobs.pop().unwrap()();
+    assert!(jobs.is_empty());
+    let mut ask = |value: &'static str| {
+        cache.get_or_revalidate("k", policy, move || Ok::<_, Failure>(value), |job| jobs.push(job)).unwrap()
+    };
+    assert_eq!(ask("2"), "1", "the load that failed is tried again");
+    jobs.pop().unwrap()();
+    assert_eq!(&cache.get("k").unwrap().unwrap().value[..], b"2");
+}
+
+#[test]
 fn refresh_begins_before_the_value_is_stale() {
     let (cache, clock) = cache();
     let policy = LoadPolicy::fresh_for(Duration::from_secs(10)).refresh_ahead(Duration::from_secs(2));

@@ -157,6 +157,13 @@ fn conditional_changes_look_at_what_is_there() {
     assert_eq!((item.version, &item.value[..]), (version, &b"23"[..]));
     assert!(cache.remove_if("k", |item| item.value == *b"23").unwrap());
     assert_eq!(cache.get("k").unwrap(), None);
+    cache.set("k", "1", hotspare::Attributes { flags: 7, expiry: Expiry::At(4_000_000_000_000) }).unwrap();
+    cache.update("k", |_| Update::Replace("2".into())).unwrap();
+    assert!(cache.contains("k").unwrap() && !cache.contains("other").unwrap());
+    assert_eq!(cache.stats().get_hits, 1, "looking is not reading");
+    let taken = cache.take("k").unwrap().unwrap();
+    assert_eq!((&taken.value[..], taken.flags, taken.expires_at_ms), (&b"2"[..], 7, Some(4_000_000_000_000)));
+    assert_eq!((cache.take("k").unwrap(), cache.contains("k").unwrap()), (None, false));
 }
 
 #[test]

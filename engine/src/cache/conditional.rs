@@ -5,11 +5,11 @@
 use bytes::Bytes;
 
 use crate::error::WriteError;
-use crate::mutation::{Attributes, Version};
+use crate::mutation::{Attributes, Marks, Version};
 
 use super::read::run_reader;
 use super::write::Locked;
-use super::{Cache, ItemRef};
+use super::{Cache, Item, ItemRef};
 
 /// What a deletion by version did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub enum Update {
         /// Flags and expiry.
         attributes: Attributes,
     },
+    /// Store this value with the flags and the expiry that the item has; those of a new one if there is none.
+    Replace(Bytes),
     /// Remove the item.
     Remove,
 }
@@ -96,18 +98,31 @@ impl Cache {
         Ok(updated == Updated::Removed)
     }
 
+    /// Removes the item and gives it back; `None` if it was not there.
+    ///
+    /// # Errors
+    /// The write was refused; the item stays.
+    pub fn take(&self, key: impl AsRef<[u8]>) -> Result<Option<Item>, WriteError> {
+        let mut taken = None;
+        self.update(key, |item| {
+            taken = item.map(|item| item.to_item());
+            if taken.is_some() { Update::Remove } else { Update::Keep }
+        })?;
+        Ok(taken)
+    }
+
     /// Changes an item in one step that nothing comes between: the closure sees what is there and says what is to be.
     /// It runs while the key's shard is locked, so keep it short; calling a cache inside it is refused with an error.
     /// It may run again if the memory for its value has to be asked of other shards.
     ///
     /// ```
-    /// # use hotspare::{Attributes, Cache, Config, Expiry, Update};
+    /// # use hotspare::{Cache, Config, Expiry, Update};
     /// # let cache = Cache::new(Config::new())?;
     /// cache.set("visits", "ada", Expiry::Never)?;
     /// cache.update("visits", |item| {
     ///     let mut names = item.map(|item| item.value.to_vec()).unwrap_or_default();
     ///     names.extend_from_slice(b",grace");
-    ///     Update::Store { value: names.into(), attributes: Attributes::default() }
+    ///     Update::Replace(names.into())
     /// })?;
     /// assert_eq!(&cache.get("visits")?.unwrap().value[..], b"ada,grace");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -126,6 +141,12 @@ impl Cache {
                 Update::Keep => Ok(Updated::Kept),
                 Update::Store { value, attributes } => {
                     locked.put_attributes(&value, attributes).map(Updated::Stored)
+                }
+                Update::Replace(value) => {
+                    let present = locked.find_live();
+                    let (flags, expires_at_ms) =
+                        present.map_or((0, 0), |(_, meta)| (meta.flags, meta.expires_at_ms));
+                    locked.put(&value, flags, expires_at_ms, Marks::default()).map(Updated::Stored)
                 }
                 Update::Remove => {
                     locked.remove();

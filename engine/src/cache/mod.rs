@@ -350,10 +350,18 @@ impl Cache {
     pub fn read_and_touch<R>(
         &self,
         key: impl AsRef<[u8]>,
-        expiry: Expiry,
+        expiry: impl Into<Expiry>,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, WriteError> {
-        self.inner.read_and_touch(key.as_ref(), expiry, reader)
+        self.inner.read_and_touch(key.as_ref(), expiry.into(), reader)
+    }
+
+    /// Whether the key is present. That is no read: marks and statistics stay.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, ReadError> {
+        self.inner.contains(key.as_ref())
     }
 
     /// Stores, whatever is there.
@@ -446,8 +454,8 @@ impl Cache {
     ///
     /// # Errors
     /// The write was refused.
-    pub fn touch(&self, key: impl AsRef<[u8]>, expiry: Expiry) -> Result<bool, WriteError> {
-        Ok(self.inner.read_and_touch(key.as_ref(), expiry, |_| ())?.is_some())
+    pub fn touch(&self, key: impl AsRef<[u8]>, expiry: impl Into<Expiry>) -> Result<bool, WriteError> {
+        Ok(self.inner.read_and_touch(key.as_ref(), expiry.into(), |_| ())?.is_some())
     }
 
     /// Adds `delta` to a decimal value, modulo 2^64 (rules A2 to A5); `None` if the key is absent.

@@ -82,6 +82,22 @@ impl Inner {
         Ok(Some(run_reader(ItemRef { key, value, flags, version, expires_at_ms }, reader)))
     }
 
+    /// Whether a live item is there; nothing is marked or counted.
+    pub(super) fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+        self.check_read(key)?;
+        let hash = self.hasher.hash(key);
+        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
+        if self.attention.load(Ordering::Acquire) != 0 {
+            drop(held);
+            held = self.find_attentively(hash, key)?;
+        }
+        Ok(held.is_some_and(|held| {
+            let is_dead =
+                self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms());
+            !is_dead && !held.is_absence()
+        }))
+    }
+
     /// Reads whatever is stored, a remembered absence (`true`) included; whether something is.
     pub(super) fn read_any(
         &self,

@@ -41,6 +41,17 @@ fn value_reads_back_and_names_keep_views_apart() {
 }
 
 #[test]
+fn many_values_are_read_in_the_order_of_their_keys() {
+    let (_, users, newer) = views();
+    users.set(&1, &ada(), Expiry::Never).unwrap();
+    newer.set(&2, &ada(), Expiry::Never).unwrap();
+    assert_eq!(users.get_many(&[3, 1, 2]).unwrap(), [None, Some(ada()), None]);
+    assert_eq!(users.add(&1, &ada(), Expiry::Never).unwrap(), None);
+    assert!(users.add(&3, &ada(), Expiry::Never).unwrap().is_some());
+    assert!(users.touch(&3, MINUTE).unwrap() && !users.touch(&4, MINUTE).unwrap());
+}
+
+#[test]
 fn keys_of_any_type_are_found_again() {
     let cache = cache();
     let pairs: Typed<(u32, String), u8> = Typed::new(&cache, "pair", 1).unwrap();

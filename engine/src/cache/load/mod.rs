@@ -115,7 +115,8 @@ impl Cache {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// What was loaded is not stored if the key was written to meanwhile. On a replica the value is loaded and returned,
+    /// What was loaded is not stored if the key was written to meanwhile. Who waited for a loader whose error is of
+    /// another type than its own asks its own loader. On a replica the value is loaded and returned,
     /// and nothing is stored. A loader that asks for its own key on the same thread loads by itself; two that ask for
     /// each other's keys on two threads wait for ever.
     ///
@@ -161,6 +162,53 @@ impl Cache {
         load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<Bytes>, LoadError<E>> {
         self.load_blocking(key.as_ref(), policy.into(), load)
+    }
+
+    /// As [`Cache::get_or_load`], but nobody waits while a value is there: one that is stale, or due to be refreshed, is
+    /// returned at once, and the load is given to `spawn`, to be run elsewhere (stale-while-revalidate).
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, LoadPolicy};
+    /// use std::time::Duration;
+    /// # let cache = Cache::new(Config::new())?;
+    /// let policy = LoadPolicy::fresh_for(Duration::from_secs(60)).stale_for(Duration::from_secs(600));
+    /// let query = || Ok::<_, std::io::Error>("Ada");
+    /// let name = cache.get_or_revalidate("user:7", policy, query, |load| {
+    ///     std::thread::spawn(load);
+    /// })?;
+    /// assert_eq!(&name[..], b"Ada");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load`]. An error of a load that was spawned is logged.
+    pub fn get_or_revalidate<V: Into<Bytes>, E: fmt::Display + Send + Sync + 'static>(
+        &self,
+        key: impl AsRef<[u8]>,
+        policy: impl Into<LoadPolicy>,
+        load: impl FnOnce() -> Result<V, E> + Send + 'static,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
+    ) -> Result<Bytes, LoadError<E>> {
+        let policy = policy.into().without_absences();
+        match self.lookup(key.as_ref(), policy)? {
+            Lookup::Found(Some(value)) => Ok(value),
+            Lookup::Due(value, lease) => {
+                spawn(Box::new(move || {
+                    if let Err(error) = loaded(Some(lease), None, load().map(Some)) {
+                        tracing::warn!(%error, "a value could not be loaded anew");
+                    }
+                }));
+                Ok(value)
+            }
+            Lookup::Absent(lease) => {
+                let lease = lease.on_this_thread();
+                let value = loaded(Some(lease), None, load().map(Some))?;
+                Ok(value.expect("the loader gave one"))
+            }
+            Lookup::Found(None) | Lookup::Loading(_) | Lookup::Recursive => {
+                self.get_or_load(key, policy, load)
+            }
+        }
     }
 
     /// As [`Cache::get_or_load`], from a future: it needs no runtime and works under any. The future is polled only if
