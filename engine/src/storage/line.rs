@@ -11,9 +11,9 @@
 //! ```
 //! A tag is of one of six kinds. A line that goes on elsewhere keeps a bit for each kind that may be found there, so
 //! that a miss rarely has to look.
-//! Slots behind the entries of a chain's last line have the tag 0, and may hold ghosts: two 16-bit fingerprints each, of items that were
-//! evicted unread; the newest in the last slot. An entry that needs the slot takes the oldest two's place. So ghosts cost
-//! neither memory nor a cache line: about as many as there are items.
+//! Slots behind the entries of a chain's last line have the tag 0, and may hold ghosts: two 16-bit fingerprints each, of
+//! items that were evicted; the newest in the last slot. An entry that needs the slot takes the oldest two's place. So
+//! ghosts cost neither memory nor a cache line: about as many as there are items.
 //!
 //! A line is changed by whoever has locked both the shard and the line, and read by whoever has locked either. All its
 //! parts are atomics, so a look without a lock is defined; it is right if the latch was unlocked before and is the
@@ -181,10 +181,9 @@ impl Line {
         self.references.iter().for_each(|reference| reference.store(0, Relaxed));
     }
 
-    /// Remembers that an item with this fingerprint was evicted; forgets the oldest ghost for it if need be.
-    pub(super) fn add_ghost(&self, len: usize, fingerprint: u16) {
-        // As many as there are entries: where lines are nearly empty, more would be found long after their time.
-        let ghosts_max = len.max(1);
+    /// Remembers that an item with this fingerprint was evicted; forgets the oldest ghost for it, if there are
+    /// `ghosts_max` or no slot is left.
+    pub(super) fn add_ghost(&self, len: usize, ghosts_max: usize, fingerprint: u16) {
         let first = len.max(SLOTS.saturating_sub(ghosts_max.div_ceil(2)));
         let mut carried = u32::from(fingerprint);
         for slot in (first..SLOTS).rev() {
@@ -375,7 +374,7 @@ mod tests {
         let line = empty();
         (0..9).for_each(|slot| line.set(slot, 5, 70 + slot as u32));
         assert!(!take_ghost(&line, 1));
-        (1..=7).for_each(|fingerprint| line.add_ghost(line.len(), fingerprint));
+        (1..=7).for_each(|fingerprint| line.add_ghost(line.len(), 9, fingerprint));
         assert!(!take_ghost(&line, 1), "three slots hold six ghosts");
         assert!(take_ghost(&line, 4) && !take_ghost(&line, 4));
         line.set(9, 6, 80);

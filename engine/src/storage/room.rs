@@ -282,13 +282,21 @@ impl Shard {
         if is_short { in_main } else { on_probation.or(in_main) }
     }
 
+    /// Whether a new item is tried in the main queue: in a drought, while that has not all that it may have.
+    #[inline]
+    pub(super) fn is_trial(&self) -> bool {
+        self.policy.tries_in_drought
+            && self.drought.is_trial(self.index.len(), self.evictions)
+            && self.probation_bytes * 1000 > self.policy.probation_per_mille * self.item_bytes
+    }
+
     /// One eviction, the chunks of which are free; whether one left.
     fn evict_one(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
         !matches!(self.evict_coldest(moment, looks_left, None), Evicted::Nothing)
     }
 
-    /// One eviction: the coldest item of the queue that gives way leaves if it is dead or was not hit; else it goes to
-    /// the hot end of the main queue, having used a hit up, and the next is looked at (with eviction off a live one just
+    /// One eviction: the coldest item of the queue that gives way leaves if it is dead or was not hit (nor is small and
+    /// on probation); else it goes to the hot end of the main queue, having used a hit up, and the next is looked at (with eviction off a live one just
     /// goes to the hot end). If it is one chunk of the class in `keep`, the caller gets that chunk.
     fn evict_coldest(
         &mut self,
@@ -303,6 +311,7 @@ impl Shard {
             };
             *looks_left -= 1;
             let hash = if self.ahead == coldest.get() { self.ahead_hash } else { self.hash_of(coldest) };
+            let (policy, item_bytes, items) = (self.policy, self.item_bytes, self.index.len());
             let (evict, mut fate, mut owed_bytes) = (self.evict, Fate::Stays, 0);
             // With its line locked, so that a read either was before, and counts, or finds nothing.
             let left = self.remove_entry_if(hash, coldest, |memory| {
@@ -317,9 +326,11 @@ impl Shard {
                 if !evict {
                     return Removal::Keep;
                 }
-                if meta.marks.hits() > 0 && reprieves < REPRIEVES_MAX {
+                let (is_main, bytes) = (meta.marks.is_main(), item::counted_bytes(memory, coldest));
+                let stays = meta.marks.hits() > 0 || (!is_main && policy.is_small(bytes, item_bytes, items));
+                if stays && reprieves < REPRIEVES_MAX {
                     reprieves += 1;
-                    if meta.marks.is_main() {
+                    if is_main {
                         item::set_marks(memory, coldest, meta.marks.without_hit());
                     } else {
                         item::set_marks(memory, coldest, meta.marks.without_hits().in_main());
@@ -328,11 +339,10 @@ impl Shard {
                     return Removal::Keep;
                 }
                 fate = Fate::Evicted { is_unfetched };
-                if meta.marks.is_main() {
-                    return Removal::Remove;
+                if !is_main {
+                    owed_bytes = bytes as u64;
                 }
-                owed_bytes = item::counted_bytes(memory, coldest) as u64;
-                Removal::RemoveAsGhost
+                if is_main && is_unfetched { Removal::Remove } else { Removal::RemoveAsGhost }
             });
             match fate {
                 Fate::Stays => {
@@ -340,6 +350,7 @@ impl Shard {
                     continue;
                 }
                 Fate::Promoted => {
+                    self.drought.promote();
                     self.promote(coldest);
                     continue;
                 }
@@ -350,6 +361,9 @@ impl Shard {
                 Fate::Evicted { is_unfetched } => {
                     self.evictions += 1;
                     self.evicted_unfetched += u64::from(is_unfetched);
+                    if is_unfetched && policy.tries_in_drought {
+                        self.drought.evict_unread(items);
+                    }
                 }
             }
             debug_assert!(left, "what is not kept has left the index");
