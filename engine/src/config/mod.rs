@@ -23,17 +23,17 @@ pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 pub const MEMORY_BYTES_MAX: usize = 32 << 30;
 
 /// Which items leave a full cache. Both policies try new items in a queue of their own, so that a scan passes through
-/// without throwing out what is read again and again, and remember what they threw out unread. All nodes of a group
-/// should have the same.
+/// without throwing out what is read again and again, and remember what they threw out not long ago. Items of less than
+/// an eighth of the average size get more time to be read. All nodes of a group should have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Eviction {
-    /// A segmented LRU by marks: at least as good as exact LRU on every trace we have. New items have three tenths of
-    /// the memory to prove themselves.
+    /// Closer to LRU: at least as good as exact LRU on every trace we have. New items have 15 % of the memory to prove
+    /// themselves, and what was popular once leaves sooner.
     #[default]
     Lru,
     /// S3-FIFO (Yang et al., SOSP 2023) with one change: an item that was read once while it was new is kept. New items
-    /// have a tenth of the memory. Better on most traces, and much better on loops and scans.
+    /// have a tenth of the memory. Better where many items are read once only, and in loops, and where sizes differ.
     S3Fifo,
 }
 

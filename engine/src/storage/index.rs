@@ -63,7 +63,7 @@ pub(super) struct Index {
 /// What a store finds of its key.
 pub(super) struct Found {
     pub(super) present: Option<ChunkRef>,
-    /// Whether it was evicted unread not long ago.
+    /// Whether it was evicted not long ago: from probation, or from the main queue although it had been read.
     pub(super) is_ghost: bool,
 }
 
@@ -254,7 +254,8 @@ impl Index {
     pub(super) fn remove_if(&mut self, hash: u64, chunk: ChunkRef, decide: impl FnOnce() -> Removal) -> bool {
         // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
         let table = unsafe { self.table.as_ref() };
-        let mut guard = table.home(table.state().home(hash)).lock();
+        let home = table.state().home(hash);
+        let mut guard = table.home(home).lock();
         let removal = decide();
         if removal == Removal::Keep {
             return false;
@@ -278,11 +279,24 @@ impl Index {
         if removal == Removal::RemoveAsGhost {
             let last = if end == 0 { walk.before_last } else { walk.last };
             let len = if end == 0 { last.len() } else { end };
-            last.add_ghost(len, fingerprint(hash));
+            last.add_ghost(len, self.ghosts_max(home), fingerprint(hash));
         }
         drop(guard);
         self.entries -= 1;
         true
+    }
+
+    /// How many ghosts a chain keeps: as many as the entries that it should have, which is twice as many where the home
+    /// line was not split yet; and a fifth more, since full lines have no room for theirs. (By the entries that it has,
+    /// some chains would remember for much longer than others.)
+    #[inline]
+    fn ghosts_max(&self, home: usize) -> usize {
+        let count = self.count();
+        let bits = count.ilog2();
+        // Its other half, if it was split, has the other value of that bit.
+        let is_split = (home ^ 1 << bits) < count;
+        let halves = (self.entries * 12 / 5) >> (bits + u32::from(is_split));
+        halves.div_ceil(2).max(1)
     }
 
     /// After a removal: may merge two lines. Gives a page that became free, its lines empty.

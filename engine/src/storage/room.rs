@@ -22,7 +22,8 @@ use super::departures::Cause;
 use super::expiry::Moment;
 use super::index::Removal;
 use super::item::{self, Cuts, Footprint, View};
-use super::memory::ChunkRef;
+use super::memory::{ChunkRef, Memory};
+use super::policy::Policy;
 use super::shard::Shard;
 use super::slabs::ClassId;
 use crate::mutation::KEY_BYTES_MAX;
@@ -54,6 +55,65 @@ enum Fate {
     Evicted {
         is_unfetched: bool,
     },
+}
+
+/// What is decided of the coldest item.
+#[derive(Clone, Copy)]
+struct Verdict {
+    fate: Fate,
+    removal: Removal,
+    /// What the main queue is owed for it.
+    owed_bytes: u64,
+}
+
+impl Verdict {
+    const STAYS: Verdict = Verdict { fate: Fate::Stays, removal: Removal::Keep, owed_bytes: 0 };
+}
+
+/// Decides the fate of the coldest item.
+#[derive(Clone, Copy)]
+struct Bench<'a> {
+    policy: Policy,
+    moment: Moment<'a>,
+    evict: bool,
+    /// Whether a hit earns another round.
+    may_stay: bool,
+    item_bytes: usize,
+    items: usize,
+}
+
+impl Bench<'_> {
+    /// Judges an item, whose line and shard are held, and takes from its marks what the verdict costs.
+    #[inline]
+    fn judge(&self, memory: &Memory, first: ChunkRef) -> Verdict {
+        let meta = item::meta(memory, first);
+        let is_unfetched = !meta.marks.is_fetched();
+        // SAFETY: the item's line and its shard are held.
+        let key = || unsafe { View::new(memory) }.key(first);
+        if self.moment.is_dead(meta, key) {
+            let fate = Fate::Reclaimed { cause: self.moment.cause_of_death(meta), is_unfetched };
+            return Verdict { fate, removal: Removal::Remove, owed_bytes: 0 };
+        }
+        if !self.evict {
+            return Verdict::STAYS;
+        }
+        let (is_main, bytes) = (meta.marks.is_main(), item::counted_bytes(memory, first));
+        let is_kept =
+            meta.marks.hits() > 0 || (!is_main && self.policy.is_small(bytes, self.item_bytes, self.items));
+        if is_kept && self.may_stay {
+            let (fate, marks) = match is_main {
+                true => (Fate::Stays, meta.marks.without_hit()),
+                false => (Fate::Promoted, meta.marks.without_hits().in_main()),
+            };
+            item::set_marks(memory, first, marks);
+            return Verdict { fate, ..Verdict::STAYS };
+        }
+        Verdict {
+            fate: Fate::Evicted { is_unfetched },
+            removal: if is_main && is_unfetched { Removal::Remove } else { Removal::RemoveAsGhost },
+            owed_bytes: if is_main { 0 } else { bytes as u64 },
+        }
+    }
 }
 
 /// What an eviction has come to.
@@ -295,13 +355,21 @@ impl Shard {
         if is_short { in_main } else { on_probation.or(in_main) }
     }
 
+    /// Whether a new item is tried in the main queue: in a drought, while that has not all that it may have.
+    #[inline]
+    pub(super) fn is_trial(&self) -> bool {
+        self.policy.tries_in_drought
+            && self.drought.is_trial(self.index.len(), self.evictions)
+            && self.probation_bytes * 1000 > self.policy.probation_per_mille * self.item_bytes
+    }
+
     /// One eviction, the chunks of which are free; whether one left.
     fn evict_one(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
         !matches!(self.evict_coldest(moment, looks_left, None), Evicted::Nothing)
     }
 
-    /// One eviction: the coldest item of the queue that gives way leaves if it is dead or was not hit; else it goes to
-    /// the hot end of the main queue, having used a hit up, and the next is looked at (with eviction off a live one just
+    /// One eviction: the coldest item of the queue that gives way leaves if it is dead or was not hit (nor is small and
+    /// on probation); else it goes to the hot end of the main queue, having used a hit up, and the next is looked at (with eviction off a live one just
     /// goes to the hot end). If it is one chunk of the class in `keep`, the caller gets that chunk.
     fn evict_coldest(
         &mut self,
@@ -316,43 +384,22 @@ impl Shard {
             };
             *looks_left -= 1;
             let hash = if self.ahead == coldest.get() { self.ahead_hash } else { self.hash_of(coldest) };
-            let (evict, mut fate, mut owed_bytes) = (self.evict, Fate::Stays, 0);
+            let (bench, mut verdict) = (self.bench(moment, reprieves < REPRIEVES_MAX), Verdict::STAYS);
             // With its line locked, so that a read either was before, and counts, or finds nothing.
             let left = self.remove_entry_if(hash, coldest, |memory| {
-                let meta = item::meta(memory, coldest);
-                let is_unfetched = !meta.marks.is_fetched();
-                // SAFETY: the item's line and its shard are held.
-                let key = || unsafe { View::new(memory) }.key(coldest);
-                if moment.is_dead(meta, key) {
-                    fate = Fate::Reclaimed { cause: moment.cause_of_death(meta), is_unfetched };
-                    return Removal::Remove;
-                }
-                if !evict {
-                    return Removal::Keep;
-                }
-                if meta.marks.hits() > 0 && reprieves < REPRIEVES_MAX {
-                    reprieves += 1;
-                    if meta.marks.is_main() {
-                        item::set_marks(memory, coldest, meta.marks.without_hit());
-                    } else {
-                        item::set_marks(memory, coldest, meta.marks.without_hits().in_main());
-                        fate = Fate::Promoted;
-                    }
-                    return Removal::Keep;
-                }
-                fate = Fate::Evicted { is_unfetched };
-                if meta.marks.is_main() {
-                    return Removal::Remove;
-                }
-                owed_bytes = item::counted_bytes(memory, coldest) as u64;
-                Removal::RemoveAsGhost
+                verdict = bench.judge(memory, coldest);
+                verdict.removal
             });
+            let Verdict { fate, owed_bytes, .. } = verdict;
             match fate {
                 Fate::Stays => {
+                    reprieves += 1;
                     self.raise(coldest.into());
                     continue;
                 }
                 Fate::Promoted => {
+                    reprieves += 1;
+                    self.drought.promote();
                     self.promote(coldest);
                     continue;
                 }
@@ -365,12 +412,22 @@ impl Shard {
                 Fate::Evicted { is_unfetched } => {
                     self.evictions += 1;
                     self.evicted_unfetched += u64::from(is_unfetched);
+                    if is_unfetched && self.policy.tries_in_drought {
+                        self.drought.evict_unread(self.index.len());
+                    }
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, Cause::Evicted, owed_bytes, keep);
                 }
             }
         }
         Evicted::Nothing
+    }
+
+    /// What the fate of the coldest item is decided by.
+    #[inline]
+    fn bench<'a>(&self, moment: Moment<'a>, may_stay: bool) -> Bench<'a> {
+        let (policy, evict) = (self.policy, self.evict);
+        Bench { policy, moment, evict, may_stay, item_bytes: self.item_bytes, items: self.index.len() }
     }
 
     /// An item that has left the index leaves list and memory as well.

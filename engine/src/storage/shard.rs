@@ -17,7 +17,7 @@ use super::item::{self, Footprint, Value, View};
 use super::lru::Lru;
 use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
-use super::policy::Policy;
+use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
 use super::slabs::Slabs;
 use super::sweep::Sweep;
@@ -94,6 +94,7 @@ pub(crate) struct Shard {
     pub(super) ahead: u32,
     /// Chunks of the reservation that is neither committed nor cancelled yet; 0 without one.
     pub(super) reserved_chunks: u32,
+    pub(super) drought: Drought,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
     /// Whether `departures` are kept.
@@ -145,6 +146,7 @@ impl Shard {
             rare: RareCounters::default(),
             in_hand: Vec::new(),
             reserved_chunks: 0,
+            drought: Drought::default(),
             shortage_told: false,
             listens: false,
             departures: None,
@@ -302,7 +304,7 @@ impl Shard {
         unsafe { item::write(memory, first, footprint, key, value, meta) };
         // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
         let view = unsafe { View::new(memory) };
-        let (hasher, mut marks) = (&self.hasher, meta.marks);
+        let (hasher, mut marks, is_trial) = (&self.hasher, meta.marks, self.is_trial());
         let stored = self.index.store(
             hash,
             first,
@@ -311,7 +313,7 @@ impl Shard {
             |found| {
                 if place == Place::New {
                     let was_main = found.present.is_some_and(|old| view.meta(old).marks.is_main());
-                    marks = if was_main || found.is_ghost { marks.in_main() } else { marks };
+                    marks = if was_main || found.is_ghost || is_trial { marks.in_main() } else { marks };
                     item::set_marks(memory, first, marks);
                 }
                 let version = publish(marks);
@@ -361,6 +363,7 @@ impl Shard {
         self.lru.clear(self.slabs.memory());
         self.walks.end_all();
         (self.item_bytes, self.probation_bytes, self.owed_bytes, self.ahead) = (0, 0, 0, 0);
+        self.drought = Drought::default();
         self.return_pages();
     }
 

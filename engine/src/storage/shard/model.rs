@@ -15,7 +15,8 @@ use crate::storage::{Table, tables};
 const KEYS: u16 = 40;
 const SIZES: [usize; 12] = [0, 1, 7, 40, 100, 333, 1_000, 1_400, 4_060, 5_000, 13_000, 40_000];
 
-const POLICY: Policy = Policy { probation_per_mille: 200, hits_max: 2, decay_tenths: 15 };
+const POLICY: Policy =
+    Policy { probation_per_mille: 200, hits_max: 2, decay_tenths: 15, small: 3, tries_in_drought: true };
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
@@ -242,7 +243,7 @@ impl Model {
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
         let hash = self.hasher.hash(&bytes);
         self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
-        // Which queue it begins in depends on ghosts, which the model does not know.
+        // Which queue it begins in depends on ghosts and droughts, which the model does not know.
         let was_main = self.items.get(&key).is_some_and(|old| old.meta.marks.is_main());
         let id = self.find(key).expect("it was just stored");
         let marks = self.shards[shard].meta(id).marks;
@@ -347,9 +348,12 @@ impl Model {
             let from_main = is_owed || on_probation * 1000 < POLICY.probation_per_mille * all;
             let key = coldest(from_main).or(coldest(!from_main)).unwrap();
             let bytes = self.items[&key].bytes as u64;
+            let items = self.orders[shard].keys().len();
             let is_dead = self.is_dead(key);
             let meta = &mut self.items.get_mut(&key).unwrap().meta;
-            if is_dead || meta.marks.hits() == 0 {
+            let is_main = meta.marks.is_main();
+            let is_small = !is_main && bytes as usize * POLICY.small * items < all;
+            if is_dead || (meta.marks.hits() == 0 && !is_small) {
                 let is_evicted = !is_dead && !meta.marks.is_main();
                 self.forget(key);
                 self.left[shard] += 1;
@@ -358,7 +362,6 @@ impl Model {
                 self.owed_bytes[shard] = if is_main_empty { 0 } else { owed };
                 continue;
             }
-            let is_main = meta.marks.is_main();
             meta.marks = if is_main { meta.marks.without_hit() } else { meta.marks.without_hits().in_main() };
             self.raise(key);
         }

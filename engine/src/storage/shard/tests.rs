@@ -17,7 +17,8 @@ fn now() -> Moment<'static> {
 
 const PLAIN: Meta = Meta { version: Version(1), flags: 0, expires_at_ms: 0, marks: Marks(0) };
 
-const LRU: Policy = Policy { probation_per_mille: 300, hits_max: 1, decay_tenths: 20 };
+const LRU: Policy =
+    Policy { probation_per_mille: 300, hits_max: 1, decay_tenths: 20, small: 0, tries_in_drought: false };
 
 fn shard(memory_bytes: usize) -> Shard {
     lone(PagePool::new(memory_bytes, 1).unwrap(), true)
