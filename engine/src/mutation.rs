@@ -95,10 +95,11 @@ impl From<Duration> for Attributes {
     }
 }
 
-/// What happened to an item since it was stored, and whether it is one at all: five bits in its header.
+/// What happened to an item since it was stored, and whether it is one at all: five bits in its header. Two more, for
+/// what meta commands say of it, lie elsewhere, and only a store changes them.
 ///
 /// ```text
-///   | absence: 1 | in main: 1 | fetched: 1 | hits: 2 |
+///   | token sent: 1 | stale: 1 | absence: 1 | in main: 1 | fetched: 1 | hits: 2 |
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks(pub(crate) u8);
@@ -108,6 +109,36 @@ impl Marks {
     const FETCHED: u8 = 4;
     const MAIN: u8 = 8;
     const ABSENCE: u8 = 16;
+    const STALE: u8 = 32;
+    const TOKEN_SENT: u8 = 64;
+
+    /// As a store with this state begins.
+    pub(crate) fn of_state(is_stale: bool, is_token_sent: bool) -> Marks {
+        let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+        Marks(bit(is_stale, Marks::STALE) | bit(is_token_sent, Marks::TOKEN_SENT))
+    }
+
+    /// The two that only a store changes.
+    pub(crate) fn state(self) -> Marks {
+        Marks(self.0 & (Marks::STALE | Marks::TOKEN_SENT))
+    }
+
+    pub(crate) fn has_state(self) -> bool {
+        self.state().0 != 0
+    }
+
+    /// Without those two.
+    pub(crate) fn without_state(self) -> Marks {
+        Marks(self.0 & !(Marks::STALE | Marks::TOKEN_SENT))
+    }
+
+    pub(crate) fn is_stale(self) -> bool {
+        self.0 & Marks::STALE != 0
+    }
+
+    pub(crate) fn is_token_sent(self) -> bool {
+        self.0 & Marks::TOKEN_SENT != 0
+    }
 
     /// Of an item without a value: the source was asked and has none. It always has an expiry.
     pub(crate) fn absence() -> Marks {
@@ -171,6 +202,8 @@ pub(crate) enum Mutation<'a> {
         /// 0 is never.
         expires_at_ms: Millis,
         marks: Marks,
+        /// What a client gave as CAS, in the place of the version.
+        client_cas: Option<u64>,
     },
     /// The key expires at another moment, if it still has this version.
     Touch { key: &'a [u8], version: Version, expires_at_ms: Millis },

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hotspare::{Cache, Config, Cursor, Deletion, Expiry, ReadError, Update, Updated};
+use hotspare::{Cache, Config, Cursor, Deletion, Expiry, ItemState, ReadError, Update, Updated};
 use proptest::prelude::*;
 
 fn cache() -> Cache {
@@ -189,4 +189,42 @@ fn threads_that_update_in_one_step_lose_nothing() {
         }
     });
     assert_eq!(&cache.get("sum").unwrap().unwrap().value[..], b"8000");
+}
+
+#[test]
+fn m6_what_meta_commands_say_of_an_item_stays_until_an_ordinary_store() {
+    let cache = cache();
+    let state = ItemState { client_cas: Some(1 << 60), is_stale: true, is_token_sent: true };
+    let attributes = hotspare::Attributes { flags: 7, expiry: Expiry::At(4_000_000_000_000) };
+    let store = |state| cache.update("k", |_| Update::StoreWith { value: "1".into(), attributes, state });
+    store(state).unwrap();
+    let seen = cache
+        .peek("k", |item| (item.state, item.cas(), item.flags, item.is_fetched, item.value.to_vec()))
+        .unwrap()
+        .unwrap();
+    assert_eq!(seen, (state, 1 << 60, 7, false, b"1".to_vec()));
+    assert_eq!(cache.read("k", |item| item.is_fetched), Ok(Some(false)), "as it was before");
+    assert_eq!(cache.read("k", |item| item.is_fetched), Ok(Some(true)));
+    assert!(cache.touch("k", Expiry::Never).unwrap());
+    assert_eq!(cache.peek("k", |item| item.state), Ok(Some(state)), "a touch is no store");
+    assert_eq!(cache.compare_and_delete("k", hotspare::Version(3)).unwrap(), Deletion::Exists);
+    let swapped = cache.compare_and_swap("k", hotspare::Version(1 << 60), "2", Expiry::Never).unwrap();
+    let hotspare::Swap::Stored(version) = swapped else { panic!("the client's CAS counts") };
+    assert_eq!(cache.peek("k", |item| (item.state, item.cas())), Ok(Some((ItemState::default(), version.0))));
+    store(state).unwrap();
+    cache.append("k", "+").unwrap();
+    assert_eq!(cache.peek("k", |item| item.state), Ok(Some(ItemState::default())));
+    assert_eq!(cache.stats().get_hits, 3, "two reads and a touch; peeking is neither");
+    for cas in [None, Some(9)] {
+        for value_bytes in [0, 4_093, 4_094, 100_000] {
+            let value = vec![b'x'; value_bytes];
+            let state = ItemState { client_cas: cas, is_stale: true, ..ItemState::default() };
+            let put = || Update::StoreWith { value: value.clone().into(), attributes, state };
+            cache.update("k", |_| put()).unwrap();
+            let seen = cache.get("k").unwrap().unwrap();
+            assert_eq!((seen.value.as_ref(), seen.flags), (&value[..], 7));
+            assert_eq!(cache.peek("k", |item| item.state), Ok(Some(state)));
+        }
+    }
+    cache.check_invariants();
 }

@@ -60,8 +60,8 @@ impl Inner {
     fn apply_record(&self, group: &Group, mutation: &Mutation<'_>, bytes: &[u8]) {
         let version = group.log.lock().next_version();
         match *mutation {
-            Mutation::Put { key, value, flags, expires_at_ms, marks } => {
-                let meta = Meta { version, flags, expires_at_ms, marks };
+            Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
+                let meta = Meta { version, flags, expires_at_ms, marks, client_cas };
                 self.store_or_drop(
                     key,
                     value,
@@ -110,7 +110,7 @@ impl Inner {
             if !wanted(present.map(|id| cell.shard.meta(id).version)) {
                 return then();
             }
-            let footprint = Footprint::new(key.len(), value.len(), meta.flags, meta.expires_at_ms);
+            let footprint = Footprint::of(key.len(), value.len(), &meta);
             match cell.shard.reserve(footprint, self.moment()) {
                 Ok(reservation) => {
                     cell.shard.commit(reservation, hash, key, value, meta, place(), |_| meta.version);
@@ -202,6 +202,7 @@ impl Inner {
                 flags: item.flags,
                 expires_at_ms: item.expires_at_ms,
                 marks: Marks(item.marks),
+                client_cas: item.client_cas,
             };
             let place = || match kind {
                 ChunkKind::Install => Place::Install,
@@ -374,5 +375,6 @@ fn copy_out(shard: &Shard, id: ItemId) -> Item {
         expires_at_ms: meta.expires_at_ms,
         marks: meta.marks,
         version: meta.version,
+        client_cas: meta.client_cas,
     }
 }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use crate::error::WriteError;
 use crate::mutation::{Attributes, Marks, Version};
 
+use crate::storage::Meta;
+
 use super::read::run_reader;
 use super::write::Locked;
 use super::{Cache, Item, ItemRef};
@@ -36,8 +38,39 @@ pub enum Update {
     },
     /// Store this value with the flags and the expiry that the item has; those of a new one if there is none.
     Replace(Bytes),
+    /// Store this value and say more of it, as memcached's meta commands do.
+    StoreWith {
+        /// The value.
+        value: Bytes,
+        /// Flags and expiry.
+        attributes: Attributes,
+        /// What is said of it.
+        state: ItemState,
+    },
     /// Remove the item.
     Remove,
+}
+
+/// What memcached's meta commands say of an item (rules M6, D4 to D6, D11). An ordinary store clears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ItemState {
+    /// What a client gave as CAS. Then [`Cache::compare_and_swap`] and [`Cache::compare_and_delete`] compare with it
+    /// instead of the version.
+    pub client_cas: Option<u64>,
+    /// Whether the value is out of date, and kept until somebody has a newer one.
+    pub is_stale: bool,
+    /// Whether somebody was told to recache it.
+    pub is_token_sent: bool,
+}
+
+impl ItemState {
+    pub(super) fn of(meta: Meta) -> ItemState {
+        ItemState {
+            client_cas: meta.client_cas,
+            is_stale: meta.marks.is_stale(),
+            is_token_sent: meta.marks.is_token_sent(),
+        }
+    }
 }
 
 /// What [`Cache::update`] did.
@@ -73,7 +106,7 @@ impl Cache {
     ) -> Result<Deletion, WriteError> {
         self.inner.mutate(key.as_ref(), |locked| match locked.find_live() {
             None => Ok(Deletion::NotFound),
-            Some((_, meta)) if meta.version != expected => Ok(Deletion::Exists),
+            Some((_, meta)) if meta.cas() != expected.0 => Ok(Deletion::Exists),
             Some(_) => {
                 locked.remove();
                 Ok(Deletion::Deleted)
@@ -146,7 +179,16 @@ impl Cache {
                     let present = locked.find_live();
                     let (flags, expires_at_ms) =
                         present.map_or((0, 0), |(_, meta)| (meta.flags, meta.expires_at_ms));
-                    locked.put(&value, flags, expires_at_ms, Marks::default()).map(Updated::Stored)
+                    locked.put(&value, Meta::new(flags, expires_at_ms)).map(Updated::Stored)
+                }
+                Update::StoreWith { value, attributes, state } => {
+                    let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
+                    let meta = Meta {
+                        marks: Marks::of_state(state.is_stale, state.is_token_sent),
+                        client_cas: state.client_cas,
+                        ..Meta::new(attributes.flags, expires_at_ms)
+                    };
+                    locked.put(&value, meta).map(Updated::Stored)
                 }
                 Update::Remove => {
                     locked.remove();
@@ -167,6 +209,8 @@ impl Locked<'_> {
             flags: meta.flags,
             version: meta.version,
             expires_at_ms: (meta.expires_at_ms != 0).then_some(meta.expires_at_ms),
+            is_fetched: meta.marks.is_fetched(),
+            state: ItemState::of(meta),
         };
         run_reader(Some(item), change)
     }

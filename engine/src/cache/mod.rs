@@ -53,7 +53,7 @@ pub use scan::{Cursor, Entries};
 #[cfg(feature = "serde")]
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
-pub use conditional::{Deletion, Update, Updated};
+pub use conditional::{Deletion, ItemState, Update, Updated};
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
 use events::Events;
@@ -122,9 +122,18 @@ pub struct ItemRef<'a> {
     pub version: Version,
     /// When it expires, in milliseconds since the Unix epoch; `None` is never.
     pub expires_at_ms: Option<u64>,
+    /// Whether it was read before, since it was stored.
+    pub is_fetched: bool,
+    /// What memcached's meta commands say of it.
+    pub state: ItemState,
 }
 
 impl ItemRef<'_> {
+    /// What memcached's clients see as CAS: what one of them gave, or the version (rule M6).
+    pub fn cas(&self) -> u64 {
+        self.state.client_cas.unwrap_or(self.version.0)
+    }
+
     /// A copy that outlives the read.
     pub fn to_item(&self) -> Item {
         Item {
@@ -356,12 +365,24 @@ impl Cache {
         self.inner.read_and_touch(key.as_ref(), expiry.into(), reader)
     }
 
+    /// Reads like [`Cache::read`], but leaves marks and statistics as they are.
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub fn peek<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        self.inner.peek(key.as_ref(), reader)
+    }
+
     /// Whether the key is present. That is no read: marks and statistics stay.
     ///
     /// # Errors
     /// As [`Cache::get`].
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, ReadError> {
-        self.inner.contains(key.as_ref())
+        Ok(self.inner.peek(key.as_ref(), |_| ())?.is_some())
     }
 
     /// Stores, whatever is there.

@@ -15,7 +15,7 @@ use crate::storage::{HeldItem, ItemId, Meta, ReserveError};
 
 use super::counters::{ReadOutcome, ReadingHere, is_inside_read};
 use super::write::Refusal;
-use super::{Inner, ItemRef, ShardCell};
+use super::{Inner, ItemRef, ItemState, ShardCell};
 
 /// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
 const BATCH: usize = 16;
@@ -77,13 +77,15 @@ impl Inner {
         if held.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
-        let (flags, expires_at_ms, value) = held.parts();
-        let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
-        Ok(Some(run_reader(ItemRef { key, value, flags, version, expires_at_ms }, reader)))
+        Ok(Some(run_reader(item_ref(&held, key, version), reader)))
     }
 
-    /// Whether a live item is there; nothing is marked or counted.
-    pub(super) fn contains(&self, key: &[u8]) -> Result<bool, ReadError> {
+    /// Reads a live item; nothing is marked or counted.
+    pub(super) fn peek<R>(
+        &self,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
         let hash = self.hasher.hash(key);
         let mut held = self.tables[self.shard_number(hash)].find(hash, key);
@@ -91,11 +93,12 @@ impl Inner {
             drop(held);
             held = self.find_attentively(hash, key)?;
         }
-        Ok(held.is_some_and(|held| {
-            let is_dead =
-                self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms());
-            !is_dead && !held.is_absence()
-        }))
+        let Some(held) = held else { return Ok(None) };
+        let is_dead = self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms());
+        if is_dead || held.is_absence() {
+            return Ok(None);
+        }
+        Ok(Some(run_reader(item_ref(&held, key, held.version()), reader)))
     }
 
     /// Reads whatever is stored, a remembered absence (`true`) included; whether something is.
@@ -124,10 +127,7 @@ impl Inner {
         if held.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
-        let (flags, expires_at_ms, value) = held.parts();
-        let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
-        let item = ItemRef { key, value, flags, version, expires_at_ms };
-        run_reader(item, |item| reader(item, held.is_absence()));
+        run_reader(item_ref(&held, key, version), |item| reader(item, held.is_absence()));
         Ok(true)
     }
 
@@ -249,6 +249,8 @@ impl Inner {
                 flags: meta.flags,
                 version: meta.version,
                 expires_at_ms: (expires_at_ms != 0).then_some(expires_at_ms),
+                is_fetched: meta.marks.is_fetched(),
+                state: ItemState::of(meta),
             };
             Ok(Some(run_reader(item, reader)))
         })
@@ -287,6 +289,15 @@ impl super::write::Locked<'_> {
         }
         Some((id, meta))
     }
+}
+
+/// What a reader sees of an item that is held; it looks as it did before this read.
+#[inline(always)]
+fn item_ref<'a>(held: &'a HeldItem<'_>, key: &'a [u8], version: Version) -> ItemRef<'a> {
+    let (flags, expires_at_ms, value) = held.parts();
+    let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
+    let state = held.meta_if_stated().map_or_else(ItemState::default, ItemState::of);
+    ItemRef { key, value, flags, version, expires_at_ms, is_fetched: held.is_fetched(), state }
 }
 
 #[inline]

@@ -10,7 +10,7 @@ use crate::error::{ReadError, WriteError};
 use crate::mutation::Version;
 use crate::serving::Serving;
 
-use super::{Cache, Inner, Item, ItemRef, is_inside_read};
+use super::{Cache, Inner, Item, ItemRef, ItemState, is_inside_read};
 
 /// How many items are copied, or looked at, while one shard is locked.
 const BATCH_ITEMS: usize = 64;
@@ -207,7 +207,9 @@ impl Inner {
                 items += 1;
                 bytes += key.len() + value.len();
                 let expires_at_ms = (meta.expires_at_ms != 0).then_some(meta.expires_at_ms);
-                let item = ItemRef { key, value, flags: meta.flags, version: meta.version, expires_at_ms };
+                let (is_fetched, state) = (meta.marks.is_fetched(), ItemState::of(meta));
+                let (flags, version) = (meta.flags, meta.version);
+                let item = ItemRef { key, value, flags, version, expires_at_ms, is_fetched, state };
                 super::read::run_reader(item, &mut *visitor);
             });
             let next = place.after(end, self);

@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{ConfigError, CounterError, WriteError};
-use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
     Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation, ReserveError,
@@ -92,44 +92,32 @@ impl Locked<'_> {
         Err(WriteError::ItemTooLarge { bytes, bytes_max }.into())
     }
 
-    pub(super) fn put(
-        &mut self,
-        value: &[u8],
-        flags: u32,
-        expires_at_ms: u64,
-        marks: Marks,
-    ) -> Result<Version, Refusal> {
+    /// Stores under a new version; that of `meta` does not matter.
+    pub(super) fn put(&mut self, value: &[u8], meta: Meta) -> Result<Version, Refusal> {
         self.check_item_bytes(value.len())?;
         let bytes = item_bytes(self.key.len(), value.len());
-        let footprint = Footprint::new(self.key.len(), value.len(), flags, expires_at_ms);
+        let footprint = Footprint::of(self.key.len(), value.len(), &meta);
         self.cell.shard.prefetch_for_store();
         let reservation = match self.cell.shard.reserve(footprint, self.moment) {
             Ok(reservation) => reservation,
             Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
             Err(ReserveError::OutOfMemory) => return Err(WriteError::OutOfMemory { bytes }.into()),
         };
-        Ok(self.store(reservation, value, flags, expires_at_ms, marks))
+        Ok(self.store(reservation, value, meta))
     }
 
     /// Stores in the room that was reserved.
     #[inline]
-    fn store(
-        &mut self,
-        reservation: Reservation,
-        value: &[u8],
-        flags: u32,
-        expires_at_ms: u64,
-        marks: Marks,
-    ) -> Version {
+    fn store(&mut self, reservation: Reservation, value: &[u8], meta: Meta) -> Version {
         self.overtake_loads();
-        let meta = Meta { version: Version(0), flags, expires_at_ms, marks };
+        let Meta { flags, expires_at_ms, client_cas, .. } = meta;
         let (inner, key, hash) = (self.inner, self.key, self.hash);
         let ShardCell { shard, scratch, stores, .. } = &mut *self.cell;
         *stores += 1;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
         let version = shard.commit(reservation, hash, key, value, meta, Place::New, |marks| {
-            inner.log(&Mutation::Put { key, value, flags, expires_at_ms, marks }, scratch)
+            inner.log(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
         });
         inner.ring();
         version
@@ -141,7 +129,7 @@ impl Locked<'_> {
         attributes: Attributes,
     ) -> Result<Version, Refusal> {
         let expires_at_ms = attributes.expiry.deadline_ms(|| self.moment.now_ms());
-        self.put(value, attributes.flags, expires_at_ms, Marks::default())
+        self.put(value, Meta::new(attributes.flags, expires_at_ms))
     }
 
     pub(super) fn remove(&mut self) -> bool {
@@ -327,10 +315,11 @@ impl Inner {
             return None;
         }
         let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
-        let footprint = Footprint::new(key.len(), value.len(), attributes.flags, expires_at_ms);
+        let meta = Meta::new(attributes.flags, expires_at_ms);
+        let footprint = Footprint::of(key.len(), value.len(), &meta);
         locked.cell.shard.prefetch_for_store();
         let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
-        let version = locked.store(reservation, value, attributes.flags, expires_at_ms, Marks::default());
+        let version = locked.store(reservation, value, meta);
         self.sweep_a_bit(&mut locked.cell);
         drop(locked);
         self.tell_events();
@@ -404,7 +393,7 @@ impl Inner {
             value.extend_from_slice(prefix);
             old.append_to(&mut value);
             value.extend_from_slice(suffix);
-            locked.put(&value, meta.flags, meta.expires_at_ms, meta.marks).map(Some)
+            locked.put(&value, meta.without_state()).map(Some)
         })
     }
 
@@ -417,7 +406,7 @@ impl Inner {
     ) -> Result<Swap, WriteError> {
         self.mutate(key, |locked| match locked.find_live() {
             None => Ok(Swap::NotFound),
-            Some((_, meta)) if meta.version != expected => Ok(Swap::Exists),
+            Some((_, meta)) if meta.cas() != expected.0 => Ok(Swap::Exists),
             Some(_) => locked.put_attributes(value, attributes).map(Swap::Stored),
         })
     }
@@ -440,8 +429,8 @@ impl Inner {
             };
             let number = arithmetic::step(number, direction, delta);
             let text = arithmetic::text(number, old.len());
-            let marks = meta.marks.hit(locked.inner.hits_max);
-            locked.put(&text, meta.flags, meta.expires_at_ms, marks)?;
+            let meta = meta.without_state();
+            locked.put(&text, Meta { marks: meta.marks.hit(locked.inner.hits_max), ..meta })?;
             Ok(Ok(Some(number)))
         });
         outcome?

@@ -16,6 +16,7 @@ pub(crate) struct Item {
     pub(crate) expires_at_ms: u64,
     pub(crate) marks: Marks,
     pub(crate) version: Version,
+    pub(crate) client_cas: Option<u64>,
 }
 
 /// Items as they were when the log stood at `at_seq`: noted under their shard's lock.
@@ -29,13 +30,13 @@ impl ItemsAt {
     /// The items as the body of a frame.
     pub(crate) fn as_chunk(&self, kind: ChunkKind) -> Chunk<'_> {
         let as_chunk_item = |item| {
-            let Item { key, value, flags, expires_at_ms, marks, version }: &Item = item;
+            let Item { key, value, flags, expires_at_ms, marks, version, client_cas }: &Item = item;
             ChunkItem {
                 key,
                 value,
                 flags: *flags,
                 expires_at_ms: *expires_at_ms,
-                client_cas: None,
+                client_cas: *client_cas,
                 marks: marks.0,
                 version: version.0,
             }

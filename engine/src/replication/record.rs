@@ -48,7 +48,7 @@ pub(crate) struct BadRecord;
 #[inline]
 pub(crate) fn encode(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
     match *mutation {
-        Mutation::Put { key, value, flags, expires_at_ms, marks } => {
+        Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas: None } => {
             encode_put(key, value, flags, expires_at_ms, marks, out);
         }
         ref other => encode_by_serde(other, out),
@@ -82,8 +82,8 @@ fn push_varint(mut number: u64, out: &mut Vec<u8>) {
 
 fn encode_by_serde(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
     let record = match *mutation {
-        Mutation::Put { key, value, flags, expires_at_ms, marks } => {
-            Record::Put { key, value, flags, expires_at_ms, client_cas: None, marks: marks.0 }
+        Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
+            Record::Put { key, value, flags, expires_at_ms, client_cas, marks: marks.0 }
         }
         Mutation::Touch { key, version, expires_at_ms } => {
             Record::Touch { key, version: version.0, expires_at_ms }
@@ -104,8 +104,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
         return Err(BadRecord);
     }
     let mutation = match record {
-        Record::Put { key, value, flags, expires_at_ms, client_cas: _, marks } => {
-            Mutation::Put { key, value, flags, expires_at_ms, marks: Marks(marks) }
+        Record::Put { key, value, flags, expires_at_ms, client_cas, marks } => {
+            Mutation::Put { key, value, flags, expires_at_ms, marks: Marks(marks), client_cas }
         }
         Record::Touch { key, version, expires_at_ms } => {
             Mutation::Touch { key, version: Version(version), expires_at_ms }
@@ -140,7 +140,14 @@ mod tests {
 
     #[test]
     fn each_record_has_its_golden_bytes() {
-        let put = Mutation::Put { key: b"k", value: b"vv", flags: 300, expires_at_ms: 5, marks: Marks(1) };
+        let put = Mutation::Put {
+            key: b"k",
+            value: b"vv",
+            flags: 300,
+            expires_at_ms: 5,
+            marks: Marks(1),
+            client_cas: None,
+        };
         assert_eq!(bytes_of(&put), [0, 1, b'k', 2, b'v', b'v', 0xac, 2, 5, 0, 1]);
         let touch = Mutation::Touch { key: b"k", version: Version(129), expires_at_ms: 0 };
         assert_eq!(bytes_of(&touch), [1, 1, b'k', 0x81, 1, 0]);
@@ -159,7 +166,8 @@ mod tests {
                     value: &vec![9; size],
                     flags: number,
                     expires_at_ms: u64::from(number) << 21,
-                    marks: Marks(number as u8 & 31),
+                    marks: Marks(number as u8 & 127),
+                    client_cas: None,
                 };
                 let mut by_serde = Vec::new();
                 encode_by_serde(&mutation, &mut by_serde);
@@ -176,6 +184,7 @@ mod tests {
             flags: 9,
             expires_at_ms: 1 << 40,
             marks: Marks(3),
+            client_cas: Some(1 << 50),
         };
         assert_eq!(decode(&bytes_of(&put)), Ok(put));
         assert_eq!(decode(&bytes_of(&Mutation::Flush)), Ok(Mutation::Flush));
@@ -183,8 +192,14 @@ mod tests {
 
     #[test]
     fn cut_short_surplus_and_empty_keys_are_refused() {
-        let put =
-            bytes_of(&Mutation::Put { key: b"k", value: b"v", flags: 0, expires_at_ms: 0, marks: Marks(0) });
+        let put = bytes_of(&Mutation::Put {
+            key: b"k",
+            value: b"v",
+            flags: 0,
+            expires_at_ms: 0,
+            marks: Marks(0),
+            client_cas: None,
+        });
         for cut in 0..put.len() {
             assert_eq!(decode(&put[..cut]), Err(BadRecord));
         }

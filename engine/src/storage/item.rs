@@ -5,16 +5,17 @@
 //!
 //! ```text
 //!  first chunk   0        8      12       16      20
-//!                | version | shape | colder | hotter | expires 8? | flags 4? | value_bytes 4? | next 4? | key | value…
+//!                | version | shape | colder | hotter | expires 8? | flags 4? | value_bytes 4? | state 12? | next 4? | key | value…
 //!
-//!  shape         marks 5 bits | expires? | flags? | value_bytes? | next? | key_bytes - 1: 10 | value_bytes: 12 | 1
+//!  shape         marks 5 bits | expires? | flags? | value_bytes? | next? | state? | key_bytes - 1: 10 | value_bytes + 1: 12
+//!  state         the client's own CAS 8 | whether it has one, stale, token sent 4
 //!
 //!  tail chunk    0          4      8          12
 //!                | previous | next | TAG_TAIL | value goes on…                    (next of the last one is 0)
 //! ```
-//! What is marked `?` is there only when it is used: flags other than 0, an expiry (or a value above 4 094 bytes, beside
-//! which eight bytes do not count), a length above 4 094 bytes, more than one chunk. The shape's highest bit is
-//! always set, so a first chunk's tag is neither `TAG_FREE` nor `TAG_TAIL`.
+//! What is marked `?` is there only when it is used: flags other than 0, an expiry (or a value above 4 093 bytes, beside
+//! which eight bytes do not count), a length above 4 093 bytes, what meta commands leave, more than one chunk. The shape's
+//! last field is never 0, so a first chunk's tag is neither `TAG_FREE` nor `TAG_TAIL`.
 //!
 //! Shape and expiry change only while the item's line is locked, links only under the shard's lock, the rest never.
 
@@ -42,13 +43,15 @@ const HAS_EXPIRY: u32 = 1 << 5;
 const HAS_FLAGS: u32 = 1 << 6;
 const HAS_LENGTH: u32 = 1 << 7;
 const HAS_NEXT: u32 = 1 << 8;
-const KEY_BYTES_SHIFT: u32 = 9;
+const HAS_STATE: u32 = 1 << 9;
+const KEY_BYTES_SHIFT: u32 = 10;
 const KEY_BYTES_MASK: u32 = (1 << 10) - 1;
-const VALUE_BYTES_SHIFT: u32 = 19;
+const VALUE_BYTES_SHIFT: u32 = 20;
 const VALUE_BYTES_MASK: u32 = (1 << 12) - 1;
-/// The longest value whose length is in the shape; the mask itself says that it is elsewhere.
-const SHORT_VALUE_BYTES_MAX: usize = VALUE_BYTES_MASK as usize - 1;
-const LIVE: u32 = 1 << 31;
+/// The longest value whose length, and one, is in the shape; the mask itself says that it is elsewhere.
+const SHORT_VALUE_BYTES_MAX: usize = VALUE_BYTES_MASK as usize - 2;
+/// In the state's word: whether the client's own CAS is one.
+const HAS_CLIENT_CAS: u32 = 1;
 
 /// How many different classes one item's chunks come from at most: whole pages, then halves and smaller, each more
 /// than halving what is left.
@@ -66,24 +69,33 @@ pub(crate) struct Footprint {
     pub(super) value_bytes: usize,
     has_expiry: bool,
     has_flags: bool,
+    has_state: bool,
 }
 
 impl Footprint {
     #[inline]
     pub(crate) fn new(key_bytes: usize, value_bytes: usize, flags: u32, expires_at_ms: u64) -> Footprint {
         let has_expiry = expires_at_ms != 0 || value_bytes > SHORT_VALUE_BYTES_MAX;
-        Footprint { key_bytes, value_bytes, has_expiry, has_flags: flags != 0 }
+        Footprint { key_bytes, value_bytes, has_expiry, has_flags: flags != 0, has_state: false }
+    }
+
+    /// Of an item with all that `meta` says.
+    #[inline]
+    pub(crate) fn of(key_bytes: usize, value_bytes: usize, meta: &Meta) -> Footprint {
+        let has_state = meta.client_cas.is_some() || meta.marks.has_state();
+        Footprint { has_state, ..Footprint::new(key_bytes, value_bytes, meta.flags, meta.expires_at_ms) }
     }
 
     #[inline]
     fn shape(self, is_chained: bool) -> u32 {
         let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
-        let value_bytes = if is_long { VALUE_BYTES_MASK } else { self.value_bytes as u32 };
-        LIVE | bit(self.has_expiry, HAS_EXPIRY)
+        let value_bytes = if is_long { VALUE_BYTES_MASK } else { self.value_bytes as u32 + 1 };
+        bit(self.has_expiry, HAS_EXPIRY)
             | bit(self.has_flags, HAS_FLAGS)
             | bit(is_long, HAS_LENGTH)
             | bit(is_chained, HAS_NEXT)
+            | bit(self.has_state, HAS_STATE)
             | (self.key_bytes as u32 - 1) << KEY_BYTES_SHIFT
             | value_bytes << VALUE_BYTES_SHIFT
     }
@@ -116,6 +128,11 @@ impl Shape {
     }
 
     #[inline]
+    pub(super) fn has_state(self) -> bool {
+        self.has(HAS_STATE)
+    }
+
+    #[inline]
     fn has(self, bit: u32) -> bool {
         self.0 & bit != 0
     }
@@ -131,15 +148,23 @@ impl Shape {
     }
 
     #[inline]
-    fn next_at(self) -> usize {
+    fn state_at(self) -> usize {
         self.length_at() + if self.has(HAS_LENGTH) { 4 } else { 0 }
     }
 
     #[inline]
+    fn next_at(self) -> usize {
+        self.state_at() + if self.has(HAS_STATE) { 12 } else { 0 }
+    }
+
+    #[inline]
     fn key_at(self) -> usize {
-        /// 20, and eight for an expiry, four for each other bit, by the four bits.
-        const KEY_AT: [u8; 16] = [20, 28, 24, 32, 24, 32, 28, 36, 24, 32, 28, 36, 28, 36, 32, 40];
-        usize::from(KEY_AT[(self.0 >> 5 & 15) as usize])
+        /// 20, and eight for an expiry, twelve for a state, four for each other bit, by the five bits.
+        const KEY_AT: [u8; 32] = [
+            20, 28, 24, 32, 24, 32, 28, 36, 24, 32, 28, 36, 28, 36, 32, 40, 32, 40, 36, 44, 36, 44, 40, 48,
+            36, 44, 40, 48, 40, 48, 44, 52,
+        ];
+        usize::from(KEY_AT[(self.0 >> 5 & 31) as usize])
     }
 
     #[inline]
@@ -151,7 +176,8 @@ impl Shape {
     fn value_bytes(self, memory: &Memory, first: ChunkRef) -> usize {
         match self.0 >> VALUE_BYTES_SHIFT & VALUE_BYTES_MASK {
             VALUE_BYTES_MASK => memory.word(first, self.length_at()).get() as usize,
-            short => short as usize,
+            // No item's field is 0; a chunk that is none may be looked at before anybody knows.
+            short => (short as usize).wrapping_sub(1),
         }
     }
 }
@@ -206,10 +232,10 @@ impl<'a> View<'a> {
     /// Flags, expiry (0 is never) and value of the item of this shape.
     #[inline(always)]
     pub(super) fn parts(self, first: ChunkRef, shape: Shape) -> (u32, u64, Value<'a>) {
-        if shape.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT) != 0 {
+        if shape.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE) != 0 {
             return self.all_parts(first);
         }
-        let len = (shape.0 >> VALUE_BYTES_SHIFT & VALUE_BYTES_MASK) as usize;
+        let len = (shape.0 >> VALUE_BYTES_SHIFT) as usize - 1;
         // SAFETY: a plain item's value lies behind its key, and `View::new`'s caller holds the item.
         let value = unsafe { self.0.bytes(first, HEADER_BYTES_MIN + shape.key_bytes(), len) };
         (0, 0, Value { memory: self.0, len, first: value, next: None })
@@ -362,6 +388,9 @@ pub(super) unsafe fn write(
     if shape.has(HAS_LENGTH) {
         memory.word(first, shape.length_at()).set(value.len() as u32);
     }
+    if shape.has(HAS_STATE) {
+        write_state(memory, first, shape.state_at(), meta);
+    }
     let value_at = shape.key_at() + key.len();
     let (mut here, room) = (value.len(), memory.chunk_bytes(first));
     if shape.has(HAS_NEXT) {
@@ -382,6 +411,21 @@ pub(super) unsafe fn write(
         (rest, next) = (after, ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get()));
     }
     assert!(rest.is_empty(), "a reservation has room for the value it was made for");
+}
+
+fn write_state(memory: &Memory, first: ChunkRef, at: usize, meta: Meta) {
+    let (cas, has_cas) = meta.client_cas.map_or((0, 0), |cas| (cas, HAS_CLIENT_CAS));
+    memory.word(first, at).set(cas as u32);
+    memory.word(first, at + 4).set((cas >> 32) as u32);
+    memory.word(first, at + 8).set(u32::from(meta.marks.state().0) | has_cas);
+}
+
+/// The client's own CAS, and the marks of the state.
+#[cold]
+fn state(memory: &Memory, first: ChunkRef, shape: Shape) -> (Option<u64>, Marks) {
+    let word = |at: usize| memory.word(first, shape.state_at() + at).get();
+    let cas = u64::from(word(4)) << 32 | u64::from(word(0));
+    ((word(8) & HAS_CLIENT_CAS != 0).then_some(cas), Marks(word(8) as u8).state())
 }
 
 pub(super) fn set_version(memory: &Memory, first: ChunkRef, version: Version) {
@@ -459,7 +503,9 @@ pub(super) fn meta(memory: &Memory, first: ChunkRef) -> Meta {
     };
     let flags = if shape.has(HAS_FLAGS) { memory.word(first, shape.flags_at()).get() } else { 0 };
     let version = Version(memory.double_word(first).load(Relaxed));
-    Meta { version, flags, expires_at_ms, marks: Marks((shape.0 & MARKS_MASK) as u8) }
+    let (client_cas, marks) =
+        if shape.has(HAS_STATE) { state(memory, first, shape) } else { (None, Marks::default()) };
+    Meta { version, flags, expires_at_ms, marks: Marks(shape.marks().0 | marks.0), client_cas }
 }
 
 /// The item's line is held.
@@ -473,7 +519,7 @@ pub(super) fn set_marks(memory: &Memory, first: ChunkRef, marks: Marks) {
 #[inline]
 pub(super) fn life(memory: &Memory, chunk: ChunkRef) -> Option<(u64, u64)> {
     let shape = Shape::of(memory, chunk);
-    if !shape.has(LIVE) {
+    if shape.0 <= TAG_TAIL {
         return None;
     }
     let word = |at: usize| u64::from(memory.word(chunk, at).get());
@@ -617,7 +663,7 @@ mod tests {
 
     #[test]
     fn key_lies_behind_each_part_of_the_header_that_is_there() {
-        for bits in 0..16 {
+        for bits in 0..32 {
             let shape = Shape(bits << 5);
             let next_bytes = if shape.has(HAS_NEXT) { 4 } else { 0 };
             assert_eq!(shape.key_at(), shape.next_at() + next_bytes);

@@ -73,4 +73,24 @@ pub(crate) struct Meta {
     /// 0 is never. Kept exactly up to 2^44 - 1 (the year 2527); a later one is stored as that.
     pub(crate) expires_at_ms: u64,
     pub(crate) marks: Marks,
+    /// What a client gave as CAS, in the place of the version.
+    pub(crate) client_cas: Option<u64>,
+}
+
+impl Meta {
+    /// Of an item that is about to be stored.
+    #[inline]
+    pub(crate) fn new(flags: u32, expires_at_ms: u64) -> Meta {
+        Meta { version: Version(0), flags, expires_at_ms, marks: Marks::default(), client_cas: None }
+    }
+
+    /// Without what meta commands say of the item.
+    pub(crate) fn without_state(self) -> Meta {
+        Meta { marks: self.marks.without_state(), client_cas: None, ..self }
+    }
+
+    /// What clients see as CAS.
+    pub(crate) fn cas(&self) -> u64 {
+        self.client_cas.unwrap_or(self.version.0)
+    }
 }

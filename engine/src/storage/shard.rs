@@ -249,7 +249,7 @@ impl Shard {
             return Ok(id);
         }
         let (key, value) = (self.key(id).to_vec(), self.value(id).to_vec());
-        let footprint = Footprint::new(key.len(), value.len(), meta.flags, expires_at_ms);
+        let footprint = Footprint::of(key.len(), value.len(), &meta);
         self.raise(id);
         let reservation = self.reserve(footprint, moment)?;
         // Making room may have moved it to the main queue, or even evicted it.

@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::Version;
 use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
 use super::memory::{ChunkRef, Memory, prefetch};
 use super::pages::PagePool;
+use super::{Meta, Version};
 
 const BITS_BITS: u32 = 5;
 const GENERATION_STEP: u64 = 1 << BITS_BITS;
@@ -337,6 +337,18 @@ impl HeldItem<'_> {
     #[inline]
     pub(crate) fn is_absence(&self) -> bool {
         self.shape.marks().is_absence()
+    }
+
+    /// Whether it was read before it was found.
+    #[inline]
+    pub(crate) fn is_fetched(&self) -> bool {
+        self.shape.marks().is_fetched()
+    }
+
+    /// All of its meta, if meta commands have said something of it.
+    #[inline]
+    pub(crate) fn meta_if_stated(&self) -> Option<Meta> {
+        self.shape.has_state().then(|| self.view().meta(self.first))
     }
 
     /// Flags, expiry (0 is never) and value.

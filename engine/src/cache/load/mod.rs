@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Attributes, Expiry, Marks, Version};
 use crate::serving::Serving;
+use crate::storage::Meta;
 
 pub(crate) use flight::Flights;
 use flight::{Arrival, Flight, Outcome};
@@ -462,7 +463,8 @@ impl Inner {
                 Store::Value(value, attributes) => locked.put_attributes(value, attributes).map(|_| ()),
                 Store::Absence(expiry) => {
                     let expires_at_ms = expiry.deadline_ms(|| locked.moment.now_ms());
-                    locked.put(&[], 0, expires_at_ms, Marks::absence()).map(|_| ())
+                    let meta = Meta { marks: Marks::absence(), ..Meta::new(0, expires_at_ms) };
+                    locked.put(&[], meta).map(|_| ())
                 }
             }
         });

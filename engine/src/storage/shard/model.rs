@@ -233,13 +233,18 @@ impl Model {
         let (shard, bytes) = (Model::shard_of(key), key_of(key));
         let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.now_ms + lifetime_ms };
         self.last_version += 1;
-        let footprint = Footprint::new(bytes.len(), size, self.last_version as u32 % 3, expires_at_ms);
+        let meta = Meta {
+            version: Version(self.last_version),
+            marks: Marks::of_state(self.last_version.is_multiple_of(5), self.last_version.is_multiple_of(10)),
+            client_cas: self.last_version.is_multiple_of(7).then_some(self.last_version << 33 | 1),
+            ..Meta::new(self.last_version as u32 % 3, expires_at_ms)
+        };
+        let footprint = Footprint::of(bytes.len(), size, &meta);
         let Some(reservation) = self.reserve(shard, footprint) else {
             assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
             return;
         };
         let version = Version(self.last_version);
-        let meta = Meta { version, flags: self.last_version as u32 % 3, expires_at_ms, marks: Marks(0) };
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
         let hash = self.hasher.hash(&bytes);
         self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
@@ -464,7 +469,10 @@ impl Model {
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
             let held = self.tables[Model::shard_of(*key)].find(shard.hash(id), &key_of(*key)).unwrap();
             let (flags, expires_at_ms, value) = held.parts();
-            let seen = Meta { version: held.version(), flags, expires_at_ms, marks: expected.meta.marks };
+            let stated = held.meta_if_stated();
+            assert_eq!(stated.is_some(), expected.meta != expected.meta.without_state());
+            let seen = stated.unwrap_or(expected.meta);
+            let seen = Meta { version: held.version(), flags, expires_at_ms, ..seen };
             assert_eq!((seen, held.expires_at_ms()), (expected.meta, expires_at_ms));
             assert!(value.to_vec() == expected.value, "what a reader sees");
         }

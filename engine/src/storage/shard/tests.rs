@@ -15,7 +15,8 @@ fn now() -> Moment<'static> {
     Moment { clock: &NOW_MS, floors: &FLOORS }
 }
 
-const PLAIN: Meta = Meta { version: Version(1), flags: 0, expires_at_ms: 0, marks: Marks(0) };
+const PLAIN: Meta =
+    Meta { version: Version(1), flags: 0, expires_at_ms: 0, marks: Marks(0), client_cas: None };
 
 const LRU: Policy =
     Policy { probation_per_mille: 300, hits_max: 1, decay_tenths: 20, small: 0, tries_in_drought: false };
@@ -36,7 +37,7 @@ fn try_put(
     meta: Meta,
     place: Place,
 ) -> Result<(), ReserveError> {
-    let footprint = Footprint::new(key.len(), value.len(), meta.flags, meta.expires_at_ms);
+    let footprint = Footprint::of(key.len(), value.len(), &meta);
     let reservation = shard.reserve(footprint, now())?;
     let hash = shard.hasher.hash(key);
     shard.commit(reservation, hash, key, value, meta, place, |_| meta.version);
