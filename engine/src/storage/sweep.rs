@@ -18,7 +18,8 @@
 //!
 //! A flush has each page looked at once. What it may concern and a compaction moves meanwhile makes its new page due.
 //!
-//! A replica does not sweep: an item that has expired there may have been touched in time on its primary.
+//! A replica sweeps as it applies records, but as of a moment by which it knows all that its primary did, since an item
+//! that has expired there may have been touched in time on its primary (see `cache::apply`).
 
 use super::Floors;
 use super::departures::Cause;
@@ -125,8 +126,8 @@ impl Shard {
         self.swept_floor != floors.highest()
     }
 
-    /// A write's share of the sweep: a bounded number of looks. Only where items may leave
-    /// by this node's own decision.
+    /// A write's share of the sweep: a bounded number of looks. What has expired by this moment leaves, so it must be
+    /// one at which nobody can touch such an item any more.
     pub(crate) fn sweep_a_bit(&mut self, moment: Moment<'_>) {
         let has_evicted = std::mem::replace(&mut self.sweep.evictions, self.evictions) != self.evictions;
         let overdue_max = if has_evicted { 0 } else { self.overdue_max() };
