@@ -237,7 +237,26 @@ impl Shard {
         self.sweep.soonest = self.slabs.dues.soonest();
         // A share of the page's items is counted, of all of them in each case.
         self.sweep.page_looks = if is_scan { 0 } else { self.slabs.chunks_at(slot) };
+        if !is_scan {
+            self.prefetch_soonest(slot, now_ms);
+        }
         true
+    }
+
+    /// Has the processor fetch what is read of the soonest, all at once instead of one by one, and then what is written
+    /// where those leave that are dead.
+    fn prefetch_soonest(&self, slot: usize, now_ms: u64) {
+        let (chunks, memory) = (self.slabs.chunks_of(slot), self.slabs.memory());
+        let count = due::worth_a_look(self.slabs.chunks_at(slot)) + 2;
+        let soonest = || self.slabs.dues.listed(slot).iter().rev().take(count);
+        soonest().for_each(|units| memory.prefetch(chunks.starting_at(*units)));
+        for first in soonest()
+            .filter(|units| expiry_at(memory, chunks, **units) <= now_ms)
+            .map(|units| chunks.starting_at(*units))
+        {
+            self.lru.prefetch_to_unlink(memory, first);
+            self.index.prefetch(self.hash_of(first));
+        }
     }
 
     /// Looks at what is listed of the page, from the soonest on, until one is not dead, or no look is left.
