@@ -5,13 +5,14 @@
 //!
 //! ```text
 //!   a write:  nothing expires, no flush since?                  that is one comparison each, and all
-//!             a look under way, a flush, or too many overdue?   up to 96 looks at the chunks of one page or more
+//!             a look under way, a flush, or too many overdue?   up to 96 looks at the items of one page or more
 //!             else every eighth time                            reads the clock: whose page is overdue now?
 //! ```
 //! Why pages and not items: to find a dead item by its own deadline costs each item at least four bytes of links, more
-//! than the dead are let keep. A page is 64 KiB at most, its chunks are read in the order of their addresses, and one
-//! due for all of them costs nothing that can be seen. Where lifetimes are alike, a page's items die together and one
-//! look at each suffices; where each item has its own, about a 65th of the items that are looked at are dead.
+//! than the dead are let keep. A page is 64 KiB at most and lists a few of its items, those that expire soonest. Where each
+//! item has its own lifetime, a look reads the dead among the listed and little else, until the list's horizon has
+//! passed; then the page is scanned, which makes the list anew: about 12 looks a dead item. Where lifetimes are alike,
+//! a page's items die together, and one scan finds them all.
 //!
 //! A page that is due waits until more are: meanwhile the rest of its items die as well, where lifetimes are alike. How
 //! many wait is decided by what the last looks found: the dead on them shall be a 256th of the shard at most. Only when live items have to leave for want of room, no page waits.
@@ -48,6 +49,9 @@ const CLOCKS_A_PROBE: u8 = 64;
 const WRITES_A_CLOCK: u8 = 8;
 /// How many pages become overdue at a time, at most.
 const OVERDUE_AT_ONCE: usize = 8;
+
+/// So many chunks ahead of the one that is scanned the processor is to fetch.
+const SCANNED_AHEAD: u32 = 8;
 
 /// Stands in the place of a floor that was swept for; no floor is so high.
 pub(super) const SWEEP_WANTED: u64 = u64::MAX;
@@ -342,6 +346,9 @@ impl Shard {
             && let Some((chunk, next)) = chunks.at(sweep.next_units)
         {
             let units = std::mem::replace(&mut sweep.next_units, next);
+            if let Some((ahead, _)) = chunks.at(next + (next - units) * SCANNED_AHEAD) {
+                memory.prefetch(ahead);
+            }
             *looks_left -= 1;
             if let Some((version, expires_at_ms)) = item::life(memory, chunk) {
                 if expires_at_ms <= now_ms || version < floor {
