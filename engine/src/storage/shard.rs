@@ -19,7 +19,7 @@ use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
 use super::policy::Policy;
 use super::room::{Reservation, ReserveError};
-use super::slabs::Slabs;
+use super::slabs::{ClassSize, Slabs};
 use super::sweep::Sweep;
 use super::table::Table;
 use super::walk::Walks;
@@ -362,6 +362,17 @@ impl Shard {
         self.walks.end_all();
         (self.item_bytes, self.probation_bytes, self.owed_bytes, self.ahead) = (0, 0, 0, 0);
         self.return_pages();
+    }
+
+    /// What each size class holds, from the smallest chunk to the largest.
+    pub(crate) fn class_sizes(&self) -> impl Iterator<Item = ClassSize> + '_ {
+        self.slabs.sizes()
+    }
+
+    /// The place among [`Shard::class_sizes`] of the chunk that an item begins in, and its header, key and value in bytes.
+    pub(crate) fn class_and_bytes(&self, id: ItemId) -> (usize, usize) {
+        let class = self.slabs.class_of(id.chunk());
+        (usize::from(class.0), item::counted_bytes(self.memory(), id.chunk()))
     }
 
     /// Items, dead ones that nobody has met yet included.

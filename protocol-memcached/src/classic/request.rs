@@ -1,6 +1,7 @@
 //! Requests: what a client asks for, and the bytes that ask for it.
 
 use super::number;
+use super::operator::OperatorCommand;
 use super::token::{Keys, Tokens};
 
 /// One request. Keys and values borrow from the buffer that was parsed.
@@ -86,6 +87,15 @@ pub enum Request<'a> {
     Stats {
         /// The words behind it.
         arguments: Tokens<'a>,
+    },
+    /// A command of operators: the server reads its words (rules G3, G7 to G9).
+    Operate {
+        /// Which.
+        command: OperatorCommand,
+        /// The words behind it.
+        arguments: Tokens<'a>,
+        /// Whether no reply is wanted.
+        noreply: bool,
     },
     /// `shutdown` (rule G4).
     Shutdown {
@@ -261,6 +271,10 @@ impl Request<'_> {
             Request::Stats { arguments } => {
                 out.extend_from_slice(b"stats");
                 write_keys(out, arguments);
+            }
+            Request::Operate { command, arguments, noreply } => {
+                let words: Vec<&[u8]> = std::iter::once(command.name()).chain(arguments.iter()).collect();
+                write_line(out, &words, noreply);
             }
             Request::Shutdown { mode: ShutdownMode::Now } => write_line(out, &[b"shutdown"], false),
             Request::Shutdown { mode: ShutdownMode::Graceful } => {

@@ -78,6 +78,7 @@ impl Executor<'_> {
             Request::Verbosity { noreply, .. } => reply(out, noreply, Response::Ok),
             Request::Quit => return Flow::Close,
             Request::Stats { arguments } => stats::write(self.shared, arguments, out),
+            Request::Operate { .. } => Response::Error.encode(out),
             Request::Shutdown { .. } if self.shared.settings.shutdown_command => {
                 (self.shared.on_shutdown_command)();
                 return Flow::Close;
@@ -115,19 +116,17 @@ impl Executor<'_> {
             if out.len() > output_bytes_max {
                 return Flow::OutputFull;
             }
+            let cache = &self.shared.cache;
+            let read = |item: ItemRef<'_>| write_value(&item, with_cas, out);
             let answered = match expiry {
-                None => {
-                    self.shared.cache.read(key, |item| write_value(&item, with_cas, out)).map_err(read_error)
-                }
-                Some(expiry) => {
-                    let cache = &self.shared.cache;
-                    cache
-                        .read_and_touch(key, expiry, |item| write_value(&item, with_cas, out))
-                        .map_err(write_error)
-                }
+                None => cache.read(key, read).map_err(read_error),
+                Some(expiry) => cache.read_and_touch(key, expiry, read).map_err(write_error),
             };
             match answered {
-                Ok(found) => self.count_read(found.is_some(), expiry.is_some()),
+                Ok(found) => {
+                    self.count_read(found.is_some(), expiry.is_some());
+                    self.shared.operator.observers.saw_get(key, found);
+                }
                 Err(text) => {
                     // A node that serves no reads says so once, instead of the END that would mean a miss.
                     server_error(out, &text);
@@ -169,6 +168,7 @@ impl Executor<'_> {
             StoreCommand::Prepend => cache.prepend(key, data).map(if_stored),
             StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
         };
+        self.shared.operator.observers.saw_store(key);
         answer(out, store.noreply, outcome);
     }
 
@@ -192,6 +192,8 @@ impl Executor<'_> {
     /// Rules L3 and L5: a set that fails takes the old item with it.
     fn refuse_too_large(&mut self, command: StoreCommand, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
         self.counters.cmd_set.add(1);
+        self.counters.store_too_large.add(1);
+        self.shared.operator.observers.saw_store(key);
         let removed = match command {
             StoreCommand::Set => self.shared.cache.delete(key).map(|_| ()),
             _ => Ok(()),
@@ -201,6 +203,7 @@ impl Executor<'_> {
     }
 
     fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
+        self.shared.operator.observers.saw_delete(key);
         let outcome = self.shared.cache.delete(key).map(|found| match found {
             true => {
                 self.counters.delete_hits.add(1);
@@ -256,11 +259,13 @@ impl Executor<'_> {
     }
 }
 
-fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) {
+/// Gives the value's length.
+fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) -> usize {
     let cas = with_cas.then_some(item.version.0);
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
+    item.value.len()
 }
 
 fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {

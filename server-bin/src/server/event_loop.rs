@@ -7,6 +7,9 @@
 //! list, and is given another turn after the others had theirs.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +25,7 @@ use super::Shared;
 use super::commands::Executor;
 use super::connection::{Connection, Turn};
 use super::counters::Counters;
+use super::registry::Peer;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -63,6 +67,33 @@ impl Write for Socket {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+impl Socket {
+    /// What `stats conns` says of it.
+    fn peer(&self, now_ms: u64) -> Peer {
+        let tcp = |address: std::io::Result<SocketAddr>| match address {
+            Ok(address) if address.is_ipv6() => format!("tcp6:{address}"),
+            Ok(address) => format!("tcp:{address}"),
+            Err(_) => "tcp:unknown".to_owned(),
+        };
+        let (descriptor, address, listen_address) = match self {
+            Socket::Tcp(socket) => (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr())),
+            Socket::Unix(socket) => {
+                let path =
+                    socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+                let path = path.unwrap_or_default();
+                (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
+            }
+        };
+        Peer {
+            descriptor,
+            address,
+            listen_address,
+            active_at_ms: now_ms.into(),
+            is_watching: AtomicBool::new(false),
+        }
     }
 }
 
@@ -116,6 +147,7 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
 struct Client {
     socket: Socket,
     connection: Connection,
+    peer: Arc<Peer>,
     last_active: Instant,
     is_ready: bool,
 }
@@ -177,7 +209,9 @@ impl Worker {
                 continue;
             }
             let connection = Connection::new(&self.shared.settings);
-            entry.insert(Client { socket, connection, last_active: Instant::now(), is_ready: false });
+            let peer = Arc::new(socket.peer(self.shared.cache.now_ms()));
+            self.shared.operator.registry.add(peer.clone());
+            entry.insert(Client { socket, connection, peer, last_active: Instant::now(), is_ready: false });
             self.make_ready(token.0);
         }
     }
@@ -194,6 +228,7 @@ impl Worker {
     fn run_turn(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.is_ready = false;
+        client.peer.active_at_ms.store(self.shared.cache.now_ms(), Ordering::Relaxed);
         if self.shared.settings.idle_timeout_ms > 0 {
             client.last_active = Instant::now();
         }
@@ -209,6 +244,7 @@ impl Worker {
     }
 
     fn close(&mut self, key: usize) {
+        self.shared.operator.registry.remove(&self.clients[key].peer);
         self.clients.remove(key);
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }

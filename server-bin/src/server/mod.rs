@@ -12,6 +12,10 @@ mod connection;
 mod counters;
 mod event_loop;
 mod listener;
+mod observers;
+mod operator;
+mod prefixes;
+mod registry;
 mod stats;
 
 use std::fmt;
@@ -26,6 +30,7 @@ use crate::settings::Settings;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
+use operator::Operator;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
@@ -35,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) settings: Settings,
     pub(crate) counters: AllCounters,
+    pub(crate) operator: Operator,
     pub(crate) started: Instant,
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
     pub(crate) started_at_ms: u64,
@@ -71,6 +77,7 @@ impl Server {
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             started_at_ms: cache.now_ms(),
+            operator: Operator::new(&settings),
             cache,
             settings,
             counters: AllCounters::new(threads),

@@ -1,8 +1,11 @@
 //! A connection over a socket made of plain buffers.
 
+mod operators;
+
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;
+use crate::server::operator::Operator;
 use hotspare::{Cache, Config};
 
 /// Gives its input in pieces, then blocks or ends; takes at most `room` bytes of output.
@@ -47,6 +50,7 @@ fn shared() -> Shared {
         cache: Cache::new(Config::new().memory_bytes_max(64 << 20)).unwrap(),
         settings: Settings::default(),
         counters: AllCounters::new(1),
+        operator: Operator::default(),
         started: std::time::Instant::now(),
         started_at_ms: 0,
         on_shutdown_command: Box::new(|| ()),

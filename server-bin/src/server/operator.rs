@@ -1,0 +1,30 @@
+//! What operators can change while the server runs, and what they can look at.
+//!
+//! Lives here: the state behind the operators' commands. Not here: the commands (see `commands`, `stats`).
+
+use std::sync::atomic::{AtomicU8, AtomicU64};
+
+use super::observers::Observers;
+use super::registry::Registry;
+use crate::settings::Settings;
+
+/// Rule G1.
+pub(crate) const VERBOSITY_MAX: u8 = 2;
+
+/// The state behind the operators' commands.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    pub(crate) observers: Observers,
+    pub(crate) registry: Registry,
+    /// As `verbosity` last set it (rule G1).
+    pub(crate) verbosity: AtomicU8,
+    /// Places that crawls have looked at.
+    pub(crate) crawler_items_checked: AtomicU64,
+}
+
+impl Operator {
+    /// As the flags have it at first.
+    pub(crate) fn new(settings: &Settings) -> Operator {
+        Operator { verbosity: settings.verbosity.min(VERBOSITY_MAX).into(), ..Operator::default() }
+    }
+}
