@@ -1,6 +1,6 @@
 //! The life of a server process: start everything, wait for a reason to stop, drain, stop.
 //!
-//! Lives here: the order of start and stop, the log's set-up, the port file (rule Z8).
+//! Lives here: the order of start and stop, the port file (rule Z8).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,8 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hotspare::Cache;
 use hotspare_tcp::{Node, Options};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
 use crate::args::Plan;
@@ -27,7 +26,7 @@ type Failure = (u8, String);
 
 /// Serves until a signal or the shutdown command; gives the exit code.
 pub(crate) fn serve(plan: Plan) -> ExitCode {
-    start_log(plan.settings.verbosity);
+    crate::log::start(plan.settings.verbosity);
     match start_and_wait(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
@@ -35,21 +34,6 @@ pub(crate) fn serve(plan: Plan) -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-fn start_log(verbosity: u8) {
-    let level = match verbosity {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // A program that embeds this may have its own log already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
 }
 
 fn start_and_wait(plan: Plan) -> Result<(), Failure> {
@@ -128,14 +112,19 @@ fn start_node(
 }
 
 fn stop_on_signals(stop: Sender<&'static str>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 {
                 // Whoever asks twice does not want to wait for the drain.
                 std::process::exit(128 + signal);
             }
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            // SIGUSR1 is memcached's graceful stop (rule G4); here every stop is.
+            let name = match signal {
+                SIGTERM => "SIGTERM",
+                SIGUSR1 => "SIGUSR1",
+                _ => "SIGINT",
+            };
             // One reason to stop is enough: the channel may be full.
             let _ = stop.try_send(name);
         }

@@ -43,6 +43,8 @@ pub(crate) enum Flow {
     Close,
     /// The same request once more, when what is unsent has gone.
     OutputFull,
+    /// The same request once more, when the other connections had their turn.
+    Again,
 }
 
 type Answer = Response<'static>;
@@ -75,10 +77,15 @@ impl Executor<'_> {
             Request::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply, out),
             Request::FlushAll { exptime, noreply } => self.flush_all(exptime, noreply, out),
             Request::Version => Response::Version(VERSION.as_bytes()).encode(out),
-            Request::Verbosity { noreply, .. } => reply(out, noreply, Response::Ok),
+            Request::Verbosity { level, noreply } => {
+                self.set_verbosity(level);
+                reply(out, noreply, Response::Ok);
+            }
             Request::Quit => return Flow::Close,
             Request::Stats { arguments } => stats::write(self.shared, arguments, out),
-            Request::Operate { .. } => Response::Error.encode(out),
+            Request::Operate { command, arguments, noreply } => {
+                return self.operate(command, arguments, noreply, progress, out);
+            }
             Request::Shutdown { .. } if self.shared.settings.shutdown_command => {
                 (self.shared.on_shutdown_command)();
                 return Flow::Close;
@@ -251,6 +258,9 @@ impl Executor<'_> {
     /// Rule G2: absent or not positive is now.
     fn flush_all(&mut self, exptime: Option<i64>, noreply: bool, out: &mut Vec<u8>) {
         self.counters.cmd_flush.add(1);
+        if !self.shared.settings.flush_enabled {
+            return reply(out, noreply, Response::ClientError(b"flush_all not allowed"));
+        }
         let outcome = match exptime {
             Some(exptime) if exptime > 0 => self.shared.cache.flush_at(self.expiry(exptime)),
             _ => self.shared.cache.flush(),

@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     bytes_needed: usize,
     progress: Progress,
     limits: Limits,
+    /// Whether a long request waits for its next turn.
+    is_yielding: bool,
     peer_closed: bool,
     closing: bool,
 }
@@ -71,6 +73,7 @@ impl Connection {
             bytes_needed: 1,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            is_yielding: false,
             peer_closed: false,
             closing: false,
         }
@@ -94,6 +97,9 @@ impl Connection {
                 return if self.unsent() == 0 { Turn::Closed } else { Turn::Waiting };
             }
             if !executed_all {
+                if self.is_yielding {
+                    return Turn::MoreToDo;
+                }
                 continue;
             }
             if taken >= TURN_BYTES_MAX {
@@ -136,8 +142,9 @@ impl Connection {
         result
     }
 
-    /// Executes what has come; false if it stopped because too much is unsent.
+    /// Executes what has come; false if it stopped because too much is unsent, or to let others have a turn.
     fn execute(&mut self, executor: &mut Executor<'_>) -> bool {
+        self.is_yielding = false;
         while !self.closing {
             if self.unsent() > UNSENT_BYTES_MAX {
                 return false;
@@ -167,6 +174,10 @@ impl Connection {
                         Flow::Skip(bytes) => self.skip = bytes,
                         Flow::Close => self.closing = true,
                         Flow::OutputFull => return false,
+                        Flow::Again => {
+                            self.is_yielding = true;
+                            return false;
+                        }
                     }
                     consumed
                 }

@@ -7,6 +7,7 @@
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
+mod administration;
 mod commands;
 mod connection;
 mod counters;

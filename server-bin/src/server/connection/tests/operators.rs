@@ -129,3 +129,87 @@ fn g6_each_command_counts_under_its_own_name_and_reset_zeroes_it() {
     }
     assert_eq!(stat(&stats, "curr_items"), "1", "gauges stay");
 }
+
+#[test]
+fn g1_verbosity_is_clamped_to_2() {
+    let shared = shared();
+    assert_eq!(
+        ask(&shared, "verbosity 7\r\nverbosity 1 noreply\r\nverbosity x\r\n"),
+        "OK\r\nCLIENT_ERROR bad command line format\r\n"
+    );
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "verbosity"), "1");
+    ask(&shared, "verbosity 99999\r\n");
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "verbosity"), "2");
+}
+
+#[test]
+fn g2_f_refuses_flush_all_and_counts_it() {
+    let mut shared = shared();
+    shared.settings.flush_enabled = false;
+    let answer = ask(&shared, "set a 0 0 1\r\nx\r\nflush_all\r\nflush_all 10 noreply\r\nget a\r\n");
+    assert_eq!(answer, "STORED\r\nCLIENT_ERROR flush_all not allowed\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "cmd_flush"), "2");
+}
+
+#[test]
+fn g3_cache_memlimit_goes_both_ways() {
+    let shared = shared();
+    for number in 0..60 {
+        shared.cache.set(format!("k{number}"), vec![0; 900_000], hotspare::Expiry::Never).unwrap();
+    }
+    let before = shared.cache.stats().items;
+    let cases = [
+        ("", "ERROR"),
+        (" x", "ERROR"),
+        (" -8", "ERROR"),
+        (" 7", "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m"),
+        (" 1000000001", "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes"),
+        (" 1000000000", "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust"),
+        (" 128", "OK"),
+        (" 8", "OK"),
+    ];
+    for (argument, reply) in cases {
+        assert_eq!(
+            ask(&shared, &format!("cache_memlimit{argument}\r\n")),
+            format!("{reply}\r\n"),
+            "{argument}"
+        );
+    }
+    let stats = shared.cache.stats();
+    assert!(stats.memory_bytes <= 8 << 20 && stats.items < before, "{stats:?}");
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "limit_maxbytes"), (8 << 20).to_string());
+    assert_eq!(ask(&shared, "cache_memlimit 32 noreply\r\n"), "");
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "maxbytes"), (32 << 20).to_string());
+}
+
+#[test]
+fn g3_a_lower_limit_lets_other_connections_go_on_between_its_steps() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = socket(b"cache_memlimit 8\r\n", 100);
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut turns = 0;
+    while connection.turn(&mut socket, &mut executor) == Turn::MoreToDo {
+        assert_eq!(socket.output, b"", "nothing is answered before it is so");
+        turns += 1;
+    }
+    assert_eq!((socket.output.as_slice(), turns), (&b"OK\r\n"[..], 3));
+}
+
+#[test]
+fn g4_shutdown_needs_a_and_closes_without_a_reply() {
+    let mut shared = shared();
+    let answer = ask(&shared, "shutdown\r\nshutdown graceful\r\nshutdown later\r\n");
+    let refused = "SERVER_ERROR: shutdown not enabled\r\n";
+    assert_eq!(answer, format!("{refused}{refused}CLIENT_ERROR invalid shutdown mode\r\n"));
+    shared.settings.shutdown_command = true;
+    let (told, tell) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    shared.on_shutdown_command = Box::new(move || told.lock().unwrap().send(()).unwrap());
+    for request in ["shutdown\r\n", "shutdown graceful\r\n"] {
+        let mut socket = socket(request.as_bytes(), 100);
+        assert_eq!(run(&shared, &mut Connection::new(&shared.settings), &mut socket), Turn::Closed);
+        assert_eq!(socket.output, b"");
+        tell.try_recv().expect("the server was told");
+    }
+}
