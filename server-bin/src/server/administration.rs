@@ -18,19 +18,27 @@ const LIMIT_MAX: u64 = 1_000_000_000;
 /// By how much the limit is lowered in one turn: what then leaves must not keep the worker's other clients waiting.
 const LIMIT_STEP_BYTES: usize = 16 << 20;
 
+/// What stands behind the command's name, and the output's length above which an answer stops.
+pub(super) struct Arguments<'a> {
+    pub(super) words: Tokens<'a>,
+    pub(super) noreply: bool,
+    pub(super) output_bytes_max: usize,
+}
+
 impl Executor<'_> {
     /// Executes a command of operators.
     pub(super) fn operate(
         &mut self,
         command: OperatorCommand,
-        arguments: Tokens<'_>,
-        noreply: bool,
-        _progress: &mut Progress,
+        arguments: Arguments<'_>,
+        progress: &mut Progress,
         out: &mut Vec<u8>,
     ) -> Flow {
+        let Arguments { words, noreply, output_bytes_max } = arguments;
         let begun = out.len();
         let flow = match command {
-            OperatorCommand::CacheMemlimit => self.limit_memory(arguments, out),
+            OperatorCommand::CacheMemlimit => self.limit_memory(words, out),
+            OperatorCommand::LruCrawler => self.crawl(words, progress, output_bytes_max, out),
             _ => {
                 Response::Error.encode(out);
                 Flow::Next

@@ -10,7 +10,9 @@ use hotspare_memcached::classic::{
     Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, encode_value_header, lifetime,
 };
 
+use super::administration::Arguments;
 use super::counters::Counters;
+use super::crawler::Dump;
 use super::{Shared, stats};
 
 /// What `version` answers: clients read three numbers from it and choose features by them, so it begins with the
@@ -26,10 +28,14 @@ pub(crate) struct Executor<'a> {
     pub(crate) counters: &'a Counters,
 }
 
-/// How far a get has come whose answer did not fit.
+/// How far a get or a dump has come whose answer did not fit.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Progress {
     keys_answered: usize,
+    /// A dump whose next piece is due.
+    pub(super) dump: Option<Dump>,
+    /// Whether the client has answers to come of requests before this one.
+    pub(super) is_pipelined: bool,
 }
 
 /// What the connection does next.
@@ -82,9 +88,15 @@ impl Executor<'_> {
                 reply(out, noreply, Response::Ok);
             }
             Request::Quit => return Flow::Close,
-            Request::Stats { arguments } => stats::write(self.shared, arguments, out),
+            Request::Stats { arguments } => {
+                if let Some(flow) = self.cachedump(arguments, progress, output_bytes_max, out) {
+                    return flow;
+                }
+                stats::write(self.shared, arguments, out);
+            }
             Request::Operate { command, arguments, noreply } => {
-                return self.operate(command, arguments, noreply, progress, out);
+                let arguments = Arguments { words: arguments, noreply, output_bytes_max };
+                return self.operate(command, arguments, progress, out);
             }
             Request::Shutdown { .. } if self.shared.settings.shutdown_command => {
                 (self.shared.on_shutdown_command)();
@@ -307,7 +319,7 @@ fn read_error(error: ReadError) -> String {
 }
 
 /// One line: an address that a peer named may hold anything.
-fn server_error(out: &mut Vec<u8>, text: &str) {
+pub(super) fn server_error(out: &mut Vec<u8>, text: &str) {
     let mut line: Vec<u8> =
         text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }).collect();
     line.truncate(ERROR_TEXT_BYTES_MAX);

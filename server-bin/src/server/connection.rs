@@ -169,6 +169,7 @@ impl Connection {
             let consumed = match parse_request(input, &self.limits) {
                 Parsed::Complete { request, consumed } => {
                     let bound = self.sent + UNSENT_BYTES_MAX;
+                    self.progress.is_pipelined = self.output.len() > self.sent;
                     match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
                         Flow::Next => {}
                         Flow::Skip(bytes) => self.skip = bytes,

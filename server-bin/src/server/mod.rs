@@ -11,6 +11,7 @@ mod administration;
 mod commands;
 mod connection;
 mod counters;
+mod crawler;
 mod event_loop;
 mod listener;
 mod observers;

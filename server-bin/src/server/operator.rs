@@ -2,7 +2,7 @@
 //!
 //! Lives here: the state behind the operators' commands. Not here: the commands (see `commands`, `stats`).
 
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 
 use super::observers::Observers;
 use super::registry::Registry;
@@ -18,6 +18,8 @@ pub(crate) struct Operator {
     pub(crate) registry: Registry,
     /// As `verbosity` last set it (rule G1).
     pub(crate) verbosity: AtomicU8,
+    /// Whether `lru_crawler disable` was the last word on it.
+    pub(crate) is_crawler_off: AtomicBool,
     /// Places that crawls have looked at.
     pub(crate) crawler_items_checked: AtomicU64,
 }

@@ -60,7 +60,7 @@ fn storage(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "slab_reassign", "yes");
     stat(out, "slab_automove", 1);
     stat(out, "slab_chunk_max", 0);
-    stat(out, "lru_crawler", "yes");
+    stat(out, "lru_crawler", yes_no(!shared.operator.is_crawler_off.load(Ordering::Relaxed)));
     stat(out, "lru_crawler_sleep", 0);
     stat(out, "lru_crawler_tocrawl", 0);
     stat(out, "tail_repair_time", 0);

@@ -213,3 +213,179 @@ fn g4_shutdown_needs_a_and_closes_without_a_reply() {
         tell.try_recv().expect("the server was told");
     }
 }
+
+fn store_numbered(shared: &Shared, count: usize) {
+    for number in 0..count {
+        shared.cache.set(format!("key:{number}"), vec![0; number % 300], hotspare::Expiry::Never).unwrap();
+    }
+}
+
+#[test]
+fn g7_metadump_and_mgdump_name_every_live_item() {
+    let shared = shared();
+    assert_eq!(ask(&shared, "lru_crawler metadump all\r\n"), "NOTSTARTED no items to crawl\r\n");
+    assert_eq!(ask(&shared, "lru_crawler metadump hash\r\n"), "OK\r\nEND\r\n");
+    ask(&shared, "set a:b 7 0 3\r\nxyz\r\nset dead 0 -1 1\r\nx\r\nset c 0 1000 1\r\nx\r\nget a:b\r\n");
+    shared.cache.set(b"\x01 \xff", "x", hotspare::Expiry::Never).unwrap();
+    let dump = ask(&shared, "lru_crawler metadump all\r\n");
+    let lines: Vec<&str> = dump.split('\n').collect();
+    assert_eq!((lines[0], lines[4], lines[5]), ("OK\r", "END\r", ""), "{dump}");
+    let of = |key: &str| lines.iter().find(|line| line.starts_with(&format!("key={key} "))).unwrap();
+    let cas = shared.cache.get("a:b").unwrap().unwrap().version.0;
+    let details = of("a%3Ab");
+    let start = format!("key=a%3Ab exp=-1 la=0 cas={cas} fetch=yes cls=");
+    assert!(details.starts_with(&start) && details.ends_with(" flags=7 "), "{details}");
+    let expiry = shared.cache.now_ms() / 1000 + 1000;
+    let near = (expiry - 5..=expiry).any(|moment| of("c").contains(&format!(" exp={moment} la=0 ")));
+    assert!(near && of("c").contains(" fetch=no "), "{}", of("c"));
+    of("%01%20%FF");
+    let mgdump = ask(&shared, "lru_crawler mgdump hash\r\n");
+    let mut keys: Vec<&str> = mgdump.lines().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["EN", "OK", "mg ASD/ b", "mg a:b", "mg c"]);
+}
+
+#[test]
+fn g7_a_dump_of_classes_names_their_items_only() {
+    let shared = shared();
+    store_numbered(&shared, 2000);
+    let count = |dump: &str| dump.lines().filter(|line| line.starts_with("key=")).count();
+    let (mut sum, mut all) = (0, Vec::new());
+    for class in 1..=shared.cache.class_stats().len() {
+        let dump = ask(&shared, &format!("lru_crawler metadump {class}\r\n"));
+        assert!(
+            dump.lines()
+                .filter(|line| line.starts_with("key="))
+                .all(|line| line.contains(&format!(" cls={class} ")))
+        );
+        sum += count(&dump);
+        all.push(class.to_string());
+    }
+    assert_eq!(sum, 2000);
+    assert_eq!(count(&ask(&shared, &format!("lru_crawler metadump {}\r\n", all.join(",")))), 2000);
+    for bad in ["0", "999", "x", "1,x", "-1"] {
+        for command in ["metadump", "mgdump", "crawl"] {
+            let answer = ask(&shared, &format!("lru_crawler {command} {bad}\r\n"));
+            assert_eq!(answer, "BADCLASS invalid class id\r\n", "{command} {bad}");
+        }
+    }
+}
+
+#[test]
+fn g7_a_dump_streams_as_the_client_reads_and_others_go_on() {
+    let shared = shared();
+    store_numbered(&shared, 60_000);
+    let mut connection = Connection::new(&shared.settings);
+    let mut dumping = socket(b"lru_crawler metadump all\r\nversion\r\n", 100);
+    dumping.room = 0;
+    assert_eq!(run(&shared, &mut connection, &mut dumping), Turn::Waiting);
+    assert!(
+        connection.output.len() < UNSENT_BYTES_MAX + (256 << 10),
+        "{} bytes wait",
+        connection.output.len()
+    );
+    // Another client, meanwhile, deletes and stores.
+    ask(&shared, "delete key:7\r\nset later 0 0 1\r\nx\r\n");
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut turns = 0;
+    loop {
+        dumping.room = 100_000;
+        match connection.turn(&mut dumping, &mut executor) {
+            Turn::MoreToDo => turns += 1,
+            Turn::Waiting if dumping.output.ends_with(b"\r\n") && connection.unsent() == 0 => break,
+            Turn::Waiting => turns += 1,
+            Turn::Closed => panic!("closed"),
+        }
+        assert!(connection.output.len() < 3 * UNSENT_BYTES_MAX);
+    }
+    assert!(turns > 50, "{turns} turns");
+    let text = String::from_utf8(dumping.output).unwrap();
+    assert!(
+        text.ends_with(&format!("END\r\nVERSION {}\r\n", super::super::super::commands::VERSION)),
+        "what came behind it is answered behind it"
+    );
+    let mut keys: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("key=")?.split(' ').next()).collect();
+    let listed = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), listed, "no item is named twice");
+    assert!(keys.len() >= 59_999);
+}
+
+#[test]
+fn g7_dumps_refuse_pipelining_x_and_a_crawler_that_is_off() {
+    let mut shared = shared();
+    store_numbered(&shared, 1);
+    for name in ["metadump", "mgdump"] {
+        let refused = format!("END\r\nERROR cannot pipeline other commands before {name}\r\n");
+        assert_eq!(ask(&shared, &format!("get x\r\nlru_crawler {name} all\r\n")), refused);
+    }
+    let off = "OK\r\nCLIENT_ERROR lru crawler disabled\r\nCLIENT_ERROR lru crawler disabled\r\n";
+    assert_eq!(
+        ask(&shared, "lru_crawler disable\r\nlru_crawler crawl all\r\nlru_crawler metadump all\r\n"),
+        off
+    );
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "lru_crawler"), "no");
+    assert_eq!(ask(&shared, "lru_crawler enable\r\nlru_crawler crawl all\r\n"), "OK\r\nOK\r\n");
+    shared.settings.dump_enabled = false;
+    assert_eq!(ask(&shared, "lru_crawler metadump all\r\n"), "ERROR metadump not allowed\r\n");
+    assert_eq!(ask(&shared, "lru_crawler mgdump all\r\n"), "ERROR mgdump not allowed\r\n");
+    assert_eq!(ask(&shared, "stats cachedump 1 0\r\n"), "CLIENT_ERROR stats cachedump not allowed\r\n");
+}
+
+#[test]
+fn g7_the_crawlers_words_are_read() {
+    let shared = shared();
+    let cases = [
+        ("", "ERROR"),
+        (" nonsense", "ERROR"),
+        (" crawl", "ERROR"),
+        (" metadump", "ERROR"),
+        (" enable now", "ERROR"),
+        (" crawl all", "NOTSTARTED no items to crawl"),
+        (" sleep 1000000", "OK"),
+        (" sleep 1000001", "CLIENT_ERROR sleep must be one second or less"),
+        (" sleep x", "CLIENT_ERROR bad command line format"),
+        (" tocrawl 0", "OK"),
+        (" tocrawl x", "CLIENT_ERROR bad command line format"),
+    ];
+    for (words, reply) in cases {
+        assert_eq!(ask(&shared, &format!("lru_crawler{words}\r\n")), format!("{reply}\r\n"), "{words}");
+    }
+}
+
+#[test]
+fn g7_a_crawl_removes_what_is_dead() {
+    let shared = shared();
+    store_numbered(&shared, 20_000);
+    ask(&shared, "flush_all\r\nset a 0 0 1\r\nx\r\n");
+    assert_eq!(ask(&shared, "lru_crawler crawl all\r\n"), "OK\r\n");
+    let stats = ask(&shared, "stats\r\n");
+    assert_eq!(stat(&stats, "curr_items"), "1");
+    assert_ne!(stat(&stats, "crawler_items_checked"), "0");
+}
+
+#[test]
+fn g5_cachedump_lists_items_of_a_class_up_to_the_limit() {
+    let shared = shared();
+    ask(&shared, "set a 0 0 3\r\nxyz\r\n");
+    let class = 1 + shared.cache.class_stats().iter().position(|class| class.pages > 0).unwrap();
+    assert_eq!(ask(&shared, &format!("stats cachedump {class} 0\r\n")), "ITEM a [3 b; 0 s]\r\nEND\r\n");
+    assert_eq!(ask(&shared, &format!("stats cachedump {} 0\r\n", class + 1)), "END\r\n");
+    for key in 'b'..'h' {
+        ask(&shared, &format!("set {key} 0 0 3\r\nxyz\r\n"));
+    }
+    let dump = ask(&shared, &format!("stats cachedump {class} 4\r\n"));
+    assert_eq!(dump.lines().count(), 5, "{dump}");
+    let cases = [
+        ("", "CLIENT_ERROR bad command line"),
+        (" 1", "CLIENT_ERROR bad command line"),
+        (" x 1", "CLIENT_ERROR bad command line format"),
+        (" 1 x", "CLIENT_ERROR bad command line format"),
+        (" 999 1", "CLIENT_ERROR Illegal slab id"),
+    ];
+    for (words, reply) in cases {
+        assert_eq!(ask(&shared, &format!("stats cachedump{words}\r\n")), format!("{reply}\r\n"), "{words}");
+    }
+}
