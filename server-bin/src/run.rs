@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::args::Plan;
-use crate::server::Server;
+use crate::server::{Observation, Server};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
 /// How long a stopping primary ships what its replicas lack.
@@ -40,14 +40,16 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let system = |why: &dyn std::fmt::Display| (EXIT_SYSTEM, why.to_string());
     let (stop, stopped) = bounded(1);
     stop_on_signals(stop.clone()).map_err(|why| system(&why))?;
-    let cache = Cache::new(plan.config).map_err(|why| (EXIT_USAGE, why.to_string()))?;
+    let observation = Observation::default();
+    let cache = Cache::new(observation.of_cache(plan.config)).map_err(|why| (EXIT_USAGE, why.to_string()))?;
     let on_command = move || {
         // One reason to stop is enough: the channel may be full.
         let _ = stop.try_send("the shutdown command");
     };
     let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
-    let mut server = Server::start(cache.clone(), plan.settings, on_command).map_err(|why| system(&why))?;
+    let mut server = Server::start_observed(cache.clone(), plan.settings, observation, on_command)
+        .map_err(|why| system(&why))?;
     let node = match plan.replicates {
         true => Some(
             start_node(&cache, plan.replication_listen, plan.replication_secret)

@@ -468,6 +468,9 @@ impl Shard {
 
     #[cold]
     fn keep_departure(&mut self, first: ChunkRef, cause: Cause) {
+        if !self.departures.as_ref().is_some_and(Departures::are_wanted) {
+            return;
+        }
         let id = ItemId::from(first);
         let meta = self.meta(id);
         // An item that is only written anew, to have room for an expiry, does not leave.

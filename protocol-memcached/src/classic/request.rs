@@ -191,14 +191,15 @@ pub fn lifetime(exptime: i64) -> Lifetime {
 }
 
 impl StoreCommand {
-    fn name(self) -> &'static [u8] {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
         match self {
-            StoreCommand::Set => b"set",
-            StoreCommand::Add => b"add",
-            StoreCommand::Replace => b"replace",
-            StoreCommand::Append => b"append",
-            StoreCommand::Prepend => b"prepend",
-            StoreCommand::Cas(_) => b"cas",
+            StoreCommand::Set => "set",
+            StoreCommand::Add => "add",
+            StoreCommand::Replace => "replace",
+            StoreCommand::Append => "append",
+            StoreCommand::Prepend => "prepend",
+            StoreCommand::Cas(_) => "cas",
         }
     }
 }
@@ -299,6 +300,6 @@ fn write_store_line(out: &mut Vec<u8>, store: &Store<'_>, bytes: u64) {
     };
     let flags = decimal(u64::from(store.flags));
     let exptime = signed_decimal(store.exptime);
-    let name = store.command.name();
+    let name = store.command.name().as_bytes();
     write_line(out, &[name, store.key, &flags, &exptime, &decimal(bytes), &cas], store.noreply);
 }

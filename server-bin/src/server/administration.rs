@@ -38,6 +38,7 @@ impl Executor<'_> {
         let begun = out.len();
         let flow = match command {
             OperatorCommand::CacheMemlimit => self.limit_memory(words, out),
+            OperatorCommand::Watch => return self.watch(words, progress, out),
             OperatorCommand::LruCrawler => self.crawl(words, progress, output_bytes_max, out),
             _ => {
                 Response::Error.encode(out);

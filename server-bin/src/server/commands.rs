@@ -13,6 +13,7 @@ use hotspare_memcached::classic::{
 use super::administration::Arguments;
 use super::counters::Counters;
 use super::crawler::Dump;
+use super::watch::Watch;
 use super::{Shared, stats};
 
 /// What `version` answers: clients read three numbers from it and choose features by them, so it begins with the
@@ -39,7 +40,6 @@ pub(crate) struct Progress {
 }
 
 /// What the connection does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     /// The next request.
     Next,
@@ -51,6 +51,8 @@ pub(crate) enum Flow {
     OutputFull,
     /// The same request once more, when the other connections had their turn.
     Again,
+    /// No more requests: the client watches from now on (rule G8).
+    Watch(Watch),
 }
 
 type Answer = Response<'static>;
@@ -187,7 +189,7 @@ impl Executor<'_> {
             StoreCommand::Prepend => cache.prepend(key, data).map(if_stored),
             StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
         };
-        self.shared.operator.observers.saw_store(key);
+        self.shared.operator.observers.saw_store(key, command.name(), store_status(&outcome), data.len());
         answer(out, store.noreply, outcome);
     }
 
@@ -212,7 +214,8 @@ impl Executor<'_> {
     fn refuse_too_large(&mut self, command: StoreCommand, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
         self.counters.cmd_set.add(1);
         self.counters.store_too_large.add(1);
-        self.shared.operator.observers.saw_store(key);
+        let observers = &self.shared.operator.observers;
+        observers.saw_store(key, command.name(), "too_large", 0);
         let removed = match command {
             StoreCommand::Set => self.shared.cache.delete(key).map(|_| ()),
             _ => Ok(()),
@@ -222,16 +225,14 @@ impl Executor<'_> {
     }
 
     fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
-        self.shared.operator.observers.saw_delete(key);
-        let outcome = self.shared.cache.delete(key).map(|found| match found {
-            true => {
-                self.counters.delete_hits.add(1);
-                Response::Deleted
-            }
-            false => {
-                self.counters.delete_misses.add(1);
-                Response::NotFound
-            }
+        let outcome = self.shared.cache.delete(key).map(|found| {
+            self.shared.operator.observers.saw_delete(key, found);
+            let (counter, response) = match found {
+                true => (&self.counters.delete_hits, Response::Deleted),
+                false => (&self.counters.delete_misses, Response::NotFound),
+            };
+            counter.add(1);
+            response
         });
         answer(out, noreply, outcome);
     }
@@ -245,6 +246,8 @@ impl Executor<'_> {
         match outcome {
             Ok(Some(number)) => {
                 hits.add(1);
+                let command = if direction == Direction::Up { "incr" } else { "decr" };
+                self.shared.operator.observers.saw_count(key, command, number);
                 reply(out, noreply, Response::Number(number));
             }
             Ok(None) => {
@@ -303,6 +306,18 @@ fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>)
         Err(_) if noreply => {}
         Err(WriteError::KeyLength { .. }) => Response::ClientError(b"bad command line format").encode(out),
         Err(error) => server_error(out, &write_error(error)),
+    }
+}
+
+/// memcached's word for what became of a store (rule G8).
+fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str {
+    match outcome {
+        Ok(Response::Stored) => "stored",
+        Ok(Response::Exists) => "exists",
+        Ok(Response::NotFound) => "not_found",
+        Err(WriteError::ItemTooLarge { .. }) => "too_large",
+        Err(WriteError::OutOfMemory { .. }) => "no_memory",
+        _ => "not_stored",
     }
 }
 

@@ -19,6 +19,7 @@ mod operator;
 mod prefixes;
 mod registry;
 mod stats;
+mod watch;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use operator::Operator;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
+pub use observers::Observation;
 
 /// What every part of a running server shares.
 pub(crate) struct Shared {
@@ -74,12 +76,25 @@ impl Server {
         settings: Settings,
         on_shutdown_command: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
+        Server::start_observed(cache, settings, Observation::default(), on_shutdown_command)
+    }
+
+    /// Like [`Server::start`], with the observation that the cache's configuration was given.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_observed(
+        cache: Cache,
+        settings: Settings,
+        observation: Observation,
+        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Server, ServerError> {
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             started_at_ms: cache.now_ms(),
-            operator: Operator::new(&settings),
+            operator: Operator::new(&settings, observation),
             cache,
             settings,
             counters: AllCounters::new(threads),

@@ -2,9 +2,10 @@
 //!
 //! Lives here: the state behind the operators' commands. Not here: the commands (see `commands`, `stats`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 
-use super::observers::Observers;
+use super::observers::{Observation, Observers};
 use super::registry::Registry;
 use crate::settings::Settings;
 
@@ -14,7 +15,7 @@ pub(crate) const VERBOSITY_MAX: u8 = 2;
 /// The state behind the operators' commands.
 #[derive(Debug, Default)]
 pub(crate) struct Operator {
-    pub(crate) observers: Observers,
+    pub(crate) observers: Arc<Observers>,
     pub(crate) registry: Registry,
     /// As `verbosity` last set it (rule G1).
     pub(crate) verbosity: AtomicU8,
@@ -26,7 +27,8 @@ pub(crate) struct Operator {
 
 impl Operator {
     /// As the flags have it at first.
-    pub(crate) fn new(settings: &Settings) -> Operator {
-        Operator { verbosity: settings.verbosity.min(VERBOSITY_MAX).into(), ..Operator::default() }
+    pub(crate) fn new(settings: &Settings, observation: Observation) -> Operator {
+        let verbosity = settings.verbosity.min(VERBOSITY_MAX).into();
+        Operator { verbosity, observers: observation.0, ..Operator::default() }
     }
 }

@@ -115,9 +115,12 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "slab_reassign_running", 0);
     stat(out, "slabs_moved", cache.pages_moved);
     stat(out, "malloc_fails", 0);
-    for name in ["worker_dropped", "worker_written", "watcher_skipped", "watcher_sent", "watchers"] {
-        stat(out, &format!("log_{name}"), 0);
-    }
+    let watchers = shared.operator.observers.watchers.counts();
+    stat(out, "log_worker_dropped", 0);
+    stat(out, "log_worker_written", watchers.queued);
+    stat(out, "log_watcher_skipped", watchers.skipped);
+    stat(out, "log_watcher_sent", watchers.queued);
+    stat(out, "log_watchers", watchers.watchers);
     stat(out, "unexpected_napi_ids", 0);
     stat(out, "round_robin_fallback", 0);
     stat(out, "bytes", cache.item_bytes);

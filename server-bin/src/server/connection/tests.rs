@@ -1,10 +1,12 @@
 //! A connection over a socket made of plain buffers.
 
 mod operators;
+mod watchers;
 
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;
+use crate::server::observers::Observation;
 use crate::server::operator::Operator;
 use hotspare::{Cache, Config};
 
@@ -46,11 +48,12 @@ impl Write for FakeSocket {
 }
 
 fn shared() -> Shared {
+    let (settings, observation) = (Settings::default(), Observation::default());
     Shared {
-        cache: Cache::new(Config::new().memory_bytes_max(64 << 20)).unwrap(),
-        settings: Settings::default(),
+        cache: Cache::new(observation.of_cache(Config::new().memory_bytes_max(64 << 20))).unwrap(),
+        operator: Operator::new(&settings, observation),
+        settings,
         counters: AllCounters::new(1),
-        operator: Operator::default(),
         started: std::time::Instant::now(),
         started_at_ms: 0,
         on_shutdown_command: Box::new(|| ()),

@@ -21,12 +21,12 @@ impl Client {
 }
 
 /// One request of a fresh client.
-fn ask(shared: &Shared, request: &str) -> String {
+pub(super) fn ask(shared: &Shared, request: &str) -> String {
     Client::new(shared).ask(shared, request)
 }
 
 /// The value of a statistic in an answer.
-fn stat<'a>(answer: &'a str, name: &str) -> &'a str {
+pub(super) fn stat<'a>(answer: &'a str, name: &str) -> &'a str {
     let line =
         answer.lines().find_map(|line| line.strip_prefix("STAT ")?.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {name} in {answer}"))
