@@ -44,6 +44,15 @@ struct Class {
     partial_head: u32,
 }
 
+/// What one class holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClassSize {
+    pub(crate) chunk_bytes: usize,
+    pub(crate) chunks_per_page: usize,
+    pub(crate) pages: usize,
+    pub(crate) free_chunks: usize,
+}
+
 /// A bit for each class. (Not a `u128`: that would align whatever contains it to 16 bytes.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct ClassSet([u64; 2]);
@@ -148,6 +157,16 @@ impl Slabs {
 
     pub(super) fn page_count(&self) -> usize {
         self.pages.len()
+    }
+
+    /// Each class, from the smallest chunk to the largest.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = ClassSize> + '_ {
+        self.classes.iter().map(|class| ClassSize {
+            chunk_bytes: class.chunk_bytes,
+            chunks_per_page: class.chunks_per_page,
+            pages: class.pages,
+            free_chunks: class.free_chunks,
+        })
     }
 
     /// Whether some class has a page's worth of free chunks.
