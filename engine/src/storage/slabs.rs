@@ -105,13 +105,17 @@ impl Slabs {
             small_classes,
             compactable: ClassSet::default(),
             pages: Vec::new(),
-            dues: Dues::default(),
+            dues: Dues::new(page_bytes),
         }
     }
 
     #[inline]
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    pub(super) fn dues_and_memory(&mut self) -> (&mut Dues, &Memory) {
+        (&mut self.dues, &self.memory)
     }
 
     /// The class with the smallest chunk of at least `bytes`.
@@ -483,6 +487,18 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// The chunk that begins `units` behind the page's begin.
+    #[inline]
+    pub(super) fn starting_at(self, units: u16) -> ChunkRef {
+        ChunkRef(NonZeroU32::new(self.first + u32::from(units)).expect("page 0 has no chunks"))
+    }
+
+    /// How far behind the page's begin a chunk of it lies; a page has at most 8192 units.
+    #[inline]
+    pub(super) fn units_of(self, chunk: ChunkRef) -> u16 {
+        (chunk.get() - self.first) as u16
+    }
+
     /// The chunk that begins `units` behind the page's begin, and where the next one does.
     #[inline]
     pub(super) fn at(self, units: u32) -> Option<(ChunkRef, u32)> {
