@@ -92,6 +92,32 @@ fn t1_stats_subcommands_are_whole_words() {
 }
 
 #[test]
+fn l8_stats_settings_has_memcacheds_defaults() {
+    let answer = ask(&shared(), "stats settings\r\n");
+    let expected = [
+        ("maxbytes", "67108864"),
+        ("maxconns", "1024"),
+        ("tcpport", "11211"),
+        ("udpport", "0"),
+        ("num_threads", "4"),
+        ("growth_factor", "1.25"),
+        ("chunk_size", "48"),
+        ("item_size_max", "1048576"),
+        ("reqs_per_event", "20"),
+        ("hot_lru_pct", "20"),
+        ("warm_lru_pct", "40"),
+        ("evictions", "on"),
+        ("flush_enabled", "yes"),
+        ("dump_enabled", "yes"),
+        ("shutdown_command", "no"),
+        ("client_flags_size", "4"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(stat(&answer, name), value, "{name}");
+    }
+}
+
+#[test]
 fn g6_each_command_counts_under_its_own_name_and_reset_zeroes_it() {
     let shared = shared();
     ask(&shared, "set n 0 0 1\r\n1\r\nset big 0 0 3000000\r\n");
