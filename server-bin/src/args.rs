@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hotspare::{Config, ReplicationConfig};
@@ -185,6 +186,9 @@ struct Serve {
     /// memcached's suboptions, separated by commas; idle_timeout=SECONDS works, the others are accepted
     #[arg(short = 'o', value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
+    /// Obey the debugtime command, which advances the clock: for tests
+    #[arg(long, hide = true)]
+    debug_time: bool,
     #[command(flatten)]
     replication: Replication,
     /// Address of the admin HTTP server; default: none
@@ -337,6 +341,9 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         .memory_bytes_max(settings.memory_bytes_max)
         .item_bytes_max(settings.item_bytes_max)
         .evict(!serve.no_evict);
+    if let Some(clock) = &settings.debug_clock {
+        config = config.clock(clock.clone());
+    }
     let replicates = replication.is_some();
     if let Some(replication) = replication {
         config = config.replication(replication);
@@ -378,6 +385,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         dump_enabled: !serve.no_dump,
         flush_enabled: !serve.no_flush,
         watch_enabled: !serve.no_watch,
+        debug_clock: serve.debug_time.then(Arc::default),
         verbosity: serve.verbose,
     })
 }
@@ -651,6 +659,7 @@ mod tests {
     fn g2_g5_g8_what_operators_switch_off_is_off() {
         let on = served("").settings;
         assert!(on.dump_enabled && on.flush_enabled && on.watch_enabled);
+        assert!(on.debug_clock.is_none() && served("--debug-time").settings.debug_clock.is_some(), "z11");
         let off = served("-FXW").settings;
         assert!(!off.dump_enabled && !off.flush_enabled && !off.watch_enabled);
     }

@@ -7,11 +7,13 @@
 //! | `run` | the life of the process: start, wait, drain, stop |
 //! | `server` | memcached's clients |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
+//! | `debug_clock` | a clock for tests |
 //! | `demo` | the demonstration |
 
 mod admin;
 mod args;
 mod control;
+pub mod debug_clock;
 pub mod demo;
 mod log;
 mod run;

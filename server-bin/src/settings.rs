@@ -5,6 +5,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::debug_clock::DebugClock;
 
 /// Settings of the memcached listeners and connections.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct Settings {
     pub flush_enabled: bool,
     /// Whether `watch` is obeyed (`-W` says no). Default yes.
     pub watch_enabled: bool,
+    /// The cache's clock, if the `debugtime` command may advance it (`--debug-time`). Default none.
+    pub debug_clock: Option<Arc<DebugClock>>,
     /// How talkative the log is (`-v`). Default 0.
     pub verbosity: u8,
 }
@@ -52,6 +57,7 @@ impl Default for Settings {
             dump_enabled: true,
             flush_enabled: true,
             watch_enabled: true,
+            debug_clock: None,
             verbosity: 0,
         }
     }

@@ -19,6 +19,7 @@ mod operator;
 mod prefixes;
 mod registry;
 mod stats;
+mod tuning;
 mod watch;
 
 use std::fmt;
