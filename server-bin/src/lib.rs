@@ -5,6 +5,7 @@
 //! | `args` | flags to settings, each checked |
 //! | `run` | the life of the process: start, wait, drain, stop |
 //! | `server` | memcached's clients |
+//! | `users` | their names and passwords |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
 //! | `demo` | the demonstration |
 
@@ -15,6 +16,7 @@ pub mod demo;
 mod run;
 pub mod server;
 pub mod settings;
+pub mod users;
 
 use std::io::Write as _;
 use std::process::ExitCode;

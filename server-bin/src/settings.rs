@@ -6,6 +6,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::users::Users;
+
 /// Settings of the memcached listeners and connections.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -29,6 +31,33 @@ pub struct Settings {
     pub evict: bool,
     /// How talkative the log is (`-v`). Default 0.
     pub verbosity: u8,
+    /// The protocol that clients speak (`-B`). Default auto.
+    pub protocol: Protocol,
+    /// Who may log in by SASL (`-S`); without any nobody has to. Default none.
+    pub sasl_users: Option<Users>,
+}
+
+/// Which protocol a listener speaks (rule B1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// What the first byte of each connection says.
+    #[default]
+    Auto,
+    /// Text only.
+    Ascii,
+    /// Binary only.
+    Binary,
+}
+
+impl Protocol {
+    /// memcached's word in its statistics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Auto => "auto-negotiate",
+            Protocol::Ascii => "ascii",
+            Protocol::Binary => "binary",
+        }
+    }
 }
 
 impl Default for Settings {
@@ -44,6 +73,8 @@ impl Default for Settings {
             shutdown_command: false,
             evict: true,
             verbosity: 0,
+            protocol: Protocol::Auto,
+            sasl_users: None,
         }
     }
 }

@@ -10,7 +10,7 @@
 
 #[cfg(feature = "serde")]
 mod apply;
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod conditional;
 mod counters;
 mod events;

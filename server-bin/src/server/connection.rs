@@ -13,9 +13,11 @@ use std::io::{ErrorKind, Read, Write};
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 
+use super::binary;
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
-use crate::settings::Settings;
+use super::login::Login;
+use crate::settings::{Protocol, Settings};
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -56,6 +58,9 @@ pub(crate) struct Connection {
     bytes_needed: usize,
     progress: Progress,
     limits: Limits,
+    /// Auto until the first byte has come.
+    protocol: Protocol,
+    login: Login,
     peer_closed: bool,
     closing: bool,
 }
@@ -71,6 +76,8 @@ impl Connection {
             bytes_needed: 1,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            protocol: settings.protocol,
+            login: Login::new(settings),
             peer_closed: false,
             closing: false,
         }
@@ -158,6 +165,24 @@ impl Connection {
             let input = &self.input[self.parsed..];
             if input.is_empty() || input.len() < self.bytes_needed {
                 return true;
+            }
+            if self.protocol == Protocol::Auto {
+                self.protocol = binary::protocol_of(input[0]);
+            }
+            if self.protocol == Protocol::Binary {
+                match binary::step(input, &mut self.login, executor, &mut self.output) {
+                    binary::Step::Incomplete { bytes_needed } => {
+                        self.bytes_needed = bytes_needed;
+                        return true;
+                    }
+                    binary::Step::Done { consumed, skip, close } => {
+                        self.parsed += consumed;
+                        self.skip = skip;
+                        self.closing = close;
+                        self.bytes_needed = 1;
+                    }
+                }
+                continue;
             }
             let consumed = match parse_request(input, &self.limits) {
                 Parsed::Complete { request, consumed } => {

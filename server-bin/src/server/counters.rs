@@ -73,6 +73,10 @@ counters! {
     cas_misses,
     /// `cas` with another CAS.
     cas_badval,
+    /// Logins that were tried.
+    auth_cmds,
+    /// Logins that failed.
+    auth_errors,
     /// Bytes that clients sent.
     bytes_read,
     /// Bytes sent to clients.

@@ -7,11 +7,13 @@
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
+mod binary;
 mod commands;
 mod connection;
 mod counters;
 mod event_loop;
 mod listener;
+mod login;
 mod stats;
 
 use std::fmt;

@@ -64,9 +64,8 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     let cache = shared.cache.stats();
     process(shared, &server, out);
     commands(&server, &cache, out);
-    for name in ["auth_cmds", "auth_errors"] {
-        stat(out, name, 0);
-    }
+    stat(out, "auth_cmds", server.auth_cmds);
+    stat(out, "auth_errors", server.auth_errors);
     stat(out, "bytes_read", server.bytes_read);
     stat(out, "bytes_written", server.bytes_written);
     stat(out, "limit_maxbytes", cache.memory_bytes_max);
@@ -176,9 +175,9 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "num_threads", settings.threads);
     stat(out, "detail_enabled", "no");
     stat(out, "cas_enabled", "yes");
-    stat(out, "auth_enabled_sasl", "no");
+    stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
     stat(out, "item_size_max", settings.item_bytes_max);
-    stat(out, "binding_protocol", "ascii");
+    stat(out, "binding_protocol", settings.protocol.as_str());
     stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);
     stat(out, "client_flags_size", 4);
     stat(out, "flush_enabled", "yes");
