@@ -6,6 +6,7 @@
 //! | `log` | the process's log |
 //! | `run` | the life of the process: start, wait, drain, stop |
 //! | `server` | memcached's clients |
+//! | `users` | their names and passwords |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
 //! | `debug_clock` | a clock for tests |
 //! | `demo` | the demonstration |
@@ -19,6 +20,7 @@ mod log;
 mod run;
 pub mod server;
 pub mod settings;
+pub mod users;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -109,7 +109,7 @@ impl Executor<'_> {
         Flow::Next
     }
 
-    fn expiry(&self, exptime: i64) -> Expiry {
+    pub(super) fn expiry(&self, exptime: i64) -> Expiry {
         match lifetime(exptime) {
             Lifetime::Never => Expiry::Never,
             // Rule X2: the Unix epoch is as dead as any moment before the start.
@@ -162,7 +162,7 @@ impl Executor<'_> {
         Flow::Next
     }
 
-    fn count_read(&self, found: bool, touched: bool) {
+    pub(super) fn count_read(&self, found: bool, touched: bool) {
         let counters = self.counters;
         let (all, hits, misses) = match touched {
             false => (&counters.cmd_get, &counters.get_hits, &counters.get_misses),

@@ -45,11 +45,11 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "reqs_per_event", 20);
     stat(out, "cas_enabled", "yes");
     stat(out, "tcp_backlog", 1024);
-    stat(out, "auth_enabled_sasl", "no");
+    stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
     stat(out, "auth_enabled_ascii", "no");
     stat(out, "item_size_max", settings.item_bytes_max);
     stat(out, "maxconns_fast", "yes");
-    stat(out, "binding_protocol", "ascii");
+    stat(out, "binding_protocol", settings.protocol.as_str());
     stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);
     stat(out, "client_flags_size", 4);
 }
