@@ -7,7 +7,7 @@
 //! | `response` | responses, both ways |
 //! | `number`, `token` | words and numbers of a line |
 
-mod number;
+pub(crate) mod number;
 mod parse;
 mod request;
 mod response;
