@@ -87,7 +87,7 @@ impl Executor<'_> {
         Flow::Next
     }
 
-    fn expiry(&self, exptime: i64) -> Expiry {
+    pub(super) fn expiry(&self, exptime: i64) -> Expiry {
         match lifetime(exptime) {
             Lifetime::Never => Expiry::Never,
             // Rule X2: the Unix epoch is as dead as any moment before the start.
@@ -142,7 +142,7 @@ impl Executor<'_> {
         Flow::Next
     }
 
-    fn count_read(&self, found: bool, touched: bool) {
+    pub(super) fn count_read(&self, found: bool, touched: bool) {
         let counters = self.counters;
         let (all, hits, misses) = match touched {
             false => (&counters.cmd_get, &counters.get_hits, &counters.get_misses),
@@ -257,7 +257,7 @@ impl Executor<'_> {
 }
 
 fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) {
-    let cas = with_cas.then_some(item.version.0);
+    let cas = with_cas.then_some(item.cas());
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
@@ -279,7 +279,7 @@ fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>)
     }
 }
 
-fn write_error(error: WriteError) -> String {
+pub(super) fn write_error(error: WriteError) -> String {
     match error {
         WriteError::ItemTooLarge { .. } => "object too large for cache".to_owned(),
         WriteError::OutOfMemory { .. } => "out of memory storing object".to_owned(),
@@ -292,7 +292,7 @@ fn read_error(error: ReadError) -> String {
 }
 
 /// One line: an address that a peer named may hold anything.
-fn server_error(out: &mut Vec<u8>, text: &str) {
+pub(super) fn server_error(out: &mut Vec<u8>, text: &str) {
     let mut line: Vec<u8> =
         text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }).collect();
     line.truncate(ERROR_TEXT_BYTES_MAX);

@@ -12,9 +12,11 @@
 use std::io::{ErrorKind, Read, Write};
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use hotspare_memcached::meta::is_meta;
 
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
+use super::meta::Step;
 use crate::settings::Settings;
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
@@ -158,6 +160,21 @@ impl Connection {
             let input = &self.input[self.parsed..];
             if input.is_empty() || input.len() < self.bytes_needed {
                 return true;
+            }
+            if is_meta(input) {
+                match executor.execute_meta(input, &self.limits, &mut self.output) {
+                    Step::Done { consumed, skip } => {
+                        self.parsed += consumed;
+                        self.skip = skip;
+                        self.bytes_needed = 1;
+                    }
+                    Step::Incomplete { bytes_needed } => {
+                        self.bytes_needed = bytes_needed;
+                        return true;
+                    }
+                    Step::Close => self.closing = true,
+                }
+                continue;
             }
             let consumed = match parse_request(input, &self.limits) {
                 Parsed::Complete { request, consumed } => {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   listener ──sockets──> event_loop ──bytes──> connection ──requests──> commands ──> Cache
-//!   (one thread)          (-t workers)          (buffers)               stats
+//!   (one thread)          (-t workers)          (buffers)               meta, stats
 //! ```
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
@@ -12,6 +12,7 @@ mod connection;
 mod counters;
 mod event_loop;
 mod listener;
+mod meta;
 mod stats;
 
 use std::fmt;

@@ -5,6 +5,8 @@ use crate::server::Shared;
 use crate::server::counters::AllCounters;
 use hotspare::{Cache, Config};
 
+mod meta;
+
 /// Gives its input in pieces, then blocks or ends; takes at most `room` bytes of output.
 struct FakeSocket {
     input: Vec<u8>,
