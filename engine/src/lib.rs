@@ -47,8 +47,8 @@ mod storage;
 mod typed;
 
 pub use cache::{
-    Cache, Cursor, Deletion, Entries, Histogram, Item, ItemRef, ItemState, Latencies, Lease, LoadError,
-    LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
+    Cache, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef, ItemState,
+    Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]

@@ -8,6 +8,7 @@
 use std::alloc::System;
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{Cache, Config, Expiry, ManualClock, ReplicationConfig, Replicator};
@@ -73,6 +74,18 @@ fn fill(cache: &Cache, tag: u8, value_bytes: usize, bytes: usize) {
     }
 }
 
+/// So many bytes of items, each with a lifetime of its own: some die meanwhile.
+fn fill_with_lifetimes(cache: &Cache, clock: &ManualClock, round: u64, bytes: usize) {
+    for number in 0..bytes as u64 / 128 {
+        let lifetime_ms = 1 + (number.wrapping_mul(2_654_435_761) >> 7) % 100_000;
+        let key = [round.to_le_bytes(), number.to_le_bytes()].concat();
+        cache.set(key, [1; 80], Expiry::After(Duration::from_millis(lifetime_ms))).unwrap();
+        if number % 10 == 0 {
+            clock.advance_ms(1);
+        }
+    }
+}
+
 const MEGABYTE: usize = 1 << 20;
 
 #[test]
@@ -118,6 +131,11 @@ fn standalone() {
     cache.flush().unwrap();
     fill(&cache, 31, 500, 2 * LIMIT);
     check("behind a flush", &cache, &before, LIMIT);
+    cache.flush().unwrap();
+    for round in 0..6 {
+        fill_with_lifetimes(&cache, &clock, round, LIMIT);
+        check("lifetimes", &cache, &before, LIMIT);
+    }
 }
 
 fn with_a_stalled_replica() {

@@ -1,7 +1,7 @@
 //! What a listener is told: each item that leaves, once, with its cause, in order per key.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -133,4 +133,19 @@ fn listener_may_use_the_cache_and_may_panic() {
     }
     assert_eq!(&cache.get("copy").unwrap().unwrap().value[..], b"old");
     cache.check_invariants();
+}
+
+#[test]
+fn a_listener_that_wants_nothing_is_told_nothing() {
+    let (told, wanted) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    let events = told.clone();
+    let config =
+        Config::new().on_departure_while(wanted.clone(), move |event| events.lock().unwrap().push(event));
+    let cache = Cache::new(config).unwrap();
+    for is_wanted in [false, true, false] {
+        wanted.store(is_wanted, Ordering::Relaxed);
+        cache.set("k", "v", Expiry::Never).unwrap();
+        cache.delete("k").unwrap();
+    }
+    assert_eq!(told.lock().unwrap().len(), 1);
 }

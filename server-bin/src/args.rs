@@ -173,6 +173,15 @@ struct Serve {
     /// Obey the shutdown command
     #[arg(short = 'A')]
     shutdown_command: bool,
+    /// Refuse the flush_all command
+    #[arg(short = 'F')]
+    no_flush: bool,
+    /// Refuse the commands that list keys: stats cachedump, stats detail, lru_crawler metadump
+    #[arg(short = 'X')]
+    no_dump: bool,
+    /// Refuse the watch command
+    #[arg(short = 'W')]
+    no_watch: bool,
     /// memcached's suboptions, separated by commas; idle_timeout=SECONDS works, the others are accepted
     #[arg(short = 'o', value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
@@ -366,6 +375,9 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         idle_timeout_ms: idle_timeout_ms(&serve.suboptions)?,
         shutdown_command: serve.shutdown_command,
         evict: !serve.no_evict,
+        dump_enabled: !serve.no_dump,
+        flush_enabled: !serve.no_flush,
+        watch_enabled: !serve.no_watch,
         verbosity: serve.verbose,
     })
 }
@@ -633,6 +645,14 @@ mod tests {
             let text = in_one_line(&error);
             assert!(text.contains(hint) && !text.contains('\n'), "{line}: {text:?}");
         }
+    }
+
+    #[test]
+    fn g2_g5_g8_what_operators_switch_off_is_off() {
+        let on = served("").settings;
+        assert!(on.dump_enabled && on.flush_enabled && on.watch_enabled);
+        let off = served("-FXW").settings;
+        assert!(!off.dump_enabled && !off.flush_enabled && !off.watch_enabled);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | module | concept |
 //! |---|---|
 //! | `args` | flags to settings, each checked |
+//! | `log` | the process's log |
 //! | `run` | the life of the process: start, wait, drain, stop |
 //! | `server` | memcached's clients |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
@@ -12,6 +13,7 @@ mod admin;
 mod args;
 mod control;
 pub mod demo;
+mod log;
 mod run;
 pub mod server;
 pub mod settings;

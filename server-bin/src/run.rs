@@ -1,6 +1,6 @@
 //! The life of a server process: start everything, wait for a reason to stop, drain, stop.
 //!
-//! Lives here: the order of start and stop, the log's set-up, the port file (rule Z8).
+//! Lives here: the order of start and stop, the port file (rule Z8).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,12 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hotspare::Cache;
 use hotspare_tcp::{Node, Options};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
 use crate::args::Plan;
-use crate::server::Server;
+use crate::server::{Observation, Server};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
 /// How long a stopping primary ships what its replicas lack.
@@ -27,7 +26,7 @@ type Failure = (u8, String);
 
 /// Serves until a signal or the shutdown command; gives the exit code.
 pub(crate) fn serve(plan: Plan) -> ExitCode {
-    start_log(plan.settings.verbosity);
+    crate::log::start(plan.settings.verbosity);
     match start_and_wait(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {
@@ -37,33 +36,20 @@ pub(crate) fn serve(plan: Plan) -> ExitCode {
     }
 }
 
-fn start_log(verbosity: u8) {
-    let level = match verbosity {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // A program that embeds this may have its own log already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
-}
-
 fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let system = |why: &dyn std::fmt::Display| (EXIT_SYSTEM, why.to_string());
     let (stop, stopped) = bounded(1);
     stop_on_signals(stop.clone()).map_err(|why| system(&why))?;
-    let cache = Cache::new(plan.config).map_err(|why| (EXIT_USAGE, why.to_string()))?;
+    let observation = Observation::default();
+    let cache = Cache::new(observation.of_cache(plan.config)).map_err(|why| (EXIT_USAGE, why.to_string()))?;
     let on_command = move || {
         // One reason to stop is enough: the channel may be full.
         let _ = stop.try_send("the shutdown command");
     };
     let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
-    let mut server = Server::start(cache.clone(), plan.settings, on_command).map_err(|why| system(&why))?;
+    let mut server = Server::start_observed(cache.clone(), plan.settings, observation, on_command)
+        .map_err(|why| system(&why))?;
     let node = match plan.replicates {
         true => Some(
             start_node(&cache, plan.replication_listen, plan.replication_secret)
@@ -128,14 +114,19 @@ fn start_node(
 }
 
 fn stop_on_signals(stop: Sender<&'static str>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 {
                 // Whoever asks twice does not want to wait for the drain.
                 std::process::exit(128 + signal);
             }
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+            // SIGUSR1 is memcached's graceful stop (rule G4); here every stop is.
+            let name = match signal {
+                SIGTERM => "SIGTERM",
+                SIGUSR1 => "SIGUSR1",
+                _ => "SIGINT",
+            };
             // One reason to stop is enough: the channel may be full.
             let _ = stop.try_send(name);
         }

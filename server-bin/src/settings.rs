@@ -27,6 +27,12 @@ pub struct Settings {
     pub shutdown_command: bool,
     /// Whether a full cache evicts (`-M` says no). Default yes.
     pub evict: bool,
+    /// Whether the items' keys may be listed (`-X` says no). Default yes.
+    pub dump_enabled: bool,
+    /// Whether `flush_all` is obeyed (`-F` says no). Default yes.
+    pub flush_enabled: bool,
+    /// Whether `watch` is obeyed (`-W` says no). Default yes.
+    pub watch_enabled: bool,
     /// How talkative the log is (`-v`). Default 0.
     pub verbosity: u8,
 }
@@ -43,6 +49,9 @@ impl Default for Settings {
             idle_timeout_ms: 0,
             shutdown_command: false,
             evict: true,
+            dump_enabled: true,
+            flush_enabled: true,
+            watch_enabled: true,
             verbosity: 0,
         }
     }

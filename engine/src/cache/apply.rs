@@ -3,6 +3,10 @@
 //! Lives here: applying records and chunks, walking the items for an install, marks by hash.
 //! Not here: when any of it happens (see `replication::{primary, replica}` and `driver`).
 //!
+//! A replica sweeps as well, or it would evict live items for the sake of dead ones that its primary has swept. But an
+//! item that has expired may have been touched in time, by a record that is still on its way: so expired items leave
+//! only once the primary has said, by the end of its log at a moment behind their deadline, that nothing is.
+//!
 //! Whoever applies holds the gate. A position moves (the log grows) only after the record has been applied, under
 //! the same shard's lock.
 
@@ -15,12 +19,15 @@ use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::position::Seq;
 use crate::replication::record;
-use crate::storage::{Cause, Footprint, ItemId, Meta, Place, ReserveError, Shard, WalkId, WalkStep};
+use crate::storage::{Cause, Footprint, ItemId, Meta, Moment, Place, ReserveError, Shard, WalkId, WalkStep};
 
-use super::{Group, Inner};
+use super::{Group, Inner, ShardCell};
 
 /// How often an applied item asks other shards for memory before its key is dropped.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
+
+/// For how long a replica keeps what has expired, by its own clock: another primary's may be behind it.
+const EXPIRED_KEPT_MS: u64 = 1_000;
 
 /// Items that one step of a walk looks at while it holds a shard's lock.
 const WALK_STEP_ITEMS_MAX: usize = 512;
@@ -68,11 +75,13 @@ impl Inner {
                     meta,
                     || Place::Hot,
                     |_| true,
-                    || append(group, bytes, version),
+                    |cell| self.finish_record(group, cell, bytes, version),
                 );
             }
             Mutation::Touch { key, version: touched, expires_at_ms } => {
-                self.touch_or_drop(key, touched, expires_at_ms, || append(group, bytes, version));
+                self.touch_or_drop(key, touched, expires_at_ms, |cell| {
+                    self.finish_record(group, cell, bytes, version);
+                });
             }
             Mutation::Delete { key } => {
                 let hash = self.hasher.hash(key);
@@ -81,13 +90,23 @@ impl Inner {
                 if let Some(id) = cell.shard.find(hash, key) {
                     cell.shard.remove(hash, id, Cause::Removed);
                 }
-                append(group, bytes, version);
+                self.finish_record(group, &mut cell, bytes, version);
             }
             Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => {
                 let _first_shard = self.shards[0].lock();
                 self.carry_out_for_all(mutation, version);
                 append(group, bytes, version);
             }
+        }
+    }
+
+    /// A record was applied under this lock: the position moves, and a bit of the dead leaves.
+    fn finish_record(&self, group: &Group, cell: &mut ShardCell, bytes: &[u8], version: Version) {
+        append(group, bytes, version);
+        if cell.shard.is_sweep_wanted(&self.floors) {
+            let settled_ms = group.settled_ms.load(Ordering::Relaxed);
+            let as_of_ms = settled_ms.min(self.now_ms().saturating_sub(EXPIRED_KEPT_MS));
+            cell.shard.sweep_a_bit(Moment { clock: &as_of_ms, floors: &self.floors });
         }
     }
 
@@ -100,7 +119,7 @@ impl Inner {
         meta: Meta,
         place: impl Fn() -> Place,
         wanted: impl Fn(Option<Version>) -> bool,
-        then: impl FnOnce(),
+        then: impl FnOnce(&mut ShardCell),
     ) {
         let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
@@ -108,13 +127,13 @@ impl Inner {
             cell.flights.overtake(key);
             let present = cell.shard.find(hash, key);
             if !wanted(present.map(|id| cell.shard.meta(id).version)) {
-                return then();
+                return then(&mut cell);
             }
             let footprint = Footprint::of(key.len(), value.len(), &meta);
             match cell.shard.reserve(footprint, self.moment()) {
                 Ok(reservation) => {
                     cell.shard.commit(reservation, hash, key, value, meta, place(), |_| meta.version);
-                    return then();
+                    return then(&mut cell);
                 }
                 Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
                     drop(cell);
@@ -125,7 +144,7 @@ impl Inner {
                     if let Some(id) = cell.shard.find(hash, key) {
                         cell.shard.remove(hash, id, Cause::Evicted);
                     }
-                    return then();
+                    return then(&mut cell);
                 }
             }
         }
@@ -133,16 +152,22 @@ impl Inner {
 
     /// Gives the item of this version another expiry; if memory for it can't be had the key is dropped. `then` runs
     /// under the same lock.
-    fn touch_or_drop(&self, key: &[u8], touched: Version, expires_at_ms: u64, then: impl FnOnce()) {
+    fn touch_or_drop(
+        &self,
+        key: &[u8],
+        touched: Version,
+        expires_at_ms: u64,
+        then: impl FnOnce(&mut ShardCell),
+    ) {
         let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
             let mut cell = self.cell(hash).lock();
             let Some(id) = cell.shard.find(hash, key).filter(|id| cell.shard.meta(*id).version == touched)
             else {
-                return then();
+                return then(&mut cell);
             };
             match cell.shard.set_expiry(hash, id, expires_at_ms, self.moment()) {
-                Ok(_) => return then(),
+                Ok(_) => return then(&mut cell),
                 Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
                     drop(cell);
                     self.collect_pages(hash, pages);
@@ -151,7 +176,7 @@ impl Inner {
                     if let Some(id) = cell.shard.find(hash, key) {
                         cell.shard.remove(hash, id, Cause::Evicted);
                     }
-                    return then();
+                    return then(&mut cell);
                 }
             }
         }
@@ -209,7 +234,7 @@ impl Inner {
                 ChunkKind::Refill => Place::Hot,
             };
             let wanted = |present: Option<Version>| present.is_none_or(|version| version < meta.version);
-            self.store_or_drop(item.key, item.value, meta, place, wanted, || ());
+            self.store_or_drop(item.key, item.value, meta, place, wanted, |_| ());
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -26,8 +26,12 @@ thread_local! {
     static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What is called for each item that leaves.
-pub(crate) type Listener = Arc<dyn Fn(Event) + Send + Sync>;
+/// What is called for each item that leaves, and whether it wants to be.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    pub(crate) wanted: Arc<AtomicBool>,
+    pub(crate) tell: Arc<dyn Fn(Event) + Send + Sync>,
+}
 
 pub(super) struct Events {
     listener: Listener,
@@ -48,7 +52,7 @@ impl Events {
 
     /// A shard's queue.
     pub(super) fn departures(&self, shard: usize) -> Departures {
-        Departures::new(self.shards[shard].waiting.clone())
+        Departures::new(self.shards[shard].waiting.clone(), self.listener.wanted.clone())
     }
 }
 
@@ -65,7 +69,9 @@ impl Inner {
     /// At the end of an operation, with nothing locked: tells what has left.
     #[inline]
     pub(crate) fn tell_events(&self) {
-        if let Some(events) = &self.events {
+        if let Some(events) = &self.events
+            && events.listener.wanted.load(Ordering::Relaxed)
+        {
             self.tell_waiting(events);
         }
     }
@@ -86,7 +92,7 @@ impl Inner {
 /// A listener that panics loses this event only.
 fn tell(listener: &Listener, event: Event) {
     let was_telling = TELLING.replace(true);
-    if catch_unwind(AssertUnwindSafe(|| listener(event))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| (listener.tell)(event))).is_err() {
         tracing::error!("the listener of the cache's events panicked");
     }
     TELLING.set(was_telling);

@@ -3,7 +3,7 @@
 //! Lives here: [`Group`] and what each write and hit does with it. Not here: a replica's side (see `apply`), changes of
 //! role (see `role_changes`), what a build without replication has instead (see `no_group`).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -31,6 +31,9 @@ pub(crate) struct Group {
     pub(crate) gate: Mutex<()>,
     pub(crate) roles: Mutex<Roles>,
     pub(crate) log: Mutex<Log>,
+    /// On a replica: all that its primary did before this moment of the group's clock has been applied. Written by
+    /// whoever holds the gate.
+    pub(crate) settled_ms: AtomicU64,
     /// How the driver is woken.
     pub(crate) doorbell: Doorbell,
     /// A larger record is logged as a deletion.
@@ -59,6 +62,7 @@ impl Group {
             gate: Mutex::new(()),
             roles: Mutex::new(roles),
             log: Mutex::new(log),
+            settled_ms: AtomicU64::new(0),
             doorbell: Doorbell::default(),
             record_bytes_max,
             log_bytes_max,

@@ -11,6 +11,7 @@
 #[cfg(feature = "serde")]
 mod apply;
 mod arithmetic;
+mod classes;
 mod conditional;
 mod counters;
 mod events;
@@ -53,6 +54,7 @@ pub use scan::{Cursor, Entries};
 #[cfg(feature = "serde")]
 pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
+pub use classes::{ClassStats, ItemDetails};
 pub use conditional::{Deletion, ItemState, Update, Updated};
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;

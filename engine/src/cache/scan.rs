@@ -9,8 +9,9 @@ use bytes::Bytes;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::Version;
 use crate::serving::Serving;
+use crate::storage::{ItemId, Shard};
 
-use super::{Cache, Inner, Item, ItemRef, ItemState, is_inside_read};
+use super::{Cache, Inner, Item, ItemDetails, ItemRef, ItemState, is_inside_read};
 
 /// How many items are copied, or looked at, while one shard is locked.
 const BATCH_ITEMS: usize = 64;
@@ -109,11 +110,30 @@ impl Cache {
         while let Some(here) = place
             && left > 0
         {
-            let batch = self.inner.scan_batch(here, prefix.as_ref(), left, &mut visitor)?;
+            let batch =
+                self.inner.scan_batch(here, prefix.as_ref(), left, &mut |item, _, _| visitor(item))?;
             place = batch.next;
             left -= batch.items.min(left);
         }
         Ok(place.map(|place| place.cursor(&self.inner)))
+    }
+
+    /// One step of a scan with what the storage knows of each item, for those who look after a cache: it locks one
+    /// shard once and looks at some hundred items at most, so it may visit none and still not be at the end. Visiting
+    /// is as in [`Cache::scan_from`].
+    ///
+    /// # Errors
+    /// As [`Cache::scan_from`].
+    pub fn scan_details(
+        &self,
+        cursor: Cursor,
+        mut visitor: impl FnMut(ItemRef<'_>, ItemDetails),
+    ) -> Result<Option<Cursor>, ReadError> {
+        let here = Place::of(&self.inner, cursor)?;
+        let batch = self.inner.scan_batch(here, &[], BATCH_ITEMS, &mut |item, shard, id| {
+            visitor(item, ItemDetails::of(shard, id));
+        })?;
+        Ok(batch.next.map(|place| place.cursor(&self.inner)))
     }
 
     /// All items whose key begins with `prefix`, copied out a few at a time, in no order that means anything.
@@ -180,7 +200,7 @@ impl Inner {
         mut place: Place,
         prefix: &[u8],
         items_max: usize,
-        visitor: &mut impl FnMut(ItemRef<'_>),
+        visitor: &mut impl FnMut(ItemRef<'_>, &Shard, ItemId),
     ) -> Result<Batch, ReadError> {
         if is_inside_read() {
             return Err(ReadError::InsideRead);
@@ -210,7 +230,7 @@ impl Inner {
                 let (is_fetched, state) = (meta.marks.is_fetched(), ItemState::of(meta));
                 let (flags, version) = (meta.flags, meta.version);
                 let item = ItemRef { key, value, flags, version, expires_at_ms, is_fetched, state };
-                super::read::run_reader(item, &mut *visitor);
+                super::read::run_reader(item, |item| visitor(item, shard, id));
             });
             let next = place.after(end, self);
             let is_full = items >= items_max.min(BATCH_ITEMS) || looks >= BATCH_LOOKS || bytes >= BATCH_BYTES;

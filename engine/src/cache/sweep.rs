@@ -16,7 +16,7 @@ impl Cache {
     /// may lie. Returns how many it looked at; 0 means that there is nothing to do by now.
     ///
     /// Nobody has to call this: each write does a bit of it. It is for whoever has time to spare, while nothing is
-    /// written. A replica leaves that to its primary, and does nothing; so does a call from inside a read.
+    /// written. A replica sweeps as its primary's writes arrive; there this does nothing, as from inside a read.
     ///
     /// ```
     /// # use hotspare::{Cache, Config, Expiry};
@@ -33,8 +33,7 @@ impl Cache {
 }
 
 impl Inner {
-    /// A write's share, once it is done. Called by a primary only: a replica's items stay as long as its
-    /// primary may change them in time.
+    /// A write's share, once it is done. Called by a primary only: what a replica sweeps is in `apply`.
     #[inline]
     pub(super) fn sweep_a_bit(&self, cell: &mut ShardCell) {
         if cell.shard.is_sweep_wanted(&self.floors) {

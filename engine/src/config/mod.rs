@@ -6,6 +6,7 @@
 mod replication;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::cache::Listener;
 use crate::clock::{Clock, SystemClock};
@@ -159,8 +160,19 @@ impl Config {
     /// assert_eq!(causes, [Cause::Replaced, Cause::Removed]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn on_departure(mut self, listener: impl Fn(Event) + Send + Sync + 'static) -> Config {
-        self.listener = Some(Arc::new(listener));
+    pub fn on_departure(self, listener: impl Fn(Event) + Send + Sync + 'static) -> Config {
+        self.on_departure_while(Arc::new(AtomicBool::new(true)), listener)
+    }
+
+    /// Like [`Config::on_departure`], for a listener that is often not interested: while `wanted` is false nothing is
+    /// copied or told, and an item that leaves costs one load. What leaves just as it changes may be told late, or not
+    /// at all.
+    pub fn on_departure_while(
+        mut self,
+        wanted: Arc<AtomicBool>,
+        listener: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Config {
+        self.listener = Some(Listener { wanted, tell: Arc::new(listener) });
         self
     }
 

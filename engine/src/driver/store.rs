@@ -1,5 +1,7 @@
 //! What a replica's session does to the cache.
 
+use std::sync::atomic::Ordering;
+
 use crate::cache::{Group, Inner};
 use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
@@ -41,6 +43,8 @@ impl ReplicaStore for CacheStore<'_> {
         let installing = ok.plan == crate::replication::message::Plan::Install;
         self.group.roles.lock().attached_to(self.address, term, installing);
         self.inner.publish_serving(self.group);
+        // What another primary did, and by which clock, says nothing of this one.
+        self.group.settled_ms.store(0, Ordering::Relaxed);
         tracing::info!(primary = self.address, term = term.0, installing, "attached to the primary");
     }
 
@@ -89,6 +93,10 @@ impl ReplicaStore for CacheStore<'_> {
             // Too little time has passed to slew by a whole millisecond: let it gather.
             *self.clock_set_at_ms = Some(set_at_ms);
         }
+    }
+
+    fn settle(&mut self, clock_ms: u64) {
+        self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
     }
 
     fn learn_peers(&mut self, peers: &[String]) {

@@ -48,6 +48,8 @@ pub(crate) trait ReplicaStore {
     fn apply_hints(&mut self, hashes: &[u64]) -> Vec<u64>;
     /// The primary's clock, as it stood when a frame left.
     fn set_clock(&mut self, clock_ms: u64);
+    /// All that the primary did before this moment of its clock has been applied.
+    fn settle(&mut self, clock_ms: u64);
     /// Addresses of the group's other nodes.
     fn learn_peers(&mut self, peers: &[String]);
     /// Whether this node has all that its primary told of.
@@ -63,6 +65,7 @@ enum State {
 
 /// 1. `primary_last` is the highest seq that the primary has told of.
 /// 2. Nothing is applied before the answer, nor from a term below the highest seen.
+/// 3. `to_settle` is a seq that has not been applied, and the primary's clock when its log ended there.
 pub(crate) struct ReplicaSession {
     numbers: FrameNumbers,
     hello: Option<Bytes>,
@@ -70,6 +73,7 @@ pub(crate) struct ReplicaSession {
     incarnation: u64,
     hash_seed: u64,
     primary_last: Seq,
+    to_settle: Option<(Seq, u64)>,
     acked: Seq,
     wanted: Vec<u64>,
     heard_at_ms: u64,
@@ -89,6 +93,7 @@ impl ReplicaSession {
             incarnation,
             hash_seed: 0,
             primary_last: 0,
+            to_settle: None,
             acked: 0,
             wanted: Vec::new(),
             heard_at_ms: now_ms,
@@ -189,6 +194,9 @@ impl ReplicaSession {
         self.primary_last = heartbeat.last_seq;
         store.learn_peers(&heartbeat.peers);
         store.set_clock(heartbeat.clock_ms);
+        // One at a time: were each to take the place of the one before, a replica that lags would never settle any.
+        self.to_settle.get_or_insert((heartbeat.last_seq, heartbeat.clock_ms));
+        self.settle(store);
         self.update_level(store);
         Ok(())
     }
@@ -219,6 +227,7 @@ impl ReplicaSession {
         self.want(missing);
         store.set_clock(append.clock_ms);
         self.primary_last = self.primary_last.max(store.applied());
+        self.settle(store);
         self.update_level(store);
         Ok(())
     }
@@ -262,6 +271,12 @@ impl ReplicaSession {
         if self.state == State::Streaming {
             let room = WANT_MAX - self.wanted.len();
             self.wanted.extend(missing.into_iter().take(room));
+        }
+    }
+
+    fn settle(&mut self, store: &mut dyn ReplicaStore) {
+        if let Some((_, clock_ms)) = self.to_settle.take_if(|(seq, _)| store.applied() >= *seq) {
+            store.settle(clock_ms);
         }
     }
 

@@ -3,8 +3,8 @@
 //! Lives here: the queue under the shard's lock. Not here: telling them (see `cache::events`).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{Acquire, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bytes::Bytes;
 
@@ -47,11 +47,17 @@ pub(crate) struct Departures {
     events: Vec<Event>,
     /// How many wait in `events`.
     waiting: Arc<AtomicUsize>,
+    /// Whether anybody wants to hear of more.
+    wanted: Arc<AtomicBool>,
 }
 
 impl Departures {
-    pub(crate) fn new(waiting: Arc<AtomicUsize>) -> Departures {
-        Departures { events: Vec::new(), waiting }
+    pub(crate) fn new(waiting: Arc<AtomicUsize>, wanted: Arc<AtomicBool>) -> Departures {
+        Departures { events: Vec::new(), waiting, wanted }
+    }
+
+    pub(super) fn are_wanted(&self) -> bool {
+        self.wanted.load(Relaxed)
     }
 
     pub(super) fn push(&mut self, event: Event) {

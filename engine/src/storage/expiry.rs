@@ -42,7 +42,6 @@ impl Moment<'_> {
 }
 
 /// A moment that does not pass.
-#[cfg(test)]
 impl Now for Millis {
     fn now_ms(&self) -> Millis {
         *self

@@ -148,6 +148,14 @@ impl Lru {
         }
     }
 
+    /// Tells the processor that an item, which was read just now, is about to leave the list.
+    pub(super) fn prefetch_to_unlink(&self, memory: &Memory, item: ChunkRef) {
+        let links = self.links(memory, item.into());
+        [links.colder, links.hotter].into_iter().filter_map(Node::item).for_each(|item| {
+            memory.prefetch_links(item);
+        });
+    }
+
     /// Puts a walk's marker colder than everything.
     pub(super) fn place_walk(&mut self, memory: &Memory, slot: usize) {
         let coldest = self.links(memory, PROBATION).hotter;

@@ -19,7 +19,7 @@ use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
 use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
-use super::slabs::Slabs;
+use super::slabs::{ClassSize, Slabs};
 use super::sweep::Sweep;
 use super::table::Table;
 use super::walk::Walks;
@@ -367,6 +367,17 @@ impl Shard {
         self.return_pages();
     }
 
+    /// What each size class holds, from the smallest chunk to the largest.
+    pub(crate) fn class_sizes(&self) -> impl Iterator<Item = ClassSize> + '_ {
+        self.slabs.sizes()
+    }
+
+    /// The place among [`Shard::class_sizes`] of the chunk that an item begins in, and its header, key and value in bytes.
+    pub(crate) fn class_and_bytes(&self, id: ItemId) -> (usize, usize) {
+        let class = self.slabs.class_of(id.chunk());
+        (usize::from(class.0), item::counted_bytes(self.memory(), id.chunk()))
+    }
+
     /// Items, dead ones that nobody has met yet included.
     pub(crate) fn item_count(&self) -> usize {
         self.index.len()
@@ -460,6 +471,9 @@ impl Shard {
 
     #[cold]
     fn keep_departure(&mut self, first: ChunkRef, cause: Cause) {
+        if !self.departures.as_ref().is_some_and(Departures::are_wanted) {
+            return;
+        }
         let id = ItemId::from(first);
         let meta = self.meta(id);
         // An item that is only written anew, to have room for an expiry, does not leave.

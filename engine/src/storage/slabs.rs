@@ -44,6 +44,15 @@ struct Class {
     partial_head: u32,
 }
 
+/// What one class holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClassSize {
+    pub(crate) chunk_bytes: usize,
+    pub(crate) chunks_per_page: usize,
+    pub(crate) pages: usize,
+    pub(crate) free_chunks: usize,
+}
+
 /// A bit for each class. (Not a `u128`: that would align whatever contains it to 16 bytes.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct ClassSet([u64; 2]);
@@ -105,13 +114,17 @@ impl Slabs {
             small_classes,
             compactable: ClassSet::default(),
             pages: Vec::new(),
-            dues: Dues::default(),
+            dues: Dues::new(page_bytes),
         }
     }
 
     #[inline]
     pub(super) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    pub(super) fn dues_and_memory(&mut self) -> (&mut Dues, &Memory) {
+        (&mut self.dues, &self.memory)
     }
 
     /// The class with the smallest chunk of at least `bytes`.
@@ -144,6 +157,16 @@ impl Slabs {
 
     pub(super) fn page_count(&self) -> usize {
         self.pages.len()
+    }
+
+    /// Each class, from the smallest chunk to the largest.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = ClassSize> + '_ {
+        self.classes.iter().map(|class| ClassSize {
+            chunk_bytes: class.chunk_bytes,
+            chunks_per_page: class.chunks_per_page,
+            pages: class.pages,
+            free_chunks: class.free_chunks,
+        })
     }
 
     /// Whether some class has a page's worth of free chunks.
@@ -483,6 +506,18 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// The chunk that begins `units` behind the page's begin.
+    #[inline]
+    pub(super) fn starting_at(self, units: u16) -> ChunkRef {
+        ChunkRef(NonZeroU32::new(self.first + u32::from(units)).expect("page 0 has no chunks"))
+    }
+
+    /// How far behind the page's begin a chunk of it lies; a page has at most 8192 units.
+    #[inline]
+    pub(super) fn units_of(self, chunk: ChunkRef) -> u16 {
+        (chunk.get() - self.first) as u16
+    }
+
     /// The chunk that begins `units` behind the page's begin, and where the next one does.
     #[inline]
     pub(super) fn at(self, units: u32) -> Option<(ChunkRef, u32)> {

@@ -5,20 +5,22 @@
 //!
 //! ```text
 //!   a write:  nothing expires, no flush since?                  that is one comparison each, and all
-//!             a look under way, a flush, or too many overdue?   up to 96 looks at the chunks of one page or more
+//!             a look under way, a flush, or too many overdue?   up to 96 looks at the items of one page or more
 //!             else every eighth time                            reads the clock: whose page is overdue now?
 //! ```
 //! Why pages and not items: to find a dead item by its own deadline costs each item at least four bytes of links, more
-//! than the dead are let keep. A page is 64 KiB at most, its chunks are read in the order of their addresses, and one
-//! due for all of them costs nothing that can be seen. Where lifetimes are alike, a page's items die together and one
-//! look at each suffices; where each item has its own, about a 65th of the items that are looked at are dead.
+//! than the dead are let keep. A page is 64 KiB at most and lists a few of its items, those that expire soonest. Where each
+//! item has its own lifetime, a look reads the dead among the listed and little else, until the list's horizon has
+//! passed; then the page is scanned, which makes the list anew: about 12 looks a dead item. Where lifetimes are alike,
+//! a page's items die together, and one scan finds them all.
 //!
 //! A page that is due waits until more are: meanwhile the rest of its items die as well, where lifetimes are alike. How
 //! many wait is decided by what the last looks found: the dead on them shall be a 256th of the shard at most. Only when live items have to leave for want of room, no page waits.
 //!
 //! A flush has each page looked at once. What it may concern and a compaction moves meanwhile makes its new page due.
 //!
-//! A replica does not sweep: an item that has expired there may have been touched in time on its primary.
+//! A replica sweeps as it applies records, but as of a moment by which it knows all that its primary did, since an item
+//! that has expired there may have been touched in time on its primary (see `cache::apply`).
 
 use super::Floors;
 use super::departures::Cause;
@@ -27,8 +29,9 @@ use super::expiry::Moment;
 use super::index::Removal;
 use super::item;
 use super::memory::ChunkRef;
+use super::memory::Memory;
 use super::shard::Shard;
-use super::slabs::Slabs;
+use super::slabs::{Chunks, Slabs};
 
 /// How many chunks one write looks at, at most.
 pub(crate) const LOOKS_A_WRITE: usize = 96;
@@ -46,6 +49,9 @@ const CLOCKS_A_PROBE: u8 = 64;
 const WRITES_A_CLOCK: u8 = 8;
 /// How many pages become overdue at a time, at most.
 const OVERDUE_AT_ONCE: usize = 8;
+
+/// So many chunks ahead of the one that is scanned the processor is to fetch.
+const SCANNED_AHEAD: u32 = 8;
 
 /// Stands in the place of a floor that was swept for; no floor is so high.
 pub(super) const SWEEP_WANTED: u64 = u64::MAX;
@@ -65,7 +71,9 @@ pub(super) struct Sweep {
     floor: u64,
     /// The pages in the slots below this one have not been looked at since the floor was raised.
     flush_slots: usize,
-    /// Where on its page the look goes on, in units of 8 bytes.
+    /// Whether the page that is looked at is scanned; else only what is listed of it is looked at.
+    is_scan: bool,
+    /// Where on its page the scan goes on, in units of 8 bytes.
     next_units: u32,
     soonest: Soonest,
     /// How many evictions there had been at the last write.
@@ -83,15 +91,35 @@ impl Sweep {
 }
 
 impl Slabs {
-    /// An item that expires was stored here, moved here, or given another expiry.
+    /// An item that expires was stored here, moved here, or given another expiry; its page is not scanned just now.
     #[inline]
     fn note_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
         let slot = self.slot_of(first);
-        if self.dues.is_early(slot, expires_at_ms) {
-            let early_max = due::early_max(self.chunks_per_page(self.class_of(first)));
-            self.dues.note_early(slot, expires_at_ms, early_max, self.page_count());
+        if self.dues.is_soon(slot, expires_at_ms) {
+            self.list(slot, first, expires_at_ms);
         }
     }
+
+    #[inline(never)]
+    fn list(&mut self, slot: usize, first: ChunkRef, expires_at_ms: u64) {
+        let (chunks, page_count) = (self.chunks_of(slot), self.page_count());
+        let worth = due::worth_a_look(self.chunks_at(slot));
+        let (dues, memory) = self.dues_and_memory();
+        let units = chunks.units_of(first);
+        dues.list(slot, units, expires_at_ms, page_count, worth, |units| expiry_at(memory, chunks, units));
+    }
+
+    /// All that is listed of the page and dead has left.
+    fn end_look(&mut self, slot: usize, now_ms: u64) {
+        let (chunks, worth) = (self.chunks_of(slot), due::worth_a_look(self.chunks_at(slot)));
+        let (dues, memory) = self.dues_and_memory();
+        dues.end_look(now_ms, worth, |units| expiry_at(memory, chunks, units));
+    }
+}
+
+/// When the item expires that begins there on a page; never, if there is none.
+fn expiry_at(memory: &Memory, chunks: Chunks, units: u16) -> u64 {
+    item::life(memory, chunks.starting_at(units)).map_or(NEVER, |(_, expires_at_ms)| expires_at_ms)
 }
 
 impl Shard {
@@ -105,15 +133,27 @@ impl Shard {
 
     #[inline(never)]
     fn note_some_expiry(&mut self, first: ChunkRef, expires_at_ms: u64) {
-        self.slabs.note_expiry(first, expires_at_ms);
         self.swept_floor = SWEEP_WANTED;
+        if self.sweep.is_scan && self.slabs.dues.looked_at() == Some(self.slabs.slot_of(first)) {
+            self.note_expiry_during_scan(first, expires_at_ms);
+        } else {
+            self.slabs.note_expiry(first, expires_at_ms);
+        }
+    }
+
+    /// What lies ahead on the page that is scanned will be met there.
+    fn note_expiry_during_scan(&mut self, first: ChunkRef, expires_at_ms: u64) {
+        let units = self.slabs.chunks_of(self.slabs.slot_of(first)).units_of(first);
+        if u32::from(units) < self.sweep.next_units {
+            self.sweep.soonest.add(expires_at_ms, units);
+        }
     }
 
     /// A compaction has moved the item here. What a flush concerns may have come to a page that it has passed by.
     pub(super) fn note_moved(&mut self, first: ChunkRef) {
         let meta = item::meta(self.memory(), first);
         if self.sweep.flush_slots > 0 && meta.version.0 < self.sweep.floor {
-            self.slabs.dues.set_due(self.slabs.slot_of(first), 0, self.slabs.page_count());
+            self.slabs.dues.want_scan(self.slabs.slot_of(first), self.slabs.page_count());
             self.swept_floor = SWEEP_WANTED;
         }
         self.note_expiry(first, meta.expires_at_ms);
@@ -125,8 +165,8 @@ impl Shard {
         self.swept_floor != floors.highest()
     }
 
-    /// A write's share of the sweep: a bounded number of looks. Only where items may leave
-    /// by this node's own decision.
+    /// A write's share of the sweep: a bounded number of looks. What has expired by this moment leaves, so it must be
+    /// one at which nobody can touch such an item any more.
     pub(crate) fn sweep_a_bit(&mut self, moment: Moment<'_>) {
         let has_evicted = std::mem::replace(&mut self.sweep.evictions, self.evictions) != self.evictions;
         let overdue_max = if has_evicted { 0 } else { self.overdue_max() };
@@ -162,7 +202,11 @@ impl Shard {
         let (now_ms, looks_before) = (moment.now_ms(), self.sweep.looks);
         let mut looks_left = looks_max;
         while looks_left > 0 && self.choose_page(overdue_max, now_ms, moment) {
-            self.look_at_page(&mut looks_left, now_ms, moment);
+            if self.sweep.is_scan {
+                self.scan_page(&mut looks_left, now_ms, moment);
+            } else {
+                self.look_at_listed(&mut looks_left, now_ms);
+            }
         }
         self.return_pages();
         let is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
@@ -182,7 +226,8 @@ impl Shard {
         }
         self.sweep.flush_slots = self.sweep.flush_slots.min(self.slabs.page_count());
         self.slabs.dues.pass_on(now_ms, OVERDUE_AT_ONCE);
-        let slot = if self.sweep.flush_slots > 0 {
+        let is_flush = self.sweep.flush_slots > 0;
+        let slot = if is_flush {
             self.sweep.flush_slots -= 1;
             self.sweep.flush_slots
         } else if self.slabs.dues.overdue_count() > overdue_max {
@@ -190,19 +235,81 @@ impl Shard {
         } else {
             return false;
         };
-        self.slabs.dues.begin_look(slot);
-        (self.sweep.next_units, self.sweep.page_looks, self.sweep.page_dead) = (0, 0, 0);
-        self.sweep.soonest = Soonest::new(due::worth_a_look(self.slabs.chunks_at(slot)));
+        let is_scan = is_flush || self.slabs.dues.horizon_ms(slot) <= now_ms;
+        self.slabs.dues.begin_look(slot, is_scan);
+        (self.sweep.is_scan, self.sweep.next_units, self.sweep.page_dead) = (is_scan, 0, 0);
+        self.sweep.soonest = self.slabs.dues.soonest();
+        // A share of the page's items is counted, of all of them in each case.
+        self.sweep.page_looks = if is_scan { 0 } else { self.slabs.chunks_at(slot) };
+        if !is_scan {
+            self.prefetch_soonest(slot, now_ms);
+        }
         true
     }
 
+    /// Has the processor fetch what is read of the soonest, all at once instead of one by one, and then what is written
+    /// where those leave that are dead.
+    fn prefetch_soonest(&self, slot: usize, now_ms: u64) {
+        let (chunks, memory) = (self.slabs.chunks_of(slot), self.slabs.memory());
+        let count = due::worth_a_look(self.slabs.chunks_at(slot)) + 2;
+        let soonest = || self.slabs.dues.listed(slot).iter().rev().take(count);
+        soonest().for_each(|units| memory.prefetch(chunks.starting_at(*units)));
+        for first in soonest()
+            .filter(|units| expiry_at(memory, chunks, **units) <= now_ms)
+            .map(|units| chunks.starting_at(*units))
+        {
+            self.lru.prefetch_to_unlink(memory, first);
+            self.index.prefetch(self.hash_of(first));
+        }
+    }
+
+    /// Looks at what is listed of the page, from the soonest on, until one is not dead, or no look is left.
+    fn look_at_listed(&mut self, looks_left: &mut usize, now_ms: u64) {
+        while *looks_left > 0
+            && let Some(slot) = self.slabs.dues.looked_at()
+        {
+            let (chunks, memory) = (self.slabs.chunks_of(slot), self.slabs.memory());
+            let [.., soonest] = *self.slabs.dues.listed(slot) else { break };
+            let expires_at_ms = expiry_at(memory, chunks, soonest);
+            self.sweep.looks += 1;
+            *looks_left -= 1;
+            if expires_at_ms <= now_ms {
+                self.slabs.dues.unlist_soonest(slot);
+                *looks_left = looks_left.saturating_sub(LOOKS_A_REMOVAL - 1);
+                self.sweep.page_dead += 1;
+                self.reclaim(chunks.starting_at(soonest), true);
+            } else if expires_at_ms >= self.slabs.dues.horizon_ms(slot) {
+                self.slabs.dues.unlist_soonest(slot);
+            } else if self.is_next_sooner(slot, expires_at_ms) {
+                // It was touched since it was listed.
+                self.slabs.dues.swap_soonest(slot);
+            } else {
+                break;
+            }
+        }
+        match self.slabs.dues.looked_at() {
+            Some(_) if *looks_left == 0 => return,
+            Some(slot) => self.slabs.end_look(slot, now_ms),
+            None => {}
+        }
+        self.sweep.learn_share();
+    }
+
+    /// Whether the last but one that is listed of the page expires before this moment.
+    fn is_next_sooner(&self, slot: usize, than_ms: u64) -> bool {
+        let [.., next, _] = *self.slabs.dues.listed(slot) else { return false };
+        expiry_at(self.memory(), self.slabs.chunks_of(slot), next) < than_ms
+    }
+
     /// Looks at chunks of the page until it ends, or leaves with its last item, or no look is left.
-    fn look_at_page(&mut self, looks_left: &mut usize, now_ms: u64, moment: Moment<'_>) {
+    fn scan_page(&mut self, looks_left: &mut usize, now_ms: u64, moment: Moment<'_>) {
         let floor = moment.floors.highest();
         while let Some(slot) = self.slabs.dues.looked_at() {
             let Some(first) = self.next_suspect(slot, looks_left, now_ms, floor) else {
                 if *looks_left > 0 {
-                    self.slabs.dues.end_look(self.sweep.soonest.last(), self.slabs.page_count());
+                    let worth = due::worth_a_look(self.slabs.chunks_at(slot));
+                    let page_count = self.slabs.page_count();
+                    self.slabs.dues.end_scan(&self.sweep.soonest, page_count, worth);
                     self.sweep.learn_share();
                 }
                 return;
@@ -217,7 +324,7 @@ impl Shard {
                     self.sweep.learn_share();
                 }
             } else if meta.expires_at_ms != 0 {
-                self.sweep.soonest.add(meta.expires_at_ms);
+                self.sweep.soonest.add(meta.expires_at_ms, self.slabs.chunks_of(slot).units_of(first));
             }
         }
     }
@@ -238,13 +345,16 @@ impl Shard {
             && *looks_left > 0
             && let Some((chunk, next)) = chunks.at(sweep.next_units)
         {
-            sweep.next_units = next;
+            let units = std::mem::replace(&mut sweep.next_units, next);
+            if let Some((ahead, _)) = chunks.at(next + (next - units) * SCANNED_AHEAD) {
+                memory.prefetch(ahead);
+            }
             *looks_left -= 1;
             if let Some((version, expires_at_ms)) = item::life(memory, chunk) {
                 if expires_at_ms <= now_ms || version < floor {
                     suspect = Some(chunk);
                 } else if expires_at_ms < NEVER {
-                    sweep.soonest.add(expires_at_ms);
+                    sweep.soonest.add(expires_at_ms, units as u16);
                 }
             }
         }
@@ -274,15 +384,16 @@ impl Shard {
 
     /// Panics with the number of a broken invariant.
     pub(super) fn check_dues(&self) {
-        let expiries = |slot: usize| {
-            let (mut expiries, mut next_units) = (Vec::new(), 0);
+        let items = |slot: usize| {
+            let (mut items, mut next_units) = (Vec::new(), 0);
             while let Some((chunk, next)) = self.slabs.chunks_of(slot).at(next_units) {
+                let expiry = item::life(self.memory(), chunk).map(|(_, expires_at_ms)| expires_at_ms);
+                items.extend(expiry.map(|expires_at_ms| (next_units as u16, expires_at_ms)));
                 next_units = next;
-                expiries.extend(item::life(self.memory(), chunk).map(|(_, expires_at_ms)| expires_at_ms));
             }
-            (expiries, self.slabs.chunks_at(slot))
+            items
         };
-        self.slabs.dues.check_invariants(self.slabs.page_count(), expiries);
+        self.slabs.dues.check_invariants(self.slabs.page_count(), items);
         let is_wanted = self.sweep.flush_slots > 0 || self.slabs.dues.has_dues();
         assert!(!is_wanted || self.swept_floor == SWEEP_WANTED, "shard 5: a due that nobody sees to");
     }

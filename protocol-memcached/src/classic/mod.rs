@@ -5,14 +5,17 @@
 //! | `request` | requests, and their bytes |
 //! | `parse` | bytes to requests |
 //! | `response` | responses, both ways |
+//! | `operator` | the commands of operators, by name only |
 //! | `number`, `token` | words and numbers of a line |
 
 pub(crate) mod number;
+mod operator;
 mod parse;
 mod request;
 mod response;
 mod token;
 
+pub use operator::OperatorCommand;
 pub use parse::{Parsed, parse_request};
 pub use request::{Direction, Lifetime, Request, ShutdownMode, Store, StoreCommand, lifetime};
 pub use response::{ErrorReply, ParsedResponse, Response, encode_value_header, parse_response};

@@ -5,6 +5,7 @@
 
 use super::Limits;
 use super::number;
+use super::operator::OperatorCommand;
 use super::request::{Direction, Request, ShutdownMode, Store, StoreCommand};
 use super::response::ErrorReply;
 use super::token::Tokens;
@@ -81,8 +82,7 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         b"quit" => complete(Request::Quit, consumed),
         b"stats" => complete(Request::Stats { arguments: words }, consumed),
         b"shutdown" => parse.shutdown(words),
-        _ if is_http(words) => Parsed::Close,
-        _ => invalid(ErrorReply::Error, consumed, false),
+        _ => parse.other(name, words),
     }
 }
 
@@ -129,6 +129,18 @@ impl<'a> Line<'a, '_> {
 
     fn is_key(&self, word: &[u8]) -> bool {
         word.len() <= self.limits.key_bytes_max
+    }
+
+    /// The commands of operators, and names that are none.
+    fn other(&self, name: &[u8], mut words: Tokens<'a>) -> Parsed<'a> {
+        match OperatorCommand::named(name) {
+            Some(command) => {
+                let noreply = words.take_noreply();
+                self.complete(Request::Operate { command, arguments: words, noreply })
+            }
+            None if is_http(words) => Parsed::Close,
+            None => self.invalid(ErrorReply::Error, false),
+        }
     }
 
     fn get(&self, keys: Tokens<'a>, with_cas: bool) -> Parsed<'a> {

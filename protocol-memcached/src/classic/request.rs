@@ -1,6 +1,7 @@
 //! Requests: what a client asks for, and the bytes that ask for it.
 
 use super::number;
+use super::operator::OperatorCommand;
 use super::token::{Keys, Tokens};
 
 /// One request. Keys and values borrow from the buffer that was parsed.
@@ -86,6 +87,15 @@ pub enum Request<'a> {
     Stats {
         /// The words behind it.
         arguments: Tokens<'a>,
+    },
+    /// A command of operators: the server reads its words (rules G3, G7 to G9).
+    Operate {
+        /// Which.
+        command: OperatorCommand,
+        /// The words behind it.
+        arguments: Tokens<'a>,
+        /// Whether no reply is wanted.
+        noreply: bool,
     },
     /// `shutdown` (rule G4).
     Shutdown {
@@ -181,14 +191,15 @@ pub fn lifetime(exptime: i64) -> Lifetime {
 }
 
 impl StoreCommand {
-    fn name(self) -> &'static [u8] {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
         match self {
-            StoreCommand::Set => b"set",
-            StoreCommand::Add => b"add",
-            StoreCommand::Replace => b"replace",
-            StoreCommand::Append => b"append",
-            StoreCommand::Prepend => b"prepend",
-            StoreCommand::Cas(_) => b"cas",
+            StoreCommand::Set => "set",
+            StoreCommand::Add => "add",
+            StoreCommand::Replace => "replace",
+            StoreCommand::Append => "append",
+            StoreCommand::Prepend => "prepend",
+            StoreCommand::Cas(_) => "cas",
         }
     }
 }
@@ -262,6 +273,10 @@ impl Request<'_> {
                 out.extend_from_slice(b"stats");
                 write_keys(out, arguments);
             }
+            Request::Operate { command, arguments, noreply } => {
+                let words: Vec<&[u8]> = std::iter::once(command.name()).chain(arguments.iter()).collect();
+                write_line(out, &words, noreply);
+            }
             Request::Shutdown { mode: ShutdownMode::Now } => write_line(out, &[b"shutdown"], false),
             Request::Shutdown { mode: ShutdownMode::Graceful } => {
                 write_line(out, &[b"shutdown", b"graceful"], false);
@@ -285,6 +300,6 @@ fn write_store_line(out: &mut Vec<u8>, store: &Store<'_>, bytes: u64) {
     };
     let flags = decimal(u64::from(store.flags));
     let exptime = signed_decimal(store.exptime);
-    let name = store.command.name();
+    let name = store.command.name().as_bytes();
     write_line(out, &[name, store.key, &flags, &exptime, &decimal(bytes), &cas], store.noreply);
 }

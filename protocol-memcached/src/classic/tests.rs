@@ -110,6 +110,22 @@ fn a2_x3_bad_numbers_have_their_own_words() {
     assert_eq!(reply(b"shutdown later\r\n").0, "CLIENT_ERROR invalid shutdown mode");
 }
 
+#[test]
+fn g3_g7_g8_g9_commands_of_operators_are_known_by_their_whole_name() {
+    let names: [&[u8]; 6] = [b"cache_memlimit", b"lru_crawler", b"watch", b"slabs", b"lru", b"debugtime"];
+    for name in names {
+        let line = [name, b" a  1 noreply\r\n"].concat();
+        let Parsed::Complete { request: Request::Operate { command, arguments, noreply }, .. } = parse(&line)
+        else {
+            panic!("{}", line.escape_ascii())
+        };
+        assert_eq!((command.name(), noreply), (name, true));
+        assert_eq!(arguments.iter().collect::<Vec<_>>(), [b"a", b"1"]);
+    }
+    assert_eq!(reply(b"lru_crawl all\r\n").0, "ERROR");
+    assert_eq!(reply(b"watches\r\n").0, "ERROR");
+}
+
 fn key() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(0x21u8..0x7f, 1..250)
         .prop_filter("a word of the protocol", |key| key != b"noreply" && !key.starts_with(b"HTTP/"))
@@ -133,7 +149,7 @@ fn command() -> impl Strategy<Value = StoreCommand> {
 proptest! {
     #[test]
     fn a_request_reads_back_however_it_is_cut(
-        kind in 0u8..12, key in key(), other in key(), data in value(), command in command(), flags: u32,
+        kind in 0u8..13, key in key(), other in key(), data in value(), command in command(), flags: u32,
         exptime: i64, number: u64, noreply: bool, with_cas: bool,
     ) {
         let keys = [&key[..], b" ", &other].concat();
@@ -149,6 +165,7 @@ proptest! {
             6 => Request::Version,
             7 => Request::Verbosity { level: number, noreply },
             8 => Request::Stats { arguments: keys },
+            9 => Request::Operate { command: OperatorCommand::LruCrawler, arguments: keys, noreply },
             _ => Request::Store(Store { command, key: &key, flags, exptime, data: &data, noreply }),
         };
         let mut bytes = Vec::new();
@@ -156,7 +173,7 @@ proptest! {
         let whole = parse_request(&bytes, &Limits::default());
         match (request, whole) {
             // Words keep the spaces around them: compare what they spell.
-            (Request::Get { .. } | Request::GetAndTouch { .. } | Request::Stats { .. }, Parsed::Complete { request: read, consumed }) => {
+            (Request::Get { .. } | Request::GetAndTouch { .. } | Request::Stats { .. } | Request::Operate { .. }, Parsed::Complete { request: read, consumed }) => {
                 let mut again = Vec::new();
                 read.encode(&mut again);
                 prop_assert_eq!(&again, &bytes);

@@ -10,7 +10,10 @@ use hotspare_memcached::classic::{
     Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, encode_value_header, lifetime,
 };
 
+use super::administration::Arguments;
 use super::counters::Counters;
+use super::crawler::Dump;
+use super::watch::Watch;
 use super::{Shared, stats};
 
 /// What `version` answers: clients read three numbers from it and choose features by them, so it begins with the
@@ -26,14 +29,17 @@ pub(crate) struct Executor<'a> {
     pub(crate) counters: &'a Counters,
 }
 
-/// How far a get has come whose answer did not fit.
+/// How far a get or a dump has come whose answer did not fit.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Progress {
     keys_answered: usize,
+    /// A dump whose next piece is due.
+    pub(super) dump: Option<Dump>,
+    /// Whether the client has answers to come of requests before this one.
+    pub(super) is_pipelined: bool,
 }
 
 /// What the connection does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {
     /// The next request.
     Next,
@@ -43,6 +49,10 @@ pub(crate) enum Flow {
     Close,
     /// The same request once more, when what is unsent has gone.
     OutputFull,
+    /// The same request once more, when the other connections had their turn.
+    Again,
+    /// No more requests: the client watches from now on (rule G8).
+    Watch(Watch),
 }
 
 type Answer = Response<'static>;
@@ -75,9 +85,21 @@ impl Executor<'_> {
             Request::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply, out),
             Request::FlushAll { exptime, noreply } => self.flush_all(exptime, noreply, out),
             Request::Version => Response::Version(VERSION.as_bytes()).encode(out),
-            Request::Verbosity { noreply, .. } => reply(out, noreply, Response::Ok),
+            Request::Verbosity { level, noreply } => {
+                self.set_verbosity(level);
+                reply(out, noreply, Response::Ok);
+            }
             Request::Quit => return Flow::Close,
-            Request::Stats { arguments } => stats::write(self.shared, arguments, out),
+            Request::Stats { arguments } => {
+                if let Some(flow) = self.cachedump(arguments, progress, output_bytes_max, out) {
+                    return flow;
+                }
+                stats::write(self.shared, arguments, out);
+            }
+            Request::Operate { command, arguments, noreply } => {
+                let arguments = Arguments { words: arguments, noreply, output_bytes_max };
+                return self.operate(command, arguments, progress, out);
+            }
             Request::Shutdown { .. } if self.shared.settings.shutdown_command => {
                 (self.shared.on_shutdown_command)();
                 return Flow::Close;
@@ -115,19 +137,17 @@ impl Executor<'_> {
             if out.len() > output_bytes_max {
                 return Flow::OutputFull;
             }
+            let cache = &self.shared.cache;
+            let read = |item: ItemRef<'_>| write_value(&item, with_cas, out);
             let answered = match expiry {
-                None => {
-                    self.shared.cache.read(key, |item| write_value(&item, with_cas, out)).map_err(read_error)
-                }
-                Some(expiry) => {
-                    let cache = &self.shared.cache;
-                    cache
-                        .read_and_touch(key, expiry, |item| write_value(&item, with_cas, out))
-                        .map_err(write_error)
-                }
+                None => cache.read(key, read).map_err(read_error),
+                Some(expiry) => cache.read_and_touch(key, expiry, read).map_err(write_error),
             };
             match answered {
-                Ok(found) => self.count_read(found.is_some(), expiry.is_some()),
+                Ok(found) => {
+                    self.count_read(found.is_some(), expiry.is_some());
+                    self.shared.operator.observers.saw_get(key, found);
+                }
                 Err(text) => {
                     // A node that serves no reads says so once, instead of the END that would mean a miss.
                     server_error(out, &text);
@@ -169,6 +189,7 @@ impl Executor<'_> {
             StoreCommand::Prepend => cache.prepend(key, data).map(if_stored),
             StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
         };
+        self.shared.operator.observers.saw_store(key, command.name(), store_status(&outcome), data.len());
         answer(out, store.noreply, outcome);
     }
 
@@ -192,6 +213,9 @@ impl Executor<'_> {
     /// Rules L3 and L5: a set that fails takes the old item with it.
     fn refuse_too_large(&mut self, command: StoreCommand, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
         self.counters.cmd_set.add(1);
+        self.counters.store_too_large.add(1);
+        let observers = &self.shared.operator.observers;
+        observers.saw_store(key, command.name(), "too_large", 0);
         let removed = match command {
             StoreCommand::Set => self.shared.cache.delete(key).map(|_| ()),
             _ => Ok(()),
@@ -201,15 +225,14 @@ impl Executor<'_> {
     }
 
     fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
-        let outcome = self.shared.cache.delete(key).map(|found| match found {
-            true => {
-                self.counters.delete_hits.add(1);
-                Response::Deleted
-            }
-            false => {
-                self.counters.delete_misses.add(1);
-                Response::NotFound
-            }
+        let outcome = self.shared.cache.delete(key).map(|found| {
+            self.shared.operator.observers.saw_delete(key, found);
+            let (counter, response) = match found {
+                true => (&self.counters.delete_hits, Response::Deleted),
+                false => (&self.counters.delete_misses, Response::NotFound),
+            };
+            counter.add(1);
+            response
         });
         answer(out, noreply, outcome);
     }
@@ -223,6 +246,8 @@ impl Executor<'_> {
         match outcome {
             Ok(Some(number)) => {
                 hits.add(1);
+                let command = if direction == Direction::Up { "incr" } else { "decr" };
+                self.shared.operator.observers.saw_count(key, command, number);
                 reply(out, noreply, Response::Number(number));
             }
             Ok(None) => {
@@ -248,6 +273,9 @@ impl Executor<'_> {
     /// Rule G2: absent or not positive is now.
     fn flush_all(&mut self, exptime: Option<i64>, noreply: bool, out: &mut Vec<u8>) {
         self.counters.cmd_flush.add(1);
+        if !self.shared.settings.flush_enabled {
+            return reply(out, noreply, Response::ClientError(b"flush_all not allowed"));
+        }
         let outcome = match exptime {
             Some(exptime) if exptime > 0 => self.shared.cache.flush_at(self.expiry(exptime)),
             _ => self.shared.cache.flush(),
@@ -256,11 +284,13 @@ impl Executor<'_> {
     }
 }
 
-fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) {
+/// Gives the value's length.
+fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) -> usize {
     let cas = with_cas.then_some(item.cas());
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
+    item.value.len()
 }
 
 fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {
@@ -276,6 +306,18 @@ fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>)
         Err(_) if noreply => {}
         Err(WriteError::KeyLength { .. }) => Response::ClientError(b"bad command line format").encode(out),
         Err(error) => server_error(out, &write_error(error)),
+    }
+}
+
+/// memcached's word for what became of a store (rule G8).
+fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str {
+    match outcome {
+        Ok(Response::Stored) => "stored",
+        Ok(Response::Exists) => "exists",
+        Ok(Response::NotFound) => "not_found",
+        Err(WriteError::ItemTooLarge { .. }) => "too_large",
+        Err(WriteError::OutOfMemory { .. }) => "no_memory",
+        _ => "not_stored",
     }
 }
 

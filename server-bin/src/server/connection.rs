@@ -17,6 +17,7 @@ use hotspare_memcached::meta::is_meta;
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
 use super::meta::Step;
+use super::watch::Watch;
 use crate::settings::Settings;
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
@@ -24,6 +25,9 @@ const UNSENT_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes that one connection may take in one turn before the others have theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// How often one turn sends to a watcher what was seen meanwhile.
+const WATCH_ROUNDS_A_TURN: usize = 4;
 
 /// The least room that is made for reading.
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -58,6 +62,10 @@ pub(crate) struct Connection {
     bytes_needed: usize,
     progress: Progress,
     limits: Limits,
+    /// Whether a long request waits for its next turn.
+    is_yielding: bool,
+    /// The client watches, and sends no more requests.
+    watch: Option<Watch>,
     peer_closed: bool,
     closing: bool,
 }
@@ -73,6 +81,8 @@ impl Connection {
             bytes_needed: 1,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            is_yielding: false,
+            watch: None,
             peer_closed: false,
             closing: false,
         }
@@ -83,6 +93,9 @@ impl Connection {
         let mut taken = 0;
         loop {
             let executed_all = self.execute(executor);
+            if self.watch.is_some() {
+                return self.turn_watching(socket, executor.counters);
+            }
             match self.flush(socket, executor.counters) {
                 Ok(()) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
@@ -96,6 +109,9 @@ impl Connection {
                 return if self.unsent() == 0 { Turn::Closed } else { Turn::Waiting };
             }
             if !executed_all {
+                if self.is_yielding {
+                    return Turn::MoreToDo;
+                }
                 continue;
             }
             if taken >= TURN_BYTES_MAX {
@@ -115,6 +131,40 @@ impl Connection {
                 Err(_) => return Turn::Closed,
             }
         }
+    }
+
+    /// Sends what was seen; whatever the client says but its end is of no interest.
+    fn turn_watching(&mut self, socket: &mut (impl Read + Write), counters: &Counters) -> Turn {
+        for _ in 0..WATCH_ROUNDS_A_TURN {
+            if self.unsent() == 0
+                && let Some(watch) = &self.watch
+            {
+                watch.take(&mut self.output);
+            }
+            let is_blocked = match self.flush(socket, counters) {
+                Ok(()) => false,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => true,
+                Err(_) => return Turn::Closed,
+            };
+            (self.parsed, self.bytes_needed) = (self.input.len(), 1);
+            match self.read(socket) {
+                Ok(0) => return Turn::Closed,
+                Ok(count) => counters.bytes_read.add(count as u64),
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    if is_blocked || self.watch.as_ref().is_none_or(Watch::is_empty) {
+                        return Turn::Waiting;
+                    }
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Turn::Closed,
+            }
+        }
+        Turn::MoreToDo
+    }
+
+    /// The watch, if the client watches.
+    pub(crate) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref()
     }
 
     fn unsent(&self) -> usize {
@@ -138,9 +188,10 @@ impl Connection {
         result
     }
 
-    /// Executes what has come; false if it stopped because too much is unsent.
+    /// Executes what has come; false if it stopped because too much is unsent, or to let others have a turn.
     fn execute(&mut self, executor: &mut Executor<'_>) -> bool {
-        while !self.closing {
+        self.is_yielding = false;
+        while !self.closing && self.watch.is_none() {
             if self.unsent() > UNSENT_BYTES_MAX {
                 return false;
             }
@@ -179,11 +230,17 @@ impl Connection {
             let consumed = match parse_request(input, &self.limits) {
                 Parsed::Complete { request, consumed } => {
                     let bound = self.sent + UNSENT_BYTES_MAX;
+                    self.progress.is_pipelined = self.output.len() > self.sent;
                     match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
                         Flow::Next => {}
                         Flow::Skip(bytes) => self.skip = bytes,
                         Flow::Close => self.closing = true,
                         Flow::OutputFull => return false,
+                        Flow::Again => {
+                            self.is_yielding = true;
+                            return false;
+                        }
+                        Flow::Watch(watch) => self.watch = Some(watch),
                     }
                     consumed
                 }

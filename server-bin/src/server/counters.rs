@@ -75,6 +75,8 @@ counters! {
     cas_misses,
     /// `cas` with another CAS.
     cas_badval,
+    /// Values above the limit, thrown away as they came (rule L3).
+    store_too_large,
     /// Bytes that clients sent.
     bytes_read,
     /// Bytes sent to clients.

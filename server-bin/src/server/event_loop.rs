@@ -7,6 +7,9 @@
 //! list, and is given another turn after the others had theirs.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -22,6 +25,7 @@ use super::Shared;
 use super::commands::Executor;
 use super::connection::{Connection, Turn};
 use super::counters::Counters;
+use super::registry::Peer;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -66,6 +70,33 @@ impl Write for Socket {
     }
 }
 
+impl Socket {
+    /// What `stats conns` says of it.
+    fn peer(&self, now_ms: u64) -> Peer {
+        let tcp = |address: std::io::Result<SocketAddr>| match address {
+            Ok(address) if address.is_ipv6() => format!("tcp6:{address}"),
+            Ok(address) => format!("tcp:{address}"),
+            Err(_) => "tcp:unknown".to_owned(),
+        };
+        let (descriptor, address, listen_address) = match self {
+            Socket::Tcp(socket) => (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr())),
+            Socket::Unix(socket) => {
+                let path =
+                    socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+                let path = path.unwrap_or_default();
+                (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
+            }
+        };
+        Peer {
+            descriptor,
+            address,
+            listen_address,
+            active_at_ms: now_ms.into(),
+            is_watching: AtomicBool::new(false),
+        }
+    }
+}
+
 /// How others reach a worker.
 #[derive(Clone)]
 pub(crate) struct WorkerHandle {
@@ -96,7 +127,7 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (sender, sockets) = unbounded();
     let stop = Arc::new(AtomicBool::new(false));
-    let handle = WorkerHandle { sockets: sender, stop: stop.clone(), waker };
+    let handle = WorkerHandle { sockets: sender, stop: stop.clone(), waker: waker.clone() };
     let counters = shared.counters.workers[index].clone();
     let mut worker = Worker {
         poll,
@@ -104,6 +135,8 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
         stop,
         clients: Slab::new(),
         ready: Vec::new(),
+        waker,
+        watching: Vec::new(),
         next_idle_scan: Instant::now() + IDLE_SCAN,
         shared,
         counters,
@@ -116,6 +149,7 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
 struct Client {
     socket: Socket,
     connection: Connection,
+    peer: Arc<Peer>,
     last_active: Instant,
     is_ready: bool,
 }
@@ -126,6 +160,10 @@ struct Worker {
     stop: Arc<AtomicBool>,
     clients: Slab<Client>,
     ready: Vec<usize>,
+    /// What wakes this worker: the others' way to its watchers.
+    waker: Arc<Waker>,
+    /// The clients that watch.
+    watching: Vec<usize>,
     next_idle_scan: Instant,
     shared: Arc<Shared>,
     counters: Arc<CachePadded<Counters>>,
@@ -145,6 +183,7 @@ impl Worker {
             for event in &events {
                 if event.token() == WAKER {
                     self.take_sockets();
+                    self.make_watching_ready();
                 } else {
                     self.make_ready(event.token().0);
                 }
@@ -177,8 +216,17 @@ impl Worker {
                 continue;
             }
             let connection = Connection::new(&self.shared.settings);
-            entry.insert(Client { socket, connection, last_active: Instant::now(), is_ready: false });
+            let peer = Arc::new(socket.peer(self.shared.cache.now_ms()));
+            self.shared.operator.registry.add(peer.clone());
+            self.shared.operator.observers.saw_connect(&peer.address, peer.descriptor);
+            entry.insert(Client { socket, connection, peer, last_active: Instant::now(), is_ready: false });
             self.make_ready(token.0);
+        }
+    }
+
+    fn make_watching_ready(&mut self) {
+        for at in 0..self.watching.len() {
+            self.make_ready(self.watching[at]);
         }
     }
 
@@ -194,21 +242,35 @@ impl Worker {
     fn run_turn(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.is_ready = false;
+        client.peer.active_at_ms.store(self.shared.cache.now_ms(), Ordering::Relaxed);
         if self.shared.settings.idle_timeout_ms > 0 {
             client.last_active = Instant::now();
         }
         let mut executor = Executor { shared: &self.shared, counters: &self.counters };
-        match client.connection.turn(&mut client.socket, &mut executor) {
+        let turn = client.connection.turn(&mut client.socket, &mut executor);
+        if let Some(watch) = client.connection.watch()
+            && !client.peer.is_watching.swap(true, Ordering::Relaxed)
+        {
+            watch.set_waker(&self.waker);
+            self.watching.push(key);
+            // What was seen before the waker was there has woken nobody.
+            self.make_ready(key);
+        }
+        match turn {
             Turn::Waiting => {}
             Turn::MoreToDo => {
                 self.counters.conn_yields.add(1);
                 self.make_ready(key);
             }
-            Turn::Closed => self.close(key),
+            Turn::Closed => self.close(key, "normal"),
         }
     }
 
-    fn close(&mut self, key: usize) {
+    fn close(&mut self, key: usize, reason: &str) {
+        let peer = &self.clients[key].peer;
+        self.shared.operator.registry.remove(peer);
+        self.shared.operator.observers.saw_close(&peer.address, peer.descriptor, reason);
+        self.watching.retain(|watching| *watching != key);
         self.clients.remove(key);
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }
@@ -219,12 +281,14 @@ impl Worker {
             return;
         }
         self.next_idle_scan = Instant::now() + IDLE_SCAN;
-        let is_idle =
-            |(key, client): (usize, &Client)| (client.last_active.elapsed() > idle_timeout).then_some(key);
+        let is_idle = |(key, client): (usize, &Client)| {
+            let is_idle = client.last_active.elapsed() > idle_timeout && client.connection.watch().is_none();
+            is_idle.then_some(key)
+        };
         let idle: Vec<usize> = self.clients.iter().filter_map(is_idle).collect();
         for key in idle {
             self.counters.idle_kicks.add(1);
-            self.close(key);
+            self.close(key, "idle_timeout");
         }
     }
 

@@ -75,6 +75,7 @@ impl Executor<'_> {
             Request::Store { target, mode, data } => self.meta_store(target, *mode, data, out)?,
             Request::StoreTooLarge { target, skip, .. } => {
                 self.counters.cmd_set.add(1);
+                self.counters.store_too_large.add(1);
                 let error = WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 };
                 fail(self.drop_overwritten(target, error), out);
                 return Ok(*skip);
@@ -131,22 +132,23 @@ impl Executor<'_> {
         }
     }
 
-    /// Rule M7. The engine keeps no moment of the last access, so there is no `la`; `size` is key and value.
+    /// Rule M7. The engine keeps an order of recency but no times of access, so there is no `la`.
     fn meta_debug(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
-        let found = self.shared.cache.peek(key, |item| self.facts(&item))?;
-        let Some(facts) = found else {
+        let cache = &self.shared.cache;
+        let found = cache.peek(key, |item| self.facts(&item))?.zip(cache.details(key)?);
+        let Some((facts, details)) = found else {
             encode_status(Status::Miss, out);
             end_line(out);
             return Ok(());
         };
         let ttl = facts.ttl_s.map_or("-1".to_owned(), |seconds| seconds.to_string());
         let fetch = if facts.is_fetched { "yes" } else { "no" };
-        let size = key.len() + facts.bytes;
+        let (class, size) = (details.class + 1, details.bytes);
         out.extend_from_slice(b"ME ");
         target.key.encode(out);
-        let text = format!(" exp={ttl} cas={} fetch={fetch} cls=1 size={size}\r\n", facts.cas);
+        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}\r\n", facts.cas);
         out.extend_from_slice(text.as_bytes());
         Ok(())
     }

@@ -7,13 +7,20 @@
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
+mod administration;
 mod commands;
 mod connection;
 mod counters;
+mod crawler;
 mod event_loop;
 mod listener;
 mod meta;
+mod observers;
+mod operator;
+mod prefixes;
+mod registry;
 mod stats;
+mod watch;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -27,15 +34,18 @@ use crate::settings::Settings;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
+use operator::Operator;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
+pub use observers::Observation;
 
 /// What every part of a running server shares.
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) settings: Settings,
     pub(crate) counters: AllCounters,
+    pub(crate) operator: Operator,
     pub(crate) started: Instant,
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
     pub(crate) started_at_ms: u64,
@@ -67,11 +77,25 @@ impl Server {
         settings: Settings,
         on_shutdown_command: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
+        Server::start_observed(cache, settings, Observation::default(), on_shutdown_command)
+    }
+
+    /// Like [`Server::start`], with the observation that the cache's configuration was given.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_observed(
+        cache: Cache,
+        settings: Settings,
+        observation: Observation,
+        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Server, ServerError> {
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             started_at_ms: cache.now_ms(),
+            operator: Operator::new(&settings, observation),
             cache,
             settings,
             counters: AllCounters::new(threads),

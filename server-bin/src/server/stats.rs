@@ -1,8 +1,14 @@
 //! The `stats` command: memcached's names (rules G5, G6, Z12), and this server's own under `replication`, `engine`.
 //!
 //! A name whose notion does not exist here reads 0; names that monitors expect are never left out.
+//!
+//! Not here: the larger tables (see `settings`, `classes`), dumps that go through the items (see `crawler`).
+
+mod classes;
+mod settings;
 
 use std::fmt::Display;
+use std::sync::atomic::Ordering;
 
 use hotspare::Stats;
 use hotspare_memcached::classic::{Response, Tokens};
@@ -17,45 +23,69 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
     let (first, second) = (words.next(), words.next());
     match (first, second) {
         (None, _) => general(shared, out),
-        (Some(b"settings"), None) => settings(shared, out),
+        (Some(b"settings"), None) => settings::write(shared, out),
         (Some(b"reset"), None) => {
             shared.counters.reset();
             shared.cache.reset_stats();
+            shared.operator.observers.prefixes.clear();
             return Response::Reset.encode(out);
         }
         (Some(b"replication"), None) => replication(shared, out),
         (Some(b"engine"), None) => engine(shared, out),
-        // Classes are the engine's own affair until its issue names them: none is reported.
-        (Some(b"items" | b"conns"), None) => {}
-        (Some(b"slabs"), None) => {
-            stat(out, "active_slabs", 0);
-            stat(out, "total_malloced", shared.cache.stats().memory_bytes);
-        }
+        (Some(b"items"), None) => classes::write_items(&shared.cache, out),
+        (Some(b"slabs"), None) => classes::write_slabs(&shared.cache, out),
         (Some(b"sizes"), None) => stat(out, "sizes_status", "disabled"),
-        (Some(b"detail"), Some(b"on" | b"off")) => return Response::Ok.encode(out),
-        (Some(b"detail"), Some(b"dump")) => {}
-        (Some(b"detail"), _) => {
-            return Response::ClientError(b"usage: stats detail on|off|dump").encode(out);
+        (Some(b"conns"), None) => {
+            for (name, value) in shared.operator.registry.lines(shared.cache.now_ms()) {
+                stat(out, &name, value);
+            }
         }
+        (Some(b"detail"), second) => return detail(shared, second, out),
         _ => return Response::Error.encode(out),
     }
     Response::End.encode(out);
+}
+
+/// `stats detail` (rule G5).
+fn detail(shared: &Shared, word: Option<&[u8]>, out: &mut Vec<u8>) {
+    let observers = &shared.operator.observers;
+    if !shared.settings.dump_enabled {
+        return Response::ClientError(b"stats detail not allowed").encode(out);
+    }
+    match word {
+        Some(b"on" | b"off") => {
+            observers.set_detail(word == Some(b"on"));
+            Response::Ok.encode(out);
+        }
+        Some(b"dump") => {
+            observers.prefixes.dump(out);
+            Response::End.encode(out);
+        }
+        _ => Response::ClientError(b"usage: stats detail on|off|dump").encode(out),
+    }
 }
 
 fn stat(out: &mut Vec<u8>, name: &str, value: impl Display) {
     Response::Stat { name: name.as_bytes(), value: value.to_string().as_bytes() }.encode(out);
 }
 
-/// Seconds and microseconds, as memcached writes times.
-fn seconds(time: rustix::time::Timespec) -> String {
-    format!("{}.{:06}", time.tv_sec, time.tv_nsec / 1000)
-}
-
-/// User and system time of this process.
+/// User and system time of this process, as memcached writes times: seconds and microseconds.
 fn processor_times() -> (String, String) {
+    if let Some((user, system)) = processor_ticks() {
+        let ticks = rustix::param::clock_ticks_per_second().max(1);
+        let seconds = |time: u64| format!("{}.{:06}", time / ticks, time % ticks * 1_000_000 / ticks);
+        return (seconds(user), seconds(system));
+    }
     let clock = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     // One clock has both; it goes under user time.
-    (seconds(clock), "0.000000".to_owned())
+    (format!("{}.{:06}", clock.tv_sec, clock.tv_nsec / 1000), "0.000000".to_owned())
+}
+
+/// The same in the system's ticks, where it has such a file. (The name of the program, in brackets, may hold spaces.)
+fn processor_ticks() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// Exactly the names of rule Z12, in its order.
@@ -85,9 +115,12 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "slab_reassign_running", 0);
     stat(out, "slabs_moved", cache.pages_moved);
     stat(out, "malloc_fails", 0);
-    for name in ["worker_dropped", "worker_written", "watcher_skipped", "watcher_sent", "watchers"] {
-        stat(out, &format!("log_{name}"), 0);
-    }
+    let watchers = shared.operator.observers.watchers.counts();
+    stat(out, "log_worker_dropped", 0);
+    stat(out, "log_worker_written", watchers.queued);
+    stat(out, "log_watcher_skipped", watchers.skipped);
+    stat(out, "log_watcher_sent", watchers.queued);
+    stat(out, "log_watchers", watchers.watchers);
     stat(out, "unexpected_napi_ids", 0);
     stat(out, "round_robin_fallback", 0);
     stat(out, "bytes", cache.item_bytes);
@@ -98,9 +131,9 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "evicted_unfetched", cache.evicted_unfetched);
     stat(out, "evictions", cache.evictions);
     stat(out, "reclaimed", cache.reclaimed);
-    for name in ["crawler_reclaimed", "crawler_items_checked", "lrutail_reflocked"] {
-        stat(out, name, 0);
-    }
+    stat(out, "crawler_reclaimed", 0);
+    stat(out, "crawler_items_checked", shared.operator.crawler_items_checked.load(Ordering::Relaxed));
+    stat(out, "lrutail_reflocked", 0);
 }
 
 fn process(shared: &Shared, server: &CountersSnapshot, out: &mut Vec<u8>) {
@@ -149,40 +182,12 @@ fn commands(server: &CountersSnapshot, cache: &Stats, out: &mut Vec<u8>) {
         ("cas_badval", server.cas_badval),
         ("touch_hits", server.touch_hits),
         ("touch_misses", server.touch_misses),
-        ("store_too_large", cache.store_too_large),
+        ("store_too_large", cache.store_too_large + server.store_too_large),
         ("store_no_memory", cache.store_no_memory),
     ];
     for (name, value) in rows {
         stat(out, name, value);
     }
-}
-
-/// The settings of rule L8 that have a meaning here.
-fn settings(shared: &Shared, out: &mut Vec<u8>) {
-    let settings = &shared.settings;
-    let port = settings.addresses.first().map_or(0, |address| address.port());
-    let inter: Vec<String> = settings.addresses.iter().map(|address| address.ip().to_string()).collect();
-    stat(out, "maxbytes", settings.memory_bytes_max);
-    stat(out, "maxconns", settings.connections_max);
-    stat(out, "tcpport", if settings.unix_socket.is_some() { 0 } else { port });
-    stat(out, "udpport", 0);
-    stat(out, "inter", inter.join(","));
-    stat(out, "verbosity", settings.verbosity);
-    stat(out, "evictions", if settings.evict { "on" } else { "off" });
-    let socket = settings.unix_socket.as_ref().map_or("NULL".to_owned(), |path| path.display().to_string());
-    stat(out, "domain_socket", socket);
-    stat(out, "growth_factor", "1.06");
-    stat(out, "chunk_size", 48);
-    stat(out, "num_threads", settings.threads);
-    stat(out, "detail_enabled", "no");
-    stat(out, "cas_enabled", "yes");
-    stat(out, "auth_enabled_sasl", "no");
-    stat(out, "item_size_max", settings.item_bytes_max);
-    stat(out, "binding_protocol", "ascii");
-    stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);
-    stat(out, "client_flags_size", 4);
-    stat(out, "flush_enabled", "yes");
-    stat(out, "shutdown_command", if settings.shutdown_command { "yes" } else { "no" });
 }
 
 fn replication(shared: &Shared, out: &mut Vec<u8>) {

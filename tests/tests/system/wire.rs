@@ -76,6 +76,15 @@ impl Wire {
         bytes
     }
 
+    /// What has come, at least one byte.
+    pub(crate) fn piece(&mut self) -> Vec<u8> {
+        let mut bytes = vec![0; 64 << 10];
+        let count = self.stream.read(&mut bytes).expect("bytes in time");
+        assert!(count > 0, "the server has closed");
+        bytes.truncate(count);
+        bytes
+    }
+
     /// Whether the server has closed, with nothing more to say.
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0; 64]) {

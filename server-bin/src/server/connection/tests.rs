@@ -1,11 +1,15 @@
 //! A connection over a socket made of plain buffers.
 
+mod meta;
+mod operators;
+mod watchers;
+
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;
+use crate::server::observers::Observation;
+use crate::server::operator::Operator;
 use hotspare::{Cache, Config};
-
-mod meta;
 
 /// Gives its input in pieces, then blocks or ends; takes at most `room` bytes of output.
 struct FakeSocket {
@@ -45,9 +49,11 @@ impl Write for FakeSocket {
 }
 
 fn shared() -> Shared {
+    let (settings, observation) = (Settings::default(), Observation::default());
     Shared {
-        cache: Cache::new(Config::new().memory_bytes_max(64 << 20)).unwrap(),
-        settings: Settings::default(),
+        cache: Cache::new(observation.of_cache(Config::new().memory_bytes_max(64 << 20))).unwrap(),
+        operator: Operator::new(&settings, observation),
+        settings,
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
         started_at_ms: 0,

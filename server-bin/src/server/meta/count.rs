@@ -41,6 +41,8 @@ impl Executor<'_> {
         match counted {
             Counted::Number { number, cas, expires_at_ms } => {
                 self.count_count(direction, true);
+                let command = if direction == Direction::Up { "incr" } else { "decr" };
+                self.shared.operator.observers.saw_count(key, command, number);
                 let ttl_s = self.ttl_s(expires_at_ms);
                 let facts = Facts { cas, client_flags: 0, is_fetched: false, bytes: 0, ttl_s };
                 encode_number(target, number, &facts, out);

@@ -13,8 +13,8 @@ const LETTERS: &[u8] = b"cfhst";
 
 /// What a look at an item came to.
 enum Look {
-    /// It is answered.
-    Answered,
+    /// It is answered, with a value of this length.
+    Answered { bytes: usize },
     /// Its token is to be had: that needs a write.
     TokenFree {
         /// Whether it was read before this look.
@@ -38,36 +38,40 @@ impl Executor<'_> {
         let key = target.key.bytes(&mut buffer);
         let ttl_before_s = self.ttl_before_s(target, key)?;
         let mut get = Get { target, key, ttl_before_s, may_win: true };
-        let touches = target.flags.ttl.is_some();
         // Once more only if another client came between a look and its write.
         loop {
             match self.look(&get, out)? {
-                Some(Look::Answered) => {
-                    self.count_read(true, touches);
+                Some(Look::Answered { bytes }) => {
+                    self.count_meta_get(&get, Some(bytes));
                     return Ok(());
                 }
                 Some(Look::TokenFree { is_fetched }) => match self.win(&get, is_fetched, out) {
-                    Ok(true) => {
-                        self.count_read(true, touches);
+                    Ok(Some(bytes)) => {
+                        self.count_meta_get(&get, Some(bytes));
                         return Ok(());
                     }
-                    Ok(false) => {}
+                    Ok(None) => {}
                     // The read itself can be answered; only nobody gets the token.
                     Err(_) => get.may_win = false,
                 },
                 None if self.vivify(&get, out)? => {
-                    self.count_read(false, touches);
+                    self.count_meta_get(&get, None);
                     return Ok(());
                 }
                 None if target.flags.vivify_ttl.is_some() => {}
                 None => {
-                    self.count_read(false, touches);
+                    self.count_meta_get(&get, None);
                     // Rule D7.
                     Self::meta_status(target, Status::Miss, Status::Miss, None, out);
                     return Ok(());
                 }
             }
         }
+    }
+
+    fn count_meta_get(&self, get: &Get<'_>, value_bytes: Option<usize>) {
+        self.count_read(value_bytes.is_some(), get.target.flags.ttl.is_some());
+        self.shared.operator.observers.saw_get(get.key, value_bytes);
     }
 
     /// Rule D3: `t` before `T` tells the old time to live, `R` before `T` compares with it.
@@ -87,7 +91,7 @@ impl Executor<'_> {
                 return Look::TokenFree { is_fetched: item.is_fetched };
             }
             self.encode_hit(get, &item, self.facts(&item), false, out);
-            Look::Answered
+            Look::Answered { bytes: item.value.len() }
         };
         let flags = &get.target.flags;
         Ok(match flags.ttl {
@@ -119,13 +123,15 @@ impl Executor<'_> {
         item.state.is_stale || is_ending()
     }
 
-    /// Takes the token and answers; false if somebody else was faster, or the item has gone.
-    fn win(&self, get: &Get<'_>, is_fetched: bool, out: &mut Vec<u8>) -> Result<bool, WriteError> {
+    /// Takes the token, answers and gives the value's length; `None` if somebody else was faster, or the item has gone.
+    fn win(&self, get: &Get<'_>, is_fetched: bool, out: &mut Vec<u8>) -> Result<Option<usize>, WriteError> {
         let start = out.len();
+        let mut bytes = 0;
         let cache = &self.shared.cache;
         let updated = cache.update(get.key, |item| {
             out.truncate(start);
             let Some(item) = item.filter(|item| self.is_token_free(get, item)) else { return Update::Keep };
+            bytes = item.value.len();
             self.encode_hit(get, &item, Facts { is_fetched, ..self.facts(&item) }, true, out);
             Update::StoreWith {
                 value: item.value.to_vec().into(),
@@ -139,9 +145,9 @@ impl Executor<'_> {
                     // What was stored anew counts as unread: this was a read.
                     cache.read(get.key, |_| ())?;
                 }
-                Ok(true)
+                Ok(Some(bytes))
             }
-            Ok(_) => Ok(false),
+            Ok(_) => Ok(None),
             Err(error) => {
                 out.truncate(start);
                 Err(error)

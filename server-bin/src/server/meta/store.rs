@@ -33,6 +33,8 @@ impl Executor<'_> {
             Some(stored) => stored,
             None => self.store_with(key, flags, mode, data),
         };
+        let status = status_word(stored.as_ref().map(|stored| stored.status));
+        self.shared.operator.observers.saw_store(key, command_word(mode, flags), status, data.len());
         let stored = stored.map_err(|error| self.drop_overwritten(target, error))?;
         if flags.compare_cas.is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
             self.count_cas(stored.status);
@@ -207,6 +209,9 @@ impl Executor<'_> {
             true => Status::NotFound,
             false => self.delete_with(key, flags)?,
         };
+        if status != Status::Exists {
+            self.shared.operator.observers.saw_delete(key, status == Status::Ok);
+        }
         match status {
             Status::NotFound => self.counters.delete_misses.add(1),
             Status::Ok => self.counters.delete_hits.add(1),
@@ -254,5 +259,29 @@ impl Executor<'_> {
             }
         })?;
         Ok(status)
+    }
+}
+
+/// What watchers are told of a store (rule G8).
+fn status_word(stored: Result<Status, &WriteError>) -> &'static str {
+    match stored {
+        Ok(Status::Ok) => "stored",
+        Ok(Status::Exists) => "exists",
+        Ok(Status::NotFound) => "not_found",
+        Err(WriteError::ItemTooLarge { .. }) => "too_large",
+        Err(WriteError::OutOfMemory { .. }) => "no_memory",
+        _ => "not_stored",
+    }
+}
+
+/// The classic command that does the same.
+fn command_word(mode: StoreMode, flags: &Flags<'_>) -> &'static str {
+    match mode {
+        StoreMode::Set | StoreMode::Replace if flags.compare_cas.is_some() => "cas",
+        StoreMode::Set => "set",
+        StoreMode::Add => "add",
+        StoreMode::Append => "append",
+        StoreMode::Prepend => "prepend",
+        StoreMode::Replace => "replace",
     }
 }

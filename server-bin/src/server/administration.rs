@@ -1,0 +1,102 @@
+//! The operators' commands that change how the server works.
+//!
+//! Lives here: which command is which, the memory limit (rule G3), the log's level (rule G1). Not here: going through
+//! the items (see `crawler`), what is read from the parser already (see `commands`).
+
+use std::sync::atomic::Ordering;
+
+use hotspare_memcached::classic::{OperatorCommand, Response, Tokens};
+
+use super::Shared;
+use super::commands::{Executor, Flow, Progress};
+use super::operator::VERBOSITY_MAX;
+
+/// Rule G3, in megabytes.
+const LIMIT_MIN: u64 = 8;
+const LIMIT_MAX: u64 = 1_000_000_000;
+
+/// By how much the limit is lowered in one turn: what then leaves must not keep the worker's other clients waiting.
+const LIMIT_STEP_BYTES: usize = 16 << 20;
+
+/// What stands behind the command's name, and the output's length above which an answer stops.
+pub(super) struct Arguments<'a> {
+    pub(super) words: Tokens<'a>,
+    pub(super) noreply: bool,
+    pub(super) output_bytes_max: usize,
+}
+
+impl Executor<'_> {
+    /// Executes a command of operators.
+    pub(super) fn operate(
+        &mut self,
+        command: OperatorCommand,
+        arguments: Arguments<'_>,
+        progress: &mut Progress,
+        out: &mut Vec<u8>,
+    ) -> Flow {
+        let Arguments { words, noreply, output_bytes_max } = arguments;
+        let begun = out.len();
+        let flow = match command {
+            OperatorCommand::CacheMemlimit => self.limit_memory(words, out),
+            OperatorCommand::Watch => return self.watch(words, progress, out),
+            OperatorCommand::LruCrawler => self.crawl(words, progress, output_bytes_max, out),
+            _ => {
+                Response::Error.encode(out);
+                Flow::Next
+            }
+        };
+        if noreply {
+            out.truncate(begun);
+        }
+        flow
+    }
+
+    /// `cache_memlimit` (rule G3): up at once, down in steps.
+    fn limit_memory(&self, arguments: Tokens<'_>, out: &mut Vec<u8>) -> Flow {
+        let megabytes = arguments.iter().next().and_then(number);
+        let text: &[u8] = match megabytes {
+            None => b"ERROR",
+            Some(..LIMIT_MIN) => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
+            Some(megabytes) if megabytes > LIMIT_MAX => {
+                b"MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes"
+            }
+            Some(megabytes) => match self.step_to_limit((megabytes << 20) as usize) {
+                Some(true) => b"OK",
+                Some(false) => return Flow::Again,
+                None => b"MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust",
+            },
+        };
+        line(out, text);
+        Flow::Next
+    }
+
+    /// Whether the limit is reached; `None` if it can't be.
+    fn step_to_limit(&self, bytes: usize) -> Option<bool> {
+        let Shared { cache, settings, .. } = self.shared;
+        if settings.item_bytes_max > bytes / 2 {
+            return None;
+        }
+        let next = (cache.stats().memory_bytes_max as usize).saturating_sub(LIMIT_STEP_BYTES).max(bytes);
+        cache.resize(next).ok()?;
+        Some(next == bytes)
+    }
+
+    /// `verbosity` (rule G1).
+    pub(super) fn set_verbosity(&self, level: u64) {
+        let level = level.min(VERBOSITY_MAX.into()) as u8;
+        self.shared.operator.verbosity.store(level, Ordering::Relaxed);
+        crate::log::set_verbosity(level);
+    }
+}
+
+/// A number of digits only (rule F7).
+pub(super) fn number(word: &[u8]) -> Option<u64> {
+    let is_plain = word.iter().all(u8::is_ascii_digit);
+    is_plain.then(|| std::str::from_utf8(word).ok()?.parse().ok()).flatten()
+}
+
+/// Appends a line.
+pub(super) fn line(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,391 @@
+//! Operators' commands over a connection.
+
+use super::*;
+
+/// A connection that is kept between questions.
+pub(super) struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    pub(super) fn new(shared: &Shared) -> Client {
+        Client { connection: Connection::new(&shared.settings) }
+    }
+
+    /// Sends, and gives all that comes back.
+    pub(super) fn ask(&mut self, shared: &Shared, request: &str) -> String {
+        let mut socket = socket(request.as_bytes(), 1000);
+        assert_eq!(run(shared, &mut self.connection, &mut socket), Turn::Waiting, "{request:?}");
+        String::from_utf8(socket.output).unwrap()
+    }
+}
+
+/// One request of a fresh client.
+pub(super) fn ask(shared: &Shared, request: &str) -> String {
+    Client::new(shared).ask(shared, request)
+}
+
+/// The value of a statistic in an answer.
+pub(super) fn stat<'a>(answer: &'a str, name: &str) -> &'a str {
+    let line =
+        answer.lines().find_map(|line| line.strip_prefix("STAT ")?.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name} in {answer}"))
+}
+
+#[test]
+fn g5_stats_slabs_and_items_tell_the_engines_classes() {
+    let shared = shared();
+    for number in 0..300 {
+        shared.cache.set(format!("k{number}"), vec![0; 100], hotspare::Expiry::Never).unwrap();
+    }
+    let classes = shared.cache.class_stats();
+    let index = classes.iter().position(|class| class.pages > 0).unwrap();
+    let slabs = ask(&shared, "stats slabs\r\n");
+    let name = |name: &str| format!("{}:{name}", index + 1);
+    assert_eq!(stat(&slabs, &name("chunk_size")), classes[index].chunk_bytes.to_string());
+    assert_eq!(stat(&slabs, &name("used_chunks")), classes[index].used_chunks().to_string());
+    assert_eq!(stat(&slabs, "total_malloced"), shared.cache.stats().memory_bytes.to_string());
+    assert_ne!(stat(&slabs, "active_slabs"), "0");
+    let items = ask(&shared, "stats items\r\n");
+    let number = stat(&items, &format!("items:{}:number", index + 1));
+    assert_eq!(number, classes[index].used_chunks().to_string());
+    assert!(items.ends_with("END\r\n"));
+}
+
+#[test]
+fn g5_stats_detail_counts_by_prefix_while_it_is_on() {
+    let shared = shared();
+    assert_eq!(ask(&shared, "stats detail\r\n"), "CLIENT_ERROR usage: stats detail on|off|dump\r\n");
+    ask(&shared, "set user:0 0 0 1\r\nx\r\n");
+    assert_eq!(ask(&shared, "stats detail on\r\n"), "OK\r\n");
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "detail_enabled"), "yes");
+    ask(
+        &shared,
+        "set user:1 0 0 1\r\nx\r\nget user:1 user:2 page:1 nothing\r\ndelete user:1\r\nset b 0 0 1\r\nx\r\n",
+    );
+    let dump = "PREFIX page get 1 hit 0 set 0 del 0\r\nPREFIX user get 2 hit 1 set 1 del 1\r\nEND\r\n";
+    assert_eq!(ask(&shared, "stats detail dump\r\n"), dump);
+    assert_eq!(
+        ask(&shared, "stats detail off\r\nget user:1\r\nstats detail dump\r\n"),
+        format!("OK\r\nEND\r\n{dump}")
+    );
+    assert_eq!(ask(&shared, "stats reset\r\nstats detail dump\r\n"), "RESET\r\nEND\r\n");
+}
+
+#[test]
+fn g5_x_refuses_detail() {
+    let mut shared = shared();
+    shared.settings.dump_enabled = false;
+    assert_eq!(ask(&shared, "stats detail on\r\n"), "CLIENT_ERROR stats detail not allowed\r\n");
+}
+
+#[test]
+fn t1_stats_subcommands_are_whole_words() {
+    let shared = shared();
+    for word in ["set", "item", "settingss", "reset now", "conn", "detai on", "sizes_"] {
+        assert_eq!(ask(&shared, &format!("stats {word}\r\n")), "ERROR\r\n", "{word}");
+    }
+    assert_eq!(ask(&shared, "stats sizes\r\n"), "STAT sizes_status disabled\r\nEND\r\n");
+    for word in ["conns", "items", "slabs", "settings", "replication", "engine"] {
+        assert!(ask(&shared, &format!("stats {word}\r\n")).ends_with("END\r\n"), "{word}");
+    }
+}
+
+#[test]
+fn g6_each_command_counts_under_its_own_name_and_reset_zeroes_it() {
+    let shared = shared();
+    ask(&shared, "set n 0 0 1\r\n1\r\nset big 0 0 3000000\r\n");
+    let shared_after = "get n m\r\ngat 0 n m\r\ntouch n 0\r\ntouch m 0\r\nincr n 1\r\nincr m 1\r\ndecr n 1\r\n\
+        decr m 1\r\ncas n 0 0 1 7\r\nx\r\ncas m 0 0 1 7\r\nx\r\nflush_all 1000\r\ndelete n\r\ndelete n\r\n";
+    ask(&shared, shared_after);
+    let stats = ask(&shared, "stats\r\n");
+    let expected = [
+        ("cmd_get", "2"),
+        ("get_hits", "1"),
+        ("get_misses", "1"),
+        ("cmd_set", "4"),
+        ("cmd_touch", "4"),
+        ("touch_hits", "2"),
+        ("touch_misses", "2"),
+        ("incr_hits", "1"),
+        ("incr_misses", "1"),
+        ("decr_hits", "1"),
+        ("decr_misses", "1"),
+        ("cas_badval", "1"),
+        ("cas_misses", "1"),
+        ("delete_hits", "1"),
+        ("delete_misses", "1"),
+        ("cmd_flush", "1"),
+        ("store_too_large", "1"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(stat(&stats, name), value, "{name}");
+    }
+    assert_ne!(stat(&stats, "limit_maxbytes"), "0");
+    ask(&shared, "set n 0 0 1\r\n1\r\nstats reset\r\n");
+    let stats = ask(&shared, "stats\r\n");
+    for (name, _) in expected {
+        assert_eq!(stat(&stats, name), "0", "{name}");
+    }
+    assert_eq!(stat(&stats, "curr_items"), "1", "gauges stay");
+}
+
+#[test]
+fn g1_verbosity_is_clamped_to_2() {
+    let shared = shared();
+    assert_eq!(
+        ask(&shared, "verbosity 7\r\nverbosity 1 noreply\r\nverbosity x\r\n"),
+        "OK\r\nCLIENT_ERROR bad command line format\r\n"
+    );
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "verbosity"), "1");
+    ask(&shared, "verbosity 99999\r\n");
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "verbosity"), "2");
+}
+
+#[test]
+fn g2_f_refuses_flush_all_and_counts_it() {
+    let mut shared = shared();
+    shared.settings.flush_enabled = false;
+    let answer = ask(&shared, "set a 0 0 1\r\nx\r\nflush_all\r\nflush_all 10 noreply\r\nget a\r\n");
+    assert_eq!(answer, "STORED\r\nCLIENT_ERROR flush_all not allowed\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "cmd_flush"), "2");
+}
+
+#[test]
+fn g3_cache_memlimit_goes_both_ways() {
+    let shared = shared();
+    for number in 0..60 {
+        shared.cache.set(format!("k{number}"), vec![0; 900_000], hotspare::Expiry::Never).unwrap();
+    }
+    let before = shared.cache.stats().items;
+    let cases = [
+        ("", "ERROR"),
+        (" x", "ERROR"),
+        (" -8", "ERROR"),
+        (" 7", "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m"),
+        (" 1000000001", "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes"),
+        (" 1000000000", "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust"),
+        (" 128", "OK"),
+        (" 8", "OK"),
+    ];
+    for (argument, reply) in cases {
+        assert_eq!(
+            ask(&shared, &format!("cache_memlimit{argument}\r\n")),
+            format!("{reply}\r\n"),
+            "{argument}"
+        );
+    }
+    let stats = shared.cache.stats();
+    assert!(stats.memory_bytes <= 8 << 20 && stats.items < before, "{stats:?}");
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "limit_maxbytes"), (8 << 20).to_string());
+    assert_eq!(ask(&shared, "cache_memlimit 32 noreply\r\n"), "");
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "maxbytes"), (32 << 20).to_string());
+}
+
+#[test]
+fn g3_a_lower_limit_lets_other_connections_go_on_between_its_steps() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = socket(b"cache_memlimit 8\r\n", 100);
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut turns = 0;
+    while connection.turn(&mut socket, &mut executor) == Turn::MoreToDo {
+        assert_eq!(socket.output, b"", "nothing is answered before it is so");
+        turns += 1;
+    }
+    assert_eq!((socket.output.as_slice(), turns), (&b"OK\r\n"[..], 3));
+}
+
+#[test]
+fn g4_shutdown_needs_a_and_closes_without_a_reply() {
+    let mut shared = shared();
+    let answer = ask(&shared, "shutdown\r\nshutdown graceful\r\nshutdown later\r\n");
+    let refused = "SERVER_ERROR: shutdown not enabled\r\n";
+    assert_eq!(answer, format!("{refused}{refused}CLIENT_ERROR invalid shutdown mode\r\n"));
+    shared.settings.shutdown_command = true;
+    let (told, tell) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    shared.on_shutdown_command = Box::new(move || told.lock().unwrap().send(()).unwrap());
+    for request in ["shutdown\r\n", "shutdown graceful\r\n"] {
+        let mut socket = socket(request.as_bytes(), 100);
+        assert_eq!(run(&shared, &mut Connection::new(&shared.settings), &mut socket), Turn::Closed);
+        assert_eq!(socket.output, b"");
+        tell.try_recv().expect("the server was told");
+    }
+}
+
+fn store_numbered(shared: &Shared, count: usize) {
+    for number in 0..count {
+        shared.cache.set(format!("key:{number}"), vec![0; number % 300], hotspare::Expiry::Never).unwrap();
+    }
+}
+
+#[test]
+fn g7_metadump_and_mgdump_name_every_live_item() {
+    let shared = shared();
+    assert_eq!(ask(&shared, "lru_crawler metadump all\r\n"), "NOTSTARTED no items to crawl\r\n");
+    assert_eq!(ask(&shared, "lru_crawler metadump hash\r\n"), "OK\r\nEND\r\n");
+    ask(&shared, "set a:b 7 0 3\r\nxyz\r\nset dead 0 -1 1\r\nx\r\nset c 0 1000 1\r\nx\r\nget a:b\r\n");
+    shared.cache.set(b"\x01 \xff", "x", hotspare::Expiry::Never).unwrap();
+    let dump = ask(&shared, "lru_crawler metadump all\r\n");
+    let lines: Vec<&str> = dump.split('\n').collect();
+    assert_eq!((lines[0], lines[4], lines[5]), ("OK\r", "END\r", ""), "{dump}");
+    let of = |key: &str| lines.iter().find(|line| line.starts_with(&format!("key={key} "))).unwrap();
+    let cas = shared.cache.get("a:b").unwrap().unwrap().version.0;
+    let details = of("a%3Ab");
+    let start = format!("key=a%3Ab exp=-1 la=0 cas={cas} fetch=yes cls=");
+    assert!(details.starts_with(&start) && details.ends_with(" flags=7 "), "{details}");
+    let expiry = shared.cache.now_ms() / 1000 + 1000;
+    let near = (expiry - 5..=expiry).any(|moment| of("c").contains(&format!(" exp={moment} la=0 ")));
+    assert!(near && of("c").contains(" fetch=no "), "{}", of("c"));
+    of("%01%20%FF");
+    let mgdump = ask(&shared, "lru_crawler mgdump hash\r\n");
+    let mut keys: Vec<&str> = mgdump.lines().collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["EN", "OK", "mg ASD/ b", "mg a:b", "mg c"]);
+}
+
+#[test]
+fn g7_a_dump_of_classes_names_their_items_only() {
+    let shared = shared();
+    store_numbered(&shared, 2000);
+    let count = |dump: &str| dump.lines().filter(|line| line.starts_with("key=")).count();
+    let (mut sum, mut all) = (0, Vec::new());
+    for class in 1..=shared.cache.class_stats().len() {
+        let dump = ask(&shared, &format!("lru_crawler metadump {class}\r\n"));
+        assert!(
+            dump.lines()
+                .filter(|line| line.starts_with("key="))
+                .all(|line| line.contains(&format!(" cls={class} ")))
+        );
+        sum += count(&dump);
+        all.push(class.to_string());
+    }
+    assert_eq!(sum, 2000);
+    assert_eq!(count(&ask(&shared, &format!("lru_crawler metadump {}\r\n", all.join(",")))), 2000);
+    for bad in ["0", "999", "x", "1,x", "-1"] {
+        for command in ["metadump", "mgdump", "crawl"] {
+            let answer = ask(&shared, &format!("lru_crawler {command} {bad}\r\n"));
+            assert_eq!(answer, "BADCLASS invalid class id\r\n", "{command} {bad}");
+        }
+    }
+}
+
+#[test]
+fn g7_a_dump_streams_as_the_client_reads_and_others_go_on() {
+    let shared = shared();
+    store_numbered(&shared, 60_000);
+    let mut connection = Connection::new(&shared.settings);
+    let mut dumping = socket(b"lru_crawler metadump all\r\nversion\r\n", 100);
+    dumping.room = 0;
+    assert_eq!(run(&shared, &mut connection, &mut dumping), Turn::Waiting);
+    assert!(
+        connection.output.len() < UNSENT_BYTES_MAX + (256 << 10),
+        "{} bytes wait",
+        connection.output.len()
+    );
+    // Another client, meanwhile, deletes and stores.
+    ask(&shared, "delete key:7\r\nset later 0 0 1\r\nx\r\n");
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut turns = 0;
+    loop {
+        dumping.room = 100_000;
+        match connection.turn(&mut dumping, &mut executor) {
+            Turn::MoreToDo => turns += 1,
+            Turn::Waiting if dumping.output.ends_with(b"\r\n") && connection.unsent() == 0 => break,
+            Turn::Waiting => turns += 1,
+            Turn::Closed => panic!("closed"),
+        }
+        assert!(connection.output.len() < 3 * UNSENT_BYTES_MAX);
+    }
+    assert!(turns > 50, "{turns} turns");
+    let text = String::from_utf8(dumping.output).unwrap();
+    assert!(
+        text.ends_with(&format!("END\r\nVERSION {}\r\n", super::super::super::commands::VERSION)),
+        "what came behind it is answered behind it"
+    );
+    let mut keys: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("key=")?.split(' ').next()).collect();
+    let listed = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), listed, "no item is named twice");
+    assert!(keys.len() >= 59_999);
+}
+
+#[test]
+fn g7_dumps_refuse_pipelining_x_and_a_crawler_that_is_off() {
+    let mut shared = shared();
+    store_numbered(&shared, 1);
+    for name in ["metadump", "mgdump"] {
+        let refused = format!("END\r\nERROR cannot pipeline other commands before {name}\r\n");
+        assert_eq!(ask(&shared, &format!("get x\r\nlru_crawler {name} all\r\n")), refused);
+    }
+    let off = "OK\r\nCLIENT_ERROR lru crawler disabled\r\nCLIENT_ERROR lru crawler disabled\r\n";
+    assert_eq!(
+        ask(&shared, "lru_crawler disable\r\nlru_crawler crawl all\r\nlru_crawler metadump all\r\n"),
+        off
+    );
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "lru_crawler"), "no");
+    assert_eq!(ask(&shared, "lru_crawler enable\r\nlru_crawler crawl all\r\n"), "OK\r\nOK\r\n");
+    shared.settings.dump_enabled = false;
+    assert_eq!(ask(&shared, "lru_crawler metadump all\r\n"), "ERROR metadump not allowed\r\n");
+    assert_eq!(ask(&shared, "lru_crawler mgdump all\r\n"), "ERROR mgdump not allowed\r\n");
+    assert_eq!(ask(&shared, "stats cachedump 1 0\r\n"), "CLIENT_ERROR stats cachedump not allowed\r\n");
+}
+
+#[test]
+fn g7_the_crawlers_words_are_read() {
+    let shared = shared();
+    let cases = [
+        ("", "ERROR"),
+        (" nonsense", "ERROR"),
+        (" crawl", "ERROR"),
+        (" metadump", "ERROR"),
+        (" enable now", "ERROR"),
+        (" crawl all", "NOTSTARTED no items to crawl"),
+        (" sleep 1000000", "OK"),
+        (" sleep 1000001", "CLIENT_ERROR sleep must be one second or less"),
+        (" sleep x", "CLIENT_ERROR bad command line format"),
+        (" tocrawl 0", "OK"),
+        (" tocrawl x", "CLIENT_ERROR bad command line format"),
+    ];
+    for (words, reply) in cases {
+        assert_eq!(ask(&shared, &format!("lru_crawler{words}\r\n")), format!("{reply}\r\n"), "{words}");
+    }
+}
+
+#[test]
+fn g7_a_crawl_removes_what_is_dead() {
+    let shared = shared();
+    store_numbered(&shared, 20_000);
+    ask(&shared, "flush_all\r\nset a 0 0 1\r\nx\r\n");
+    assert_eq!(ask(&shared, "lru_crawler crawl all\r\n"), "OK\r\n");
+    let stats = ask(&shared, "stats\r\n");
+    assert_eq!(stat(&stats, "curr_items"), "1");
+    assert_ne!(stat(&stats, "crawler_items_checked"), "0");
+}
+
+#[test]
+fn g5_cachedump_lists_items_of_a_class_up_to_the_limit() {
+    let shared = shared();
+    ask(&shared, "set a 0 0 3\r\nxyz\r\n");
+    let class = 1 + shared.cache.class_stats().iter().position(|class| class.pages > 0).unwrap();
+    assert_eq!(ask(&shared, &format!("stats cachedump {class} 0\r\n")), "ITEM a [3 b; 0 s]\r\nEND\r\n");
+    assert_eq!(ask(&shared, &format!("stats cachedump {} 0\r\n", class + 1)), "END\r\n");
+    for key in 'b'..'h' {
+        ask(&shared, &format!("set {key} 0 0 3\r\nxyz\r\n"));
+    }
+    let dump = ask(&shared, &format!("stats cachedump {class} 4\r\n"));
+    assert_eq!(dump.lines().count(), 5, "{dump}");
+    let cases = [
+        ("", "CLIENT_ERROR bad command line"),
+        (" 1", "CLIENT_ERROR bad command line"),
+        (" x 1", "CLIENT_ERROR bad command line format"),
+        (" 1 x", "CLIENT_ERROR bad command line format"),
+        (" 999 1", "CLIENT_ERROR Illegal slab id"),
+    ];
+    for (words, reply) in cases {
+        assert_eq!(ask(&shared, &format!("stats cachedump{words}\r\n")), format!("{reply}\r\n"), "{words}");
+    }
+}

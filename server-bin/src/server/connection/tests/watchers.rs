@@ -1,0 +1,126 @@
+//! `watch` over connections (rule G8).
+
+use super::operators::{Client, ask, stat};
+use super::*;
+
+/// A client that watches, and what it was told since it was last asked.
+fn watching(shared: &Shared, words: &str) -> Client {
+    let mut client = Client::new(shared);
+    assert_eq!(client.ask(shared, &format!("watch{words}\r\n")), "OK\r\n", "{words}");
+    client
+}
+
+/// What the lines say behind time and number; those must be there.
+fn told(shared: &Shared, client: &mut Client) -> Vec<String> {
+    let text = client.ask(shared, "");
+    let rest = |line: &str| {
+        let (ts, rest) = line.strip_prefix("ts=")?.split_once(" gid=")?;
+        let (seconds, micros) = ts.split_once('.')?;
+        let (gid, rest) = rest.split_once(' ')?;
+        let numbers = [seconds, micros, gid].map(|number| number.parse::<u64>().ok());
+        (numbers.iter().all(Option::is_some) && micros.len() == 6).then(|| rest.to_owned())
+    };
+    text.split_terminator('\n').map(|line| rest(line).unwrap_or_else(|| line.to_owned())).collect()
+}
+
+#[test]
+fn g8_fetchers_mutations_and_deletions_are_told_to_those_who_asked() {
+    let shared = shared();
+    let mut fetchers = watching(&shared, "");
+    let mut changes = watching(&shared, " mutations deletions");
+    let mut proxy = watching(&shared, " proxyreqs proxyevents proxyuser");
+    ask(&shared, "set a:b 0 0 3\r\nxyz\r\nget a:b c\r\nadd a:b 0 0 1\r\nx\r\ncas a:b 0 0 1 99\r\nx\r\n");
+    ask(
+        &shared,
+        "cas none 0 0 1 1\r\nx\r\nset n 0 0 2\r\n99\r\nincr n 1\r\ndecr n 1\r\nincr none 1\r\ndelete n\r\ndelete n\r\n",
+    );
+    ask(&shared, "set big 0 0 3000000\r\n");
+    assert_eq!(
+        told(&shared, &mut fetchers),
+        ["type=item_get key=a%3Ab status=found size=3", "type=item_get key=c status=not_found size=0"]
+    );
+    let stored = |rest: &str| format!("type=item_store key={rest}");
+    let expected = [
+        stored("a%3Ab status=stored cmd=set size=3"),
+        stored("a%3Ab status=not_stored cmd=add size=1"),
+        stored("a%3Ab status=exists cmd=cas size=1"),
+        stored("none status=not_found cmd=cas size=1"),
+        stored("n status=stored cmd=set size=2"),
+        stored("n status=stored cmd=incr size=3"),
+        stored("n status=stored cmd=decr size=2"),
+        "type=deleted key=n cmd=delete".to_owned(),
+        stored("big status=too_large cmd=set size=0"),
+    ];
+    assert_eq!(told(&shared, &mut changes), expected);
+    assert_eq!(told(&shared, &mut proxy), [""; 0]);
+}
+
+#[test]
+fn g8_evictions_are_told_while_somebody_watches_them() {
+    let shared = shared();
+    shared.cache.resize(8 << 20).unwrap();
+    let fill = |from: usize| {
+        for number in from..from + 200 {
+            shared.cache.set(format!("k{number}"), vec![0; 100_000], hotspare::Expiry::Never).unwrap();
+        }
+        shared.cache.stats().evictions
+    };
+    let before = fill(0);
+    assert!(before > 0);
+    let mut evictions = watching(&shared, " evictions");
+    let after = fill(1000);
+    let lines = told(&shared, &mut evictions);
+    assert_eq!(lines.len() as u64, after - before);
+    assert!(
+        lines.iter().all(|line| line.starts_with("type=eviction key=k") && line.ends_with(" size=100000"))
+    );
+    drop(evictions);
+    fill(2000);
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "log_watcher_sent"), (after - before).to_string());
+}
+
+#[test]
+fn g8_a_slow_reader_loses_lines_and_learns_how_many() {
+    let shared = shared();
+    let mut slow = watching(&shared, " fetchers");
+    let gets = format!("get{}\r\n", " 12345678".repeat(100));
+    for _ in 0..100 {
+        ask(&shared, &gets);
+    }
+    let lines = told(&shared, &mut slow);
+    let (last, kept) = lines.split_last().unwrap();
+    assert!(kept.len() > 1000, "{}", kept.len());
+    assert_eq!(*last, format!("skipped={}", 10_000 - kept.len()));
+    ask(&shared, "get a\r\n");
+    assert_eq!(told(&shared, &mut slow), ["type=item_get key=a status=not_found size=0"]);
+    let stats = ask(&shared, "stats\r\n");
+    assert_eq!(stat(&stats, "log_watcher_skipped"), (10_000 - kept.len()).to_string());
+}
+
+#[test]
+fn g8_watch_is_refused_by_w_pipelined_and_in_other_words() {
+    let mut shared = shared();
+    let refused = "END\r\nERROR cannot pipeline other commands before watch\r\n";
+    assert_eq!(ask(&shared, "get x\r\nwatch\r\n"), refused);
+    for words in ["fetch", "fetchers nonsense", "Mutations"] {
+        assert_eq!(ask(&shared, &format!("watch {words}\r\n")), "ERROR\r\n", "t1: whole words, {words}");
+    }
+    let many: Vec<Client> = (0..20).map(|_| watching(&shared, "")).collect();
+    assert_eq!(ask(&shared, "watch\r\n"), "WATCHER_TOO_MANY log watcher limit reached\r\n");
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "log_watchers"), "20");
+    drop(many);
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "log_watchers"), "0", "a client that goes watches no more");
+    shared.settings.watch_enabled = false;
+    assert_eq!(ask(&shared, "watch\r\n"), "CLIENT_ERROR watch commands not allowed\r\n");
+}
+
+#[test]
+fn g8_a_watcher_sends_no_more_requests_and_is_closed_when_it_leaves() {
+    let shared = shared();
+    let mut watcher = watching(&shared, "");
+    assert_eq!(watcher.ask(&shared, "get a\r\nquit\r\n"), "");
+    let mut connection = Connection::new(&shared.settings);
+    let mut leaving = FakeSocket { ends: true, ..socket(b"watch\r\n", 100) };
+    assert_eq!(run(&shared, &mut connection, &mut leaving), Turn::Closed);
+    assert_eq!(leaving.output, b"OK\r\n");
+}

@@ -1,0 +1,34 @@
+//! What operators can change while the server runs, and what they can look at.
+//!
+//! Lives here: the state behind the operators' commands. Not here: the commands (see `commands`, `stats`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+
+use super::observers::{Observation, Observers};
+use super::registry::Registry;
+use crate::settings::Settings;
+
+/// Rule G1.
+pub(crate) const VERBOSITY_MAX: u8 = 2;
+
+/// The state behind the operators' commands.
+#[derive(Debug, Default)]
+pub(crate) struct Operator {
+    pub(crate) observers: Arc<Observers>,
+    pub(crate) registry: Registry,
+    /// As `verbosity` last set it (rule G1).
+    pub(crate) verbosity: AtomicU8,
+    /// Whether `lru_crawler disable` was the last word on it.
+    pub(crate) is_crawler_off: AtomicBool,
+    /// Places that crawls have looked at.
+    pub(crate) crawler_items_checked: AtomicU64,
+}
+
+impl Operator {
+    /// As the flags have it at first.
+    pub(crate) fn new(settings: &Settings, observation: Observation) -> Operator {
+        let verbosity = settings.verbosity.min(VERBOSITY_MAX).into();
+        Operator { verbosity, observers: observation.0, ..Operator::default() }
+    }
+}

@@ -1,0 +1,78 @@
+//! `stats settings` (rules G5, L8): memcached's names, with this server's values.
+
+use std::sync::atomic::Ordering;
+
+use super::{Shared, stat};
+
+fn yes_no(is_so: bool) -> &'static str {
+    if is_so { "yes" } else { "no" }
+}
+
+pub(super) fn write(shared: &Shared, out: &mut Vec<u8>) {
+    listening(shared, out);
+    workers(shared, out);
+    storage(shared, out);
+}
+
+fn listening(shared: &Shared, out: &mut Vec<u8>) {
+    let settings = &shared.settings;
+    let port = settings.addresses.first().map_or(0, |address| address.port());
+    let inter: Vec<String> = settings.addresses.iter().map(|address| address.ip().to_string()).collect();
+    stat(out, "maxbytes", shared.cache.stats().memory_bytes_max);
+    stat(out, "maxconns", settings.connections_max);
+    stat(out, "tcpport", if settings.unix_socket.is_some() { 0 } else { port });
+    stat(out, "udpport", 0);
+    stat(out, "inter", inter.join(","));
+    stat(out, "verbosity", shared.operator.verbosity.load(Ordering::Relaxed));
+    stat(out, "oldest", 0);
+    stat(out, "evictions", if settings.evict { "on" } else { "off" });
+    let socket = settings.unix_socket.as_ref().map_or("NULL".to_owned(), |path| path.display().to_string());
+    stat(out, "domain_socket", socket);
+    stat(out, "umask", 700);
+    stat(out, "shutdown_command", yes_no(settings.shutdown_command));
+}
+
+fn workers(shared: &Shared, out: &mut Vec<u8>) {
+    let settings = &shared.settings;
+    // Classes lie about a sixteenth apart, and the smallest chunk has 24 bytes; they are not for setting.
+    stat(out, "growth_factor", "1.06");
+    stat(out, "chunk_size", 24);
+    stat(out, "num_threads", settings.threads);
+    stat(out, "num_threads_per_udp", 0);
+    stat(out, "stat_key_prefix", ":");
+    stat(out, "detail_enabled", yes_no(shared.operator.observers.is_detail_on()));
+    stat(out, "reqs_per_event", 20);
+    stat(out, "cas_enabled", "yes");
+    stat(out, "tcp_backlog", 1024);
+    stat(out, "auth_enabled_sasl", "no");
+    stat(out, "auth_enabled_ascii", "no");
+    stat(out, "item_size_max", settings.item_bytes_max);
+    stat(out, "maxconns_fast", "yes");
+    stat(out, "binding_protocol", "ascii");
+    stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);
+    stat(out, "client_flags_size", 4);
+}
+
+fn storage(shared: &Shared, out: &mut Vec<u8>) {
+    let settings = &shared.settings;
+    stat(out, "hashpower_init", 0);
+    // Pages go where they are wanted, and dead items leave with the writes: none of it waits for a command.
+    stat(out, "slab_reassign", "yes");
+    stat(out, "slab_automove", 1);
+    stat(out, "slab_chunk_max", 0);
+    stat(out, "lru_crawler", yes_no(!shared.operator.is_crawler_off.load(Ordering::Relaxed)));
+    stat(out, "lru_crawler_sleep", 0);
+    stat(out, "lru_crawler_tocrawl", 0);
+    stat(out, "tail_repair_time", 0);
+    stat(out, "flush_enabled", yes_no(settings.flush_enabled));
+    stat(out, "dump_enabled", yes_no(settings.dump_enabled));
+    stat(out, "hash_algorithm", "own");
+    stat(out, "lru_maintainer_thread", "no");
+    stat(out, "lru_segmented", "yes");
+    stat(out, "hot_lru_pct", 0);
+    stat(out, "warm_lru_pct", 0);
+    stat(out, "temp_lru", "no");
+    stat(out, "track_sizes", "no");
+    stat(out, "inline_ascii_response", "no");
+    stat(out, "watch_enabled", yes_no(settings.watch_enabled));
+}
