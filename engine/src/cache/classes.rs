@@ -3,6 +3,7 @@
 //! Lives here: what `scan_details` says of an item, the figures of each class. Not here: the classes themselves (see
 //! `storage::slabs`).
 
+use crate::error::ReadError;
 use crate::storage::{ItemId, Shard};
 
 use super::Cache;
@@ -73,6 +74,29 @@ impl Cache {
             }
         });
         classes
+    }
+
+    /// What the storage knows of one item; `None` if it is absent, expired or flushed. Marks and statistics stay.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("motd", "hello", Expiry::Never)?;
+    /// let details = cache.details("motd")?.expect("it was just stored");
+    /// assert!(details.bytes > "motd".len() + "hello".len() && !details.is_fetched);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache::get`].
+    pub fn details(&self, key: impl AsRef<[u8]>) -> Result<Option<ItemDetails>, ReadError> {
+        let key = key.as_ref();
+        if !self.contains(key)? {
+            return Ok(None);
+        }
+        let hash = self.inner.hasher.hash(key);
+        let cell = self.inner.cell(hash).lock();
+        Ok(cell.shard.find(hash, key).map(|id| ItemDetails::of(&cell.shard, id)))
     }
 }
 

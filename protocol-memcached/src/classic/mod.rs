@@ -8,7 +8,7 @@
 //! | `operator` | the commands of operators, by name only |
 //! | `number`, `token` | words and numbers of a line |
 
-mod number;
+pub(crate) mod number;
 mod operator;
 mod parse;
 mod request;

@@ -286,7 +286,7 @@ impl Executor<'_> {
 
 /// Gives the value's length.
 fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) -> usize {
-    let cas = with_cas.then_some(item.version.0);
+    let cas = with_cas.then_some(item.cas());
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
@@ -321,7 +321,7 @@ fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str {
     }
 }
 
-fn write_error(error: WriteError) -> String {
+pub(super) fn write_error(error: WriteError) -> String {
     match error {
         WriteError::ItemTooLarge { .. } => "object too large for cache".to_owned(),
         WriteError::OutOfMemory { .. } => "out of memory storing object".to_owned(),

@@ -12,11 +12,13 @@
 use std::io::{ErrorKind, Read, Write};
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use hotspare_memcached::meta::is_meta;
 
 use super::binary;
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
 use super::login::Login;
+use super::meta::Step;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
 
@@ -232,6 +234,21 @@ impl Connection {
                         self.closing = close;
                         self.bytes_needed = 1;
                     }
+                }
+                continue;
+            }
+            if is_meta(input) {
+                match executor.execute_meta(input, &self.limits, &mut self.output) {
+                    Step::Done { consumed, skip } => {
+                        self.parsed += consumed;
+                        self.skip = skip;
+                        self.bytes_needed = 1;
+                    }
+                    Step::Incomplete { bytes_needed } => {
+                        self.bytes_needed = bytes_needed;
+                        return true;
+                    }
+                    Step::Close => self.closing = true,
                 }
                 continue;
             }

@@ -47,6 +47,8 @@ counters! {
     cmd_touch,
     /// `flush_all` commands.
     cmd_flush,
+    /// Meta commands.
+    cmd_meta,
     /// Keys found by get and gets.
     get_hits,
     /// Keys not found by get and gets.

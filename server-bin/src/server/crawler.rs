@@ -277,7 +277,7 @@ fn write_item(format: Format, item: &ItemRef<'_>, details: ItemDetails, out: &mu
             }
             .and_then(|()| {
                 let fetched = if details.is_fetched { "yes" } else { "no" };
-                let (cas, class, bytes) = (item.version.0, details.class + 1, details.bytes);
+                let (cas, class, bytes) = (item.cas(), details.class + 1, details.bytes);
                 // The engine keeps an order of recency but no times of access.
                 let flags = item.flags;
                 writeln!(out, " la=0 cas={cas} fetch={fetched} cls={class} size={bytes} flags={flags} ")

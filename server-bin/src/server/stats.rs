@@ -165,7 +165,7 @@ fn commands(server: &CountersSnapshot, cache: &Stats, out: &mut Vec<u8>) {
         ("cmd_set", server.cmd_set),
         ("cmd_flush", server.cmd_flush),
         ("cmd_touch", server.cmd_touch),
-        ("cmd_meta", 0),
+        ("cmd_meta", server.cmd_meta),
         ("get_hits", server.get_hits),
         ("get_misses", server.get_misses),
         ("get_expired", cache.get_expired),

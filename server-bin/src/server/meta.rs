@@ -1,0 +1,198 @@
+//! What each meta command does to the cache, and what is answered.
+//!
+//! Lives here: requests to `Cache` calls, outcomes to memcached's codes. Not here: parsing (see
+//! `hotspare_memcached::meta`), the classic commands (see `commands`).
+//!
+//! What is one step for a client is one step here: a condition and what it guards run inside one `Cache::update`.
+//! A win token is kept with the item, which is stored anew for it with the CAS that clients know.
+
+mod count;
+mod get;
+mod store;
+
+use hotspare::{Expiry, ItemRef, WriteError};
+use hotspare_memcached::classic::Limits;
+use hotspare_memcached::meta::{
+    ErrorReply, Flags, KeyBuffer, Parsed, Request, Status, Target, encode_flag, encode_key_flag,
+    encode_number_flag, encode_status, encode_ttl_flag, end_line, parse_request,
+};
+
+use super::commands::{Executor, server_error, write_error};
+
+/// What the connection does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// So many bytes are done with; so many behind them are thrown away.
+    Done { consumed: usize, skip: u64 },
+    /// So many bytes are needed in all.
+    Incomplete { bytes_needed: usize },
+    /// It is over.
+    Close,
+}
+
+/// Room for a decoded key.
+const KEY_BUFFER: KeyBuffer = [0; 250];
+
+/// What an answer may tell of an item.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    cas: u64,
+    client_flags: u32,
+    /// Whether it was read before this command.
+    is_fetched: bool,
+    bytes: usize,
+    /// Time to live, in seconds; `None` is for ever.
+    ttl_s: Option<u64>,
+}
+
+impl Executor<'_> {
+    /// Executes what the input begins with: a meta command.
+    pub(crate) fn execute_meta(&mut self, input: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Step {
+        match parse_request(input, limits) {
+            Parsed::Complete { request, consumed } => {
+                self.counters.cmd_meta.add(1);
+                let start = out.len();
+                let skip = self.execute_meta_request(&request, out).unwrap_or_else(|error| {
+                    out.truncate(start);
+                    fail(error, out);
+                    0
+                });
+                Step::Done { consumed, skip }
+            }
+            Parsed::Invalid { reply, consumed, skip } => {
+                reply.encode(out);
+                Step::Done { consumed, skip }
+            }
+            Parsed::Incomplete { bytes_needed } => Step::Incomplete { bytes_needed },
+            Parsed::Close => Step::Close,
+        }
+    }
+
+    /// Bytes to throw away behind the request.
+    fn execute_meta_request(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<u64, WriteError> {
+        match request {
+            Request::Get(target) => self.meta_get(target, out)?,
+            Request::Store { target, mode, data } => self.meta_store(target, *mode, data, out)?,
+            Request::StoreTooLarge { target, skip, .. } => {
+                self.counters.cmd_set.add(1);
+                self.counters.store_too_large.add(1);
+                let error = WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 };
+                fail(self.drop_overwritten(target, error), out);
+                return Ok(*skip);
+            }
+            Request::Delete(target) => self.meta_delete(target, out)?,
+            Request::Count { target, direction } => self.meta_count(target, *direction, out)?,
+            Request::Debug(target) => self.meta_debug(target, out)?,
+            // Rule M7: all that was answered before is sent with this, in the same turn.
+            Request::Noop => out.extend_from_slice(b"MN\r\n"),
+        }
+        Ok(0)
+    }
+
+    /// A status line, with what it tells of the item; in a quiet command the boring one is left out (rule M5).
+    fn meta_status(
+        target: &Target<'_>,
+        status: Status,
+        boring: Status,
+        facts: Option<(&[u8], &Facts)>,
+        out: &mut Vec<u8>,
+    ) {
+        if target.flags.has(b'q') && status == boring {
+            return;
+        }
+        encode_status(status, out);
+        encode_flags(target, facts, out);
+        end_line(out);
+    }
+
+    /// Time to live, in seconds, begun ones counted whole: what was just given 30 seconds has 30.
+    fn ttl_s(&self, expires_at_ms: Option<u64>) -> Option<u64> {
+        expires_at_ms.map(|moment| moment.saturating_sub(self.shared.cache.now_ms()).div_ceil(1000))
+    }
+
+    fn facts(&self, item: &ItemRef<'_>) -> Facts {
+        Facts {
+            cas: item.cas(),
+            client_flags: item.flags,
+            is_fetched: item.is_fetched,
+            bytes: item.value.len(),
+            ttl_s: self.ttl_s(item.expires_at_ms),
+        }
+    }
+
+    /// The moment that an expiry means now.
+    fn expires_at_ms(&self, expiry: Expiry) -> Option<u64> {
+        match expiry {
+            Expiry::Never => None,
+            Expiry::At(moment) => Some(moment),
+            Expiry::After(lifetime) => {
+                let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+                Some(self.shared.cache.now_ms().saturating_add(lifetime_ms))
+            }
+        }
+    }
+
+    /// Rule M7. The engine keeps an order of recency but no times of access, so there is no `la`.
+    fn meta_debug(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
+        let mut buffer = KEY_BUFFER;
+        let key = target.key.bytes(&mut buffer);
+        let cache = &self.shared.cache;
+        let found = cache.peek(key, |item| self.facts(&item))?.zip(cache.details(key)?);
+        let Some((facts, details)) = found else {
+            encode_status(Status::Miss, out);
+            end_line(out);
+            return Ok(());
+        };
+        let ttl = facts.ttl_s.map_or("-1".to_owned(), |seconds| seconds.to_string());
+        let fetch = if facts.is_fetched { "yes" } else { "no" };
+        let (class, size) = (details.class + 1, details.bytes);
+        out.extend_from_slice(b"ME ");
+        target.key.encode(out);
+        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}\r\n", facts.cas);
+        out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Appends the flags that the request asks back, in its order (rule M1). Of an item those in `letters` are told.
+fn encode_flags(target: &Target<'_>, facts: Option<(&[u8], &Facts)>, out: &mut Vec<u8>) {
+    for flag in target.flags.iter() {
+        match (flag.letter, facts) {
+            (b'O', _) => encode_flag(flag.word, out),
+            (b'k', _) => encode_key_flag(target.key, out),
+            (letter, Some((letters, facts))) if letters.contains(&letter) => facts.encode(letter, out),
+            _ => {}
+        }
+    }
+}
+
+impl Facts {
+    fn encode(&self, letter: u8, out: &mut Vec<u8>) {
+        match letter {
+            b'c' => encode_number_flag(b'c', self.cas, out),
+            b'f' => encode_number_flag(b'f', u64::from(self.client_flags), out),
+            b'h' => encode_number_flag(b'h', u64::from(self.is_fetched), out),
+            b's' => encode_number_flag(b's', self.bytes as u64, out),
+            b't' => encode_ttl_flag(self.ttl_s, out),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the CAS to compare with, if there is one, is the item's; 0 is nobody's (rule C2).
+fn is_cas_right(flags: &Flags<'_>, item: &ItemRef<'_>) -> bool {
+    flags.compare_cas.is_none_or(|cas| cas != 0 && cas == item.cas())
+}
+
+/// The expiry that an item has.
+fn expiry_of(item: &ItemRef<'_>) -> Expiry {
+    item.expires_at_ms.map_or(Expiry::Never, Expiry::At)
+}
+
+/// Errors are never quiet (rule M4).
+fn fail(error: WriteError, out: &mut Vec<u8>) {
+    match error {
+        WriteError::KeyLength { .. } => ErrorReply::BadLine.encode(out),
+        error => server_error(out, &write_error(error)),
+    }
+}

@@ -1,0 +1,179 @@
+//! `ma`: counters (rule D12).
+
+use hotspare::{Attributes, CounterError, ItemRef, ItemState, Update, Updated, WriteError};
+use hotspare_memcached::classic::{Direction, Response};
+use hotspare_memcached::meta::{Flags, Status, Target, encode_value_status, end_line};
+
+use super::super::commands::Executor;
+use super::{Facts, KEY_BUFFER, encode_flags, expiry_of, is_cas_right};
+
+/// What `ma` tells of an item.
+const LETTERS: &[u8] = b"ct";
+
+/// What a count came to.
+enum Counted {
+    /// This is the number now.
+    Number {
+        number: u64,
+        /// The CAS, where it is known: where it was asked for.
+        cas: u64,
+        expires_at_ms: Option<u64>,
+    },
+    /// Nothing was changed.
+    Refused(Status),
+    /// The value is no number (rule A3).
+    NotANumber,
+}
+
+impl Executor<'_> {
+    pub(super) fn meta_count(
+        &self,
+        target: &Target<'_>,
+        direction: Direction,
+        out: &mut Vec<u8>,
+    ) -> Result<(), WriteError> {
+        let mut buffer = KEY_BUFFER;
+        let key = target.key.bytes(&mut buffer);
+        let counted = match self.count_plainly(key, &target.flags, direction)? {
+            Some(counted) => counted,
+            None => self.count_with(key, &target.flags, direction)?,
+        };
+        match counted {
+            Counted::Number { number, cas, expires_at_ms } => {
+                self.count_count(direction, true);
+                let command = if direction == Direction::Up { "incr" } else { "decr" };
+                self.shared.operator.observers.saw_count(key, command, number);
+                let ttl_s = self.ttl_s(expires_at_ms);
+                let facts = Facts { cas, client_flags: 0, is_fetched: false, bytes: 0, ttl_s };
+                encode_number(target, number, &facts, out);
+            }
+            Counted::Refused(status) => {
+                if status == Status::NotFound {
+                    self.count_count(direction, false);
+                }
+                Self::meta_status(target, status, Status::Ok, None, out);
+            }
+            Counted::NotANumber => {
+                Response::ClientError(b"cannot increment or decrement non-numeric value").encode(out);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_count(&self, direction: Direction, is_hit: bool) {
+        let counters = self.counters;
+        match (direction, is_hit) {
+            (Direction::Up, true) => &counters.incr_hits,
+            (Direction::Up, false) => &counters.incr_misses,
+            (Direction::Down, true) => &counters.decr_hits,
+            (Direction::Down, false) => &counters.decr_misses,
+        }
+        .add(1);
+    }
+
+    /// A hit without conditions, of which only the number is wanted: the cache has a call for it, which keeps what
+    /// it knows of the item's use. `None` where it is not so simple.
+    fn count_plainly(
+        &self,
+        key: &[u8],
+        flags: &Flags<'_>,
+        direction: Direction,
+    ) -> Result<Option<Counted>, WriteError> {
+        if b"CETct".iter().any(|letter| flags.has(*letter)) {
+            return Ok(None);
+        }
+        let delta = flags.delta.unwrap_or(1);
+        let counted = match direction {
+            Direction::Up => self.shared.cache.incr(key, delta),
+            Direction::Down => self.shared.cache.decr(key, delta),
+        };
+        match counted {
+            Ok(Some(number)) => Ok(Some(Counted::Number { number, cas: 0, expires_at_ms: None })),
+            Ok(None) if flags.vivify_ttl.is_some() => Ok(None),
+            Ok(None) => Ok(Some(Counted::Refused(Status::NotFound))),
+            Err(CounterError::Write(error)) => Err(error),
+            Err(_) => Ok(Some(Counted::NotANumber)),
+        }
+    }
+
+    fn count_with(&self, key: &[u8], flags: &Flags<'_>, direction: Direction) -> Result<Counted, WriteError> {
+        let mut counted = Counted::NotANumber;
+        // As with mg: `t` before `T` tells the old time to live (rule D3).
+        let tells_old_ttl = flags.is_before(b't', b'T') && flags.has(b'T');
+        let updated = self.shared.cache.update(key, |item| {
+            let (number, old_bytes, attributes) = match self.decide_count(item, flags, direction) {
+                Ok(decided) => decided,
+                Err(refusal) => {
+                    counted = refusal;
+                    return Update::Keep;
+                }
+            };
+            let expires_at_ms = match item {
+                Some(item) if tells_old_ttl => item.expires_at_ms,
+                _ => self.expires_at_ms(attributes.expiry),
+            };
+            counted = Counted::Number { number, cas: 0, expires_at_ms };
+            Update::StoreWith {
+                // Rule A5: padded to the length that was there.
+                value: format!("{number:<old_bytes$}").into(),
+                attributes,
+                state: ItemState { client_cas: flags.new_cas, ..ItemState::default() },
+            }
+        })?;
+        if let (Updated::Stored(version), Counted::Number { cas, .. }) = (updated, &mut counted) {
+            *cas = flags.new_cas.unwrap_or(version.0);
+        }
+        Ok(counted)
+    }
+
+    /// The number to store, the length that it is padded to, and flags and expiry with it.
+    fn decide_count(
+        &self,
+        item: Option<ItemRef<'_>>,
+        flags: &Flags<'_>,
+        direction: Direction,
+    ) -> Result<(u64, usize, Attributes), Counted> {
+        let Some(item) = item else {
+            let vivify_ttl = flags.vivify_ttl.ok_or(Counted::Refused(Status::NotFound))?;
+            return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(vivify_ttl).into()));
+        };
+        if !is_cas_right(flags, &item) {
+            return Err(Counted::Refused(Status::Exists));
+        }
+        let number = item.value.as_slice().and_then(parse_number).ok_or(Counted::NotANumber)?;
+        let delta = flags.delta.unwrap_or(1);
+        let number = match direction {
+            Direction::Up => number.wrapping_add(delta),
+            Direction::Down => number.saturating_sub(delta),
+        };
+        let expiry = flags.ttl.map_or(expiry_of(&item), |ttl| self.expiry(ttl));
+        Ok((number, item.value.len(), Attributes { flags: item.flags, expiry }))
+    }
+}
+
+/// The number that a value spells, as the engine's own counters read it: spaces, digits, then the end or a space
+/// (rules A3, Z1).
+fn parse_number(value: &[u8]) -> Option<u64> {
+    let digits = value.trim_ascii_start();
+    let length = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let ends_well = digits.get(length).is_none_or(u8::is_ascii_whitespace);
+    let number = std::str::from_utf8(&digits[..length]).ok()?.parse().ok();
+    number.filter(|_| ends_well)
+}
+
+fn encode_number(target: &Target<'_>, number: u64, facts: &Facts, out: &mut Vec<u8>) {
+    if target.flags.has(b'q') {
+        // Rule M5: success is the boring code of ma.
+        return;
+    }
+    if !target.flags.has(b'v') {
+        Executor::meta_status(target, Status::Ok, Status::Ok, Some((LETTERS, facts)), out);
+        return;
+    }
+    let text = number.to_string();
+    encode_value_status(text.len(), out);
+    encode_flags(target, Some((LETTERS, facts)), out);
+    end_line(out);
+    out.extend_from_slice(text.as_bytes());
+    end_line(out);
+}

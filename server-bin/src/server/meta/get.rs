@@ -1,0 +1,236 @@
+//! `mg`: a read that may touch, make, and hand out the token to recache (rules D1 to D7).
+
+use bytes::Bytes;
+use hotspare::{Attributes, ItemRef, ItemState, Update, Updated, WriteError};
+use hotspare_memcached::classic::{Lifetime, lifetime};
+use hotspare_memcached::meta::{Status, Target, encode_flag, encode_status, encode_value_status, end_line};
+
+use super::super::commands::Executor;
+use super::{Facts, KEY_BUFFER, encode_flags, expiry_of};
+
+/// What `mg` tells of an item.
+const LETTERS: &[u8] = b"cfhst";
+
+/// What a look at an item came to.
+enum Look {
+    /// It is answered, with a value of this length.
+    Answered { bytes: usize },
+    /// Its token is to be had: that needs a write.
+    TokenFree {
+        /// Whether it was read before this look.
+        is_fetched: bool,
+    },
+}
+
+/// One `mg` under way.
+struct Get<'a> {
+    target: &'a Target<'a>,
+    key: &'a [u8],
+    /// Seconds that the item had to live before `T`, where that is asked for (rule D3).
+    ttl_before_s: Option<Option<u64>>,
+    /// A replica can't hand out tokens.
+    may_win: bool,
+}
+
+impl Executor<'_> {
+    pub(super) fn meta_get(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
+        let mut buffer = KEY_BUFFER;
+        let key = target.key.bytes(&mut buffer);
+        let ttl_before_s = self.ttl_before_s(target, key)?;
+        let mut get = Get { target, key, ttl_before_s, may_win: true };
+        // Once more only if another client came between a look and its write.
+        loop {
+            match self.look(&get, out)? {
+                Some(Look::Answered { bytes }) => {
+                    self.count_meta_get(&get, Some(bytes));
+                    return Ok(());
+                }
+                Some(Look::TokenFree { is_fetched }) => match self.win(&get, is_fetched, out) {
+                    Ok(Some(bytes)) => {
+                        self.count_meta_get(&get, Some(bytes));
+                        return Ok(());
+                    }
+                    Ok(None) => {}
+                    // The read itself can be answered; only nobody gets the token.
+                    Err(_) => get.may_win = false,
+                },
+                None if self.vivify(&get, out)? => {
+                    self.count_meta_get(&get, None);
+                    return Ok(());
+                }
+                None if target.flags.vivify_ttl.is_some() => {}
+                None => {
+                    self.count_meta_get(&get, None);
+                    // Rule D7.
+                    Self::meta_status(target, Status::Miss, Status::Miss, None, out);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn count_meta_get(&self, get: &Get<'_>, value_bytes: Option<usize>) {
+        self.count_read(value_bytes.is_some(), get.target.flags.ttl.is_some());
+        self.shared.operator.observers.saw_get(get.key, value_bytes);
+    }
+
+    /// Rule D3: `t` before `T` tells the old time to live, `R` before `T` compares with it.
+    fn ttl_before_s(&self, target: &Target<'_>, key: &[u8]) -> Result<Option<Option<u64>>, WriteError> {
+        let flags = &target.flags;
+        let is_asked = flags.ttl.is_some() && (flags.is_before(b't', b'T') || flags.is_before(b'R', b'T'));
+        if !is_asked {
+            return Ok(None);
+        }
+        Ok(self.shared.cache.peek(key, |item| self.ttl_s(item.expires_at_ms))?)
+    }
+
+    fn look(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<Option<Look>, WriteError> {
+        let cache = &self.shared.cache;
+        let look = |item: ItemRef<'_>| {
+            if self.is_token_free(get, &item) {
+                return Look::TokenFree { is_fetched: item.is_fetched };
+            }
+            self.encode_hit(get, &item, self.facts(&item), false, out);
+            Look::Answered { bytes: item.value.len() }
+        };
+        let flags = &get.target.flags;
+        Ok(match flags.ttl {
+            Some(ttl) => cache.read_and_touch(get.key, self.expiry(ttl), look)?,
+            None if flags.has(b'u') => cache.peek(get.key, look)?,
+            None => cache.read(get.key, look)?,
+        })
+    }
+
+    /// Whether this read is to get the token: nobody has it, and the item is stale or has too little time to live
+    /// (rules D5, D6).
+    fn is_token_free(&self, get: &Get<'_>, item: &ItemRef<'_>) -> bool {
+        if !get.may_win || item.state.is_token_sent {
+            return false;
+        }
+        let flags = &get.target.flags;
+        let is_ending = || {
+            let ttl_s = match get.ttl_before_s {
+                Some(before) if flags.is_before(b'R', b'T') => before,
+                _ => self.ttl_s(item.expires_at_ms),
+            };
+            let wanted_s = flags.recache_ttl.map(|seconds| match lifetime(seconds) {
+                Lifetime::Never | Lifetime::AlreadyExpired => 0,
+                Lifetime::Seconds(seconds) => seconds,
+                Lifetime::UnixTime(moment) => moment.saturating_sub(self.shared.cache.now_ms() / 1000),
+            });
+            ttl_s.zip(wanted_s).is_some_and(|(left, wanted)| left < wanted)
+        };
+        item.state.is_stale || is_ending()
+    }
+
+    /// Takes the token, answers and gives the value's length; `None` if somebody else was faster, or the item has gone.
+    fn win(&self, get: &Get<'_>, is_fetched: bool, out: &mut Vec<u8>) -> Result<Option<usize>, WriteError> {
+        let start = out.len();
+        let mut bytes = 0;
+        let cache = &self.shared.cache;
+        let updated = cache.update(get.key, |item| {
+            out.truncate(start);
+            let Some(item) = item.filter(|item| self.is_token_free(get, item)) else { return Update::Keep };
+            bytes = item.value.len();
+            self.encode_hit(get, &item, Facts { is_fetched, ..self.facts(&item) }, true, out);
+            Update::StoreWith {
+                value: item.value.to_vec().into(),
+                attributes: Attributes { flags: item.flags, expiry: expiry_of(&item) },
+                state: ItemState { client_cas: Some(item.cas()), is_token_sent: true, ..item.state },
+            }
+        });
+        match updated {
+            Ok(Updated::Stored(_)) => {
+                if is_fetched || !get.target.flags.has(b'u') {
+                    // What was stored anew counts as unread: this was a read.
+                    cache.read(get.key, |_| ())?;
+                }
+                Ok(Some(bytes))
+            }
+            Ok(_) => Ok(None),
+            Err(error) => {
+                out.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes an empty item whose token this client has, and answers (rule D4); false if it was not asked to, or an
+    /// item is there by now.
+    fn vivify(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<bool, WriteError> {
+        let flags = &get.target.flags;
+        let Some(vivify_ttl) = flags.vivify_ttl else { return Ok(false) };
+        // `T` touches what is there by now.
+        let expiry = self.expiry(flags.ttl.unwrap_or(vivify_ttl));
+        let updated = self.shared.cache.update(get.key, |item| match item {
+            Some(_) => Update::Keep,
+            None => Update::StoreWith {
+                value: Bytes::new(),
+                attributes: expiry.into(),
+                state: ItemState { client_cas: flags.new_cas, is_token_sent: true, ..ItemState::default() },
+            },
+        })?;
+        let Updated::Stored(version) = updated else { return Ok(false) };
+        if !flags.has(b'u') {
+            // The next one finds it fetched: this was the first access.
+            self.shared.cache.read(get.key, |_| ())?;
+        }
+        let told = if flags.is_before(b't', b'T') { self.expiry(vivify_ttl) } else { expiry };
+        let facts = Facts {
+            cas: flags.new_cas.unwrap_or(version.0),
+            client_flags: 0,
+            is_fetched: false,
+            bytes: 0,
+            ttl_s: self.ttl_s(self.expires_at_ms(told)),
+        };
+        begin_hit(get.target, &facts, out);
+        encode_flag(b"W", out);
+        end_line(out);
+        if is_value_wanted(get.target, &facts) {
+            end_line(out);
+        }
+        Ok(true)
+    }
+
+    /// The whole answer to a hit.
+    fn encode_hit(
+        &self,
+        get: &Get<'_>,
+        item: &ItemRef<'_>,
+        mut facts: Facts,
+        has_won: bool,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some(before) = get.ttl_before_s
+            && get.target.flags.is_before(b't', b'T')
+        {
+            facts.ttl_s = before;
+        }
+        begin_hit(get.target, &facts, out);
+        // Rule D6.
+        for (is_so, word) in [(item.state.is_token_sent, b"Z"), (item.state.is_stale, b"X"), (has_won, b"W")]
+        {
+            if is_so {
+                encode_flag(word, out);
+            }
+        }
+        end_line(out);
+        if is_value_wanted(get.target, &facts) {
+            item.value.append_to(out);
+            end_line(out);
+        }
+    }
+}
+
+/// A value that the client has already is withheld (rule D2).
+fn is_value_wanted(target: &Target<'_>, facts: &Facts) -> bool {
+    target.flags.has(b'v') && target.flags.compare_cas != Some(facts.cas)
+}
+
+fn begin_hit(target: &Target<'_>, facts: &Facts, out: &mut Vec<u8>) {
+    match is_value_wanted(target, facts) {
+        true => encode_value_status(facts.bytes, out),
+        false => encode_status(Status::Ok, out),
+    }
+    encode_flags(target, Some((LETTERS, facts)), out);
+}
