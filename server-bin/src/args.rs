@@ -1,12 +1,14 @@
 //! Flags: memcached's letters where memcached has them, and what they come to.
 //!
-//! Lives here: parsing, and every check that needs no system call but reading a secret's file. Not here: starting
-//! anything (see `run`).
+//! Lives here: parsing, and every check that needs no system call but reading a secret's file and looking a host's
+//! name up. Not here: starting anything (see `run`).
+
+mod listen;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -140,14 +142,18 @@ pub struct DemoOptions {
 #[derive(Debug, Args)]
 struct Serve {
     /// TCP port for clients; 0 takes a free one
-    #[arg(short = 'p', value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
         allow_negative_numbers = true)]
     port: u16,
     /// Unix socket for clients, instead of TCP
-    #[arg(short = 's', value_name = "PATH")]
+    #[arg(short = 's', long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
+    /// Who may connect to the unix socket, as an octal file mode
+    #[arg(short = 'a', long = "unix-mask", value_name = "MODE", default_value = "700",
+        value_parser = listen::file_mode)]
+    unix_socket_mode: u32,
     /// Addresses for clients, ADDR or ADDR:PORT, separated by commas; default 127.0.0.1 (memcached: all)
-    #[arg(short = 'l', value_name = "ADDR", value_delimiter = ',')]
+    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
     /// Memory for items and index in megabytes
     #[arg(short = 'm', value_name = "MB", default_value_t = 64)]
@@ -161,6 +167,10 @@ struct Serve {
     /// Worker threads
     #[arg(short = 't', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
+    /// Connections that may wait to be accepted
+    #[arg(short = 'b', long = "listen-backlog", value_name = "N", default_value_t = 1024,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    backlog: u16,
     /// Connections at once
     #[arg(short = 'c', value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
@@ -357,8 +367,10 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         },
     };
     Ok(Settings {
-        addresses: listen_addresses(&serve.listen, serve.port)?,
-        unix_socket: serve.unix_socket.clone(),
+        addresses: listen::addresses(&serve.listen, serve.port)?,
+        unix_socket: serve.unix_socket.as_deref().map(listen::socket_path).transpose()?,
+        unix_socket_mode: serve.unix_socket_mode,
+        backlog: serve.backlog,
         threads: usize::from(serve.threads),
         connections_max: serve.connections as usize,
         item_bytes_max,
@@ -385,21 +397,6 @@ fn size(text: &str) -> Option<usize> {
         _ => (text, 0),
     };
     digits.parse::<usize>().ok()?.checked_mul(1 << shift)
-}
-
-fn listen_addresses(words: &[String], port: u16) -> Result<Vec<SocketAddr>, String> {
-    if words.is_empty() {
-        return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]);
-    }
-    let one = |word: &String| {
-        let word = if word == "localhost" { "127.0.0.1" } else { word };
-        let bare = word.trim_start_matches('[').trim_end_matches(']');
-        let alone = bare.parse().ok().map(|address: IpAddr| SocketAddr::new(address, port));
-        alone
-            .or_else(|| word.replace("localhost:", "127.0.0.1:").parse().ok())
-            .ok_or_else(|| format!("-l {word}: give an IP address, or ADDR:PORT"))
-    };
-    words.iter().map(one).collect()
 }
 
 fn idle_timeout_ms(suboptions: &[String]) -> Result<u64, String> {
@@ -589,7 +586,9 @@ mod tests {
             ("-I x", "number of bytes"),
             ("-U 11211", "UDP is not supported"),
             ("-o nonsense", "no such suboption"),
-            ("-l nowhere", "IP address"),
+            ("-l 1.2.3.4:x", "-l 1.2.3.4:x"),
+            ("-l no-such-host.invalid", "-l no-such-host.invalid"),
+            ("-l [::1", "-l [::1"),
             ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
             ("--replication-listen x", "--replication-listen x"),
             ("--ack strict:1", "only async"),
@@ -618,6 +617,8 @@ mod tests {
         }
         let usage = [
             ("-t 0", "1..=256"),
+            ("-a 800", "octal"),
+            ("-a 1777", "octal"),
             ("--nonsense", "unexpected argument '--nonsense'"),
             ("--replica-off a:1", "tip: "),
             ("-p x", "give 1 to 65535"),

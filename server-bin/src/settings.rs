@@ -13,6 +13,10 @@ pub struct Settings {
     pub addresses: Vec<SocketAddr>,
     /// A unix socket to accept clients at instead of TCP (`-s`). Default none.
     pub unix_socket: Option<PathBuf>,
+    /// Who may connect to the unix socket, as a file mode (`-a`). Default 0700: this user.
+    pub unix_socket_mode: u32,
+    /// Connections that may wait to be accepted, for each address (`-b`). Default 1024; the system may allow fewer.
+    pub backlog: u16,
     /// Worker threads (`-t`). Default 4, as memcached's.
     pub threads: usize,
     /// Client connections at once (`-c`); one more is refused with rule L7's line. Default 1024.
@@ -36,6 +40,8 @@ impl Default for Settings {
         Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 11211))],
             unix_socket: None,
+            unix_socket_mode: 0o700,
+            backlog: 1024,
             threads: 4,
             connections_max: 1024,
             item_bytes_max: 1 << 20,

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::fs::Mode;
+use rustix::process::umask;
+use socket2::{Domain, SockAddr, Type};
 
 use super::Shared;
 use super::event_loop::{Socket, WorkerHandle};
@@ -51,7 +54,23 @@ impl std::error::Error for ServerError {}
 /// Sockets that listen.
 pub(crate) struct Bound {
     tcp: Vec<TcpListener>,
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Option<(UnixListener, SocketFile)>,
+}
+
+/// The file of a unix socket, removed with this value.
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another server's socket may have taken its place since.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            // Who may not remove it any more leaves it: the next start replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Bound {
@@ -60,36 +79,52 @@ impl Bound {
     }
 }
 
-impl Drop for Bound {
-    fn drop(&mut self) {
-        if let Some((_, path)) = &self.unix {
-            // It may have been removed by hand: then there is nothing to tidy.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
 /// Binds what the settings name.
 pub(crate) fn bind(settings: &Settings) -> Result<Bound, ServerError> {
     if let Some(path) = &settings.unix_socket {
-        let listener = bind_unix(path).map_err(|why| ServerError::ListenUnix(path.clone(), why))?;
-        return Ok(Bound { tcp: Vec::new(), unix: Some((listener, path.clone())) });
+        let bound = bind_unix(path, settings).map_err(|why| ServerError::ListenUnix(path.clone(), why))?;
+        return Ok(Bound { tcp: Vec::new(), unix: Some(bound) });
     }
-    let bind_one =
-        |address: &SocketAddr| TcpListener::bind(*address).map_err(|why| ServerError::Listen(*address, why));
+    let bind_one = |address: &SocketAddr| {
+        bind_tcp(*address, settings.backlog).map_err(|why| ServerError::Listen(*address, why))
+    };
     let tcp = settings.addresses.iter().map(bind_one).collect::<Result<_, _>>()?;
     Ok(Bound { tcp, unix: None })
 }
 
-/// A socket file that a killed server left is replaced; any other file is not.
-fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
+fn bind_tcp(address: SocketAddr, backlog: u16) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // Each family has its own socket, as memcached's: [::] and 0.0.0.0 go together.
+        socket.set_only_v6(true)?;
     }
-    UnixListener::bind(path)
+    // Rule Z8: connections of a server that stopped keep nobody from its port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// A socket file that a killed server left is replaced; any other file is not.
+fn bind_unix(path: &Path, settings: &Settings) -> std::io::Result<(UnixListener, SocketFile)> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Err(why) if why.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            // A server that is too busy to answer lives, too.
+            _ => return Err(ErrorKind::AddrInUse.into()),
+        }
+    }
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The mode is there from the socket's first moment.
+    let before = umask(Mode::from_raw_mode(0o777 & !settings.unix_socket_mode));
+    let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
+    umask(before);
+    bound?;
+    let file = SocketFile { path: path.to_owned(), inode: std::fs::symlink_metadata(path)?.ino() };
+    socket.listen(settings.backlog.into())?;
+    socket.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(socket.into()), file))
 }
 
 /// The accepting thread. Dropping it closes the listeners at once.
