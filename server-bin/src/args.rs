@@ -4,6 +4,7 @@
 //! name up. Not here: starting anything (see `run`).
 
 mod listen;
+mod suboptions;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,6 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use hotspare::{Config, ReplicationConfig};
 
 use crate::settings::Settings;
+use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
@@ -22,49 +24,6 @@ const SECRET_BYTES_MAX: u64 = 4096;
 
 /// The longest address of a node: a name of 253 bytes, a colon and a port, with room for brackets.
 const ADDRESS_BYTES_MAX: usize = 256;
-
-/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
-/// builds are not among them: ignoring those would promise what is not there.
-const IGNORED_SUBOPTIONS: [&str; 38] = [
-    "maxconns_fast",
-    "no_maxconns_fast",
-    "hashpower",
-    "no_hashexpand",
-    "hash_algorithm",
-    "tail_repair_time",
-    "slab_reassign",
-    "no_slab_reassign",
-    "slab_automove",
-    "no_slab_automove",
-    "slab_automove_ratio",
-    "slab_automove_window",
-    "slab_automove_freeratio",
-    "slab_chunk_max",
-    "slab_sizes",
-    "lru_crawler",
-    "no_lru_crawler",
-    "lru_crawler_sleep",
-    "lru_crawler_tocrawl",
-    "lru_maintainer",
-    "no_lru_maintainer",
-    "hot_lru_pct",
-    "warm_lru_pct",
-    "hot_max_factor",
-    "warm_max_factor",
-    "temporary_ttl",
-    "watcher_logbuf_size",
-    "worker_logbuf_size",
-    "read_buf_mem_limit",
-    "resp_obj_mem_limit",
-    "track_sizes",
-    "inline_ascii_resp",
-    "no_inline_ascii_resp",
-    "no_chunked_items",
-    "modern",
-    "no_modern",
-    "drop_privileges",
-    "no_drop_privileges",
-];
 
 /// A memcached-compatible cache server with a hot spare.
 ///
@@ -75,7 +34,8 @@ const IGNORED_SUBOPTIONS: [&str; 38] = [
     version,
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    args_override_self = true
+    args_override_self = true,
+    after_help = suboptions::HELP
 )]
 struct Cli {
     #[command(subcommand)]
@@ -183,8 +143,8 @@ struct Serve {
     /// Obey the shutdown command
     #[arg(short = 'A')]
     shutdown_command: bool,
-    /// memcached's suboptions, separated by commas; idle_timeout=SECONDS works, the others are accepted
-    #[arg(short = 'o', value_name = "LIST", value_delimiter = ',')]
+    /// Suboptions, separated by commas: see below
+    #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
     #[command(flatten)]
     replication: Replication,
@@ -366,6 +326,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
             None => return Err(format!("-I {text}: give a number of bytes, or with k, m or g")),
         },
     };
+    let suboptions = Suboptions::read(&serve.suboptions)?;
     Ok(Settings {
         addresses: listen::addresses(&serve.listen, serve.port)?,
         unix_socket: serve.unix_socket.as_deref().map(listen::socket_path).transpose()?,
@@ -375,7 +336,10 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         connections_max: serve.connections as usize,
         item_bytes_max,
         memory_bytes_max,
-        idle_timeout_ms: idle_timeout_ms(&serve.suboptions)?,
+        refuses_when_full: suboptions.refuses_when_full,
+        idle_timeout_ms: suboptions.idle_timeout_ms,
+        request_timeout_ms: suboptions.request_timeout_ms,
+        request_bytes_per_second_min: suboptions.request_bytes_per_second_min,
         shutdown_command: serve.shutdown_command,
         evict: !serve.no_evict,
         verbosity: serve.verbose,
@@ -397,21 +361,6 @@ fn size(text: &str) -> Option<usize> {
         _ => (text, 0),
     };
     digits.parse::<usize>().ok()?.checked_mul(1 << shift)
-}
-
-fn idle_timeout_ms(suboptions: &[String]) -> Result<u64, String> {
-    let mut idle_timeout_ms = 0;
-    for suboption in suboptions.iter().filter(|word| !word.is_empty()) {
-        let (name, value) = suboption.split_once('=').unwrap_or((suboption, ""));
-        if name == "idle_timeout" {
-            let seconds: u32 =
-                value.parse().map_err(|_| format!("-o {suboption}: give idle_timeout=SECONDS"))?;
-            idle_timeout_ms = u64::from(seconds) * 1000;
-        } else if !IGNORED_SUBOPTIONS.contains(&name) {
-            return Err(format!("-o {name}: no such suboption"));
-        }
-    }
-    Ok(idle_timeout_ms)
 }
 
 fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {

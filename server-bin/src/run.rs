@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use hotspare::Cache;
 use hotspare_tcp::{Node, Options};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -21,6 +22,9 @@ use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
 /// How long a stopping primary ships what its replicas lack.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// Descriptors beside those of the clients: listeners, pollers, replication, files.
+const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// What did not start: the exit code, and why.
 type Failure = (u8, String);
@@ -54,6 +58,7 @@ fn start_log(verbosity: u8) {
 
 fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let system = |why: &dyn std::fmt::Display| (EXIT_SYSTEM, why.to_string());
+    raise_descriptor_limit(plan.settings.connections_max as u64 + DESCRIPTORS_RESERVED);
     let (stop, stopped) = bounded(1);
     stop_on_signals(stop.clone()).map_err(|why| system(&why))?;
     let cache = Cache::new(plan.config).map_err(|why| (EXIT_USAGE, why.to_string()))?;
@@ -109,6 +114,24 @@ fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, 
     }
     if let Some(admin) = admin {
         tracing::info!("admin on {}", admin.address());
+    }
+}
+
+/// Allows this process so many descriptors, as far as the system lets it.
+fn raise_descriptor_limit(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    let raised = raised.or_else(|_| {
+        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })
+    });
+    let allowed = getrlimit(Resource::Nofile).current;
+    if raised.is_err() || allowed.is_some_and(|allowed| allowed < wanted) {
+        tracing::warn!(?allowed, wanted, "fewer descriptors are allowed than -c connections may need");
     }
 }
 

@@ -25,6 +25,13 @@ pub struct Settings {
     pub item_bytes_max: usize,
     /// Memory for items and index, in bytes (`-m`), as `stats` reports it. Default 64 MiB.
     pub memory_bytes_max: usize,
+    /// Whether a connection above that is refused; else it waits to be accepted (`-o no_maxconns_fast`). Default yes.
+    pub refuses_when_full: bool,
+    /// A request that takes longer to come whole ends its connection (`-o request_timeout`). Default 60 seconds;
+    /// 0: never.
+    pub request_timeout_ms: u64,
+    /// A request may take longer by the time its bytes take at this rate (`-o request_rate`). Default 4096; 0: no longer.
+    pub request_bytes_per_second_min: u64,
     /// A connection that sends nothing for so long is closed (`-o idle_timeout`). Default 0: never.
     pub idle_timeout_ms: u64,
     /// Whether the `shutdown` command is obeyed (`-A`). Default no.
@@ -44,6 +51,9 @@ impl Default for Settings {
             backlog: 1024,
             threads: 4,
             connections_max: 1024,
+            refuses_when_full: true,
+            request_timeout_ms: 60_000,
+            request_bytes_per_second_min: 4096,
             item_bytes_max: 1 << 20,
             memory_bytes_max: 64 << 20,
             idle_timeout_ms: 0,

@@ -43,6 +43,15 @@ pub(crate) enum Turn {
     Closed,
 }
 
+/// A request of which a part has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    /// How many requests were done before it: tells it from another one.
+    pub(crate) ordinal: u64,
+    /// The bytes it is known to have, or still to have if they are thrown away.
+    pub(crate) bytes: u64,
+}
+
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
@@ -56,6 +65,7 @@ pub(crate) struct Connection {
     bytes_needed: usize,
     progress: Progress,
     limits: Limits,
+    requests_done: u64,
     peer_closed: bool,
     closing: bool,
 }
@@ -71,9 +81,17 @@ impl Connection {
             bytes_needed: 1,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            requests_done: 0,
             peer_closed: false,
             closing: false,
         }
+    }
+
+    /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
+    pub(crate) fn unfinished(&self) -> Option<Unfinished> {
+        let has_begun = self.skip > 0 || self.parsed < self.input.len();
+        let bytes = self.skip.max(self.bytes_needed as u64);
+        (has_begun && self.unsent() == 0).then_some(Unfinished { ordinal: self.requests_done, bytes })
     }
 
     /// Reads, executes and writes until the socket or the turn's budget is used up.
@@ -188,6 +206,7 @@ impl Connection {
             };
             self.parsed += consumed;
             self.bytes_needed = 1;
+            self.requests_done += 1;
         }
         true
     }

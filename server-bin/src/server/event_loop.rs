@@ -1,12 +1,13 @@
 //! A worker: one thread, one poller, many connections.
 //!
-//! Lives here: readiness, fairness between connections, idle time-outs. Not here: a connection's buffers (see
+//! Lives here: readiness, fairness between connections, time-outs of idle clients and slow requests. Not here: a connection's buffers (see
 //! `connection`), commands.
 //!
 //! The poller is edge-triggered: a connection that stops before its socket has nothing left stays on the ready
 //! list, and is given another turn after the others had theirs.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,13 +21,14 @@ use slab::Slab;
 
 use super::Shared;
 use super::commands::Executor;
-use super::connection::{Connection, Turn};
+use super::connection::{Connection, Turn, Unfinished};
 use super::counters::Counters;
+use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
 
-/// How often idle connections are looked for.
-const IDLE_SCAN: Duration = Duration::from_millis(500);
+/// How often idle connections and slow requests are looked for.
+const SCAN: Duration = Duration::from_millis(500);
 
 /// How long a stopping worker tries to send what is ready.
 const STOP_FLUSH: Duration = Duration::from_millis(100);
@@ -35,6 +37,16 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Socket {
+    /// Says that nothing more will be sent.
+    pub(crate) fn finish(&self) -> std::io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+        }
+    }
 }
 
 impl Read for Socket {
@@ -104,7 +116,8 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
         stop,
         clients: Slab::new(),
         ready: Vec::new(),
-        next_idle_scan: Instant::now() + IDLE_SCAN,
+        next_scan: Instant::now() + SCAN,
+        awaits_requests: false,
         shared,
         counters,
     };
@@ -118,6 +131,29 @@ struct Client {
     connection: Connection,
     last_active: Instant,
     is_ready: bool,
+    /// The unfinished request that the last scan found, and when one found it first.
+    awaited: Option<(Unfinished, Instant)>,
+}
+
+impl Client {
+    /// Whether the request that is unfinished now has been for too long.
+    fn is_slow(&mut self, settings: &Settings, now: Instant) -> bool {
+        let Some(found) = self.connection.unfinished() else {
+            self.awaited = None;
+            return false;
+        };
+        let (known, since) = match self.awaited {
+            Some((known, since)) if known.ordinal == found.ordinal => (known, since),
+            _ => (found, now),
+        };
+        let bytes = known.bytes.max(found.bytes);
+        self.awaited = Some((Unfinished { bytes, ..found }, since));
+        let extra_ms = match settings.request_bytes_per_second_min {
+            0 => 0,
+            rate => bytes.saturating_mul(1000) / rate,
+        };
+        now - since > Duration::from_millis(settings.request_timeout_ms.saturating_add(extra_ms))
+    }
 }
 
 struct Worker {
@@ -126,7 +162,9 @@ struct Worker {
     stop: Arc<AtomicBool>,
     clients: Slab<Client>,
     ready: Vec<usize>,
-    next_idle_scan: Instant,
+    next_scan: Instant,
+    /// Whether a request may be unfinished: then the next scan can't wait for an event.
+    awaits_requests: bool,
     shared: Arc<Shared>,
     counters: Arc<CachePadded<Counters>>,
 }
@@ -153,13 +191,13 @@ impl Worker {
             for key in turns {
                 self.run_turn(key);
             }
-            self.close_idle();
+            self.scan();
         }
         self.flush_all();
     }
 
     fn sleep(&self) -> Option<Duration> {
-        (self.shared.settings.idle_timeout_ms > 0).then_some(IDLE_SCAN)
+        (self.shared.settings.idle_timeout_ms > 0 || self.awaits_requests).then_some(SCAN)
     }
 
     fn take_sockets(&mut self) {
@@ -177,7 +215,8 @@ impl Worker {
                 continue;
             }
             let connection = Connection::new(&self.shared.settings);
-            entry.insert(Client { socket, connection, last_active: Instant::now(), is_ready: false });
+            let last_active = Instant::now();
+            entry.insert(Client { socket, connection, last_active, is_ready: false, awaited: None });
             self.make_ready(token.0);
         }
     }
@@ -199,7 +238,10 @@ impl Worker {
         }
         let mut executor = Executor { shared: &self.shared, counters: &self.counters };
         match client.connection.turn(&mut client.socket, &mut executor) {
-            Turn::Waiting => {}
+            Turn::Waiting => {
+                let limited = self.shared.settings.request_timeout_ms > 0;
+                self.awaits_requests |= limited && client.connection.unfinished().is_some();
+            }
             Turn::MoreToDo => {
                 self.counters.conn_yields.add(1);
                 self.make_ready(key);
@@ -213,19 +255,29 @@ impl Worker {
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn close_idle(&mut self) {
-        let idle_timeout = Duration::from_millis(self.shared.settings.idle_timeout_ms);
-        if idle_timeout.is_zero() || Instant::now() < self.next_idle_scan {
+    /// Closes connections that are idle, or whose request does not come.
+    fn scan(&mut self) {
+        let settings = &self.shared.settings;
+        let idle_timeout = Duration::from_millis(settings.idle_timeout_ms);
+        let now = Instant::now();
+        if now < self.next_scan || (idle_timeout.is_zero() && !self.awaits_requests) {
             return;
         }
-        self.next_idle_scan = Instant::now() + IDLE_SCAN;
-        let is_idle =
-            |(key, client): (usize, &Client)| (client.last_active.elapsed() > idle_timeout).then_some(key);
-        let idle: Vec<usize> = self.clients.iter().filter_map(is_idle).collect();
-        for key in idle {
-            self.counters.idle_kicks.add(1);
-            self.close(key);
+        self.next_scan = now + SCAN;
+        let (mut idle, mut slow) = (Vec::new(), Vec::new());
+        let mut awaits_requests = false;
+        for (key, client) in &mut self.clients {
+            if settings.request_timeout_ms > 0 && client.is_slow(settings, now) {
+                slow.push(key);
+            } else if !idle_timeout.is_zero() && now - client.last_active > idle_timeout {
+                idle.push(key);
+            }
+            awaits_requests |= client.awaited.is_some();
         }
+        self.awaits_requests = awaits_requests;
+        self.counters.idle_kicks.add(idle.len() as u64);
+        self.counters.slow_request_kicks.add(slow.len() as u64);
+        idle.into_iter().chain(slow).for_each(|key| self.close(key));
     }
 
     /// Before the end: what is ready to be sent is sent, as far as clients take it in a moment.

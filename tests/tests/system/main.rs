@@ -5,6 +5,7 @@
 mod bad_input;
 mod empty_primary;
 mod failover;
+mod limits;
 mod listeners;
 mod semantics;
 mod shutdown;
