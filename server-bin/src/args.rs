@@ -127,6 +127,9 @@ struct Serve {
     /// Worker threads
     #[arg(short = 't', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
+    /// Let in only who first sends a set with a user and password of FILE, user:password a line; read again on SIGHUP
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long = "listen-backlog", value_name = "N", default_value_t = 1024,
         value_parser = clap::value_parser!(u16).range(1..))]
@@ -274,6 +277,9 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn plan(serve: Serve) -> Result<Plan, String> {
+    if serve.udp_port != 0 && serve.auth_file.is_some() {
+        return Err(format!("-U {}: nobody can name a user over UDP; with -Y give -U 0", serve.udp_port));
+    }
     if serve.udp_port != 0 {
         return Err(format!("-U {}: UDP is not supported; leave it out or give -U 0", serve.udp_port));
     }
@@ -329,9 +335,10 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
     let suboptions = Suboptions::read(&serve.suboptions)?;
     Ok(Settings {
         addresses: listen::addresses(&serve.listen, serve.port)?,
-        unix_socket: serve.unix_socket.as_deref().map(listen::socket_path).transpose()?,
+        unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,
+        auth_file: from_root(serve.auth_file.as_deref(), "-Y")?,
         threads: usize::from(serve.threads),
         connections_max: serve.connections as usize,
         item_bytes_max,
@@ -344,6 +351,13 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         evict: !serve.no_evict,
         verbosity: serve.verbose,
     })
+}
+
+/// A path from the root: it is used later, wherever the process is then.
+fn from_root(path: Option<&Path>, flag: &str) -> Result<Option<PathBuf>, String> {
+    let whole =
+        |path: &Path| std::path::absolute(path).map_err(|why| format!("{flag} {}: {why}", path.display()));
+    path.map(whole).transpose()
 }
 
 /// A port; memcached's -1 takes a free one, as 0 does.
@@ -534,6 +548,7 @@ mod tests {
             ("-I 40m", "half of the memory"),
             ("-I x", "number of bytes"),
             ("-U 11211", "UDP is not supported"),
+            ("-U 11211 -Y users", "with -Y give -U 0"),
             ("-o nonsense", "no such suboption"),
             ("-l 1.2.3.4:x", "-l 1.2.3.4:x"),
             ("-l no-such-host.invalid", "-l no-such-host.invalid"),

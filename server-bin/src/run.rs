@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use hotspare::Cache;
 use hotspare_tcp::{Node, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
 use crate::args::Plan;
-use crate::server::Server;
+use crate::server::{Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
 /// How long a stopping primary ships what its replicas lack.
@@ -28,6 +28,18 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// What did not start: the exit code, and why.
 type Failure = (u8, String);
+
+/// What a running server is asked for from outside.
+#[derive(Debug)]
+enum Wish {
+    Stop(&'static str),
+    Reload,
+}
+
+fn start_failure(why: &ServerError) -> Failure {
+    let code = if matches!(why, ServerError::Users(_)) { EXIT_USAGE } else { EXIT_SYSTEM };
+    (code, why.to_string())
+}
 
 /// Serves until a signal or the shutdown command; gives the exit code.
 pub(crate) fn serve(plan: Plan) -> ExitCode {
@@ -59,16 +71,17 @@ fn start_log(verbosity: u8) {
 fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let system = |why: &dyn std::fmt::Display| (EXIT_SYSTEM, why.to_string());
     raise_descriptor_limit(plan.settings.connections_max as u64 + DESCRIPTORS_RESERVED);
-    let (stop, stopped) = bounded(1);
-    stop_on_signals(stop.clone()).map_err(|why| system(&why))?;
+    let (wish, wishes) = unbounded();
+    listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let cache = Cache::new(plan.config).map_err(|why| (EXIT_USAGE, why.to_string()))?;
     let on_command = move || {
-        // One reason to stop is enough: the channel may be full.
-        let _ = stop.try_send("the shutdown command");
+        // Nobody listens any more: it is stopping already.
+        let _ = wish.send(Wish::Stop("the shutdown command"));
     };
     let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
-    let mut server = Server::start(cache.clone(), plan.settings, on_command).map_err(|why| system(&why))?;
+    let mut server =
+        Server::start(cache.clone(), plan.settings, on_command).map_err(|why| start_failure(&why))?;
     let node = match plan.replicates {
         true => Some(
             start_node(&cache, plan.replication_listen, plan.replication_secret)
@@ -91,7 +104,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         write_port_file(file, server.addresses())
             .map_err(|why| system(&format!("can't write the port file {}: {why}", file.display())))?;
     }
-    wait(&stopped);
+    wait(&wishes, &server);
     server.stop_listening();
     drop(admin);
     server.shutdown();
@@ -150,26 +163,39 @@ fn start_node(
     Node::start(cache, options)
 }
 
-fn stop_on_signals(stop: Sender<&'static str>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
-            if count > 0 {
+        let mut stops = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                // Nobody listens any more: it is stopping.
+                let _ = wish.send(Wish::Reload);
+                continue;
+            }
+            if std::mem::replace(&mut stops, true) {
                 // Whoever asks twice does not want to wait for the drain.
                 std::process::exit(128 + signal);
             }
             let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-            // One reason to stop is enough: the channel may be full.
-            let _ = stop.try_send(name);
+            // Nobody listens any more: it is stopping already.
+            let _ = wish.send(Wish::Stop(name));
         }
     })?;
     Ok(())
 }
 
-fn wait(stopped: &Receiver<&'static str>) {
-    match stopped.recv() {
-        Ok(reason) => tracing::info!("stopping: {reason}"),
-        Err(_) => tracing::error!("stopping: nobody is left to say when"),
+/// Until it is time to stop.
+fn wait(wishes: &Receiver<Wish>, server: &Server) {
+    loop {
+        match wishes.recv() {
+            Ok(Wish::Stop(reason)) => return tracing::info!("stopping: {reason}"),
+            Ok(Wish::Reload) => match server.reload() {
+                Ok(()) => tracing::info!("files were read again"),
+                Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
+            },
+            Err(_) => return tracing::error!("stopping: nobody is left to say when"),
+        }
     }
 }
 

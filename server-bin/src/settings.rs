@@ -17,6 +17,8 @@ pub struct Settings {
     pub unix_socket_mode: u32,
     /// Connections that may wait to be accepted, for each address (`-b`). Default 1024; the system may allow fewer.
     pub backlog: u16,
+    /// The file with the users that are let in, `user:password` a line (`-Y`). Default none: everybody is.
+    pub auth_file: Option<PathBuf>,
     /// Worker threads (`-t`). Default 4, as memcached's.
     pub threads: usize,
     /// Client connections at once (`-c`); one more is refused with rule L7's line. Default 1024.
@@ -49,6 +51,7 @@ impl Default for Settings {
             unix_socket: None,
             unix_socket_mode: 0o700,
             backlog: 1024,
+            auth_file: None,
             threads: 4,
             connections_max: 1024,
             refuses_when_full: true,

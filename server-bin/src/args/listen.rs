@@ -1,7 +1,6 @@
-//! Where clients get in: the words of `-l`, `-s` and `-a`.
+//! Where clients get in: the words of `-l` and `-a`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 
 /// The addresses that the words of `-l` name, each once; those without a port get `port`.
 pub(super) fn addresses(words: &[String], port: u16) -> Result<Vec<SocketAddr>, String> {
@@ -47,11 +46,6 @@ fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
 pub(super) fn file_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "give an octal file mode, 0 to 777".to_owned())
-}
-
-/// The socket's path from the root: the file is removed at the end, wherever the process is then.
-pub(super) fn socket_path(path: &Path) -> Result<PathBuf, String> {
-    std::path::absolute(path).map_err(|why| format!("-s {}: {why}", path.display()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 
+use super::auth::{Gate, Look};
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
 use crate::settings::Settings;
@@ -65,6 +66,7 @@ pub(crate) struct Connection {
     bytes_needed: usize,
     progress: Progress,
     limits: Limits,
+    gate: Gate,
     requests_done: u64,
     peer_closed: bool,
     closing: bool,
@@ -81,6 +83,7 @@ impl Connection {
             bytes_needed: 1,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            gate: Gate::new(settings.auth_file.is_none()),
             requests_done: 0,
             peer_closed: false,
             closing: false,
@@ -176,6 +179,24 @@ impl Connection {
             let input = &self.input[self.parsed..];
             if input.is_empty() || input.len() < self.bytes_needed {
                 return true;
+            }
+            if !self.gate.is_open() {
+                let users = executor.shared.users.as_ref();
+                let look = users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters));
+                match look {
+                    Look::Answered { consumed, reply } => {
+                        self.output.extend_from_slice(reply.as_bytes());
+                        self.parsed += consumed;
+                        self.bytes_needed = 1;
+                        self.requests_done += 1;
+                    }
+                    Look::Incomplete { bytes_needed } => {
+                        self.bytes_needed = bytes_needed;
+                        return true;
+                    }
+                    Look::Close => self.closing = true,
+                }
+                continue;
             }
             let consumed = match parse_request(input, &self.limits) {
                 Parsed::Complete { request, consumed } => {

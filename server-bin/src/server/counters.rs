@@ -79,6 +79,10 @@ counters! {
     cas_misses,
     /// `cas` with another CAS.
     cas_badval,
+    /// Attempts to name a user (rule Q1).
+    auth_cmds,
+    /// Those that failed.
+    auth_errors,
     /// Bytes that clients sent.
     bytes_read,
     /// Bytes sent to clients.

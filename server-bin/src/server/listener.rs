@@ -38,6 +38,8 @@ pub enum ServerError {
     Listen(SocketAddr, std::io::Error),
     /// A unix socket can't be listened at.
     ListenUnix(PathBuf, std::io::Error),
+    /// The users can't be read, or have no sense.
+    Users(String),
     /// The system refused a thread or a poller.
     System(std::io::Error),
 }
@@ -47,6 +49,7 @@ impl fmt::Display for ServerError {
         match self {
             ServerError::Listen(address, why) => write!(f, "can't listen on {address}: {why}"),
             ServerError::ListenUnix(path, why) => write!(f, "can't listen on {}: {why}", path.display()),
+            ServerError::Users(why) => write!(f, "-Y: {why}"),
             ServerError::System(why) => write!(f, "can't start serving: {why}"),
         }
     }

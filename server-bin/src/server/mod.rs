@@ -7,6 +7,7 @@
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
+mod auth;
 mod commands;
 mod connection;
 mod counters;
@@ -23,6 +24,7 @@ use std::time::Instant;
 use hotspare::Cache;
 
 use crate::settings::Settings;
+use auth::Users;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
@@ -34,6 +36,8 @@ pub use listener::ServerError;
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) settings: Settings,
+    /// None: everybody is let in.
+    pub(crate) users: Option<Users>,
     pub(crate) counters: AllCounters,
     pub(crate) started: Instant,
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
@@ -60,12 +64,13 @@ impl Server {
     /// settings allow it; it must not block.
     ///
     /// # Errors
-    /// An address can't be bound, or the system refuses threads.
+    /// An address can't be bound, the users can't be read, or the system refuses threads.
     pub fn start(
         cache: Cache,
         settings: Settings,
         on_shutdown_command: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
+        let users = settings.auth_file.as_deref().map(Users::load).transpose().map_err(ServerError::Users)?;
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
         let threads = settings.threads.max(1);
@@ -73,6 +78,7 @@ impl Server {
             started_at_ms: cache.now_ms(),
             cache,
             settings,
+            users,
             counters: AllCounters::new(threads),
             started: Instant::now(),
             on_shutdown_command: Box::new(on_shutdown_command),
@@ -100,6 +106,14 @@ impl Server {
     pub fn counters_source(&self) -> impl Fn() -> CountersSnapshot + Send + Sync + 'static {
         let shared = self.shared.clone();
         move || shared.counters.snapshot()
+    }
+
+    /// Reads again what was read from files at the start, the users of `-Y`.
+    ///
+    /// # Errors
+    /// What can't be read, or has no sense; that stays as it was.
+    pub fn reload(&self) -> Result<(), String> {
+        self.shared.users.as_ref().map_or(Ok(()), Users::reload)
     }
 
     /// Closes the listeners; open connections go on.

@@ -64,9 +64,8 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     let cache = shared.cache.stats();
     process(shared, &server, out);
     commands(&server, &cache, out);
-    for name in ["auth_cmds", "auth_errors"] {
-        stat(out, name, 0);
-    }
+    stat(out, "auth_cmds", server.auth_cmds);
+    stat(out, "auth_errors", server.auth_errors);
     if shared.settings.idle_timeout_ms > 0 {
         stat(out, "idle_kicks", server.idle_kicks);
     }
@@ -180,6 +179,7 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "detail_enabled", "no");
     stat(out, "cas_enabled", "yes");
     stat(out, "auth_enabled_sasl", "no");
+    stat(out, "auth_enabled_ascii", if settings.auth_file.is_some() { "yes" } else { "no" });
     stat(out, "item_size_max", settings.item_bytes_max);
     stat(out, "binding_protocol", "ascii");
     stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);

@@ -46,6 +46,7 @@ fn shared() -> Shared {
     Shared {
         cache: Cache::new(Config::new().memory_bytes_max(64 << 20)).unwrap(),
         settings: Settings::default(),
+        users: None,
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
         started_at_ms: 0,
