@@ -116,16 +116,16 @@ struct Serve {
     #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
     /// Memory for items and index in megabytes
-    #[arg(short = 'm', value_name = "MB", default_value_t = 64)]
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64)]
     memory: u64,
     /// Answer an error when memory is used up, instead of evicting
-    #[arg(short = 'M')]
+    #[arg(short = 'M', long = "disable-evictions")]
     no_evict: bool,
     /// Largest item, header and key included: 1k to 1g, at most half of the memory [default: 1m]
-    #[arg(short = 'I', value_name = "SIZE")]
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE")]
     item_size: Option<String>,
     /// Worker threads
-    #[arg(short = 't', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 't', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     /// Let in only who first sends a set with a user and password of FILE, user:password a line; read again on SIGHUP
     #[arg(short = 'Y', long, value_name = "FILE")]
@@ -135,20 +135,22 @@ struct Serve {
         value_parser = clap::value_parser!(u16).range(1..))]
     backlog: u16,
     /// Connections at once
-    #[arg(short = 'c', value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', long = "conn-limit", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Say more; repeat for more still
-    #[arg(short = 'v', action = ArgAction::Count)]
+    #[arg(short = 'v', long, action = ArgAction::Count)]
     verbose: u8,
     /// UDP port; only 0, off, is supported
-    #[arg(short = 'U', value_name = "PORT", default_value_t = 0)]
+    #[arg(short = 'U', long, value_name = "PORT", default_value_t = 0)]
     udp_port: u16,
     /// Obey the shutdown command
-    #[arg(short = 'A')]
+    #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
     /// Suboptions, separated by commas: see below
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
+    #[command(flatten)]
+    habits: Habits,
     #[command(flatten)]
     replication: Replication,
     /// Address of the admin HTTP server; default: none
@@ -157,6 +159,41 @@ struct Serve {
     /// A file with the token that admin requests must bear; needed off loopback
     #[arg(long, value_name = "FILE", requires = "admin")]
     admin_token_file: Option<PathBuf>,
+}
+
+/// How the process itself is to live.
+#[derive(Debug, Args)]
+struct Habits {
+    /// Run in the background
+    #[arg(short = 'd', long)]
+    daemon: bool,
+    /// Write the process's id into FILE, and remove it at the end
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+    /// Become USER when everything is bound; only root can, others stay who they are
+    #[arg(short = 'u', long, value_name = "USER")]
+    user: Option<String>,
+    /// Let a crash leave a whole core file
+    #[arg(short = 'r', long)]
+    enable_coredumps: bool,
+    /// Keep all memory from being swapped out
+    #[arg(short = 'k', long)]
+    lock_memory: bool,
+    /// Given by -d to the process that it starts
+    #[arg(long, hide = true)]
+    in_background: bool,
+    /// memcached's, accepted: the engine grows its classes itself
+    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", hide = true)]
+    _growth_factor: Option<String>,
+    /// memcached's, accepted: the engine chooses its classes itself
+    #[arg(short = 'n', long = "slab-min-size", value_name = "BYTES", hide = true)]
+    _slab_min_size: Option<String>,
+    /// memcached's, accepted: a connection's turn is bounded in bytes
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "N", hide = true)]
+    _requests_per_event: Option<String>,
+    /// memcached's, accepted: the system gives large pages where it can
+    #[arg(short = 'L', long = "enable-largepages", hide = true)]
+    _large_pages: bool,
 }
 
 #[derive(Debug, Args)]
@@ -209,11 +246,24 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
+    pub(crate) daemon: DaemonPlan,
     pub(crate) replication_listen: Option<SocketAddr>,
     pub(crate) replication_secret: Option<Vec<u8>>,
     pub(crate) replicates: bool,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<Vec<u8>>,
+}
+
+/// How the process itself is to live.
+#[derive(Debug)]
+pub(crate) struct DaemonPlan {
+    /// `-d` was given, and this is not the process that it starts.
+    pub(crate) starts_second: bool,
+    pub(crate) in_background: bool,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) user: Option<String>,
+    pub(crate) core_files: bool,
+    pub(crate) lock_memory: bool,
 }
 
 /// A command to a running node.
@@ -308,7 +358,28 @@ fn plan(serve: Serve) -> Result<Plan, String> {
     if let Some(replication) = replication {
         config = config.replication(replication);
     }
-    Ok(Plan { config, settings, replication_listen, replication_secret, replicates, admin, admin_token })
+    let daemon = daemon(&serve.habits)?;
+    Ok(Plan {
+        config,
+        settings,
+        daemon,
+        replication_listen,
+        replication_secret,
+        replicates,
+        admin,
+        admin_token,
+    })
+}
+
+fn daemon(habits: &Habits) -> Result<DaemonPlan, String> {
+    Ok(DaemonPlan {
+        starts_second: habits.daemon && !habits.in_background,
+        in_background: habits.in_background,
+        pid_file: from_root(habits.pidfile.as_deref(), "-P")?,
+        user: habits.user.clone(),
+        core_files: habits.enable_coredumps,
+        lock_memory: habits.lock_memory,
+    })
 }
 
 fn settings(serve: &Serve) -> Result<Settings, String> {
@@ -536,6 +607,16 @@ mod tests {
         assert_eq!(served("-m 1").settings.item_bytes_max, 512 << 10);
         assert_eq!(served("-m 64 -m 3").settings.memory_bytes_max, 3 << 20, "the last one counts");
         assert_eq!(served("-p -1").settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+        let plan = served("-dvP /x/pid -m64 -p11212 -unobody -rk -f 1.25 -n 48 -R 20 -L -c512");
+        assert!(plan.daemon.starts_second && plan.daemon.core_files && plan.daemon.lock_memory);
+        assert_eq!(plan.daemon.pid_file, Some(PathBuf::from("/x/pid")));
+        assert_eq!((plan.daemon.user.as_deref(), plan.settings.verbosity), (Some("nobody"), 1));
+        assert_eq!(plan.settings.addresses, ["127.0.0.1:11212".parse().unwrap()]);
+        assert_eq!((plan.settings.memory_bytes_max, plan.settings.connections_max), (64 << 20, 512));
+        assert!(!served("--in-background -d").daemon.starts_second);
+        let long = "--port=5 --memory-limit=8 --conn-limit=9 --threads=2 --disable-evictions --verbose --udp-port=0 \
+                    --enable-shutdown --extended=modern --listen=127.0.0.2 --max-item-size=2k";
+        assert_eq!(served(long).settings.addresses, ["127.0.0.2:5".parse().unwrap()]);
         served("-o no_slab_automove,no_inline_ascii_resp,no_hashexpand,hashpower=20");
     }
 

@@ -5,26 +5,29 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use hotspare::Cache;
 use hotspare_tcp::{Node, Options};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::admin::Admin;
 use crate::args::Plan;
+use crate::daemon::{self, PidFile};
 use crate::server::{Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
 /// How long a stopping primary ships what its replicas lack.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// Descriptors beside those of the clients: listeners, pollers, replication, files.
-const DESCRIPTORS_RESERVED: u64 = 64;
+/// How long a graceful stop waits for requests that have begun to come.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often it looks whether any is left.
+const GRACE_POLL: Duration = Duration::from_millis(10);
 
 /// What did not start: the exit code, and why.
 type Failure = (u8, String);
@@ -33,6 +36,8 @@ type Failure = (u8, String);
 #[derive(Debug)]
 enum Wish {
     Stop(&'static str),
+    /// Stop, but let the clients finish what they have begun.
+    StopGracefully,
     Reload,
 }
 
@@ -70,7 +75,8 @@ fn start_log(verbosity: u8) {
 
 fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let system = |why: &dyn std::fmt::Display| (EXIT_SYSTEM, why.to_string());
-    raise_descriptor_limit(plan.settings.connections_max as u64 + DESCRIPTORS_RESERVED);
+    prepare(&plan);
+    let user = plan.daemon.user.as_deref().map(daemon::find_user).transpose()?.flatten();
     let (wish, wishes) = unbounded();
     listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let cache = Cache::new(plan.config).map_err(|why| (EXIT_USAGE, why.to_string()))?;
@@ -80,6 +86,8 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     };
     let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
+    let is_verbose = plan.settings.verbosity > 0;
+    let habits = plan.daemon;
     let mut server =
         Server::start(cache.clone(), plan.settings, on_command).map_err(|why| start_failure(&why))?;
     let node = match plan.replicates {
@@ -98,13 +106,23 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
             Some(admin)
         }
     };
-    announce(&server, unix_socket, node.as_ref(), admin.as_ref());
+    let _pid_file = habits.pid_file.as_deref().map(write_pid_file).transpose()?;
+    if let Some(user) = user {
+        daemon::become_user(&user)?;
+    }
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);
         write_port_file(file, server.addresses())
             .map_err(|why| system(&format!("can't write the port file {}: {why}", file.display())))?;
     }
-    wait(&wishes, &server);
+    if habits.lock_memory {
+        daemon::lock_memory();
+    }
+    announce(&server, unix_socket, node.as_ref(), admin.as_ref());
+    if habits.in_background {
+        daemon::settle(is_verbose, habits.core_files).map_err(|why| system(&why))?;
+    }
+    wait(&wishes, &mut server);
     server.stop_listening();
     drop(admin);
     server.shutdown();
@@ -112,6 +130,22 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         node.shutdown(DRAIN);
     }
     Ok(())
+}
+
+/// What must be before anything is started.
+fn prepare(plan: &Plan) {
+    if plan.daemon.in_background {
+        daemon::leave_session();
+    }
+    if plan.daemon.core_files {
+        daemon::allow_core_files();
+    }
+    daemon::raise_descriptor_limit(plan.settings.connections_max);
+}
+
+fn write_pid_file(path: &Path) -> Result<PidFile, Failure> {
+    PidFile::write(path)
+        .map_err(|why| (EXIT_SYSTEM, format!("can't write the pid file {}: {why}", path.display())))
 }
 
 /// One line for each address, which scripts and tests read.
@@ -127,24 +161,6 @@ fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, 
     }
     if let Some(admin) = admin {
         tracing::info!("admin on {}", admin.address());
-    }
-}
-
-/// Allows this process so many descriptors, as far as the system lets it.
-fn raise_descriptor_limit(wanted: u64) {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
-    let raised = raised.or_else(|_| {
-        let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum })
-    });
-    let allowed = getrlimit(Resource::Nofile).current;
-    if raised.is_err() || allowed.is_some_and(|allowed| allowed < wanted) {
-        tracing::warn!(?allowed, wanted, "fewer descriptors are allowed than -c connections may need");
     }
 }
 
@@ -164,37 +180,50 @@ fn start_node(
 }
 
 fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
         let mut stops = false;
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                // Nobody listens any more: it is stopping.
-                let _ = wish.send(Wish::Reload);
-                continue;
-            }
-            if std::mem::replace(&mut stops, true) {
+            let wished = match signal {
+                SIGHUP => Wish::Reload,
+                SIGUSR1 => Wish::StopGracefully,
                 // Whoever asks twice does not want to wait for the drain.
-                std::process::exit(128 + signal);
-            }
-            let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
+                _ if std::mem::replace(&mut stops, true) => std::process::exit(128 + signal),
+                SIGTERM => Wish::Stop("SIGTERM"),
+                _ => Wish::Stop("SIGINT"),
+            };
             // Nobody listens any more: it is stopping already.
-            let _ = wish.send(Wish::Stop(name));
+            let _ = wish.send(wished);
         }
     })?;
     Ok(())
 }
 
 /// Until it is time to stop.
-fn wait(wishes: &Receiver<Wish>, server: &Server) {
+fn wait(wishes: &Receiver<Wish>, server: &mut Server) {
     loop {
         match wishes.recv() {
             Ok(Wish::Stop(reason)) => return tracing::info!("stopping: {reason}"),
+            Ok(Wish::StopGracefully) => {
+                tracing::info!("stopping gracefully: SIGUSR1");
+                server.drain();
+                return finish_clients(wishes, server);
+            }
             Ok(Wish::Reload) => match server.reload() {
                 Ok(()) => tracing::info!("files were read again"),
                 Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
             },
             Err(_) => return tracing::error!("stopping: nobody is left to say when"),
+        }
+    }
+}
+
+/// Until the clients have finished what they had begun, or somebody does not want to wait for them.
+fn finish_clients(wishes: &Receiver<Wish>, server: &Server) {
+    let end = Instant::now() + GRACE;
+    while server.counters().curr_connections > 0 && Instant::now() < end {
+        if let Ok(Wish::Stop(reason)) = wishes.recv_timeout(GRACE_POLL) {
+            return tracing::info!("stopping at once: {reason}");
         }
     }
 }

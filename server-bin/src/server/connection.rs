@@ -97,6 +97,11 @@ impl Connection {
         (has_begun && self.unsent() == 0).then_some(Unfinished { ordinal: self.requests_done, bytes })
     }
 
+    /// Whether neither side owes the other anything, as far as it was read.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.skip == 0 && self.parsed == self.input.len() && self.unsent() == 0
+    }
+
     /// Reads, executes and writes until the socket or the turn's budget is used up.
     pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
         let mut taken = 0;

@@ -83,6 +83,7 @@ impl Write for Socket {
 pub(crate) struct WorkerHandle {
     sockets: Sender<Socket>,
     stop: Arc<AtomicBool>,
+    drain: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
@@ -93,6 +94,13 @@ impl WorkerHandle {
         if self.sockets.send(socket).is_ok() {
             let _ = self.waker.wake();
         }
+    }
+
+    /// Lets connections finish what they have begun, then closes them.
+    pub(crate) fn drain(&self) {
+        self.drain.store(true, Ordering::Release);
+        // If the poller is gone the thread is, too.
+        let _ = self.waker.wake();
     }
 
     pub(crate) fn stop(&self) {
@@ -108,12 +116,15 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (sender, sockets) = unbounded();
     let stop = Arc::new(AtomicBool::new(false));
-    let handle = WorkerHandle { sockets: sender, stop: stop.clone(), waker };
+    let drain = Arc::new(AtomicBool::new(false));
+    let handle = WorkerHandle { sockets: sender, stop: stop.clone(), drain: drain.clone(), waker };
     let counters = shared.counters.workers[index].clone();
     let mut worker = Worker {
         poll,
         sockets,
         stop,
+        drain,
+        is_draining: false,
         clients: Slab::new(),
         ready: Vec::new(),
         next_scan: Instant::now() + SCAN,
@@ -160,6 +171,8 @@ struct Worker {
     poll: Poll,
     sockets: Receiver<Socket>,
     stop: Arc<AtomicBool>,
+    drain: Arc<AtomicBool>,
+    is_draining: bool,
     clients: Slab<Client>,
     ready: Vec<usize>,
     next_scan: Instant,
@@ -183,6 +196,7 @@ impl Worker {
             for event in &events {
                 if event.token() == WAKER {
                     self.take_sockets();
+                    self.begin_draining();
                 } else {
                     self.make_ready(event.token().0);
                 }
@@ -221,6 +235,15 @@ impl Worker {
         }
     }
 
+    /// What the sockets hold is read before they close.
+    fn begin_draining(&mut self) {
+        if self.drain.load(Ordering::Acquire) && !self.is_draining {
+            self.is_draining = true;
+            let all: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+            all.into_iter().for_each(|key| self.make_ready(key));
+        }
+    }
+
     fn make_ready(&mut self, key: usize) {
         if let Some(client) = self.clients.get_mut(key)
             && !client.is_ready
@@ -238,6 +261,7 @@ impl Worker {
         }
         let mut executor = Executor { shared: &self.shared, counters: &self.counters };
         match client.connection.turn(&mut client.socket, &mut executor) {
+            Turn::Waiting if self.is_draining && client.connection.is_at_rest() => self.close(key),
             Turn::Waiting => {
                 let limited = self.shared.settings.request_timeout_ms > 0;
                 self.awaits_requests |= limited && client.connection.unfinished().is_some();

@@ -121,6 +121,15 @@ impl Server {
         self.acceptor = None;
     }
 
+    /// Closes the listeners, and each connection as soon as it has no request half come and no answer half sent.
+    /// [`CountersSnapshot::curr_connections`] tells when all have gone.
+    pub fn drain(&mut self) {
+        self.stop_listening();
+        for (handle, _) in &self.workers {
+            handle.drain();
+        }
+    }
+
     /// Closes the listeners, sends what is ready to be sent, and stops.
     pub fn shutdown(mut self) {
         self.stop();

@@ -4,6 +4,7 @@
 
 mod authentication;
 mod bad_input;
+mod daemon;
 mod empty_primary;
 mod failover;
 mod limits;
