@@ -186,20 +186,8 @@ impl Connection {
                 return true;
             }
             if !self.gate.is_open() {
-                let users = executor.shared.users.as_ref();
-                let look = users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters));
-                match look {
-                    Look::Answered { consumed, reply } => {
-                        self.output.extend_from_slice(reply.as_bytes());
-                        self.parsed += consumed;
-                        self.bytes_needed = 1;
-                        self.requests_done += 1;
-                    }
-                    Look::Incomplete { bytes_needed } => {
-                        self.bytes_needed = bytes_needed;
-                        return true;
-                    }
-                    Look::Close => self.closing = true,
+                if !self.look_at_gate(executor) {
+                    return true;
                 }
                 continue;
             }
@@ -233,6 +221,26 @@ impl Connection {
             self.parsed += consumed;
             self.bytes_needed = 1;
             self.requests_done += 1;
+        }
+        true
+    }
+
+    /// Before the gate; false if more input is needed.
+    fn look_at_gate(&mut self, executor: &Executor<'_>) -> bool {
+        let input = &self.input[self.parsed..];
+        let users = executor.shared.users.as_ref();
+        match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
+            Look::Answered { consumed, reply } => {
+                self.output.extend_from_slice(reply.as_bytes());
+                self.parsed += consumed;
+                self.bytes_needed = 1;
+                self.requests_done += 1;
+            }
+            Look::Incomplete { bytes_needed } => {
+                self.bytes_needed = bytes_needed;
+                return false;
+            }
+            Look::Close => self.closing = true,
         }
         true
     }

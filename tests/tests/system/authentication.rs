@@ -1,7 +1,7 @@
 //! Who is let in: ASCII authentication (rules Q1, Z5).
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -24,7 +24,7 @@ fn users(text: &str) -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-fn server(file: &PathBuf, more: &[&str]) -> Server {
+fn server(file: &Path, more: &[&str]) -> Server {
     let file = file.to_str().expect("a plain path");
     Server::spawn(crate::BINARY, &[&["-p", "0", "-m", "16", "-Y", file], more].concat())
 }

@@ -154,7 +154,7 @@ fn a_server_without_descriptors_pauses_accepting_and_recovers() {
     wait::wait_until("a pause", LIMIT, || stat(&mut first, "listen_disabled_num") == 1);
     assert_eq!(stat(&mut first, "accepting_conns"), 0);
     assert!(stat(&mut first, "curr_connections") < 7);
-    limit_descriptors(&server, |_| before.clone());
+    limit_descriptors(&server, |_| before);
     for wire in &mut more {
         assert!(wire.line().starts_with("VERSION "));
     }
