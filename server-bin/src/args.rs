@@ -130,6 +130,9 @@ struct Serve {
     /// Let in only who first sends a set with a user and password of FILE, user:password a line; read again on SIGHUP
     #[arg(short = 'Y', long, value_name = "FILE")]
     auth_file: Option<PathBuf>,
+    /// Encrypt TCP with TLS; needs -o ssl_chain_cert
+    #[arg(short = 'Z', long)]
+    enable_ssl: bool,
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long = "listen-backlog", value_name = "N", default_value_t = 1024,
         value_parser = clap::value_parser!(u16).range(1..))]
@@ -404,8 +407,15 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         },
     };
     let suboptions = Suboptions::read(&serve.suboptions)?;
+    let (addresses, plain_addresses) = listen::addresses(&serve.listen, serve.port)?;
+    let tls = suboptions.tls.settings(serve.enable_ssl)?;
+    if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
+        return Err(format!("-l notls:{plain} does nothing without -Z"));
+    }
     Ok(Settings {
-        addresses: listen::addresses(&serve.listen, serve.port)?,
+        addresses,
+        plain_addresses,
+        tls,
         unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,
@@ -653,6 +663,11 @@ mod tests {
             ("--replica-reads", "--replica-reads does nothing"),
             ("--log-bytes 100000", "--log-bytes does nothing"),
             ("-o ssl_chain_cert=a", "-o ssl_chain_cert"),
+            ("-Z", "-o ssl_chain_cert"),
+            ("-Z -o ssl_chain_cert=a,ssl_verify_mode=4", "-o ssl_verify_mode=4"),
+            ("-Z -o ssl_chain_cert=a,ssl_verify_mode=2", "ssl_ca_cert"),
+            ("-Z -o ssl_chain_cert=a,ssl_min_version=0", "-o ssl_min_version=0"),
+            ("-l notls:127.0.0.1", "does nothing without -Z"),
         ];
         for (line, hint) in cases {
             match read(line) {

@@ -42,7 +42,11 @@ enum Wish {
 }
 
 fn start_failure(why: &ServerError) -> Failure {
-    let code = if matches!(why, ServerError::Users(_)) { EXIT_USAGE } else { EXIT_SYSTEM };
+    let code = if matches!(why, ServerError::Users(_) | ServerError::Certificates(_)) {
+        EXIT_USAGE
+    } else {
+        EXIT_SYSTEM
+    };
     (code, why.to_string())
 }
 

@@ -19,6 +19,10 @@ pub struct Settings {
     pub backlog: u16,
     /// The file with the users that are let in, `user:password` a line (`-Y`). Default none: everybody is.
     pub auth_file: Option<PathBuf>,
+    /// TLS of the TCP listeners (`-Z`). Default none.
+    pub tls: Option<TlsSettings>,
+    /// Addresses of `addresses` that stay without it (`-l notls:ADDR`).
+    pub plain_addresses: Vec<SocketAddr>,
     /// Worker threads (`-t`). Default 4, as memcached's.
     pub threads: usize,
     /// Client connections at once (`-c`); one more is refused with rule L7's line. Default 1024.
@@ -44,6 +48,33 @@ pub struct Settings {
     pub verbosity: u8,
 }
 
+/// Certificates, and what clients have to show.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    /// The server's certificate and those that vouch for it, in PEM (`ssl_chain_cert`).
+    pub chain_file: PathBuf,
+    /// Its private key, in PEM (`ssl_key`). Default: in the same file.
+    pub key_file: Option<PathBuf>,
+    /// Who vouches for clients, in PEM (`ssl_ca_cert`).
+    pub authorities_file: Option<PathBuf>,
+    /// Whether clients have to show a certificate (`ssl_verify_mode`).
+    pub verify_clients: VerifyClients,
+    /// Whether TLS 1.2 is refused (`ssl_min_version=3`).
+    pub only_newest_version: bool,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyClients {
+    /// None is asked for.
+    #[default]
+    Never,
+    /// One is asked for; who has one must have a good one.
+    IfGiven,
+    /// Nobody is let in without a good one.
+    Always,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -52,6 +83,8 @@ impl Default for Settings {
             unix_socket_mode: 0o700,
             backlog: 1024,
             auth_file: None,
+            tls: None,
+            plain_addresses: Vec::new(),
             threads: 4,
             connections_max: 1024,
             refuses_when_full: true,

@@ -2,22 +2,27 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-/// The addresses that the words of `-l` name, each once; those without a port get `port`.
-pub(super) fn addresses(words: &[String], port: u16) -> Result<Vec<SocketAddr>, String> {
+/// The addresses that the words of `-l` name, each once, and those of them with `notls:` before; those without a port get
+/// `port`.
+pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), String> {
     let words = words.iter().flat_map(|word| word.split(';')).filter(|word| !word.is_empty());
-    let mut found = Vec::new();
+    let (mut found, mut plain) = (Vec::new(), Vec::new());
     for word in words {
+        let (word, is_plain) = word.strip_prefix("notls:").map_or((word, false), |word| (word, true));
         for address in of_word(word, port)? {
             // Port 0 is another port each time, but a name that stands for one address twice is a mistake then, too.
             if !found.contains(&address) {
                 found.push(address);
+                if is_plain {
+                    plain.push(address);
+                }
             }
         }
     }
     if found.is_empty() {
         found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     }
-    Ok(found)
+    Ok((found, plain))
 }
 
 /// The addresses of one word: an IP address, `[v6]`, or a host's name, each with a port behind it or without.
@@ -54,7 +59,7 @@ mod tests {
 
     fn read(words: &[&str]) -> Vec<String> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        addresses(&words, 5).unwrap().iter().map(ToString::to_string).collect()
+        addresses(&words, 5).unwrap().0.iter().map(ToString::to_string).collect()
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The words of `-o`: the ones that do something here, the ones of memcached's that need not, and no others.
 
-use crate::settings::Settings;
+use std::path::PathBuf;
+
+use crate::settings::{Settings, TlsSettings, VerifyClients};
 
 /// What `-h` says about them.
 pub(super) const HELP: &str = "\
@@ -10,6 +12,11 @@ Suboptions (-o):
   request_rate=BYTES        give a request so much longer as its bytes take at this many a second (default: 4096;
                             0: no longer)
   no_maxconns_fast          when -c is reached let connections wait, instead of refusing them
+  ssl_chain_cert=FILE       with -Z: the certificate and its chain, in PEM; read again on SIGHUP
+  ssl_key=FILE              the private key, in PEM (default: in the same file)
+  ssl_ca_cert=FILE          who vouches for clients, in PEM
+  ssl_verify_mode=N         0: ask clients for no certificate (the default), 1: ask, 2 or 3: let nobody in without
+  ssl_min_version=N         2: TLS 1.2 (the default), 3: TLS 1.3
   Words of memcached's that mean nothing to this engine are accepted.";
 
 /// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
@@ -60,6 +67,61 @@ pub(super) struct Suboptions {
     pub(super) idle_timeout_ms: u64,
     pub(super) request_timeout_ms: u64,
     pub(super) request_bytes_per_second_min: u64,
+    pub(super) tls: TlsWords,
+}
+
+/// The words about TLS.
+#[derive(Debug, Default)]
+pub(super) struct TlsWords {
+    first: Option<String>,
+    chain_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    authorities_file: Option<PathBuf>,
+    verify_clients: VerifyClients,
+    only_newest_version: bool,
+}
+
+impl TlsWords {
+    fn read(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
+        let value = value.unwrap_or_default();
+        let file = || match std::path::absolute(value) {
+            Ok(path) => Ok(Some(path)),
+            Err(why) => Err(format!("-o {name}={value}: {why}")),
+        };
+        match (name, value) {
+            ("ssl_chain_cert", _) => self.chain_file = file()?,
+            ("ssl_key", _) => self.key_file = file()?,
+            ("ssl_ca_cert", _) => self.authorities_file = file()?,
+            ("ssl_verify_mode", "0") => self.verify_clients = VerifyClients::Never,
+            ("ssl_verify_mode", "1") => self.verify_clients = VerifyClients::IfGiven,
+            ("ssl_verify_mode", "2" | "3") => self.verify_clients = VerifyClients::Always,
+            ("ssl_min_version", "2") => self.only_newest_version = false,
+            ("ssl_min_version", "3") => self.only_newest_version = true,
+            _ => return Err(format!("-o {name}={value}: not supported; see hotspare --help")),
+        }
+        self.first.get_or_insert_with(|| name.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn settings(&self, is_enabled: bool) -> Result<Option<TlsSettings>, String> {
+        match (is_enabled, &self.first, &self.chain_file) {
+            (false, None, _) => Ok(None),
+            (false, Some(word), _) => Err(format!("-o {word} does nothing without -Z")),
+            (true, _, None) => Err("-Z needs a certificate; give -o ssl_chain_cert=FILE".to_owned()),
+            (true, _, Some(_))
+                if self.verify_clients != VerifyClients::Never && self.authorities_file.is_none() =>
+            {
+                Err("-o ssl_verify_mode needs -o ssl_ca_cert=FILE".to_owned())
+            }
+            (true, _, Some(chain_file)) => Ok(Some(TlsSettings {
+                chain_file: chain_file.clone(),
+                key_file: self.key_file.clone(),
+                authorities_file: self.authorities_file.clone(),
+                verify_clients: self.verify_clients,
+                only_newest_version: self.only_newest_version,
+            })),
+        }
+    }
 }
 
 impl Suboptions {
@@ -70,6 +132,7 @@ impl Suboptions {
             idle_timeout_ms: defaults.idle_timeout_ms,
             request_timeout_ms: defaults.request_timeout_ms,
             request_bytes_per_second_min: defaults.request_bytes_per_second_min,
+            tls: TlsWords::default(),
         };
         for word in words.iter().filter(|word| !word.is_empty()) {
             let (name, value) = match word.split_once('=') {
@@ -82,6 +145,7 @@ impl Suboptions {
                 "idle_timeout" => read.idle_timeout_ms = number(name, value, "SECONDS")? * 1000,
                 "request_timeout" => read.request_timeout_ms = number(name, value, "SECONDS")? * 1000,
                 "request_rate" => read.request_bytes_per_second_min = number(name, value, "BYTES")?,
+                _ if name.starts_with("ssl_") => read.tls.read(name, value)?,
                 _ if IGNORED_SUBOPTIONS.contains(&name) => {}
                 _ => return Err(format!("-o {name}: no such suboption")),
             }

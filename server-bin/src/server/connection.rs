@@ -107,7 +107,9 @@ impl Connection {
         let mut taken = 0;
         loop {
             let executed_all = self.execute(executor);
-            match self.flush(socket, executor.counters) {
+            let flushed = self.flush(socket, executor.counters);
+            let has_all_gone = flushed.is_ok();
+            match flushed {
                 Ok(()) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
                     if self.unsent() > UNSENT_BYTES_MAX || !executed_all {
@@ -117,7 +119,7 @@ impl Connection {
                 Err(_) => return Turn::Closed,
             }
             if self.closing || (self.peer_closed && executed_all) {
-                return if self.unsent() == 0 { Turn::Closed } else { Turn::Waiting };
+                return if has_all_gone { Turn::Closed } else { Turn::Waiting };
             }
             if !executed_all {
                 continue;
@@ -260,7 +262,8 @@ impl Connection {
         }
         self.output.clear();
         self.sent = 0;
-        Ok(())
+        // An encrypted socket may hold some of it still.
+        socket.flush()
     }
 
     /// Gives memory back that a quiet connection does not need.

@@ -23,6 +23,7 @@ use super::Shared;
 use super::commands::Executor;
 use super::connection::{Connection, Turn, Unfinished};
 use super::counters::Counters;
+use super::tls::TlsSocket;
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
@@ -37,15 +38,22 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsSocket>),
 }
 
 impl Socket {
     /// Says that nothing more will be sent.
-    pub(crate) fn finish(&self) -> std::io::Result<()> {
+    pub(crate) fn finish(&mut self) -> std::io::Result<()> {
         match self {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Tls(socket) => socket.socket.shutdown(Shutdown::Write),
         }
+    }
+
+    /// Whether the client has still to show that it speaks TLS.
+    fn is_handshaking(&self) -> bool {
+        matches!(self, Socket::Tls(socket) if socket.is_handshaking())
     }
 }
 
@@ -54,6 +62,7 @@ impl Read for Socket {
         match self {
             Socket::Tcp(socket) => socket.read(buffer),
             Socket::Unix(socket) => socket.read(buffer),
+            Socket::Tls(socket) => socket.read(buffer),
         }
     }
 }
@@ -63,6 +72,7 @@ impl Write for Socket {
         match self {
             Socket::Tcp(socket) => socket.write(bytes),
             Socket::Unix(socket) => socket.write(bytes),
+            Socket::Tls(socket) => socket.write(bytes),
         }
     }
 
@@ -70,11 +80,15 @@ impl Write for Socket {
         match self {
             Socket::Tcp(socket) => socket.write_vectored(slices),
             Socket::Unix(socket) => socket.write_vectored(slices),
+            Socket::Tls(socket) => socket.write_vectored(slices),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+            Socket::Tls(socket) => socket.flush(),
+        }
     }
 }
 
@@ -147,9 +161,15 @@ struct Client {
 }
 
 impl Client {
+    /// What the client owes the rest of: a request, or before all of them the handshake.
+    fn unfinished(&self) -> Option<Unfinished> {
+        let handshake = Unfinished { ordinal: u64::MAX, bytes: 0 };
+        if self.socket.is_handshaking() { Some(handshake) } else { self.connection.unfinished() }
+    }
+
     /// Whether the request that is unfinished now has been for too long.
     fn is_slow(&mut self, settings: &Settings, now: Instant) -> bool {
-        let Some(found) = self.connection.unfinished() else {
+        let Some(found) = self.unfinished() else {
             self.awaited = None;
             return false;
         };
@@ -222,6 +242,7 @@ impl Worker {
             let registered = match &mut socket {
                 Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
                 Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
+                Socket::Tls(tls) => self.poll.registry().register(&mut tls.socket, token, interest),
             };
             if let Err(why) = registered {
                 tracing::warn!(%why, "can't watch a connection");
@@ -264,7 +285,7 @@ impl Worker {
             Turn::Waiting if self.is_draining && client.connection.is_at_rest() => self.close(key),
             Turn::Waiting => {
                 let limited = self.shared.settings.request_timeout_ms > 0;
-                self.awaits_requests |= limited && client.connection.unfinished().is_some();
+                self.awaits_requests |= limited && client.unfinished().is_some();
             }
             Turn::MoreToDo => {
                 self.counters.conn_yields.add(1);

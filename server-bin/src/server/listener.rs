@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -40,6 +40,8 @@ pub enum ServerError {
     ListenUnix(PathBuf, std::io::Error),
     /// The users can't be read, or have no sense.
     Users(String),
+    /// The certificates can't be read, or have no sense.
+    Certificates(String),
     /// The system refused a thread or a poller.
     System(std::io::Error),
 }
@@ -50,6 +52,7 @@ impl fmt::Display for ServerError {
             ServerError::Listen(address, why) => write!(f, "can't listen on {address}: {why}"),
             ServerError::ListenUnix(path, why) => write!(f, "can't listen on {}: {why}", path.display()),
             ServerError::Users(why) => write!(f, "-Y: {why}"),
+            ServerError::Certificates(why) => write!(f, "-Z: {why}"),
             ServerError::System(why) => write!(f, "can't start serving: {why}"),
         }
     }
@@ -221,6 +224,15 @@ impl Accepting {
         }
     }
 
+    fn encrypt(&self, index: usize, socket: TcpStream) -> std::io::Result<Socket> {
+        let address = self.shared.settings.addresses.get(index);
+        let is_plain = address.is_some_and(|address| self.shared.settings.plain_addresses.contains(address));
+        match &self.shared.certificates {
+            Some(certificates) if !is_plain => Ok(Socket::Tls(Box::new(certificates.accept(socket)?))),
+            _ => Ok(Socket::Tcp(socket)),
+        }
+    }
+
     fn is_full(&self) -> bool {
         let open = self.shared.counters.curr_connections.load(Ordering::Acquire);
         open >= self.shared.settings.connections_max as u64
@@ -235,10 +247,10 @@ impl Accepting {
                 }
                 let accepted = match &self.bound.unix {
                     Some((listener, _)) => listener.accept().map(|(socket, _)| Socket::Unix(socket)),
-                    None => self.bound.tcp[index].accept().map(|(socket, _)| {
+                    None => self.bound.tcp[index].accept().and_then(|(socket, _)| {
                         // Latency matters more than packets; a system that refuses is as good.
                         let _ = socket.set_nodelay(true);
-                        Socket::Tcp(socket)
+                        self.encrypt(index, socket)
                     }),
                 };
                 match accepted {

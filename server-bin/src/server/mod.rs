@@ -14,6 +14,7 @@ mod counters;
 mod event_loop;
 mod listener;
 mod stats;
+mod tls;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use auth::Users;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
+use tls::Certificates;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     /// None: everybody is let in.
     pub(crate) users: Option<Users>,
+    /// None: nothing is encrypted.
+    pub(crate) certificates: Option<Certificates>,
     pub(crate) counters: AllCounters,
     pub(crate) started: Instant,
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
@@ -71,6 +75,8 @@ impl Server {
         on_shutdown_command: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
         let users = settings.auth_file.as_deref().map(Users::load).transpose().map_err(ServerError::Users)?;
+        let certificates =
+            settings.tls.as_ref().map(Certificates::load).transpose().map_err(ServerError::Certificates)?;
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
         let threads = settings.threads.max(1);
@@ -79,6 +85,7 @@ impl Server {
             cache,
             settings,
             users,
+            certificates,
             counters: AllCounters::new(threads),
             started: Instant::now(),
             on_shutdown_command: Box::new(on_shutdown_command),
@@ -108,12 +115,14 @@ impl Server {
         move || shared.counters.snapshot()
     }
 
-    /// Reads again what was read from files at the start, the users of `-Y`.
+    /// Reads again what was read from files at the start, the users of `-Y` and the certificates.
     ///
     /// # Errors
     /// What can't be read, or has no sense; that stays as it was.
     pub fn reload(&self) -> Result<(), String> {
-        self.shared.users.as_ref().map_or(Ok(()), Users::reload)
+        let users = self.shared.users.as_ref().map_or(Ok(()), Users::reload);
+        let certificates = self.shared.certificates.as_ref().map_or(Ok(()), Certificates::reload);
+        users.and(certificates)
     }
 
     /// Closes the listeners; open connections go on.

@@ -179,6 +179,7 @@ fn settings(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "detail_enabled", "no");
     stat(out, "cas_enabled", "yes");
     stat(out, "auth_enabled_sasl", "no");
+    stat(out, "ssl_enabled", if settings.tls.is_some() { "yes" } else { "no" });
     stat(out, "auth_enabled_ascii", if settings.auth_file.is_some() { "yes" } else { "no" });
     stat(out, "item_size_max", settings.item_bytes_max);
     stat(out, "binding_protocol", "ascii");

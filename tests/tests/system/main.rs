@@ -6,6 +6,7 @@ mod authentication;
 mod bad_input;
 mod daemon;
 mod empty_primary;
+mod encryption;
 mod failover;
 mod limits;
 mod listeners;

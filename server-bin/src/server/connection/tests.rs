@@ -47,6 +47,7 @@ fn shared() -> Shared {
         cache: Cache::new(Config::new().memory_bytes_max(64 << 20)).unwrap(),
         settings: Settings::default(),
         users: None,
+        certificates: None,
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
         started_at_ms: 0,
