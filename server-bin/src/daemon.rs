@@ -119,9 +119,13 @@ pub(crate) fn find_user(name: &str) -> Result<Option<User>, (u8, String)> {
     }
 }
 
-/// Becomes the user, in all threads, with no way back.
-pub(crate) fn become_user(user: &User) -> Result<(), (u8, String)> {
+/// Becomes the user, in all threads, with no way back. The unix socket becomes the user's, too: its mode counts from there.
+pub(crate) fn become_user(user: &User, unix_socket: Option<&Path>) -> Result<(), (u8, String)> {
     let failure = |why: String| (EXIT_SYSTEM, format!("can't become the user {}: {why}", user.name));
+    if let Some(path) = unix_socket {
+        std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .map_err(|why| failure(format!("{}: {why}", path.display())))?;
+    }
     let name = std::ffi::CString::new(user.name.as_str()).map_err(|why| failure(why.to_string()))?;
     initgroups(&name, user.gid)
         .and_then(|()| setgid(user.gid))

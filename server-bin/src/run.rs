@@ -112,7 +112,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     };
     let _pid_file = habits.pid_file.as_deref().map(write_pid_file).transpose()?;
     if let Some(user) = user {
-        daemon::become_user(&user)?;
+        daemon::become_user(&user, unix_socket.as_deref())?;
     }
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);

@@ -79,6 +79,7 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         b"version" | b"quit" if words.next_word().is_some() => invalid(ErrorReply::Error, consumed, false),
         b"version" => complete(Request::Version, consumed),
         b"quit" => complete(Request::Quit, consumed),
+        b"refresh_certs" if words.next_word().is_none() => complete(Request::RefreshCertificates, consumed),
         b"stats" => complete(Request::Stats { arguments: words }, consumed),
         b"shutdown" => parse.shutdown(words),
         _ if is_http(words) => Parsed::Close,

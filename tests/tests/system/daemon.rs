@@ -4,8 +4,8 @@
 //! `shutdown`), SIGHUP (see `authentication`).
 
 use std::fs;
-use std::net::SocketAddr;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -114,6 +114,12 @@ fn u_makes_every_thread_another_user_after_binding() {
     }
     assert!(threads > 4, "the workers and the acceptor were looked at: {threads}");
     wire::assert_serves(server.clients());
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket");
+    let path = socket.to_str().expect("a plain path");
+    let at_socket = Server::spawn(crate::BINARY, &["-m16", "-u", "nobody", "-s", path]);
+    at_socket.all_clients(1);
+    assert_ne!(fs::metadata(&socket).expect("a socket").uid(), 0, "its owner may connect");
     let output = run(&["-p0", "-m16", "-u", "nobody-of-that-name"]);
     assert_eq!(output.status.code(), Some(EXIT_USER), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("nobody-of-that-name"));

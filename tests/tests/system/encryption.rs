@@ -163,6 +163,23 @@ fn sighup_shows_new_clients_the_new_certificate_and_keeps_the_old_connections() 
 }
 
 #[test]
+fn g6_refresh_certs_reads_the_certificates_again_or_says_why_not() {
+    let (before, after) = (Identity::new(), Identity::new());
+    let (_folder, file) = folder_of(&before);
+    let mut server = server(&file, "", &[]);
+    let mut client = Client::connect(server.clients(), &before, None);
+    fs::write(&file, &after.pem).expect("a file");
+    assert_eq!(client.ask("refresh_certs\r\n"), "OK");
+    assert!(Client::connect(server.clients(), &after, None).ask("version\r\n").starts_with("VERSION "));
+    fs::write(&file, "nonsense").expect("a file");
+    let answer = client.ask("refresh_certs\r\n");
+    assert!(answer.starts_with("SERVER_ERROR no certificate in "), "{answer}");
+    assert!(Client::connect(server.clients(), &after, None).ask("version\r\n").starts_with("VERSION "));
+    let mut without = crate::standalone(16);
+    assert_eq!(Wire::connect(without.clients()).ask("refresh_certs\r\n"), "ERROR");
+}
+
+#[test]
 fn a_client_that_never_begins_the_handshake_is_closed() {
     let (_folder, file) = folder_of(&Identity::new());
     let mut server = server(&file, ",request_timeout=1,request_rate=0", &[]);
