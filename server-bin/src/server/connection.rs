@@ -257,17 +257,8 @@ impl Connection {
                 self.protocol = binary::protocol_of(input[0]);
             }
             if self.protocol == Protocol::Binary {
-                match binary::step(input, &mut self.login, executor, &mut self.output) {
-                    binary::Step::Incomplete { bytes_needed } => {
-                        self.bytes_needed = bytes_needed;
-                        return true;
-                    }
-                    binary::Step::Done { consumed, skip, close } => {
-                        self.parsed += consumed;
-                        self.skip = skip;
-                        self.closing = close;
-                        self.bytes_needed = 1;
-                    }
+                if !self.execute_binary(executor) {
+                    return true;
                 }
                 continue;
             }
@@ -344,6 +335,23 @@ impl Connection {
             Look::Close => self.closing = true,
         }
         true
+    }
+
+    /// Executes one binary request; false if less than one has come.
+    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> bool {
+        match binary::step(&self.input[self.parsed..], &mut self.login, executor, &mut self.output) {
+            binary::Step::Incomplete { bytes_needed } => {
+                self.bytes_needed = bytes_needed;
+                false
+            }
+            binary::Step::Done { consumed, skip, close } => {
+                self.parsed += consumed;
+                self.skip = skip;
+                self.closing = close;
+                self.bytes_needed = 1;
+                true
+            }
+        }
     }
 
     /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
