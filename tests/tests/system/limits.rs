@@ -117,7 +117,10 @@ fn a_request_that_drips_in_ends_its_connection_all_the_same() {
         line.send_anyhow(b"x");
         began.elapsed() > Duration::from_millis(2500)
     });
+    // They were closed while they dripped, not for having stopped.
+    let ended = Instant::now();
     assert!(wire.is_closed() && thrown.is_closed() && line.is_closed());
+    assert!(ended.elapsed() < Duration::from_millis(500), "{:?}", ended.elapsed());
 }
 
 #[test]
