@@ -184,6 +184,7 @@ fn sigusr1_lets_a_request_that_has_begun_come_to_its_end() {
     assert!(idle.ask("version\r\n").starts_with("VERSION "));
     // The first answer tells that the half request behind it has come, too.
     assert!(begun.ask("version\r\nset a 0 0 5\r\nab").starts_with("VERSION "));
+    let began = Instant::now();
     server.signal(Signal::USR1);
     assert!(idle.is_closed(), "who owes nothing is closed");
     assert!(TcpStream::connect(address).is_err(), "nobody new is let in");
@@ -192,6 +193,7 @@ fn sigusr1_lets_a_request_that_has_begun_come_to_its_end() {
     assert_eq!((begun.line(), begun.line()), ("abcde".to_owned(), "END".to_owned()));
     assert!(begun.is_closed());
     assert_eq!(server.wait_exit(LIMIT), Some(0), "{:#?}", server.said());
+    assert!(began.elapsed() < LIMIT / 2, "nobody had to be waited for: {:?}", began.elapsed());
 }
 
 #[test]

@@ -166,3 +166,44 @@ fn z12_bare_stats_has_every_name_in_order() {
     assert_eq!(names, expected);
     assert!(text.ends_with("END\r\nERROR\r\nRESET\r\n"), "t1: sub-commands are whole words");
 }
+
+/// Takes everything and says, until it is let go, that it has not gone yet.
+struct HoldingSocket {
+    inner: FakeSocket,
+    holds: bool,
+}
+
+impl Read for HoldingSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl Write for HoldingSocket {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.holds { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_connection_does_not_close_before_its_socket_has_let_the_last_answer_go() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let inner = FakeSocket {
+        input: b"get a\r\nquit\r\n".to_vec(),
+        piece_bytes: 100,
+        ends: true,
+        output: Vec::new(),
+        room: usize::MAX,
+    };
+    let mut socket = HoldingSocket { inner, holds: true };
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    assert_eq!(connection.turn(&mut socket, &mut executor), Turn::Waiting);
+    assert_eq!(socket.inner.output, b"END\r\n");
+    socket.holds = false;
+    assert_eq!(connection.turn(&mut socket, &mut executor), Turn::Closed);
+}
