@@ -740,6 +740,10 @@ mod tests {
                 other => panic!("{line}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
         let usage = [
             ("-t 0", "1..=256"),
             ("-a 800", "octal"),

@@ -61,6 +61,16 @@ pub(crate) struct Unfinished {
     pub(crate) bytes: u64,
 }
 
+/// What became of one request.
+enum Ran {
+    /// It was executed, or refused.
+    Done,
+    /// It has not come whole: so many bytes, from its first on, before it is worth another look.
+    NeedsMore { bytes: usize },
+    /// It waits until what is unsent has gone, or others have had a turn.
+    Stopped,
+}
+
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
@@ -235,121 +245,111 @@ impl Connection {
                 self.output.drain(..self.sent);
                 self.sent = 0;
             }
-            if self.skip > 0 {
-                let thrown = self.skip.min((self.input.len() - self.parsed) as u64);
-                self.parsed += thrown as usize;
-                self.skip -= thrown;
-                if self.skip > 0 {
-                    return true;
-                }
-            }
+            let thrown = self.skip.min((self.input.len() - self.parsed) as u64);
+            self.parsed += thrown as usize;
+            self.skip -= thrown;
             let input = &self.input[self.parsed..];
-            if input.is_empty() || input.len() < self.bytes_needed {
+            if self.skip > 0 || input.is_empty() || input.len() < self.bytes_needed {
                 return true;
             }
-            if !self.gate.is_open() {
-                if !self.look_at_gate(executor) {
+            match self.execute_one(executor) {
+                Ran::Done => {
+                    self.bytes_needed = 1;
+                    self.requests_done += 1;
+                }
+                Ran::NeedsMore { bytes } => {
+                    self.bytes_needed = bytes;
                     return true;
                 }
-                continue;
+                Ran::Stopped => return false,
             }
-            if self.protocol == Protocol::Auto {
-                self.protocol = binary::protocol_of(input[0]);
-            }
-            if self.protocol == Protocol::Binary {
-                if !self.execute_binary(executor) {
-                    return true;
-                }
-                continue;
-            }
-            if is_meta(input) {
-                match executor.execute_meta(input, &self.limits, &mut self.output) {
-                    Step::Done { consumed, skip } => {
-                        self.parsed += consumed;
-                        self.skip = skip;
-                        self.bytes_needed = 1;
-                    }
-                    Step::Incomplete { bytes_needed } => {
-                        self.bytes_needed = bytes_needed;
-                        return true;
-                    }
-                    Step::Close => self.closing = true,
-                }
-                continue;
-            }
-            let consumed = match parse_request(input, &self.limits) {
-                Parsed::Complete { request, consumed } => {
-                    let bound = self.sent + UNSENT_BYTES_MAX;
-                    self.progress.is_pipelined = self.output.len() > self.sent;
-                    match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
-                        Flow::Next => {}
-                        Flow::Skip(bytes) => self.skip = bytes,
-                        Flow::Close => self.closing = true,
-                        Flow::OutputFull => return false,
-                        Flow::Again => {
-                            self.is_yielding = true;
-                            return false;
-                        }
-                        Flow::Watch(watch) => self.watch = Some(watch),
-                    }
-                    consumed
-                }
-                Parsed::Invalid { reply, consumed, skip } => {
-                    if let Some(reply) = reply {
-                        reply.encode(&mut self.output);
-                    }
-                    self.skip = skip;
-                    consumed
-                }
-                Parsed::Incomplete { bytes_needed } => {
-                    self.bytes_needed = bytes_needed;
-                    return true;
-                }
-                Parsed::Close => {
-                    self.closing = true;
-                    0
-                }
-            };
-            self.parsed += consumed;
-            self.bytes_needed = 1;
-            self.requests_done += 1;
         }
         true
     }
 
-    /// Before the gate; false if more input is needed.
-    fn look_at_gate(&mut self, executor: &Executor<'_>) -> bool {
+    /// Executes what the input begins with, in the dialect that it is in; there is some.
+    fn execute_one(&mut self, executor: &mut Executor<'_>) -> Ran {
+        let input = &self.input[self.parsed..];
+        if !self.gate.is_open() {
+            return self.look_at_gate(executor);
+        }
+        if self.protocol == Protocol::Auto {
+            self.protocol = binary::protocol_of(input[0]);
+        }
+        if self.protocol == Protocol::Binary {
+            return self.execute_binary(executor);
+        }
+        if !is_meta(input) {
+            return self.execute_classic(executor);
+        }
+        match executor.execute_meta(input, &self.limits, &mut self.output) {
+            Step::Done { consumed, skip } => {
+                self.parsed += consumed;
+                self.skip = skip;
+                Ran::Done
+            }
+            Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
+            Step::Close => {
+                self.closing = true;
+                Ran::Done
+            }
+        }
+    }
+
+    fn execute_classic(&mut self, executor: &mut Executor<'_>) -> Ran {
+        match parse_request(&self.input[self.parsed..], &self.limits) {
+            Parsed::Complete { request, consumed } => {
+                let bound = self.sent + UNSENT_BYTES_MAX;
+                self.progress.is_pipelined = self.output.len() > self.sent;
+                match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
+                    Flow::Next => {}
+                    Flow::Skip(bytes) => self.skip = bytes,
+                    Flow::Close => self.closing = true,
+                    Flow::OutputFull => return Ran::Stopped,
+                    Flow::Again => {
+                        self.is_yielding = true;
+                        return Ran::Stopped;
+                    }
+                    Flow::Watch(watch) => self.watch = Some(watch),
+                }
+                self.parsed += consumed;
+            }
+            Parsed::Invalid { reply, consumed, skip } => {
+                if let Some(reply) = reply {
+                    reply.encode(&mut self.output);
+                }
+                self.skip = skip;
+                self.parsed += consumed;
+            }
+            Parsed::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
+            Parsed::Close => self.closing = true,
+        }
+        Ran::Done
+    }
+
+    /// Before the gate.
+    fn look_at_gate(&mut self, executor: &Executor<'_>) -> Ran {
         let input = &self.input[self.parsed..];
         let users = executor.shared.users.as_ref();
         match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
             Look::Answered { consumed, reply } => {
                 self.output.extend_from_slice(reply.as_bytes());
                 self.parsed += consumed;
-                self.bytes_needed = 1;
-                self.requests_done += 1;
             }
-            Look::Incomplete { bytes_needed } => {
-                self.bytes_needed = bytes_needed;
-                return false;
-            }
+            Look::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
             Look::Close => self.closing = true,
         }
-        true
+        Ran::Done
     }
 
-    /// Executes one binary request; false if less than one has come.
-    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> bool {
+    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> Ran {
         match binary::step(&self.input[self.parsed..], &mut self.login, executor, &mut self.output) {
-            binary::Step::Incomplete { bytes_needed } => {
-                self.bytes_needed = bytes_needed;
-                false
-            }
+            binary::Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
             binary::Step::Done { consumed, skip, close } => {
                 self.parsed += consumed;
                 self.skip = skip;
                 self.closing = close;
-                self.bytes_needed = 1;
-                true
+                Ran::Done
             }
         }
     }
