@@ -1,0 +1,161 @@
+//! What the command line means, and what it refuses.
+
+use super::*;
+
+fn read(line: &str) -> Result<Action, Refusal> {
+    parse(std::iter::once("hotspare").chain(line.split_whitespace()).map(OsString::from))
+}
+
+fn served(line: &str) -> Plan {
+    match read(line) {
+        Ok(Action::Serve(plan)) => *plan,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_defaults_are_memcacheds_but_for_the_address() {
+    let plan = served("");
+    assert_eq!(plan.settings.addresses, ["127.0.0.1:11211".parse().unwrap()]);
+    assert_eq!(plan.settings.memory_bytes_max, 64 << 20);
+    assert_eq!((plan.settings.threads, plan.settings.connections_max), (4, 1024));
+    assert!(plan.settings.evict && !plan.replicates && plan.admin.is_none());
+}
+
+#[test]
+fn memcacheds_habits_are_read() {
+    let plan =
+        served("-m128 -vvA -I 2m -p 0 -l 127.0.0.1,[::1]:5 -l 0.0.0.0 -U 0 -o modern,idle_timeout=5 -t 2 -M");
+    assert_eq!(plan.settings.memory_bytes_max, 128 << 20);
+    assert_eq!(plan.settings.item_bytes_max, 2 << 20);
+    assert_eq!((plan.settings.verbosity, plan.settings.shutdown_command), (2, true));
+    let addresses: Vec<String> = plan.settings.addresses.iter().map(|address| address.to_string()).collect();
+    assert_eq!(addresses, ["127.0.0.1:0", "[::1]:5", "0.0.0.0:0"]);
+    assert_eq!((plan.settings.idle_timeout_ms, plan.settings.evict), (5000, false));
+    assert_eq!(served("-m 1").settings.item_bytes_max, 512 << 10);
+    assert_eq!(served("-m 64 -m 3").settings.memory_bytes_max, 3 << 20, "the last one counts");
+    assert_eq!(served("-p -1").settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+    let plan = served("-dvP /x/pid -m64 -p11212 -unobody -rk -f 1.25 -n 48 -R 20 -L -c512");
+    assert!(plan.daemon.starts_second && plan.daemon.core_files && plan.daemon.lock_memory);
+    assert_eq!(plan.daemon.pid_file, Some(PathBuf::from("/x/pid")));
+    assert_eq!((plan.daemon.user.as_deref(), plan.settings.verbosity), (Some("nobody"), 1));
+    assert_eq!(plan.settings.addresses, ["127.0.0.1:11212".parse().unwrap()]);
+    assert_eq!((plan.settings.memory_bytes_max, plan.settings.connections_max), (64 << 20, 512));
+    assert!(!served("--in-background -d").daemon.starts_second);
+    let long = "--port=5 --memory-limit=8 --conn-limit=9 --threads=2 --disable-evictions --verbose --udp-port=0 \
+                --enable-shutdown --extended=modern --listen=127.0.0.2 --max-item-size=2k";
+    assert_eq!(served(long).settings.addresses, ["127.0.0.2:5".parse().unwrap()]);
+    served("-o no_slab_automove,no_inline_ascii_resp,no_hashexpand,hashpower=20");
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_hint() {
+    let cases = [
+        ("-m 0", "give 1 to"),
+        ("-I 2g", "1k to 1g"),
+        ("-I 500", "1k to 1g"),
+        ("-I 40m", "half of the memory"),
+        ("-I x", "number of bytes"),
+        ("-U 11211", "UDP is not supported"),
+        ("-U 11211 -Y users", "with -Y give -U 0"),
+        ("-o nonsense", "no such suboption"),
+        ("-l 1.2.3.4:x", "-l 1.2.3.4:x"),
+        ("-l no-such-host.invalid", "-l no-such-host.invalid"),
+        ("-l [::1", "-l [::1"),
+        ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
+        ("--replication-listen x", "--replication-listen x"),
+        ("--ack strict:1", "only async"),
+        ("--transport quic", "only tcp"),
+        ("--bootstrap", "--replication-listen"),
+        ("--replica-of nowhere", "HOST:PORT"),
+        ("--admin 0.0.0.0:1", "--admin-token-file"),
+        ("--replication-secret-file /nonexistent --replica-of a:1", "can't read"),
+        ("--replication-secret-file /dev/zero --replica-of a:1", "more than 4096 bytes"),
+        ("--replication-secret-file /dev/null --replica-of a:1", "is empty"),
+        ("-m 1 -I 1m", "half of the memory"),
+        ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address"),
+        ("--peer cache-2.example:7001", "--replication-secret-file"),
+        ("--peer ::1:7001", "HOST:PORT"),
+        ("--peer 127.0.0.1:0", "HOST:PORT"),
+        ("--group g", "--group does nothing without replication"),
+        ("--replica-reads", "--replica-reads does nothing"),
+        ("--log-bytes 100000", "--log-bytes does nothing"),
+        ("-o ssl_chain_cert=a", "-o ssl_chain_cert"),
+        ("-S -B ascii", "only the binary protocol"),
+        ("-S -B auto", "only the binary protocol"),
+        ("-S --sasl-password-file /nonexistent", "can't read"),
+        ("-S --sasl-password-file /dev/zero", "more than"),
+        ("-S --sasl-password-file /dev/null", "names nobody"),
+        ("-Z", "-o ssl_chain_cert"),
+        ("-Z -o ssl_chain_cert=a,ssl_verify_mode=4", "-o ssl_verify_mode=4"),
+        ("-Z -o ssl_chain_cert=a,ssl_verify_mode=2", "ssl_ca_cert"),
+        ("-Z -o ssl_chain_cert=a,ssl_min_version=0", "-o ssl_min_version=0"),
+        ("-l notls:127.0.0.1", "does nothing without -Z"),
+    ];
+    for (line, hint) in cases {
+        match read(line) {
+            Err(Refusal::Message(text)) => assert!(text.contains(hint), "{line}: {text}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
+    let usage = [
+        ("-t 0", "1..=256"),
+        ("-a 800", "octal"),
+        ("-a 1777", "octal"),
+        ("--nonsense", "unexpected argument '--nonsense'"),
+        ("--replica-off a:1", "tip: "),
+        ("-p x", "give 1 to 65535"),
+        ("-B text", "give auto, ascii or binary"),
+        ("--sasl-password-file x", "not provided"),
+        ("--node-slot 16", "0..=15"),
+        ("--bootstrap --replica-of a:1", "cannot be used with"),
+        ("--admin-token-file x", "not provided"),
+        ("follow", "not provided"),
+        ("follow 7001", "give HOST:PORT"),
+        ("status --admin nowhere", "give HOST:PORT"),
+    ];
+    for (line, hint) in usage {
+        let Err(Refusal::Clap(error)) = read(line) else { panic!("{line}") };
+        let text = in_one_line(&error);
+        assert!(text.contains(hint) && !text.contains('\n'), "{line}: {text:?}");
+    }
+}
+
+#[test]
+fn g2_g5_g8_what_operators_switch_off_is_off() {
+    let on = served("").settings;
+    assert!(on.dump_enabled && on.flush_enabled && on.watch_enabled);
+    assert!(on.debug_clock.is_none() && served("--debug-time").settings.debug_clock.is_some(), "z11");
+    let off = served("-FXW").settings;
+    assert!(!off.dump_enabled && !off.flush_enabled && !off.watch_enabled);
+}
+
+#[test]
+fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
+    assert_eq!(served("-p 0").settings.protocol, Protocol::Auto);
+    assert_eq!(served("-B ascii").settings.protocol, Protocol::Ascii);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passwords");
+    std::fs::write(&file, "ada:pass").unwrap();
+    let settings = served(&format!("-S --sasl-password-file {}", file.display())).settings;
+    assert_eq!(settings.protocol, Protocol::Binary);
+    assert!(settings.sasl_users.unwrap().admit(b"ada", b"pass"));
+}
+
+#[test]
+fn commands_are_read() {
+    let Ok(Action::Control(request)) = read("promote --force --admin 127.0.0.1:1") else { panic!() };
+    assert_eq!((request.kind, &*request.admin), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
+    assert!(matches!(read("demo --json"), Ok(Action::Demo(DemoOptions { json: true, trace: None }))));
+}
+
+#[test]
+fn replication_flags_make_a_group() {
+    assert!(served("--replication-listen 127.0.0.1:0").replicates);
+    assert!(served("--replica-of 127.0.0.1:7001 --node-slot 3").replicates);
+    assert!(served("--peer 127.0.0.1:7001").replicates);
+}
