@@ -213,17 +213,8 @@ impl Connection {
                 return true;
             }
             if is_meta(input) {
-                match executor.execute_meta(input, &self.limits, &mut self.output) {
-                    Step::Done { consumed, skip } => {
-                        self.parsed += consumed;
-                        self.skip = skip;
-                        self.bytes_needed = 1;
-                    }
-                    Step::Incomplete { bytes_needed } => {
-                        self.bytes_needed = bytes_needed;
-                        return true;
-                    }
-                    Step::Close => self.closing = true,
+                if !self.execute_meta(executor) {
+                    return true;
                 }
                 continue;
             }
@@ -262,6 +253,23 @@ impl Connection {
             };
             self.parsed += consumed;
             self.bytes_needed = 1;
+        }
+        true
+    }
+
+    /// Executes one meta command; false if it has not come whole.
+    fn execute_meta(&mut self, executor: &mut Executor<'_>) -> bool {
+        match executor.execute_meta(&self.input[self.parsed..], &self.limits, &mut self.output) {
+            Step::Done { consumed, skip } => {
+                self.parsed += consumed;
+                self.skip = skip;
+                self.bytes_needed = 1;
+            }
+            Step::Incomplete { bytes_needed } => {
+                self.bytes_needed = bytes_needed;
+                return false;
+            }
+            Step::Close => self.closing = true,
         }
         true
     }
