@@ -70,6 +70,11 @@ pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};
 #[cfg(feature = "serde")]
 pub use typed::{Typed, TypedError};
 
+/// The text of counters, for who counts inside [`Cache::update`].
+pub mod counter {
+    pub use crate::cache::arithmetic::{parse, text};
+}
+
 /// Entry points for fuzzing the parsers of what comes from other nodes.
 #[cfg(feature = "serde")]
 #[doc(hidden)]

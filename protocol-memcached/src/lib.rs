@@ -1,7 +1,7 @@
 //! The memcached protocol from both sides: requests and responses, parsed and encoded, never executed.
 //!
 //! A server parses requests and encodes responses; a client does the reverse; both use this source. Parsing borrows
-//! from the buffer and allocates nothing. Today: the classic text protocol and the meta commands; binary joins them as a module.
+//! from the buffer and allocates nothing: the classic text protocol, the meta commands, and the binary protocol.
 //!
 //! Lives here: bytes to values and back. Not here: sockets, the cache, what a command does.
 //!
@@ -15,5 +15,6 @@
 //! assert_eq!(consumed, 9);
 //! ```
 
+pub mod binary;
 pub mod classic;
 pub mod meta;

@@ -8,11 +8,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hotspare::{Config, ReplicationConfig};
 
-use crate::settings::Settings;
+use crate::settings::{Protocol, Settings};
+use crate::users::Users;
 
 const PORT_DEFAULT: u16 = 11211;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
@@ -185,6 +187,18 @@ struct Serve {
     /// memcached's suboptions, separated by commas; idle_timeout=SECONDS works, the others are accepted
     #[arg(short = 'o', value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
+    /// Obey the debugtime command, which advances the clock: for tests
+    #[arg(long, hide = true)]
+    debug_time: bool,
+    /// Protocol of the clients: auto (by the first byte), ascii or binary; default auto, with -S binary
+    #[arg(short = 'B', value_name = "PROTOCOL", value_parser = protocol)]
+    protocol: Option<Protocol>,
+    /// Clients must log in with SASL PLAIN, which only the binary protocol has
+    #[arg(short = 'S')]
+    sasl: bool,
+    /// A file of user:password lines for -S; default: the one that MEMCACHED_SASL_PWDB names
+    #[arg(long, value_name = "FILE", requires = "sasl")]
+    sasl_password_file: Option<PathBuf>,
     #[command(flatten)]
     replication: Replication,
     /// Address of the admin HTTP server; default: none
@@ -337,6 +351,9 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         .memory_bytes_max(settings.memory_bytes_max)
         .item_bytes_max(settings.item_bytes_max)
         .evict(!serve.no_evict);
+    if let Some(clock) = &settings.debug_clock {
+        config = config.clock(clock.clone());
+    }
     let replicates = replication.is_some();
     if let Some(replication) = replication {
         config = config.replication(replication);
@@ -365,6 +382,11 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
             None => return Err(format!("-I {text}: give a number of bytes, or with k, m or g")),
         },
     };
+    let sasl_users = sasl_users(serve)?;
+    let protocol = match serve.protocol {
+        None if serve.sasl => Protocol::Binary,
+        given => given.unwrap_or_default(),
+    };
     Ok(Settings {
         addresses: listen_addresses(&serve.listen, serve.port)?,
         unix_socket: serve.unix_socket.clone(),
@@ -378,7 +400,10 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         dump_enabled: !serve.no_dump,
         flush_enabled: !serve.no_flush,
         watch_enabled: !serve.no_watch,
+        debug_clock: serve.debug_time.then(Arc::default),
         verbosity: serve.verbose,
+        protocol,
+        sasl_users,
     })
 }
 
@@ -386,6 +411,29 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
 fn port(text: &str) -> Result<u16, String> {
     let text = if text == "-1" { "0" } else { text };
     text.parse().map_err(|_| "give 1 to 65535, or 0 for a free port".to_owned())
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "auto" => Ok(Protocol::Auto),
+        "ascii" => Ok(Protocol::Ascii),
+        "binary" => Ok(Protocol::Binary),
+        _ => Err("give auto, ascii or binary".to_owned()),
+    }
+}
+
+fn sasl_users(serve: &Serve) -> Result<Option<Users>, String> {
+    if !serve.sasl {
+        return Ok(None);
+    }
+    if serve.protocol.is_some_and(|protocol| protocol != Protocol::Binary) {
+        return Err("-S allows only the binary protocol; leave -B out or give -B binary".to_owned());
+    }
+    let named = std::env::var_os("MEMCACHED_SASL_PWDB").map(PathBuf::from);
+    match serve.sasl_password_file.clone().or(named) {
+        Some(file) => Users::read(&file).map(Some),
+        None => Err("-S needs passwords; give --sasl-password-file, or MEMCACHED_SASL_PWDB".to_owned()),
+    }
 }
 
 /// A number of bytes, or with `k`, `m` or `g`.
@@ -621,6 +669,11 @@ mod tests {
             ("--replica-reads", "--replica-reads does nothing"),
             ("--log-bytes 100000", "--log-bytes does nothing"),
             ("-o ssl_chain_cert=a", "-o ssl_chain_cert"),
+            ("-S -B ascii", "only the binary protocol"),
+            ("-S -B auto", "only the binary protocol"),
+            ("-S --sasl-password-file /nonexistent", "can't read"),
+            ("-S --sasl-password-file /dev/zero", "more than"),
+            ("-S --sasl-password-file /dev/null", "names nobody"),
         ];
         for (line, hint) in cases {
             match read(line) {
@@ -633,6 +686,8 @@ mod tests {
             ("--nonsense", "unexpected argument '--nonsense'"),
             ("--replica-off a:1", "tip: "),
             ("-p x", "give 1 to 65535"),
+            ("-B text", "give auto, ascii or binary"),
+            ("--sasl-password-file x", "not provided"),
             ("--node-slot 16", "0..=15"),
             ("--bootstrap --replica-of a:1", "cannot be used with"),
             ("--admin-token-file x", "not provided"),
@@ -651,8 +706,21 @@ mod tests {
     fn g2_g5_g8_what_operators_switch_off_is_off() {
         let on = served("").settings;
         assert!(on.dump_enabled && on.flush_enabled && on.watch_enabled);
+        assert!(on.debug_clock.is_none() && served("--debug-time").settings.debug_clock.is_some(), "z11");
         let off = served("-FXW").settings;
         assert!(!off.dump_enabled && !off.flush_enabled && !off.watch_enabled);
+    }
+
+    #[test]
+    fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
+        assert_eq!(served("-p 0").settings.protocol, Protocol::Auto);
+        assert_eq!(served("-B ascii").settings.protocol, Protocol::Ascii);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("passwords");
+        std::fs::write(&file, "ada:pass").unwrap();
+        let settings = served(&format!("-S --sasl-password-file {}", file.display())).settings;
+        assert_eq!(settings.protocol, Protocol::Binary);
+        assert!(settings.sasl_users.unwrap().admit(b"ada", b"pass"));
     }
 
     #[test]

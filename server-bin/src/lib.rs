@@ -6,17 +6,21 @@
 //! | `log` | the process's log |
 //! | `run` | the life of the process: start, wait, drain, stop |
 //! | `server` | memcached's clients |
+//! | `users` | their names and passwords |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
+//! | `debug_clock` | a clock for tests |
 //! | `demo` | the demonstration |
 
 mod admin;
 mod args;
 mod control;
+pub mod debug_clock;
 pub mod demo;
 mod log;
 mod run;
 pub mod server;
 pub mod settings;
+pub mod users;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -5,6 +5,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::debug_clock::DebugClock;
+
+use crate::users::Users;
 
 /// Settings of the memcached listeners and connections.
 #[derive(Debug, Clone)]
@@ -33,8 +38,37 @@ pub struct Settings {
     pub flush_enabled: bool,
     /// Whether `watch` is obeyed (`-W` says no). Default yes.
     pub watch_enabled: bool,
+    /// The cache's clock, if the `debugtime` command may advance it (`--debug-time`). Default none.
+    pub debug_clock: Option<Arc<DebugClock>>,
     /// How talkative the log is (`-v`). Default 0.
     pub verbosity: u8,
+    /// The protocol that clients speak (`-B`). Default auto.
+    pub protocol: Protocol,
+    /// Who may log in by SASL (`-S`); without any nobody has to. Default none.
+    pub sasl_users: Option<Users>,
+}
+
+/// Which protocol a listener speaks (rule B1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// What the first byte of each connection says.
+    #[default]
+    Auto,
+    /// Text only.
+    Ascii,
+    /// Binary only.
+    Binary,
+}
+
+impl Protocol {
+    /// memcached's word in its statistics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Auto => "auto-negotiate",
+            Protocol::Ascii => "ascii",
+            Protocol::Binary => "binary",
+        }
+    }
 }
 
 impl Default for Settings {
@@ -52,7 +86,10 @@ impl Default for Settings {
             dump_enabled: true,
             flush_enabled: true,
             watch_enabled: true,
+            debug_clock: None,
             verbosity: 0,
+            protocol: Protocol::Auto,
+            sasl_users: None,
         }
     }
 }

@@ -27,7 +27,7 @@ use super::{Group, Inner, ShardCell};
 const SHORTAGE_ROUNDS_MAX: usize = 8;
 
 /// For how long a replica keeps what has expired, by its own clock: another primary's may be behind it.
-const EXPIRED_KEPT_MS: u64 = 1_000;
+const EXPIRED_KEPT_MS: u64 = 250;
 
 /// Items that one step of a walk looks at while it holds a shard's lock.
 const WALK_STEP_ITEMS_MAX: usize = 512;

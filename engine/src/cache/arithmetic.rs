@@ -10,7 +10,7 @@ pub(crate) enum Direction {
 }
 
 /// The number that a stored value spells: spaces, digits, then the end or a space. `None` if it spells none.
-pub(crate) fn parse(value: &[u8]) -> Option<u64> {
+pub fn parse(value: &[u8]) -> Option<u64> {
     let digits = value.trim_ascii_start();
     let length = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
     let ends_well = digits.get(length).is_none_or(u8::is_ascii_whitespace);
@@ -31,7 +31,7 @@ pub(crate) fn step(number: u64, direction: Direction, delta: u64) -> u64 {
 }
 
 /// The text to store: the number, padded with spaces to the length that was there (rule A5).
-pub(crate) fn text(number: u64, old_bytes: usize) -> Vec<u8> {
+pub fn text(number: u64, old_bytes: usize) -> Vec<u8> {
     let mut text = number.to_string().into_bytes();
     if text.len() < old_bytes {
         text.resize(old_bytes, b' ');

@@ -10,7 +10,7 @@
 
 #[cfg(feature = "serde")]
 mod apply;
-mod arithmetic;
+pub(crate) mod arithmetic;
 mod classes;
 mod conditional;
 mod counters;

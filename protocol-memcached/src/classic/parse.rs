@@ -77,7 +77,7 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         b"touch" => parse.touch(words),
         b"flush_all" => parse.flush_all(words),
         b"verbosity" => parse.verbosity(words),
-        b"version" | b"quit" if words.next_word().is_some() => invalid(ErrorReply::Error, consumed, false),
+        // Further words mean nothing to these two, in memcached as here.
         b"version" => complete(Request::Version, consumed),
         b"quit" => complete(Request::Quit, consumed),
         b"stats" => complete(Request::Stats { arguments: words }, consumed),
@@ -276,7 +276,7 @@ impl<'a> Line<'a, '_> {
         let noreply = words.take_noreply();
         match words.next_word().and_then(number::unsigned) {
             Some(level) => self.complete(Request::Verbosity { level, noreply }),
-            None => self.invalid(ErrorReply::BadLine, false),
+            None => self.invalid(ErrorReply::BadLine, noreply),
         }
     }
 

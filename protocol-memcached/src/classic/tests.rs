@@ -47,6 +47,23 @@ fn f1_a_bare_newline_ends_a_line() {
 }
 
 #[test]
+fn g1_words_behind_version_and_quit_mean_nothing() {
+    for (line, request) in [
+        (&b"version foo bar\r\n"[..], Request::Version),
+        (b"version noreply\r\n", Request::Version),
+        (b"quit foo bar\r\n", Request::Quit),
+    ] {
+        assert_eq!(parse(line), Parsed::Complete { request, consumed: line.len() });
+    }
+}
+
+#[test]
+fn f10_noreply_hides_the_errors_of_verbosity() {
+    assert_eq!(reply(b"verbosity noreply\r\n").0, "");
+    assert_eq!(reply(b"verbosity foo noreply\r\n").0, "");
+}
+
+#[test]
 fn f3_f6_strays_are_closed_without_a_reply() {
     assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Close);
     assert_eq!(parse(&[b'a'; 2048]), Parsed::Close);

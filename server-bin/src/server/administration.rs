@@ -1,11 +1,11 @@
 //! The operators' commands that change how the server works.
 //!
-//! Lives here: which command is which, the memory limit (rule G3), the log's level (rule G1). Not here: going through
-//! the items (see `crawler`), what is read from the parser already (see `commands`).
+//! Lives here: which command is which, the memory limit (rule G3), the log's level (rule G1), a clock for tests (rule
+//! Z11). Not here: going through the items (see `crawler`), what is not changed by anybody (see `tuning`).
 
 use std::sync::atomic::Ordering;
 
-use hotspare_memcached::classic::{OperatorCommand, Response, Tokens};
+use hotspare_memcached::classic::{OperatorCommand, Tokens};
 
 use super::Shared;
 use super::commands::{Executor, Flow, Progress};
@@ -25,6 +25,9 @@ pub(super) struct Arguments<'a> {
     pub(super) output_bytes_max: usize,
 }
 
+/// A year, in seconds: what `debugtime` advances the clock by at most, in one step.
+const ADVANCE_SECONDS_MAX: u64 = 366 * 24 * 3600;
+
 impl Executor<'_> {
     /// Executes a command of operators.
     pub(super) fn operate(
@@ -40,10 +43,9 @@ impl Executor<'_> {
             OperatorCommand::CacheMemlimit => self.limit_memory(words, out),
             OperatorCommand::Watch => return self.watch(words, progress, out),
             OperatorCommand::LruCrawler => self.crawl(words, progress, output_bytes_max, out),
-            _ => {
-                Response::Error.encode(out);
-                Flow::Next
-            }
+            OperatorCommand::Slabs => next(out, self.slabs(words)),
+            OperatorCommand::Lru => next(out, self.lru(words)),
+            OperatorCommand::DebugTime => next(out, self.advance_clock(words)),
         };
         if noreply {
             out.truncate(begun);
@@ -81,6 +83,19 @@ impl Executor<'_> {
         Some(next == bytes)
     }
 
+    /// `debugtime` (rule Z11): only a server that was started for it has a clock that can be advanced.
+    fn advance_clock(&self, words: Tokens<'_>) -> &'static [u8] {
+        let Some(clock) = &self.shared.settings.debug_clock else { return b"ERROR" };
+        let mut words = words.iter();
+        match (words.next().map(number), words.next()) {
+            (Some(Some(seconds)), None) if seconds <= ADVANCE_SECONDS_MAX => {
+                clock.advance(seconds);
+                b"OK"
+            }
+            _ => b"CLIENT_ERROR bad command line format",
+        }
+    }
+
     /// `verbosity` (rule G1).
     pub(super) fn set_verbosity(&self, level: u64) {
         let level = level.min(VERBOSITY_MAX.into()) as u8;
@@ -93,6 +108,11 @@ impl Executor<'_> {
 pub(super) fn number(word: &[u8]) -> Option<u64> {
     let is_plain = word.iter().all(u8::is_ascii_digit);
     is_plain.then(|| std::str::from_utf8(word).ok()?.parse().ok()).flatten()
+}
+
+fn next(out: &mut Vec<u8>, text: &[u8]) -> Flow {
+    line(out, text);
+    Flow::Next
 }
 
 /// Appends a line.

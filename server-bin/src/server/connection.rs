@@ -14,11 +14,13 @@ use std::io::{ErrorKind, Read, Write};
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 use hotspare_memcached::meta::is_meta;
 
+use super::binary;
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
+use super::login::Login;
 use super::meta::Step;
 use super::watch::Watch;
-use crate::settings::Settings;
+use crate::settings::{Protocol, Settings};
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -66,6 +68,9 @@ pub(crate) struct Connection {
     is_yielding: bool,
     /// The client watches, and sends no more requests.
     watch: Option<Watch>,
+    /// Auto until the first byte has come.
+    protocol: Protocol,
+    login: Login,
     peer_closed: bool,
     closing: bool,
 }
@@ -83,6 +88,8 @@ impl Connection {
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
             is_yielding: false,
             watch: None,
+            protocol: settings.protocol,
+            login: Login::new(settings),
             peer_closed: false,
             closing: false,
         }
@@ -211,6 +218,24 @@ impl Connection {
             let input = &self.input[self.parsed..];
             if input.is_empty() || input.len() < self.bytes_needed {
                 return true;
+            }
+            if self.protocol == Protocol::Auto {
+                self.protocol = binary::protocol_of(input[0]);
+            }
+            if self.protocol == Protocol::Binary {
+                match binary::step(input, &mut self.login, executor, &mut self.output) {
+                    binary::Step::Incomplete { bytes_needed } => {
+                        self.bytes_needed = bytes_needed;
+                        return true;
+                    }
+                    binary::Step::Done { consumed, skip, close } => {
+                        self.parsed += consumed;
+                        self.skip = skip;
+                        self.closing = close;
+                        self.bytes_needed = 1;
+                    }
+                }
+                continue;
             }
             if is_meta(input) {
                 if !self.execute_meta(executor) {

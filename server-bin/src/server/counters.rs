@@ -77,6 +77,10 @@ counters! {
     cas_badval,
     /// Values above the limit, thrown away as they came (rule L3).
     store_too_large,
+    /// Logins that were tried.
+    auth_cmds,
+    /// Logins that failed.
+    auth_errors,
     /// Bytes that clients sent.
     bytes_read,
     /// Bytes sent to clients.

@@ -8,18 +8,21 @@
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
 mod administration;
+mod binary;
 mod commands;
 mod connection;
 mod counters;
 mod crawler;
 mod event_loop;
 mod listener;
+mod login;
 mod meta;
 mod observers;
 mod operator;
 mod prefixes;
 mod registry;
 mod stats;
+mod tuning;
 mod watch;
 
 use std::fmt;

@@ -94,9 +94,8 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     let cache = shared.cache.stats();
     process(shared, &server, out);
     commands(&server, &cache, out);
-    for name in ["auth_cmds", "auth_errors"] {
-        stat(out, name, 0);
-    }
+    stat(out, "auth_cmds", server.auth_cmds);
+    stat(out, "auth_errors", server.auth_errors);
     stat(out, "bytes_read", server.bytes_read);
     stat(out, "bytes_written", server.bytes_written);
     stat(out, "limit_maxbytes", cache.memory_bytes_max);

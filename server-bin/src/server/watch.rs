@@ -28,7 +28,7 @@ pub(super) const CONNEVENTS: u8 = 8;
 pub(super) const DELETIONS: u8 = 16;
 
 /// A queue's bound, in bytes: memcached's default (`-o watcher_logbuf_size`).
-const QUEUE_BYTES_MAX: usize = 256 << 10;
+pub(super) const QUEUE_BYTES_MAX: usize = 256 << 10;
 
 /// memcached's bound.
 const WATCHERS_MAX: usize = 20;

@@ -11,6 +11,8 @@ use crate::server::observers::Observation;
 use crate::server::operator::Operator;
 use hotspare::{Cache, Config};
 
+mod binary;
+
 /// Gives its input in pieces, then blocks or ends; takes at most `room` bytes of output.
 struct FakeSocket {
     input: Vec<u8>,

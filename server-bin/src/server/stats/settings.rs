@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::super::watch::QUEUE_BYTES_MAX;
 use super::{Shared, stat};
 
 fn yes_no(is_so: bool) -> &'static str {
@@ -34,9 +35,9 @@ fn listening(shared: &Shared, out: &mut Vec<u8>) {
 
 fn workers(shared: &Shared, out: &mut Vec<u8>) {
     let settings = &shared.settings;
-    // Classes lie about a sixteenth apart, and the smallest chunk has 24 bytes; they are not for setting.
-    stat(out, "growth_factor", "1.06");
-    stat(out, "chunk_size", 24);
+    // Rule L8's figures, where the engine has its own and nobody can set them: monitors compare with memcached's.
+    stat(out, "growth_factor", "1.25");
+    stat(out, "chunk_size", 48);
     stat(out, "num_threads", settings.threads);
     stat(out, "num_threads_per_udp", 0);
     stat(out, "stat_key_prefix", ":");
@@ -44,11 +45,11 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "reqs_per_event", 20);
     stat(out, "cas_enabled", "yes");
     stat(out, "tcp_backlog", 1024);
-    stat(out, "auth_enabled_sasl", "no");
+    stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
     stat(out, "auth_enabled_ascii", "no");
     stat(out, "item_size_max", settings.item_bytes_max);
     stat(out, "maxconns_fast", "yes");
-    stat(out, "binding_protocol", "ascii");
+    stat(out, "binding_protocol", settings.protocol.as_str());
     stat(out, "idle_timeout", settings.idle_timeout_ms / 1000);
     stat(out, "client_flags_size", 4);
 }
@@ -59,7 +60,9 @@ fn storage(shared: &Shared, out: &mut Vec<u8>) {
     // Pages go where they are wanted, and dead items leave with the writes: none of it waits for a command.
     stat(out, "slab_reassign", "yes");
     stat(out, "slab_automove", 1);
-    stat(out, "slab_chunk_max", 0);
+    for name in ["automove_ratio", "automove_window", "automove_freeratio", "chunk_max"] {
+        stat(out, &format!("slab_{name}"), 0);
+    }
     stat(out, "lru_crawler", yes_no(!shared.operator.is_crawler_off.load(Ordering::Relaxed)));
     stat(out, "lru_crawler_sleep", 0);
     stat(out, "lru_crawler_tocrawl", 0);
@@ -69,9 +72,15 @@ fn storage(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "hash_algorithm", "own");
     stat(out, "lru_maintainer_thread", "no");
     stat(out, "lru_segmented", "yes");
-    stat(out, "hot_lru_pct", 0);
-    stat(out, "warm_lru_pct", 0);
+    stat(out, "hot_lru_pct", 20);
+    stat(out, "warm_lru_pct", 40);
+    stat(out, "hot_max_factor", "0.20");
+    stat(out, "warm_max_factor", "2.00");
     stat(out, "temp_lru", "no");
+    stat(out, "temporary_ttl", 0);
+    stat(out, "watcher_logbuf_size", QUEUE_BYTES_MAX);
+    stat(out, "worker_logbuf_size", 0);
+    stat(out, "read_buf_mem_limit", 0);
     stat(out, "track_sizes", "no");
     stat(out, "inline_ascii_response", "no");
     stat(out, "watch_enabled", yes_no(settings.watch_enabled));

@@ -92,6 +92,32 @@ fn t1_stats_subcommands_are_whole_words() {
 }
 
 #[test]
+fn l8_stats_settings_has_memcacheds_defaults() {
+    let answer = ask(&shared(), "stats settings\r\n");
+    let expected = [
+        ("maxbytes", "67108864"),
+        ("maxconns", "1024"),
+        ("tcpport", "11211"),
+        ("udpport", "0"),
+        ("num_threads", "4"),
+        ("growth_factor", "1.25"),
+        ("chunk_size", "48"),
+        ("item_size_max", "1048576"),
+        ("reqs_per_event", "20"),
+        ("hot_lru_pct", "20"),
+        ("warm_lru_pct", "40"),
+        ("evictions", "on"),
+        ("flush_enabled", "yes"),
+        ("dump_enabled", "yes"),
+        ("shutdown_command", "no"),
+        ("client_flags_size", "4"),
+    ];
+    for (name, value) in expected {
+        assert_eq!(stat(&answer, name), value, "{name}");
+    }
+}
+
+#[test]
 fn g6_each_command_counts_under_its_own_name_and_reset_zeroes_it() {
     let shared = shared();
     ask(&shared, "set n 0 0 1\r\n1\r\nset big 0 0 3000000\r\n");
@@ -387,5 +413,59 @@ fn g5_cachedump_lists_items_of_a_class_up_to_the_limit() {
     ];
     for (words, reply) in cases {
         assert_eq!(ask(&shared, &format!("stats cachedump{words}\r\n")), format!("{reply}\r\n"), "{words}");
+    }
+}
+
+#[test]
+fn g9_slabs_and_lru_are_read_and_answered_for_what_is_so() {
+    let shared = shared();
+    let cases = [
+        ("slabs reassign 1 2", "NOSPARE source class has no spare pages"),
+        ("slabs reassign -1 2", "NOSPARE source class has no spare pages"),
+        ("slabs reassign 3 3", "SAME src and dst class are identical"),
+        ("slabs reassign 0 3", "BADCLASS invalid src or dst class id"),
+        ("slabs reassign 1 999", "BADCLASS invalid src or dst class id"),
+        ("slabs reassign 1 -1", "CLIENT_ERROR bad command line format"),
+        ("slabs reassign x 1", "CLIENT_ERROR bad command line format"),
+        ("slabs reassign 1", "ERROR"),
+        ("slabs automove 0", "OK"),
+        ("slabs automove 1", "OK"),
+        ("slabs automove 2", "OK"),
+        ("slabs automove 3", "ERROR"),
+        ("slabs automove x", "CLIENT_ERROR bad command line format"),
+        ("slabs", "ERROR"),
+        ("lru mode segmented", "OK"),
+        ("lru mode flat", "ERROR the order of this engine has no flat mode"),
+        ("lru mode other", "ERROR"),
+        ("lru tune 20 40 0.2 2.0", "ERROR this engine tunes itself"),
+        ("lru tune 50 40 0.2 2.0", "ERROR hot and warm pcts must not exceed 80"),
+        ("lru tune 20 40 0 2.0", "ERROR hot/warm age factors must be greater than 0"),
+        ("lru tune 20 x 0.2 2.0", "CLIENT_ERROR bad command line format"),
+        ("lru temp_ttl -1", "OK"),
+        ("lru temp_ttl 60", "ERROR this engine has no queue for short lifetimes"),
+        ("lru temp_ttl x", "CLIENT_ERROR bad command line format"),
+        ("lru", "ERROR"),
+    ];
+    for (request, reply) in cases {
+        assert_eq!(ask(&shared, &format!("{request}\r\n")), format!("{reply}\r\n"), "{request}");
+        assert_eq!(ask(&shared, &format!("{request} noreply\r\n")), "", "{request} noreply");
+    }
+}
+
+#[test]
+fn z11_debugtime_advances_the_clock_of_a_server_that_was_started_for_it() {
+    let mut shared = shared();
+    assert_eq!(ask(&shared, "debugtime 10\r\n"), "ERROR\r\n");
+    let clock = std::sync::Arc::new(crate::debug_clock::DebugClock::default());
+    shared.cache = Cache::new(Config::new().clock(clock.clone())).unwrap();
+    shared.settings.debug_clock = Some(clock);
+    ask(&shared, "set a 0 100 1\r\nx\r\n");
+    assert_eq!(ask(&shared, "debugtime 90\r\nget a\r\n"), "OK\r\nVALUE a 0 1\r\nx\r\nEND\r\n");
+    assert_eq!(ask(&shared, "debugtime 11\r\nget a\r\n"), "OK\r\nEND\r\n");
+    for words in ["", " x", " -1", " 1 2", " 99999999999"] {
+        assert_eq!(
+            ask(&shared, &format!("debugtime{words}\r\n")),
+            "CLIENT_ERROR bad command line format\r\n"
+        );
     }
 }
