@@ -10,6 +10,7 @@
 //! [`UNSENT_BYTES_MAX`] unsent nothing more is executed and nothing more is read.
 
 use std::io::{ErrorKind, Read, Write};
+use std::ops::ControlFlow;
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 use hotspare_memcached::meta::is_meta;
@@ -222,81 +223,87 @@ impl Connection {
             if self.protocol == Protocol::Auto {
                 self.protocol = binary::protocol_of(input[0]);
             }
-            if self.protocol == Protocol::Binary {
-                match binary::step(input, &mut self.login, executor, &mut self.output) {
-                    binary::Step::Incomplete { bytes_needed } => {
-                        self.bytes_needed = bytes_needed;
-                        return true;
-                    }
-                    binary::Step::Done { consumed, skip, close } => {
-                        self.parsed += consumed;
-                        self.skip = skip;
-                        self.closing = close;
-                        self.bytes_needed = 1;
-                    }
-                }
-                continue;
-            }
-            if is_meta(input) {
-                if !self.execute_meta(executor) {
-                    return true;
-                }
-                continue;
-            }
-            let consumed = match parse_request(input, &self.limits) {
-                Parsed::Complete { request, consumed } => {
-                    let bound = self.sent + UNSENT_BYTES_MAX;
-                    self.progress.is_pipelined = self.output.len() > self.sent;
-                    match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
-                        Flow::Next => {}
-                        Flow::Skip(bytes) => self.skip = bytes,
-                        Flow::Close => self.closing = true,
-                        Flow::OutputFull => return false,
-                        Flow::Again => {
-                            self.is_yielding = true;
-                            return false;
-                        }
-                        Flow::Watch(watch) => self.watch = Some(watch),
-                    }
-                    consumed
-                }
-                Parsed::Invalid { reply, consumed, skip } => {
-                    if let Some(reply) = reply {
-                        reply.encode(&mut self.output);
-                    }
-                    self.skip = skip;
-                    consumed
-                }
-                Parsed::Incomplete { bytes_needed } => {
-                    self.bytes_needed = bytes_needed;
-                    return true;
-                }
-                Parsed::Close => {
-                    self.closing = true;
-                    0
-                }
+            let step = match self.protocol {
+                Protocol::Binary => self.execute_binary(executor),
+                _ if is_meta(input) => self.execute_meta(executor),
+                _ => self.execute_classic(executor),
             };
-            self.parsed += consumed;
-            self.bytes_needed = 1;
+            if let ControlFlow::Break(executed_all) = step {
+                return executed_all;
+            }
         }
         true
     }
 
-    /// Executes one meta command; false if it has not come whole.
-    fn execute_meta(&mut self, executor: &mut Executor<'_>) -> bool {
-        match executor.execute_meta(&self.input[self.parsed..], &self.limits, &mut self.output) {
-            Step::Done { consumed, skip } => {
-                self.parsed += consumed;
+    /// So many bytes are done with; the next request begins behind them.
+    fn consume(&mut self, consumed: usize) -> ControlFlow<bool> {
+        self.parsed += consumed;
+        self.bytes_needed = 1;
+        ControlFlow::Continue(())
+    }
+
+    /// The request has not come whole; all before it is executed.
+    fn wait_for(&mut self, bytes_needed: usize) -> ControlFlow<bool> {
+        self.bytes_needed = bytes_needed;
+        ControlFlow::Break(true)
+    }
+
+    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> ControlFlow<bool> {
+        match binary::step(&self.input[self.parsed..], &mut self.login, executor, &mut self.output) {
+            binary::Step::Incomplete { bytes_needed } => self.wait_for(bytes_needed),
+            binary::Step::Done { consumed, skip, close } => {
                 self.skip = skip;
-                self.bytes_needed = 1;
+                self.closing = close;
+                self.consume(consumed)
             }
-            Step::Incomplete { bytes_needed } => {
-                self.bytes_needed = bytes_needed;
-                return false;
-            }
-            Step::Close => self.closing = true,
         }
-        true
+    }
+
+    fn execute_meta(&mut self, executor: &mut Executor<'_>) -> ControlFlow<bool> {
+        match executor.execute_meta(&self.input[self.parsed..], &self.limits, &mut self.output) {
+            Step::Incomplete { bytes_needed } => self.wait_for(bytes_needed),
+            Step::Done { consumed, skip } => {
+                self.skip = skip;
+                self.consume(consumed)
+            }
+            Step::Close => {
+                self.closing = true;
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn execute_classic(&mut self, executor: &mut Executor<'_>) -> ControlFlow<bool> {
+        match parse_request(&self.input[self.parsed..], &self.limits) {
+            Parsed::Complete { request, consumed } => {
+                let bound = self.sent + UNSENT_BYTES_MAX;
+                self.progress.is_pipelined = self.output.len() > self.sent;
+                match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
+                    Flow::Next => {}
+                    Flow::Skip(bytes) => self.skip = bytes,
+                    Flow::Close => self.closing = true,
+                    Flow::OutputFull => return ControlFlow::Break(false),
+                    Flow::Again => {
+                        self.is_yielding = true;
+                        return ControlFlow::Break(false);
+                    }
+                    Flow::Watch(watch) => self.watch = Some(watch),
+                }
+                self.consume(consumed)
+            }
+            Parsed::Invalid { reply, consumed, skip } => {
+                if let Some(reply) = reply {
+                    reply.encode(&mut self.output);
+                }
+                self.skip = skip;
+                self.consume(consumed)
+            }
+            Parsed::Incomplete { bytes_needed } => self.wait_for(bytes_needed),
+            Parsed::Close => {
+                self.closing = true;
+                ControlFlow::Continue(())
+            }
+        }
     }
 
     /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
