@@ -1,12 +1,15 @@
 //! Flags: memcached's letters where memcached has them, and what they come to.
 //!
-//! Lives here: parsing, and every check that needs no system call but reading a secret's file. Not here: starting
-//! anything (see `run`).
+//! Lives here: parsing, and every check that needs no system call but reading a secret's file and looking a host's
+//! name up. Not here: starting anything (see `run`).
+
+mod listen;
+mod suboptions;
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +18,7 @@ use hotspare::{Config, ReplicationConfig};
 
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
+use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
@@ -22,49 +26,6 @@ const SECRET_BYTES_MAX: u64 = 4096;
 
 /// The longest address of a node: a name of 253 bytes, a colon and a port, with room for brackets.
 const ADDRESS_BYTES_MAX: usize = 256;
-
-/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
-/// builds are not among them: ignoring those would promise what is not there.
-const IGNORED_SUBOPTIONS: [&str; 38] = [
-    "maxconns_fast",
-    "no_maxconns_fast",
-    "hashpower",
-    "no_hashexpand",
-    "hash_algorithm",
-    "tail_repair_time",
-    "slab_reassign",
-    "no_slab_reassign",
-    "slab_automove",
-    "no_slab_automove",
-    "slab_automove_ratio",
-    "slab_automove_window",
-    "slab_automove_freeratio",
-    "slab_chunk_max",
-    "slab_sizes",
-    "lru_crawler",
-    "no_lru_crawler",
-    "lru_crawler_sleep",
-    "lru_crawler_tocrawl",
-    "lru_maintainer",
-    "no_lru_maintainer",
-    "hot_lru_pct",
-    "warm_lru_pct",
-    "hot_max_factor",
-    "warm_max_factor",
-    "temporary_ttl",
-    "watcher_logbuf_size",
-    "worker_logbuf_size",
-    "read_buf_mem_limit",
-    "resp_obj_mem_limit",
-    "track_sizes",
-    "inline_ascii_resp",
-    "no_inline_ascii_resp",
-    "no_chunked_items",
-    "modern",
-    "no_modern",
-    "drop_privileges",
-    "no_drop_privileges",
-];
 
 /// A memcached-compatible cache server with a hot spare.
 ///
@@ -75,7 +36,8 @@ const IGNORED_SUBOPTIONS: [&str; 38] = [
     version,
     disable_version_flag = true,
     args_conflicts_with_subcommands = true,
-    args_override_self = true
+    args_override_self = true,
+    after_help = suboptions::HELP
 )]
 struct Cli {
     #[command(subcommand)]
@@ -142,38 +104,52 @@ pub struct DemoOptions {
 #[derive(Debug, Args)]
 struct Serve {
     /// TCP port for clients; 0 takes a free one
-    #[arg(short = 'p', value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
+    #[arg(short = 'p', long, value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
         allow_negative_numbers = true)]
     port: u16,
     /// Unix socket for clients, instead of TCP
-    #[arg(short = 's', value_name = "PATH")]
+    #[arg(short = 's', long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
+    /// Who may connect to the unix socket, as an octal file mode
+    #[arg(short = 'a', long = "unix-mask", value_name = "MODE", default_value = "700",
+        value_parser = listen::file_mode)]
+    unix_socket_mode: u32,
     /// Addresses for clients, ADDR or ADDR:PORT, separated by commas; default 127.0.0.1 (memcached: all)
-    #[arg(short = 'l', value_name = "ADDR", value_delimiter = ',')]
+    #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
     /// Memory for items and index in megabytes
-    #[arg(short = 'm', value_name = "MB", default_value_t = 64)]
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64)]
     memory: u64,
     /// Answer an error when memory is used up, instead of evicting
-    #[arg(short = 'M')]
+    #[arg(short = 'M', long = "disable-evictions")]
     no_evict: bool,
     /// Largest item, header and key included: 1k to 1g, at most half of the memory [default: 1m]
-    #[arg(short = 'I', value_name = "SIZE")]
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE")]
     item_size: Option<String>,
     /// Worker threads
-    #[arg(short = 't', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(short = 't', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
+    /// Let in only who first sends a set with a user and password of FILE, user:password a line; read again on SIGHUP
+    #[arg(short = 'Y', long, value_name = "FILE")]
+    auth_file: Option<PathBuf>,
+    /// Encrypt TCP with TLS; needs -o ssl_chain_cert
+    #[arg(short = 'Z', long)]
+    enable_ssl: bool,
+    /// Connections that may wait to be accepted
+    #[arg(short = 'b', long = "listen-backlog", value_name = "N", default_value_t = 1024,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    backlog: u16,
     /// Connections at once
-    #[arg(short = 'c', value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', long = "conn-limit", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Say more; repeat for more still
-    #[arg(short = 'v', action = ArgAction::Count)]
+    #[arg(short = 'v', long, action = ArgAction::Count)]
     verbose: u8,
     /// UDP port; only 0, off, is supported
-    #[arg(short = 'U', value_name = "PORT", default_value_t = 0)]
+    #[arg(short = 'U', long, value_name = "PORT", default_value_t = 0)]
     udp_port: u16,
     /// Obey the shutdown command
-    #[arg(short = 'A')]
+    #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
     /// Refuse the flush_all command
     #[arg(short = 'F')]
@@ -184,8 +160,8 @@ struct Serve {
     /// Refuse the watch command
     #[arg(short = 'W')]
     no_watch: bool,
-    /// memcached's suboptions, separated by commas; idle_timeout=SECONDS works, the others are accepted
-    #[arg(short = 'o', value_name = "LIST", value_delimiter = ',')]
+    /// Suboptions, separated by commas: see below
+    #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
     /// Obey the debugtime command, which advances the clock: for tests
     #[arg(long, hide = true)]
@@ -200,6 +176,8 @@ struct Serve {
     #[arg(long, value_name = "FILE", requires = "sasl")]
     sasl_password_file: Option<PathBuf>,
     #[command(flatten)]
+    habits: Habits,
+    #[command(flatten)]
     replication: Replication,
     /// Address of the admin HTTP server; default: none
     #[arg(long, value_name = "ADDR")]
@@ -207,6 +185,41 @@ struct Serve {
     /// A file with the token that admin requests must bear; needed off loopback
     #[arg(long, value_name = "FILE", requires = "admin")]
     admin_token_file: Option<PathBuf>,
+}
+
+/// How the process itself is to live.
+#[derive(Debug, Args)]
+struct Habits {
+    /// Run in the background
+    #[arg(short = 'd', long)]
+    daemon: bool,
+    /// Write the process's id into FILE, and remove it at the end
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+    /// Become USER when everything is bound; only root can, others stay who they are
+    #[arg(short = 'u', long, value_name = "USER")]
+    user: Option<String>,
+    /// Let a crash leave a whole core file
+    #[arg(short = 'r', long)]
+    enable_coredumps: bool,
+    /// Keep all memory from being swapped out
+    #[arg(short = 'k', long)]
+    lock_memory: bool,
+    /// Given by -d to the process that it starts
+    #[arg(long, hide = true)]
+    in_background: bool,
+    /// memcached's, accepted: the engine grows its classes itself
+    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", hide = true)]
+    _growth_factor: Option<String>,
+    /// memcached's, accepted: the engine chooses its classes itself
+    #[arg(short = 'n', long = "slab-min-size", value_name = "BYTES", hide = true)]
+    _slab_min_size: Option<String>,
+    /// memcached's, accepted: a connection's turn is bounded in bytes
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "N", hide = true)]
+    _requests_per_event: Option<String>,
+    /// memcached's, accepted: the system gives large pages where it can
+    #[arg(short = 'L', long = "enable-largepages", hide = true)]
+    _large_pages: bool,
 }
 
 #[derive(Debug, Args)]
@@ -259,11 +272,24 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) settings: Settings,
+    pub(crate) daemon: DaemonPlan,
     pub(crate) replication_listen: Option<SocketAddr>,
     pub(crate) replication_secret: Option<Vec<u8>>,
     pub(crate) replicates: bool,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<Vec<u8>>,
+}
+
+/// How the process itself is to live.
+#[derive(Debug)]
+pub(crate) struct DaemonPlan {
+    /// `-d` was given, and this is not the process that it starts.
+    pub(crate) starts_second: bool,
+    pub(crate) in_background: bool,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) user: Option<String>,
+    pub(crate) core_files: bool,
+    pub(crate) lock_memory: bool,
 }
 
 /// A command to a running node.
@@ -327,6 +353,9 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn plan(serve: Serve) -> Result<Plan, String> {
+    if serve.udp_port != 0 && serve.auth_file.is_some() {
+        return Err(format!("-U {}: nobody can name a user over UDP; with -Y give -U 0", serve.udp_port));
+    }
     if serve.udp_port != 0 {
         return Err(format!("-U {}: UDP is not supported; leave it out or give -U 0", serve.udp_port));
     }
@@ -358,7 +387,28 @@ fn plan(serve: Serve) -> Result<Plan, String> {
     if let Some(replication) = replication {
         config = config.replication(replication);
     }
-    Ok(Plan { config, settings, replication_listen, replication_secret, replicates, admin, admin_token })
+    let daemon = daemon(&serve.habits)?;
+    Ok(Plan {
+        config,
+        settings,
+        daemon,
+        replication_listen,
+        replication_secret,
+        replicates,
+        admin,
+        admin_token,
+    })
+}
+
+fn daemon(habits: &Habits) -> Result<DaemonPlan, String> {
+    Ok(DaemonPlan {
+        starts_second: habits.daemon && !habits.in_background,
+        in_background: habits.in_background,
+        pid_file: from_root(habits.pidfile.as_deref(), "-P")?,
+        user: habits.user.clone(),
+        core_files: habits.enable_coredumps,
+        lock_memory: habits.lock_memory,
+    })
 }
 
 fn settings(serve: &Serve) -> Result<Settings, String> {
@@ -387,14 +437,28 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         None if serve.sasl => Protocol::Binary,
         given => given.unwrap_or_default(),
     };
+    let suboptions = Suboptions::read(&serve.suboptions)?;
+    let (addresses, plain_addresses) = listen::addresses(&serve.listen, serve.port)?;
+    let tls = suboptions.tls.settings(serve.enable_ssl)?;
+    if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
+        return Err(format!("-l notls:{plain} does nothing without -Z"));
+    }
     Ok(Settings {
-        addresses: listen_addresses(&serve.listen, serve.port)?,
-        unix_socket: serve.unix_socket.clone(),
+        addresses,
+        plain_addresses,
+        tls,
+        unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
+        unix_socket_mode: serve.unix_socket_mode,
+        backlog: serve.backlog,
+        auth_file: from_root(serve.auth_file.as_deref(), "-Y")?,
         threads: usize::from(serve.threads),
         connections_max: serve.connections as usize,
         item_bytes_max,
         memory_bytes_max,
-        idle_timeout_ms: idle_timeout_ms(&serve.suboptions)?,
+        refuses_when_full: suboptions.refuses_when_full,
+        idle_timeout_ms: suboptions.idle_timeout_ms,
+        request_timeout_ms: suboptions.request_timeout_ms,
+        request_bytes_per_second_min: suboptions.request_bytes_per_second_min,
         shutdown_command: serve.shutdown_command,
         evict: !serve.no_evict,
         dump_enabled: !serve.no_dump,
@@ -405,6 +469,13 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         protocol,
         sasl_users,
     })
+}
+
+/// A path from the root: it is used later, wherever the process is then.
+fn from_root(path: Option<&Path>, flag: &str) -> Result<Option<PathBuf>, String> {
+    let whole =
+        |path: &Path| std::path::absolute(path).map_err(|why| format!("{flag} {}: {why}", path.display()));
+    path.map(whole).transpose()
 }
 
 /// A port; memcached's -1 takes a free one, as 0 does.
@@ -445,36 +516,6 @@ fn size(text: &str) -> Option<usize> {
         _ => (text, 0),
     };
     digits.parse::<usize>().ok()?.checked_mul(1 << shift)
-}
-
-fn listen_addresses(words: &[String], port: u16) -> Result<Vec<SocketAddr>, String> {
-    if words.is_empty() {
-        return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)]);
-    }
-    let one = |word: &String| {
-        let word = if word == "localhost" { "127.0.0.1" } else { word };
-        let bare = word.trim_start_matches('[').trim_end_matches(']');
-        let alone = bare.parse().ok().map(|address: IpAddr| SocketAddr::new(address, port));
-        alone
-            .or_else(|| word.replace("localhost:", "127.0.0.1:").parse().ok())
-            .ok_or_else(|| format!("-l {word}: give an IP address, or ADDR:PORT"))
-    };
-    words.iter().map(one).collect()
-}
-
-fn idle_timeout_ms(suboptions: &[String]) -> Result<u64, String> {
-    let mut idle_timeout_ms = 0;
-    for suboption in suboptions.iter().filter(|word| !word.is_empty()) {
-        let (name, value) = suboption.split_once('=').unwrap_or((suboption, ""));
-        if name == "idle_timeout" {
-            let seconds: u32 =
-                value.parse().map_err(|_| format!("-o {suboption}: give idle_timeout=SECONDS"))?;
-            idle_timeout_ms = u64::from(seconds) * 1000;
-        } else if !IGNORED_SUBOPTIONS.contains(&name) {
-            return Err(format!("-o {name}: no such suboption"));
-        }
-    }
-    Ok(idle_timeout_ms)
 }
 
 fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {
@@ -636,6 +677,16 @@ mod tests {
         assert_eq!(served("-m 1").settings.item_bytes_max, 512 << 10);
         assert_eq!(served("-m 64 -m 3").settings.memory_bytes_max, 3 << 20, "the last one counts");
         assert_eq!(served("-p -1").settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+        let plan = served("-dvP /x/pid -m64 -p11212 -unobody -rk -f 1.25 -n 48 -R 20 -L -c512");
+        assert!(plan.daemon.starts_second && plan.daemon.core_files && plan.daemon.lock_memory);
+        assert_eq!(plan.daemon.pid_file, Some(PathBuf::from("/x/pid")));
+        assert_eq!((plan.daemon.user.as_deref(), plan.settings.verbosity), (Some("nobody"), 1));
+        assert_eq!(plan.settings.addresses, ["127.0.0.1:11212".parse().unwrap()]);
+        assert_eq!((plan.settings.memory_bytes_max, plan.settings.connections_max), (64 << 20, 512));
+        assert!(!served("--in-background -d").daemon.starts_second);
+        let long = "--port=5 --memory-limit=8 --conn-limit=9 --threads=2 --disable-evictions --verbose --udp-port=0 \
+                    --enable-shutdown --extended=modern --listen=127.0.0.2 --max-item-size=2k";
+        assert_eq!(served(long).settings.addresses, ["127.0.0.2:5".parse().unwrap()]);
         served("-o no_slab_automove,no_inline_ascii_resp,no_hashexpand,hashpower=20");
     }
 
@@ -648,8 +699,11 @@ mod tests {
             ("-I 40m", "half of the memory"),
             ("-I x", "number of bytes"),
             ("-U 11211", "UDP is not supported"),
+            ("-U 11211 -Y users", "with -Y give -U 0"),
             ("-o nonsense", "no such suboption"),
-            ("-l nowhere", "IP address"),
+            ("-l 1.2.3.4:x", "-l 1.2.3.4:x"),
+            ("-l no-such-host.invalid", "-l no-such-host.invalid"),
+            ("-l [::1", "-l [::1"),
             ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
             ("--replication-listen x", "--replication-listen x"),
             ("--ack strict:1", "only async"),
@@ -674,6 +728,11 @@ mod tests {
             ("-S --sasl-password-file /nonexistent", "can't read"),
             ("-S --sasl-password-file /dev/zero", "more than"),
             ("-S --sasl-password-file /dev/null", "names nobody"),
+            ("-Z", "-o ssl_chain_cert"),
+            ("-Z -o ssl_chain_cert=a,ssl_verify_mode=4", "-o ssl_verify_mode=4"),
+            ("-Z -o ssl_chain_cert=a,ssl_verify_mode=2", "ssl_ca_cert"),
+            ("-Z -o ssl_chain_cert=a,ssl_min_version=0", "-o ssl_min_version=0"),
+            ("-l notls:127.0.0.1", "does nothing without -Z"),
         ];
         for (line, hint) in cases {
             match read(line) {
@@ -683,6 +742,8 @@ mod tests {
         }
         let usage = [
             ("-t 0", "1..=256"),
+            ("-a 800", "octal"),
+            ("-a 1777", "octal"),
             ("--nonsense", "unexpected argument '--nonsense'"),
             ("--replica-off a:1", "tip: "),
             ("-p x", "give 1 to 65535"),

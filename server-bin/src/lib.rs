@@ -5,6 +5,7 @@
 //! | `args` | flags to settings, each checked |
 //! | `log` | the process's log |
 //! | `run` | the life of the process: start, wait, drain, stop |
+//! | `daemon` | the background, the pid file, another user |
 //! | `server` | memcached's clients |
 //! | `users` | their names and passwords |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
@@ -14,6 +15,7 @@
 mod admin;
 mod args;
 mod control;
+mod daemon;
 pub mod debug_clock;
 pub mod demo;
 mod log;
@@ -28,12 +30,18 @@ use std::process::ExitCode;
 /// Exit code for flags that can't be carried out (`EX_USAGE`, as memcached's).
 pub(crate) const EXIT_USAGE: u8 = 64;
 
+/// Exit code for a user that there is not (`EX_NOUSER`, as memcached's).
+pub(crate) const EXIT_USER: u8 = 67;
+
 /// Exit code for what the system refuses, such as a port in use (`EX_OSERR`, as memcached's).
 pub(crate) const EXIT_SYSTEM: u8 = 71;
 
 /// The program: reads the process's arguments, does what they say, gives the exit code.
 pub fn main() -> ExitCode {
     match args::parse(std::env::args_os()) {
+        Ok(args::Action::Serve(plan)) if plan.daemon.starts_second => {
+            daemon::start_in_background(std::env::args_os().skip(1))
+        }
         Ok(args::Action::Serve(plan)) => run::serve(*plan),
         Ok(args::Action::Control(request)) => control::run(&request),
         Ok(args::Action::Demo(options)) => demo::run(&options),

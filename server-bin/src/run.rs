@@ -5,24 +5,49 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use hotspare::Cache;
 use hotspare_tcp::{Node, Options};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::args::Plan;
-use crate::server::{Observation, Server};
+use crate::daemon::{self, PidFile};
+use crate::server::{Observation, Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
 /// How long a stopping primary ships what its replicas lack.
 const DRAIN: Duration = Duration::from_millis(500);
 
+/// How long a graceful stop waits for requests that have begun to come.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often it looks whether any is left.
+const GRACE_POLL: Duration = Duration::from_millis(10);
+
 /// What did not start: the exit code, and why.
 type Failure = (u8, String);
+
+/// What a running server is asked for from outside.
+#[derive(Debug)]
+enum Wish {
+    Stop(&'static str),
+    /// Stop, but let the clients finish what they have begun.
+    StopGracefully,
+    Reload,
+}
+
+fn start_failure(why: &ServerError) -> Failure {
+    let code = if matches!(why, ServerError::Users(_) | ServerError::Certificates(_)) {
+        EXIT_USAGE
+    } else {
+        EXIT_SYSTEM
+    };
+    (code, why.to_string())
+}
 
 /// Serves until a signal or the shutdown command; gives the exit code.
 pub(crate) fn serve(plan: Plan) -> ExitCode {
@@ -38,18 +63,22 @@ pub(crate) fn serve(plan: Plan) -> ExitCode {
 
 fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let system = |why: &dyn std::fmt::Display| (EXIT_SYSTEM, why.to_string());
-    let (stop, stopped) = bounded(1);
-    stop_on_signals(stop.clone()).map_err(|why| system(&why))?;
+    prepare(&plan);
+    let user = plan.daemon.user.as_deref().map(daemon::find_user).transpose()?.flatten();
+    let (wish, wishes) = unbounded();
+    listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let observation = Observation::default();
     let cache = Cache::new(observation.of_cache(plan.config)).map_err(|why| (EXIT_USAGE, why.to_string()))?;
     let on_command = move || {
-        // One reason to stop is enough: the channel may be full.
-        let _ = stop.try_send("the shutdown command");
+        // Nobody listens any more: it is stopping already.
+        let _ = wish.send(Wish::Stop("the shutdown command"));
     };
     let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
+    let is_verbose = plan.settings.verbosity > 0;
+    let habits = plan.daemon;
     let mut server = Server::start_observed(cache.clone(), plan.settings, observation, on_command)
-        .map_err(|why| system(&why))?;
+        .map_err(|why| start_failure(&why))?;
     let node = match plan.replicates {
         true => Some(
             start_node(&cache, plan.replication_listen, plan.replication_secret)
@@ -66,13 +95,23 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
             Some(admin)
         }
     };
-    announce(&server, unix_socket, node.as_ref(), admin.as_ref());
+    let _pid_file = habits.pid_file.as_deref().map(write_pid_file).transpose()?;
+    if let Some(user) = user {
+        daemon::become_user(&user, unix_socket.as_deref())?;
+    }
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);
         write_port_file(file, server.addresses())
             .map_err(|why| system(&format!("can't write the port file {}: {why}", file.display())))?;
     }
-    wait(&stopped);
+    if habits.lock_memory {
+        daemon::lock_memory();
+    }
+    announce(&server, unix_socket, node.as_ref(), admin.as_ref());
+    if habits.in_background {
+        daemon::settle(is_verbose, habits.core_files).map_err(|why| system(&why))?;
+    }
+    wait(&wishes, &mut server);
     server.stop_listening();
     drop(admin);
     server.shutdown();
@@ -80,6 +119,22 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         node.shutdown(DRAIN);
     }
     Ok(())
+}
+
+/// What must be before anything is started.
+fn prepare(plan: &Plan) {
+    if plan.daemon.in_background {
+        daemon::leave_session();
+    }
+    if plan.daemon.core_files {
+        daemon::allow_core_files();
+    }
+    daemon::raise_descriptor_limit(plan.settings.connections_max);
+}
+
+fn write_pid_file(path: &Path) -> Result<PidFile, Failure> {
+    PidFile::write(path)
+        .map_err(|why| (EXIT_SYSTEM, format!("can't write the pid file {}: {why}", path.display())))
 }
 
 /// One line for each address, which scripts and tests read.
@@ -113,31 +168,52 @@ fn start_node(
     Node::start(cache, options)
 }
 
-fn stop_on_signals(stop: Sender<&'static str>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1])?;
+fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
-        for (count, signal) in signals.forever().enumerate() {
-            if count > 0 {
+        let mut stops = false;
+        for signal in signals.forever() {
+            let wished = match signal {
+                SIGHUP => Wish::Reload,
+                SIGUSR1 => Wish::StopGracefully,
                 // Whoever asks twice does not want to wait for the drain.
-                std::process::exit(128 + signal);
-            }
-            // SIGUSR1 is memcached's graceful stop (rule G4); here every stop is.
-            let name = match signal {
-                SIGTERM => "SIGTERM",
-                SIGUSR1 => "SIGUSR1",
-                _ => "SIGINT",
+                _ if std::mem::replace(&mut stops, true) => std::process::exit(128 + signal),
+                SIGTERM => Wish::Stop("SIGTERM"),
+                _ => Wish::Stop("SIGINT"),
             };
-            // One reason to stop is enough: the channel may be full.
-            let _ = stop.try_send(name);
+            // Nobody listens any more: it is stopping already.
+            let _ = wish.send(wished);
         }
     })?;
     Ok(())
 }
 
-fn wait(stopped: &Receiver<&'static str>) {
-    match stopped.recv() {
-        Ok(reason) => tracing::info!("stopping: {reason}"),
-        Err(_) => tracing::error!("stopping: nobody is left to say when"),
+/// Until it is time to stop.
+fn wait(wishes: &Receiver<Wish>, server: &mut Server) {
+    loop {
+        match wishes.recv() {
+            Ok(Wish::Stop(reason)) => return tracing::info!("stopping: {reason}"),
+            Ok(Wish::StopGracefully) => {
+                tracing::info!("stopping gracefully: SIGUSR1");
+                server.drain();
+                return finish_clients(wishes, server);
+            }
+            Ok(Wish::Reload) => match server.reload() {
+                Ok(()) => tracing::info!("files were read again"),
+                Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
+            },
+            Err(_) => return tracing::error!("stopping: nobody is left to say when"),
+        }
+    }
+}
+
+/// Until the clients have finished what they had begun, or somebody does not want to wait for them.
+fn finish_clients(wishes: &Receiver<Wish>, server: &Server) {
+    let end = Instant::now() + GRACE;
+    while server.counters().curr_connections > 0 && Instant::now() < end {
+        if let Ok(Wish::Stop(reason)) = wishes.recv_timeout(GRACE_POLL) {
+            return tracing::info!("stopping at once: {reason}");
+        }
     }
 }
 

@@ -18,6 +18,16 @@ pub struct Settings {
     pub addresses: Vec<SocketAddr>,
     /// A unix socket to accept clients at instead of TCP (`-s`). Default none.
     pub unix_socket: Option<PathBuf>,
+    /// Who may connect to the unix socket, as a file mode (`-a`). Default 0700: this user.
+    pub unix_socket_mode: u32,
+    /// Connections that may wait to be accepted, for each address (`-b`). Default 1024; the system may allow fewer.
+    pub backlog: u16,
+    /// The file with the users that are let in, `user:password` a line (`-Y`). Default none: everybody is.
+    pub auth_file: Option<PathBuf>,
+    /// TLS of the TCP listeners (`-Z`). Default none.
+    pub tls: Option<TlsSettings>,
+    /// Addresses of `addresses` that stay without it (`-l notls:ADDR`).
+    pub plain_addresses: Vec<SocketAddr>,
     /// Worker threads (`-t`). Default 4, as memcached's.
     pub threads: usize,
     /// Client connections at once (`-c`); one more is refused with rule L7's line. Default 1024.
@@ -26,6 +36,13 @@ pub struct Settings {
     pub item_bytes_max: usize,
     /// Memory for items and index, in bytes (`-m`), as `stats` reports it. Default 64 MiB.
     pub memory_bytes_max: usize,
+    /// Whether a connection above that is refused; else it waits to be accepted (`-o no_maxconns_fast`). Default yes.
+    pub refuses_when_full: bool,
+    /// A request that takes longer to come whole ends its connection (`-o request_timeout`). Default 60 seconds;
+    /// 0: never.
+    pub request_timeout_ms: u64,
+    /// A request may take longer by the time its bytes take at this rate (`-o request_rate`). Default 4096; 0: no longer.
+    pub request_bytes_per_second_min: u64,
     /// A connection that sends nothing for so long is closed (`-o idle_timeout`). Default 0: never.
     pub idle_timeout_ms: u64,
     /// Whether the `shutdown` command is obeyed (`-A`). Default no.
@@ -71,13 +88,48 @@ impl Protocol {
     }
 }
 
+/// Certificates, and what clients have to show.
+#[derive(Debug, Clone)]
+pub struct TlsSettings {
+    /// The server's certificate and those that vouch for it, in PEM (`ssl_chain_cert`).
+    pub chain_file: PathBuf,
+    /// Its private key, in PEM (`ssl_key`). Default: in the same file.
+    pub key_file: Option<PathBuf>,
+    /// Who vouches for clients, in PEM (`ssl_ca_cert`).
+    pub authorities_file: Option<PathBuf>,
+    /// Whether clients have to show a certificate (`ssl_verify_mode`).
+    pub verify_clients: VerifyClients,
+    /// Whether TLS 1.2 is refused (`ssl_min_version=3`).
+    pub only_newest_version: bool,
+}
+
+/// Whether clients have to show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyClients {
+    /// None is asked for.
+    #[default]
+    Never,
+    /// One is asked for; who has one must have a good one.
+    IfGiven,
+    /// Nobody is let in without a good one.
+    Always,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 11211))],
             unix_socket: None,
+            unix_socket_mode: 0o700,
+            backlog: 1024,
+            auth_file: None,
+            tls: None,
+            plain_addresses: Vec::new(),
             threads: 4,
             connections_max: 1024,
+            refuses_when_full: true,
+            request_timeout_ms: 60_000,
+            request_bytes_per_second_min: 4096,
             item_bytes_max: 1 << 20,
             memory_bytes_max: 64 << 20,
             idle_timeout_ms: 0,

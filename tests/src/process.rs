@@ -29,14 +29,18 @@ pub struct Server {
 impl Server {
     /// Starts `binary` with `arguments`; it may still refuse to run.
     pub fn spawn(binary: &str, arguments: &[&str]) -> Server {
-        let mut child = Command::new(binary)
-            .args(arguments)
+        Server::spawn_command(Command::new(binary).args(arguments))
+    }
+
+    /// Starts a command of one's own making, whose standard streams are then the kit's.
+    pub fn spawn_command(command: &mut Command) -> Server {
+        let mut child = command
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{binary}: {error}"));
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stderr = BufReader::new(child.stderr.take().expect("a piped stderr"));
         let said = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&said);
@@ -83,6 +87,26 @@ impl Server {
         })
     }
 
+    /// The `count` places at which it accepts clients, as it names them.
+    pub fn all_clients(&self, count: usize) -> Vec<String> {
+        let named =
+            |line: &String| line.split_once("listening for clients on ").map(|(_, place)| place.to_owned());
+        wait::wait_for("all client addresses", START_LIMIT, || {
+            let places: Vec<String> = self.said().iter().filter_map(named).collect();
+            (places.len() >= count).then_some(places)
+        })
+    }
+
+    /// Waits for a line with `words` in it, and gives it.
+    pub fn wait_said(&self, words: &str) -> String {
+        wait::wait_for(words, START_LIMIT, || self.said().into_iter().find(|line| line.contains(words)))
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Every line it has written to stderr so far.
     pub fn said(&self) -> Vec<String> {
         self.said.lock().expect("no panic while held").clone()
@@ -96,8 +120,13 @@ impl Server {
 
     /// SIGTERM: asks it to stop.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("an id that fits");
-        kill_process(Pid::from_raw(id).expect("an id above 0"), Signal::TERM).expect("a signal to send");
+        kill_process(Pid::from_raw(id).expect("an id above 0"), signal).expect("a signal to send");
     }
 
     /// Waits for its end and gives its exit code; `None` when a signal ended it.

@@ -80,6 +80,7 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         // Further words mean nothing to these two, in memcached as here.
         b"version" => complete(Request::Version, consumed),
         b"quit" => complete(Request::Quit, consumed),
+        b"refresh_certs" if words.next_word().is_none() => complete(Request::RefreshCertificates, consumed),
         b"stats" => complete(Request::Stats { arguments: words }, consumed),
         b"shutdown" => parse.shutdown(words),
         _ => parse.other(name, words),

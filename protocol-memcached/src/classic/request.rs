@@ -83,6 +83,8 @@ pub enum Request<'a> {
     },
     /// `quit` (rule G1).
     Quit,
+    /// `refresh_certs` (rule G6).
+    RefreshCertificates,
     /// `stats` (rule G5).
     Stats {
         /// The words behind it.
@@ -265,6 +267,7 @@ impl Request<'_> {
                 write_line(out, &[b"flush_all", &exptime], noreply);
             }
             Request::Version => write_line(out, &[b"version"], false),
+            Request::RefreshCertificates => write_line(out, &[b"refresh_certs"], false),
             Request::Verbosity { level, noreply } => {
                 write_line(out, &[b"verbosity", &decimal(level)], noreply);
             }

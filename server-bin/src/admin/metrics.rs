@@ -11,7 +11,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 19] = [
+    let rows: [(&str, &str, &str, u64); 22] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -22,6 +22,14 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("evictions_total", "counter", "Live items that left for want of memory.", stats.evictions),
         ("connections", "gauge", "Client connections open.", server.curr_connections),
         ("connections_rejected_total", "counter", "Connections above -c.", server.rejected_connections),
+        ("connections_idle_total", "counter", "Connections closed for being idle.", server.idle_kicks),
+        (
+            "connections_slow_total",
+            "counter",
+            "Connections closed for a request that did not come.",
+            server.slow_request_kicks,
+        ),
+        ("accepting_pauses_total", "counter", "Pauses of accepting.", server.listen_disabled_num),
         ("is_primary", "gauge", "1 on a primary.", u64::from(status.role == Role::Primary)),
         ("is_promotable", "gauge", "1 if the node may be promoted.", u64::from(status.promotable.is_ok())),
         ("term", "gauge", "The newest term seen.", u64::from(status.term)),

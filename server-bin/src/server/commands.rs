@@ -13,6 +13,7 @@ use hotspare_memcached::classic::{
 use super::administration::Arguments;
 use super::counters::Counters;
 use super::crawler::Dump;
+use super::tls::Certificates;
 use super::watch::Watch;
 use super::{Shared, stats};
 
@@ -84,6 +85,7 @@ impl Executor<'_> {
             }
             Request::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply, out),
             Request::FlushAll { exptime, noreply } => self.flush_all(exptime, noreply, out),
+            Request::RefreshCertificates => self.refresh_certificates(out),
             Request::Version => Response::Version(VERSION.as_bytes()).encode(out),
             Request::Verbosity { level, noreply } => {
                 self.set_verbosity(level);
@@ -107,6 +109,15 @@ impl Executor<'_> {
             Request::Shutdown { .. } => out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n"),
         }
         Flow::Next
+    }
+
+    fn refresh_certificates(&self, out: &mut Vec<u8>) {
+        match self.shared.certificates.as_ref().map(Certificates::reload) {
+            Some(Ok(())) => Response::Ok.encode(out),
+            Some(Err(why)) => server_error(out, &why),
+            // As a memcached that was built without TLS.
+            None => Response::Error.encode(out),
+        }
     }
 
     pub(super) fn expiry(&self, exptime: i64) -> Expiry {

@@ -10,11 +10,11 @@
 //! [`UNSENT_BYTES_MAX`] unsent nothing more is executed and nothing more is read.
 
 use std::io::{ErrorKind, Read, Write};
-use std::ops::ControlFlow;
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 use hotspare_memcached::meta::is_meta;
 
+use super::auth::{Gate, Look};
 use super::binary;
 use super::commands::{Executor, Flow, Progress};
 use super::counters::Counters;
@@ -52,6 +52,15 @@ pub(crate) enum Turn {
     Closed,
 }
 
+/// A request of which a part has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    /// How many requests were done before it: tells it from another one.
+    pub(crate) ordinal: u64,
+    /// The bytes it is known to have, or still to have if they are thrown away.
+    pub(crate) bytes: u64,
+}
+
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
@@ -72,6 +81,8 @@ pub(crate) struct Connection {
     /// Auto until the first byte has come.
     protocol: Protocol,
     login: Login,
+    gate: Gate,
+    requests_done: u64,
     peer_closed: bool,
     closing: bool,
 }
@@ -91,9 +102,23 @@ impl Connection {
             watch: None,
             protocol: settings.protocol,
             login: Login::new(settings),
+            gate: Gate::new(settings.auth_file.is_none()),
+            requests_done: 0,
             peer_closed: false,
             closing: false,
         }
+    }
+
+    /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
+    pub(crate) fn unfinished(&self) -> Option<Unfinished> {
+        let has_begun = self.skip > 0 || self.parsed < self.input.len();
+        let bytes = self.skip.max(self.bytes_needed as u64);
+        (has_begun && self.unsent() == 0).then_some(Unfinished { ordinal: self.requests_done, bytes })
+    }
+
+    /// Whether neither side owes the other anything, as far as it was read.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.skip == 0 && self.parsed == self.input.len() && self.unsent() == 0
     }
 
     /// Reads, executes and writes until the socket or the turn's budget is used up.
@@ -104,7 +129,9 @@ impl Connection {
             if self.watch.is_some() {
                 return self.turn_watching(socket, executor.counters);
             }
-            match self.flush(socket, executor.counters) {
+            let flushed = self.flush(socket, executor.counters);
+            let has_all_gone = flushed.is_ok();
+            match flushed {
                 Ok(()) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
                     if self.unsent() > UNSENT_BYTES_MAX || !executed_all {
@@ -114,7 +141,7 @@ impl Connection {
                 Err(_) => return Turn::Closed,
             }
             if self.closing || (self.peer_closed && executed_all) {
-                return if self.unsent() == 0 { Turn::Closed } else { Turn::Waiting };
+                return if has_all_gone { Turn::Closed } else { Turn::Waiting };
             }
             if !executed_all {
                 if self.is_yielding {
@@ -220,90 +247,119 @@ impl Connection {
             if input.is_empty() || input.len() < self.bytes_needed {
                 return true;
             }
+            if !self.gate.is_open() {
+                if !self.look_at_gate(executor) {
+                    return true;
+                }
+                continue;
+            }
             if self.protocol == Protocol::Auto {
                 self.protocol = binary::protocol_of(input[0]);
             }
-            let step = match self.protocol {
-                Protocol::Binary => self.execute_binary(executor),
-                _ if is_meta(input) => self.execute_meta(executor),
-                _ => self.execute_classic(executor),
-            };
-            if let ControlFlow::Break(executed_all) = step {
-                return executed_all;
+            if self.protocol == Protocol::Binary {
+                if !self.execute_binary(executor) {
+                    return true;
+                }
+                continue;
             }
+            if is_meta(input) {
+                if !self.execute_meta(executor) {
+                    return true;
+                }
+                continue;
+            }
+            let consumed = match parse_request(input, &self.limits) {
+                Parsed::Complete { request, consumed } => {
+                    let bound = self.sent + UNSENT_BYTES_MAX;
+                    self.progress.is_pipelined = self.output.len() > self.sent;
+                    match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
+                        Flow::Next => {}
+                        Flow::Skip(bytes) => self.skip = bytes,
+                        Flow::Close => self.closing = true,
+                        Flow::OutputFull => return false,
+                        Flow::Again => {
+                            self.is_yielding = true;
+                            return false;
+                        }
+                        Flow::Watch(watch) => self.watch = Some(watch),
+                    }
+                    consumed
+                }
+                Parsed::Invalid { reply, consumed, skip } => {
+                    if let Some(reply) = reply {
+                        reply.encode(&mut self.output);
+                    }
+                    self.skip = skip;
+                    consumed
+                }
+                Parsed::Incomplete { bytes_needed } => {
+                    self.bytes_needed = bytes_needed;
+                    return true;
+                }
+                Parsed::Close => {
+                    self.closing = true;
+                    0
+                }
+            };
+            self.parsed += consumed;
+            self.bytes_needed = 1;
+            self.requests_done += 1;
         }
         true
     }
 
-    /// So many bytes are done with; the next request begins behind them.
-    fn consume(&mut self, consumed: usize) -> ControlFlow<bool> {
-        self.parsed += consumed;
-        self.bytes_needed = 1;
-        ControlFlow::Continue(())
+    /// Before the gate; false if more input is needed.
+    fn look_at_gate(&mut self, executor: &Executor<'_>) -> bool {
+        let input = &self.input[self.parsed..];
+        let users = executor.shared.users.as_ref();
+        match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
+            Look::Answered { consumed, reply } => {
+                self.output.extend_from_slice(reply.as_bytes());
+                self.parsed += consumed;
+                self.bytes_needed = 1;
+                self.requests_done += 1;
+            }
+            Look::Incomplete { bytes_needed } => {
+                self.bytes_needed = bytes_needed;
+                return false;
+            }
+            Look::Close => self.closing = true,
+        }
+        true
     }
 
-    /// The request has not come whole; all before it is executed.
-    fn wait_for(&mut self, bytes_needed: usize) -> ControlFlow<bool> {
-        self.bytes_needed = bytes_needed;
-        ControlFlow::Break(true)
-    }
-
-    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> ControlFlow<bool> {
+    /// Executes one binary request; false if less than one has come.
+    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> bool {
         match binary::step(&self.input[self.parsed..], &mut self.login, executor, &mut self.output) {
-            binary::Step::Incomplete { bytes_needed } => self.wait_for(bytes_needed),
+            binary::Step::Incomplete { bytes_needed } => {
+                self.bytes_needed = bytes_needed;
+                false
+            }
             binary::Step::Done { consumed, skip, close } => {
+                self.parsed += consumed;
                 self.skip = skip;
                 self.closing = close;
-                self.consume(consumed)
+                self.bytes_needed = 1;
+                true
             }
         }
     }
 
-    fn execute_meta(&mut self, executor: &mut Executor<'_>) -> ControlFlow<bool> {
+    /// Executes one meta command; false if it has not come whole.
+    fn execute_meta(&mut self, executor: &mut Executor<'_>) -> bool {
         match executor.execute_meta(&self.input[self.parsed..], &self.limits, &mut self.output) {
-            Step::Incomplete { bytes_needed } => self.wait_for(bytes_needed),
             Step::Done { consumed, skip } => {
+                self.parsed += consumed;
                 self.skip = skip;
-                self.consume(consumed)
+                self.bytes_needed = 1;
             }
-            Step::Close => {
-                self.closing = true;
-                ControlFlow::Continue(())
+            Step::Incomplete { bytes_needed } => {
+                self.bytes_needed = bytes_needed;
+                return false;
             }
+            Step::Close => self.closing = true,
         }
-    }
-
-    fn execute_classic(&mut self, executor: &mut Executor<'_>) -> ControlFlow<bool> {
-        match parse_request(&self.input[self.parsed..], &self.limits) {
-            Parsed::Complete { request, consumed } => {
-                let bound = self.sent + UNSENT_BYTES_MAX;
-                self.progress.is_pipelined = self.output.len() > self.sent;
-                match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
-                    Flow::Next => {}
-                    Flow::Skip(bytes) => self.skip = bytes,
-                    Flow::Close => self.closing = true,
-                    Flow::OutputFull => return ControlFlow::Break(false),
-                    Flow::Again => {
-                        self.is_yielding = true;
-                        return ControlFlow::Break(false);
-                    }
-                    Flow::Watch(watch) => self.watch = Some(watch),
-                }
-                self.consume(consumed)
-            }
-            Parsed::Invalid { reply, consumed, skip } => {
-                if let Some(reply) = reply {
-                    reply.encode(&mut self.output);
-                }
-                self.skip = skip;
-                self.consume(consumed)
-            }
-            Parsed::Incomplete { bytes_needed } => self.wait_for(bytes_needed),
-            Parsed::Close => {
-                self.closing = true;
-                ControlFlow::Continue(())
-            }
-        }
+        true
     }
 
     /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
@@ -321,7 +377,8 @@ impl Connection {
         }
         self.output.clear();
         self.sent = 0;
-        Ok(())
+        // An encrypted socket may hold some of it still.
+        socket.flush()
     }
 
     /// Gives memory back that a quiet connection does not need.

@@ -1,7 +1,7 @@
 //! What the server counts, each worker for itself, summed when somebody asks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
@@ -24,6 +24,12 @@ macro_rules! counters {
             pub total_connections: u64,
             /// Connections refused for want of a place (rule L7).
             pub rejected_connections: u64,
+            /// How often accepting paused, for want of descriptors or of places.
+            pub listen_disabled_num: u64,
+            /// Microseconds for which accepting paused.
+            pub time_in_listen_disabled_us: u64,
+            /// Whether accepting goes on now.
+            pub accepting_conns: bool,
         }
 
         impl Counters {
@@ -89,6 +95,8 @@ counters! {
     conn_yields,
     /// Connections closed for being idle (rule L7).
     idle_kicks,
+    /// Connections closed because a request took too long to come.
+    slow_request_kicks,
 }
 
 /// A number with one writer.
@@ -117,6 +125,9 @@ pub(crate) struct AllCounters {
     pub(crate) curr_connections: AtomicU64,
     pub(crate) total_connections: AtomicU64,
     pub(crate) rejected_connections: AtomicU64,
+    pub(crate) listen_disabled_num: AtomicU64,
+    pub(crate) time_in_listen_disabled_us: AtomicU64,
+    pub(crate) accepting_conns: AtomicBool,
 }
 
 impl AllCounters {
@@ -126,6 +137,9 @@ impl AllCounters {
             curr_connections: AtomicU64::new(0),
             total_connections: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
+            listen_disabled_num: AtomicU64::new(0),
+            time_in_listen_disabled_us: AtomicU64::new(0),
+            accepting_conns: AtomicBool::new(true),
         }
     }
 
@@ -134,6 +148,9 @@ impl AllCounters {
             curr_connections: self.curr_connections.load(Ordering::Relaxed),
             total_connections: self.total_connections.load(Ordering::Relaxed),
             rejected_connections: self.rejected_connections.load(Ordering::Relaxed),
+            listen_disabled_num: self.listen_disabled_num.load(Ordering::Relaxed),
+            time_in_listen_disabled_us: self.time_in_listen_disabled_us.load(Ordering::Relaxed),
+            accepting_conns: self.accepting_conns.load(Ordering::Relaxed),
             ..CountersSnapshot::default()
         };
         self.workers.iter().for_each(|worker| worker.add_to(&mut sum));
@@ -145,5 +162,7 @@ impl AllCounters {
         self.workers.iter().for_each(|worker| worker.reset());
         self.total_connections.store(0, Ordering::Relaxed);
         self.rejected_connections.store(0, Ordering::Relaxed);
+        self.listen_disabled_num.store(0, Ordering::Relaxed);
+        self.time_in_listen_disabled_us.store(0, Ordering::Relaxed);
     }
 }

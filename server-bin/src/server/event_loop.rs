@@ -1,13 +1,13 @@
 //! A worker: one thread, one poller, many connections.
 //!
-//! Lives here: readiness, fairness between connections, idle time-outs. Not here: a connection's buffers (see
+//! Lives here: readiness, fairness between connections, time-outs of idle clients and slow requests. Not here: a connection's buffers (see
 //! `connection`), commands.
 //!
 //! The poller is edge-triggered: a connection that stops before its socket has nothing left stays on the ready
 //! list, and is given another turn after the others had theirs.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,14 +23,16 @@ use slab::Slab;
 
 use super::Shared;
 use super::commands::Executor;
-use super::connection::{Connection, Turn};
+use super::connection::{Connection, Turn, Unfinished};
 use super::counters::Counters;
 use super::registry::Peer;
+use super::tls::TlsSocket;
+use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
 
-/// How often idle connections are looked for.
-const IDLE_SCAN: Duration = Duration::from_millis(500);
+/// How often idle connections and slow requests are looked for.
+const SCAN: Duration = Duration::from_millis(500);
 
 /// How long a stopping worker tries to send what is ready.
 const STOP_FLUSH: Duration = Duration::from_millis(100);
@@ -39,6 +41,23 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsSocket>),
+}
+
+impl Socket {
+    /// Says that nothing more will be sent.
+    pub(crate) fn finish(&mut self) -> std::io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Tls(socket) => socket.socket.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Whether the client has still to show that it speaks TLS.
+    fn is_handshaking(&self) -> bool {
+        matches!(self, Socket::Tls(socket) if socket.is_handshaking())
+    }
 }
 
 impl Read for Socket {
@@ -46,6 +65,7 @@ impl Read for Socket {
         match self {
             Socket::Tcp(socket) => socket.read(buffer),
             Socket::Unix(socket) => socket.read(buffer),
+            Socket::Tls(socket) => socket.read(buffer),
         }
     }
 }
@@ -55,6 +75,7 @@ impl Write for Socket {
         match self {
             Socket::Tcp(socket) => socket.write(bytes),
             Socket::Unix(socket) => socket.write(bytes),
+            Socket::Tls(socket) => socket.write(bytes),
         }
     }
 
@@ -62,11 +83,15 @@ impl Write for Socket {
         match self {
             Socket::Tcp(socket) => socket.write_vectored(slices),
             Socket::Unix(socket) => socket.write_vectored(slices),
+            Socket::Tls(socket) => socket.write_vectored(slices),
         }
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        match self {
+            Socket::Tcp(_) | Socket::Unix(_) => Ok(()),
+            Socket::Tls(socket) => socket.flush(),
+        }
     }
 }
 
@@ -86,6 +111,10 @@ impl Socket {
                 let path = path.unwrap_or_default();
                 (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
             }
+            Socket::Tls(socket) => {
+                let socket = &socket.socket;
+                (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr()))
+            }
         };
         Peer {
             descriptor,
@@ -102,6 +131,7 @@ impl Socket {
 pub(crate) struct WorkerHandle {
     sockets: Sender<Socket>,
     stop: Arc<AtomicBool>,
+    drain: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
@@ -112,6 +142,13 @@ impl WorkerHandle {
         if self.sockets.send(socket).is_ok() {
             let _ = self.waker.wake();
         }
+    }
+
+    /// Lets connections finish what they have begun, then closes them.
+    pub(crate) fn drain(&self) {
+        self.drain.store(true, Ordering::Release);
+        // If the poller is gone the thread is, too.
+        let _ = self.waker.wake();
     }
 
     pub(crate) fn stop(&self) {
@@ -127,17 +164,22 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
     let (sender, sockets) = unbounded();
     let stop = Arc::new(AtomicBool::new(false));
-    let handle = WorkerHandle { sockets: sender, stop: stop.clone(), waker: waker.clone() };
+    let drain = Arc::new(AtomicBool::new(false));
+    let handle =
+        WorkerHandle { sockets: sender, stop: stop.clone(), drain: drain.clone(), waker: waker.clone() };
     let counters = shared.counters.workers[index].clone();
     let mut worker = Worker {
         poll,
         sockets,
         stop,
+        drain,
+        is_draining: false,
         clients: Slab::new(),
         ready: Vec::new(),
         waker,
         watching: Vec::new(),
-        next_idle_scan: Instant::now() + IDLE_SCAN,
+        next_scan: Instant::now() + SCAN,
+        awaits_requests: false,
         shared,
         counters,
     };
@@ -152,19 +194,52 @@ struct Client {
     peer: Arc<Peer>,
     last_active: Instant,
     is_ready: bool,
+    /// The unfinished request that the last scan found, and when one found it first.
+    awaited: Option<(Unfinished, Instant)>,
+}
+
+impl Client {
+    /// What the client owes the rest of: a request, or before all of them the handshake.
+    fn unfinished(&self) -> Option<Unfinished> {
+        let handshake = Unfinished { ordinal: u64::MAX, bytes: 0 };
+        if self.socket.is_handshaking() { Some(handshake) } else { self.connection.unfinished() }
+    }
+
+    /// Whether the request that is unfinished now has been for too long.
+    fn is_slow(&mut self, settings: &Settings, now: Instant) -> bool {
+        let Some(found) = self.unfinished() else {
+            self.awaited = None;
+            return false;
+        };
+        let (known, since) = match self.awaited {
+            Some((known, since)) if known.ordinal == found.ordinal => (known, since),
+            _ => (found, now),
+        };
+        let bytes = known.bytes.max(found.bytes);
+        self.awaited = Some((Unfinished { bytes, ..found }, since));
+        let extra_ms = match settings.request_bytes_per_second_min {
+            0 => 0,
+            rate => bytes.saturating_mul(1000) / rate,
+        };
+        now - since > Duration::from_millis(settings.request_timeout_ms.saturating_add(extra_ms))
+    }
 }
 
 struct Worker {
     poll: Poll,
     sockets: Receiver<Socket>,
     stop: Arc<AtomicBool>,
+    drain: Arc<AtomicBool>,
+    is_draining: bool,
     clients: Slab<Client>,
     ready: Vec<usize>,
     /// What wakes this worker: the others' way to its watchers.
     waker: Arc<Waker>,
     /// The clients that watch.
     watching: Vec<usize>,
-    next_idle_scan: Instant,
+    next_scan: Instant,
+    /// Whether a request may be unfinished: then the next scan can't wait for an event.
+    awaits_requests: bool,
     shared: Arc<Shared>,
     counters: Arc<CachePadded<Counters>>,
 }
@@ -184,6 +259,7 @@ impl Worker {
                 if event.token() == WAKER {
                     self.take_sockets();
                     self.make_watching_ready();
+                    self.begin_draining();
                 } else {
                     self.make_ready(event.token().0);
                 }
@@ -192,13 +268,13 @@ impl Worker {
             for key in turns {
                 self.run_turn(key);
             }
-            self.close_idle();
+            self.scan();
         }
         self.flush_all();
     }
 
     fn sleep(&self) -> Option<Duration> {
-        (self.shared.settings.idle_timeout_ms > 0).then_some(IDLE_SCAN)
+        (self.shared.settings.idle_timeout_ms > 0 || self.awaits_requests).then_some(SCAN)
     }
 
     fn take_sockets(&mut self) {
@@ -209,6 +285,7 @@ impl Worker {
             let registered = match &mut socket {
                 Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
                 Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
+                Socket::Tls(tls) => self.poll.registry().register(&mut tls.socket, token, interest),
             };
             if let Err(why) = registered {
                 tracing::warn!(%why, "can't watch a connection");
@@ -219,7 +296,8 @@ impl Worker {
             let peer = Arc::new(socket.peer(self.shared.cache.now_ms()));
             self.shared.operator.registry.add(peer.clone());
             self.shared.operator.observers.saw_connect(&peer.address, peer.descriptor);
-            entry.insert(Client { socket, connection, peer, last_active: Instant::now(), is_ready: false });
+            let last_active = Instant::now();
+            entry.insert(Client { socket, connection, peer, last_active, is_ready: false, awaited: None });
             self.make_ready(token.0);
         }
     }
@@ -227,6 +305,15 @@ impl Worker {
     fn make_watching_ready(&mut self) {
         for at in 0..self.watching.len() {
             self.make_ready(self.watching[at]);
+        }
+    }
+
+    /// What the sockets hold is read before they close.
+    fn begin_draining(&mut self) {
+        if self.drain.load(Ordering::Acquire) && !self.is_draining {
+            self.is_draining = true;
+            let all: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+            all.into_iter().for_each(|key| self.make_ready(key));
         }
     }
 
@@ -254,10 +341,16 @@ impl Worker {
             watch.set_waker(&self.waker);
             self.watching.push(key);
             // What was seen before the waker was there has woken nobody.
-            self.make_ready(key);
+            if !std::mem::replace(&mut client.is_ready, true) {
+                self.ready.push(key);
+            }
         }
         match turn {
-            Turn::Waiting => {}
+            Turn::Waiting if self.is_draining && client.connection.is_at_rest() => self.close(key, "normal"),
+            Turn::Waiting => {
+                let limited = self.shared.settings.request_timeout_ms > 0;
+                self.awaits_requests |= limited && client.unfinished().is_some();
+            }
             Turn::MoreToDo => {
                 self.counters.conn_yields.add(1);
                 self.make_ready(key);
@@ -275,21 +368,33 @@ impl Worker {
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    fn close_idle(&mut self) {
-        let idle_timeout = Duration::from_millis(self.shared.settings.idle_timeout_ms);
-        if idle_timeout.is_zero() || Instant::now() < self.next_idle_scan {
+    /// Closes connections that are idle, or whose request does not come.
+    fn scan(&mut self) {
+        let settings = &self.shared.settings;
+        let idle_timeout = Duration::from_millis(settings.idle_timeout_ms);
+        let now = Instant::now();
+        if now < self.next_scan || (idle_timeout.is_zero() && !self.awaits_requests) {
             return;
         }
-        self.next_idle_scan = Instant::now() + IDLE_SCAN;
-        let is_idle = |(key, client): (usize, &Client)| {
-            let is_idle = client.last_active.elapsed() > idle_timeout && client.connection.watch().is_none();
-            is_idle.then_some(key)
-        };
-        let idle: Vec<usize> = self.clients.iter().filter_map(is_idle).collect();
-        for key in idle {
-            self.counters.idle_kicks.add(1);
-            self.close(key, "idle_timeout");
+        self.next_scan = now + SCAN;
+        let (mut idle, mut slow) = (Vec::new(), Vec::new());
+        let mut awaits_requests = false;
+        for (key, client) in &mut self.clients {
+            if settings.request_timeout_ms > 0 && client.is_slow(settings, now) {
+                slow.push(key);
+            } else if !idle_timeout.is_zero()
+                && now - client.last_active > idle_timeout
+                && client.connection.watch().is_none()
+            {
+                idle.push(key);
+            }
+            awaits_requests |= client.awaited.is_some();
         }
+        self.awaits_requests = awaits_requests;
+        self.counters.idle_kicks.add(idle.len() as u64);
+        self.counters.slow_request_kicks.add(slow.len() as u64);
+        idle.into_iter().for_each(|key| self.close(key, "idle_timeout"));
+        slow.into_iter().for_each(|key| self.close(key, "slow_request"));
     }
 
     /// Before the end: what is ready to be sent is sent, as far as clients take it in a moment.

@@ -1,19 +1,22 @@
 //! Accepting: one thread that takes sockets and hands them to the workers in turn.
 //!
-//! Lives here: binding, the connection limit (rule L7), what happens when descriptors run out.
+//! Lives here: binding, the connection limit (rule L7), the pause when descriptors run out.
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::fs::Mode;
+use rustix::process::umask;
+use socket2::{Domain, SockAddr, Type};
 
 use super::Shared;
 use super::event_loop::{Socket, WorkerHandle};
@@ -21,8 +24,11 @@ use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
 
-/// How long accepting rests when the system has no descriptor left.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long accepting rests when there is no room for a connection.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a refused client may have sent already, at most.
+const REFUSED_BYTES_MAX: usize = 64 << 10;
 
 /// Why the server did not start.
 #[derive(Debug)]
@@ -32,6 +38,10 @@ pub enum ServerError {
     Listen(SocketAddr, std::io::Error),
     /// A unix socket can't be listened at.
     ListenUnix(PathBuf, std::io::Error),
+    /// The users can't be read, or have no sense.
+    Users(String),
+    /// The certificates can't be read, or have no sense.
+    Certificates(String),
     /// The system refused a thread or a poller.
     System(std::io::Error),
 }
@@ -41,6 +51,8 @@ impl fmt::Display for ServerError {
         match self {
             ServerError::Listen(address, why) => write!(f, "can't listen on {address}: {why}"),
             ServerError::ListenUnix(path, why) => write!(f, "can't listen on {}: {why}", path.display()),
+            ServerError::Users(why) => write!(f, "-Y: {why}"),
+            ServerError::Certificates(why) => write!(f, "-Z: {why}"),
             ServerError::System(why) => write!(f, "can't start serving: {why}"),
         }
     }
@@ -51,7 +63,23 @@ impl std::error::Error for ServerError {}
 /// Sockets that listen.
 pub(crate) struct Bound {
     tcp: Vec<TcpListener>,
-    unix: Option<(UnixListener, PathBuf)>,
+    unix: Option<(UnixListener, SocketFile)>,
+}
+
+/// The file of a unix socket, removed with this value.
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another server's socket may have taken its place since.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            // Who may not remove it any more leaves it: the next start replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Bound {
@@ -60,36 +88,54 @@ impl Bound {
     }
 }
 
-impl Drop for Bound {
-    fn drop(&mut self) {
-        if let Some((_, path)) = &self.unix {
-            // It may have been removed by hand: then there is nothing to tidy.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-}
-
 /// Binds what the settings name.
 pub(crate) fn bind(settings: &Settings) -> Result<Bound, ServerError> {
     if let Some(path) = &settings.unix_socket {
-        let listener = bind_unix(path).map_err(|why| ServerError::ListenUnix(path.clone(), why))?;
-        return Ok(Bound { tcp: Vec::new(), unix: Some((listener, path.clone())) });
+        let bound = bind_unix(path, settings).map_err(|why| ServerError::ListenUnix(path.clone(), why))?;
+        return Ok(Bound { tcp: Vec::new(), unix: Some(bound) });
     }
-    let bind_one =
-        |address: &SocketAddr| TcpListener::bind(*address).map_err(|why| ServerError::Listen(*address, why));
+    let bind_one = |address: &SocketAddr| {
+        bind_tcp(*address, settings.backlog).map_err(|why| ServerError::Listen(*address, why))
+    };
     let tcp = settings.addresses.iter().map(bind_one).collect::<Result<_, _>>()?;
     Ok(Bound { tcp, unix: None })
 }
 
-/// A socket file that a killed server left is replaced; any other file is not.
-fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(ErrorKind::AddrInUse.into());
-        }
-        std::fs::remove_file(path)?;
+fn bind_tcp(address: SocketAddr, backlog: u16) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // Each family has its own socket, as memcached's: [::] and 0.0.0.0 go together.
+        socket.set_only_v6(true)?;
     }
-    UnixListener::bind(path)
+    // Rule Z8: connections of a server that stopped keep nobody from its port.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    // Accepted sockets inherit it: who vanished without a word is found out in the end.
+    socket.set_keepalive(true)?;
+    socket.listen(backlog.into())?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// A socket file that a killed server left is replaced; any other file is not.
+fn bind_unix(path: &Path, settings: &Settings) -> std::io::Result<(UnixListener, SocketFile)> {
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Err(why) if why.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            // A server that is too busy to answer lives, too.
+            _ => return Err(ErrorKind::AddrInUse.into()),
+        }
+    }
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The mode is there from the socket's first moment.
+    let before = umask(Mode::from_raw_mode(0o777 & !settings.unix_socket_mode));
+    let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
+    umask(before);
+    bound?;
+    let file = SocketFile { path: path.to_owned(), inode: std::fs::symlink_metadata(path)?.ino() };
+    socket.listen(settings.backlog.into())?;
+    socket.set_nonblocking(true)?;
+    Ok((UnixListener::from_std(socket.into()), file))
 }
 
 /// The accepting thread. Dropping it closes the listeners at once.
@@ -114,7 +160,7 @@ impl Acceptor {
             poll.registry().register(listener, Token(0), Interest::READABLE)?;
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let mut accepting = Accepting { bound, shared, workers, next_worker: 0 };
+        let mut accepting = Accepting { bound, shared, workers, next_worker: 0, paused_since: None };
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()
             .name("hotspare-accept".to_owned())
@@ -139,34 +185,72 @@ struct Accepting {
     shared: Arc<Shared>,
     workers: Vec<WorkerHandle>,
     next_worker: usize,
+    paused_since: Option<Instant>,
 }
 
 impl Accepting {
     fn run(&mut self, mut poll: Poll, stop: &AtomicBool) {
         let mut events = Events::with_capacity(64);
-        let mut resting = false;
         while !stop.load(Ordering::Acquire) {
-            let timeout = resting.then_some(PAUSE);
+            let timeout = self.paused_since.map(|_| PAUSE);
             if let Err(why) = poll.poll(&mut events, timeout)
                 && why.kind() != ErrorKind::Interrupted
             {
                 tracing::error!(%why, "accepting failed; no new connections");
                 return;
             }
-            resting = !self.accept_all(stop);
+            match self.accept_all(stop) {
+                Ok(()) => self.go_on(),
+                Err(why) => self.pause(&why),
+            }
         }
     }
 
-    /// Takes every socket that waits; false if the system has no room for another now.
-    fn accept_all(&mut self, stop: &AtomicBool) -> bool {
+    fn pause(&mut self, why: &std::io::Error) {
+        if self.paused_since.is_none() {
+            tracing::warn!(%why, "can't accept connections; they wait");
+            self.paused_since = Some(Instant::now());
+            self.shared.counters.accepting_conns.store(false, Ordering::Relaxed);
+            self.shared.counters.listen_disabled_num.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn go_on(&mut self) {
+        if let Some(since) = self.paused_since.take() {
+            tracing::info!("accepting connections again");
+            let paused_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.shared.counters.accepting_conns.store(true, Ordering::Relaxed);
+            self.shared.counters.time_in_listen_disabled_us.fetch_add(paused_us, Ordering::Relaxed);
+        }
+    }
+
+    fn encrypt(&self, index: usize, socket: TcpStream) -> std::io::Result<Socket> {
+        let address = self.shared.settings.addresses.get(index);
+        let is_plain = address.is_some_and(|address| self.shared.settings.plain_addresses.contains(address));
+        match &self.shared.certificates {
+            Some(certificates) if !is_plain => Ok(Socket::Tls(Box::new(certificates.accept(socket)?))),
+            _ => Ok(Socket::Tcp(socket)),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let open = self.shared.counters.curr_connections.load(Ordering::Acquire);
+        open >= self.shared.settings.connections_max as u64
+    }
+
+    /// Takes every socket that waits; an error if there is no room for another now.
+    fn accept_all(&mut self, stop: &AtomicBool) -> std::io::Result<()> {
         for index in 0..self.bound.tcp.len() + usize::from(self.bound.unix.is_some()) {
             while !stop.load(Ordering::Acquire) {
+                if !self.shared.settings.refuses_when_full && self.is_full() {
+                    return Err(std::io::Error::other("all places are taken (-c)"));
+                }
                 let accepted = match &self.bound.unix {
                     Some((listener, _)) => listener.accept().map(|(socket, _)| Socket::Unix(socket)),
-                    None => self.bound.tcp[index].accept().map(|(socket, _)| {
+                    None => self.bound.tcp[index].accept().and_then(|(socket, _)| {
                         // Latency matters more than packets; a system that refuses is as good.
                         let _ = socket.set_nodelay(true);
-                        Socket::Tcp(socket)
+                        self.encrypt(index, socket)
                     }),
                 };
                 match accepted {
@@ -174,28 +258,38 @@ impl Accepting {
                     Err(why) if why.kind() == ErrorKind::WouldBlock => break,
                     Err(why)
                         if matches!(why.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-                    Err(why) => {
-                        tracing::warn!(%why, "can't accept a connection");
-                        return false;
-                    }
+                    Err(why) => return Err(why),
                 }
             }
         }
-        true
+        Ok(())
     }
 
-    fn take(&mut self, mut socket: Socket) {
+    fn take(&mut self, socket: Socket) {
         let counters = &self.shared.counters;
         let open = counters.curr_connections.fetch_add(1, Ordering::AcqRel);
         if open >= self.shared.settings.connections_max as u64 {
             counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
             counters.rejected_connections.fetch_add(1, Ordering::Relaxed);
-            // A fresh socket takes a line; if it does not, closing says as much.
-            let _ = socket.write(b"ERROR Too many open connections\r\n");
+            refuse(socket);
             return;
         }
         counters.total_connections.fetch_add(1, Ordering::Relaxed);
         self.workers[self.next_worker].hand_over(socket);
         self.next_worker = (self.next_worker + 1) % self.workers.len();
+    }
+}
+
+/// Rule L7.
+fn refuse(mut socket: Socket) {
+    // A fresh socket takes a line; if it does not, closing says as much.
+    let _ = socket.write(b"ERROR Too many open connections\r\n");
+    let _ = socket.finish();
+    // A socket that is closed with something unread resets, and the client may never see the line.
+    let mut unread = [0; 4096];
+    for _ in 0..REFUSED_BYTES_MAX / unread.len() {
+        if !matches!(socket.read(&mut unread), Ok(1..)) {
+            break;
+        }
     }
 }

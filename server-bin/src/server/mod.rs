@@ -8,6 +8,7 @@
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
 mod administration;
+mod auth;
 mod binary;
 mod commands;
 mod connection;
@@ -22,6 +23,7 @@ mod operator;
 mod prefixes;
 mod registry;
 mod stats;
+mod tls;
 mod tuning;
 mod watch;
 
@@ -34,10 +36,12 @@ use std::time::Instant;
 use hotspare::Cache;
 
 use crate::settings::Settings;
+use auth::Users;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
 use operator::Operator;
+use tls::Certificates;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
@@ -47,6 +51,10 @@ pub use observers::Observation;
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) settings: Settings,
+    /// None: everybody is let in.
+    pub(crate) users: Option<Users>,
+    /// None: nothing is encrypted.
+    pub(crate) certificates: Option<Certificates>,
     pub(crate) counters: AllCounters,
     pub(crate) operator: Operator,
     pub(crate) started: Instant,
@@ -74,7 +82,7 @@ impl Server {
     /// settings allow it; it must not block.
     ///
     /// # Errors
-    /// An address can't be bound, or the system refuses threads.
+    /// An address can't be bound, the users can't be read, or the system refuses threads.
     pub fn start(
         cache: Cache,
         settings: Settings,
@@ -93,6 +101,9 @@ impl Server {
         observation: Observation,
         on_shutdown_command: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
+        let users = settings.auth_file.as_deref().map(Users::load).transpose().map_err(ServerError::Users)?;
+        let certificates =
+            settings.tls.as_ref().map(Certificates::load).transpose().map_err(ServerError::Certificates)?;
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
         let threads = settings.threads.max(1);
@@ -101,6 +112,8 @@ impl Server {
             operator: Operator::new(&settings, observation),
             cache,
             settings,
+            users,
+            certificates,
             counters: AllCounters::new(threads),
             started: Instant::now(),
             on_shutdown_command: Box::new(on_shutdown_command),
@@ -130,9 +143,28 @@ impl Server {
         move || shared.counters.snapshot()
     }
 
+    /// Reads again what was read from files at the start, the users of `-Y` and the certificates.
+    ///
+    /// # Errors
+    /// What can't be read, or has no sense; that stays as it was.
+    pub fn reload(&self) -> Result<(), String> {
+        let users = self.shared.users.as_ref().map_or(Ok(()), Users::reload);
+        let certificates = self.shared.certificates.as_ref().map_or(Ok(()), Certificates::reload);
+        users.and(certificates)
+    }
+
     /// Closes the listeners; open connections go on.
     pub fn stop_listening(&mut self) {
         self.acceptor = None;
+    }
+
+    /// Closes the listeners, and each connection as soon as it has no request half come and no answer half sent.
+    /// [`CountersSnapshot::curr_connections`] tells when all have gone.
+    pub fn drain(&mut self) {
+        self.stop_listening();
+        for (handle, _) in &self.workers {
+            handle.drain();
+        }
     }
 
     /// Closes the listeners, sends what is ready to be sent, and stops.

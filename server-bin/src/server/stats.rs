@@ -96,12 +96,15 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     commands(&server, &cache, out);
     stat(out, "auth_cmds", server.auth_cmds);
     stat(out, "auth_errors", server.auth_errors);
+    if shared.settings.idle_timeout_ms > 0 {
+        stat(out, "idle_kicks", server.idle_kicks);
+    }
     stat(out, "bytes_read", server.bytes_read);
     stat(out, "bytes_written", server.bytes_written);
     stat(out, "limit_maxbytes", cache.memory_bytes_max);
-    stat(out, "accepting_conns", 1);
-    stat(out, "listen_disabled_num", 0);
-    stat(out, "time_in_listen_disabled_us", 0);
+    stat(out, "accepting_conns", u8::from(server.accepting_conns));
+    stat(out, "listen_disabled_num", server.listen_disabled_num);
+    stat(out, "time_in_listen_disabled_us", server.time_in_listen_disabled_us);
     stat(out, "threads", shared.settings.threads);
     stat(out, "conn_yields", server.conn_yields);
     stat(out, "hash_power_level", 0);

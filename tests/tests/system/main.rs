@@ -2,9 +2,14 @@
 //!
 //! Lives here: how every test starts its servers. Not here: what crates promise each on its own.
 
+mod authentication;
 mod bad_input;
+mod daemon;
 mod empty_primary;
+mod encryption;
 mod failover;
+mod limits;
+mod listeners;
 mod operators;
 mod semantics;
 mod shutdown;

@@ -46,7 +46,10 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "cas_enabled", "yes");
     stat(out, "tcp_backlog", 1024);
     stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
-    stat(out, "auth_enabled_ascii", "no");
+    stat(out, "auth_enabled_ascii", if settings.auth_file.is_some() { "yes" } else { "no" });
+    if settings.tls.is_some() {
+        stat(out, "ssl_enabled", "yes");
+    }
     stat(out, "item_size_max", settings.item_bytes_max);
     stat(out, "maxconns_fast", "yes");
     stat(out, "binding_protocol", settings.protocol.as_str());

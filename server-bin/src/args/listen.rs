@@ -1,0 +1,85 @@
+//! Where clients get in: the words of `-l` and `-a`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+/// The addresses that the words of `-l` name, each once, and those of them with `notls:` before; those without a port get
+/// `port`.
+pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), String> {
+    let words = words.iter().flat_map(|word| word.split(';')).filter(|word| !word.is_empty());
+    let (mut found, mut plain) = (Vec::new(), Vec::new());
+    for word in words {
+        let (word, is_plain) = word.strip_prefix("notls:").map_or((word, false), |word| (word, true));
+        for address in of_word(word, port)? {
+            // Port 0 is another port each time, but a name that stands for one address twice is a mistake then, too.
+            if !found.contains(&address) {
+                found.push(address);
+                if is_plain {
+                    plain.push(address);
+                }
+            }
+        }
+    }
+    if found.is_empty() {
+        found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    Ok((found, plain))
+}
+
+/// The addresses of one word: an IP address, `[v6]`, or a host's name, each with a port behind it or without.
+fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let shape = || format!("-l {word}: give an IP address or a host, or either with :PORT");
+    if let Ok(alone) = word.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(alone, port)]);
+    }
+    let (host, port) = match word.rsplit_once(':') {
+        Some((host, digits)) if !word.ends_with(']') => (host, digits.parse().map_err(|_| shape())?),
+        _ => (word, port),
+    };
+    if let Some(inner) = host.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').ok_or_else(shape)?;
+        return Ok(vec![SocketAddr::new(IpAddr::V6(inner.parse().map_err(|_| shape())?), port)]);
+    }
+    if host.is_empty() || host.contains(':') {
+        return Err(shape());
+    }
+    // Some systems know it by an address of each family, one of which they don't have.
+    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    (host, port).to_socket_addrs().map(Iterator::collect).map_err(|why| format!("-l {word}: {why}"))
+}
+
+/// An octal file mode of three digits.
+pub(super) fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "give an octal file mode, 0 to 777".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &[&str]) -> Vec<String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        addresses(&words, 5).unwrap().0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_shape_of_an_address_is_read() {
+        assert_eq!(read(&[]), ["127.0.0.1:5"]);
+        assert_eq!(read(&["1.2.3.4", "1.2.3.4:6"]), ["1.2.3.4:5", "1.2.3.4:6"]);
+        assert_eq!(read(&["::1", "[::2]", "[::3]:6"]), ["[::1]:5", "[::2]:5", "[::3]:6"]);
+        assert_eq!(read(&["localhost", "localhost:6"]), ["127.0.0.1:5", "127.0.0.1:6"]);
+    }
+
+    #[test]
+    fn an_address_given_twice_is_listened_at_once() {
+        assert_eq!(read(&["127.0.0.1", "localhost:5", ""]), ["127.0.0.1:5"]);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for word in ["[::1", "::1]:7", "a:b:7", "1.2.3.4:70000", ":7", "[x]:7", "1.2.3.4:"] {
+            let why = addresses(&[word.to_owned()], 5).unwrap_err();
+            assert!(why.starts_with(&format!("-l {word}: ")), "{why}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The words of `-o`: the ones that do something here, the ones of memcached's that need not, and no others.
+
+use std::path::PathBuf;
+
+use crate::settings::{Settings, TlsSettings, VerifyClients};
+
+/// What `-h` says about them.
+pub(super) const HELP: &str = "\
+Suboptions (-o):
+  idle_timeout=SECONDS      close a connection that sends nothing for so long (default: 0, never)
+  request_timeout=SECONDS   close a connection whose request takes longer to come (default: 60; 0: never)
+  request_rate=BYTES        give a request so much longer as its bytes take at this many a second (default: 4096;
+                            0: no longer)
+  no_maxconns_fast          when -c is reached let connections wait, instead of refusing them
+  ssl_chain_cert=FILE       with -Z: the certificate and its chain, in PEM; read again on SIGHUP
+  ssl_key=FILE              the private key, in PEM (default: in the same file)
+  ssl_ca_cert=FILE          who vouches for clients, in PEM
+  ssl_verify_mode=N         0: ask clients for no certificate (the default), 1: ask, 2 or 3: let nobody in without
+  ssl_min_version=N         2: TLS 1.2 (the default), 3: TLS 1.3
+  Words of memcached's that mean nothing to this engine are accepted.";
+
+/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
+/// builds are not among them: ignoring those would promise what is not there.
+const IGNORED_SUBOPTIONS: [&str; 36] = [
+    "hashpower",
+    "no_hashexpand",
+    "hash_algorithm",
+    "tail_repair_time",
+    "slab_reassign",
+    "no_slab_reassign",
+    "slab_automove",
+    "no_slab_automove",
+    "slab_automove_ratio",
+    "slab_automove_window",
+    "slab_automove_freeratio",
+    "slab_chunk_max",
+    "slab_sizes",
+    "lru_crawler",
+    "no_lru_crawler",
+    "lru_crawler_sleep",
+    "lru_crawler_tocrawl",
+    "lru_maintainer",
+    "no_lru_maintainer",
+    "hot_lru_pct",
+    "warm_lru_pct",
+    "hot_max_factor",
+    "warm_max_factor",
+    "temporary_ttl",
+    "watcher_logbuf_size",
+    "worker_logbuf_size",
+    "read_buf_mem_limit",
+    "resp_obj_mem_limit",
+    "track_sizes",
+    "inline_ascii_resp",
+    "no_inline_ascii_resp",
+    "no_chunked_items",
+    "modern",
+    "no_modern",
+    "drop_privileges",
+    "no_drop_privileges",
+];
+
+/// What the words ask for.
+#[derive(Debug)]
+pub(super) struct Suboptions {
+    pub(super) refuses_when_full: bool,
+    pub(super) idle_timeout_ms: u64,
+    pub(super) request_timeout_ms: u64,
+    pub(super) request_bytes_per_second_min: u64,
+    pub(super) tls: TlsWords,
+}
+
+/// The words about TLS.
+#[derive(Debug, Default)]
+pub(super) struct TlsWords {
+    first: Option<String>,
+    chain_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    authorities_file: Option<PathBuf>,
+    verify_clients: VerifyClients,
+    only_newest_version: bool,
+}
+
+impl TlsWords {
+    fn read(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
+        let value = value.unwrap_or_default();
+        let file = || match std::path::absolute(value) {
+            Ok(path) => Ok(Some(path)),
+            Err(why) => Err(format!("-o {name}={value}: {why}")),
+        };
+        match (name, value) {
+            ("ssl_chain_cert", _) => self.chain_file = file()?,
+            ("ssl_key", _) => self.key_file = file()?,
+            ("ssl_ca_cert", _) => self.authorities_file = file()?,
+            ("ssl_verify_mode", "0") => self.verify_clients = VerifyClients::Never,
+            ("ssl_verify_mode", "1") => self.verify_clients = VerifyClients::IfGiven,
+            ("ssl_verify_mode", "2" | "3") => self.verify_clients = VerifyClients::Always,
+            ("ssl_min_version", "2") => self.only_newest_version = false,
+            ("ssl_min_version", "3") => self.only_newest_version = true,
+            _ => return Err(format!("-o {name}={value}: not supported; see hotspare --help")),
+        }
+        self.first.get_or_insert_with(|| name.to_owned());
+        Ok(())
+    }
+
+    pub(super) fn settings(&self, is_enabled: bool) -> Result<Option<TlsSettings>, String> {
+        match (is_enabled, &self.first, &self.chain_file) {
+            (false, None, _) => Ok(None),
+            (false, Some(word), _) => Err(format!("-o {word} does nothing without -Z")),
+            (true, _, None) => Err("-Z needs a certificate; give -o ssl_chain_cert=FILE".to_owned()),
+            (true, _, Some(_))
+                if self.verify_clients != VerifyClients::Never && self.authorities_file.is_none() =>
+            {
+                Err("-o ssl_verify_mode needs -o ssl_ca_cert=FILE".to_owned())
+            }
+            (true, _, Some(chain_file)) => Ok(Some(TlsSettings {
+                chain_file: chain_file.clone(),
+                key_file: self.key_file.clone(),
+                authorities_file: self.authorities_file.clone(),
+                verify_clients: self.verify_clients,
+                only_newest_version: self.only_newest_version,
+            })),
+        }
+    }
+}
+
+impl Suboptions {
+    pub(super) fn read(words: &[String]) -> Result<Suboptions, String> {
+        let defaults = Settings::default();
+        let mut read = Suboptions {
+            refuses_when_full: defaults.refuses_when_full,
+            idle_timeout_ms: defaults.idle_timeout_ms,
+            request_timeout_ms: defaults.request_timeout_ms,
+            request_bytes_per_second_min: defaults.request_bytes_per_second_min,
+            tls: TlsWords::default(),
+        };
+        for word in words.iter().filter(|word| !word.is_empty()) {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (word.as_str(), None),
+            };
+            match name {
+                "maxconns_fast" => read.refuses_when_full = true,
+                "no_maxconns_fast" => read.refuses_when_full = false,
+                "idle_timeout" => read.idle_timeout_ms = number(name, value, "SECONDS")? * 1000,
+                "request_timeout" => read.request_timeout_ms = number(name, value, "SECONDS")? * 1000,
+                "request_rate" => read.request_bytes_per_second_min = number(name, value, "BYTES")?,
+                _ if name.starts_with("ssl_") => read.tls.read(name, value)?,
+                _ if IGNORED_SUBOPTIONS.contains(&name) => {}
+                _ => return Err(format!("-o {name}: no such suboption")),
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn number(name: &str, value: Option<&str>, unit: &str) -> Result<u64, String> {
+    let number = value.and_then(|value| value.parse::<u32>().ok());
+    let wrong = || {
+        format!("-o {name}{}: give {name}={unit}", value.map_or(String::new(), |value| format!("={value}")))
+    };
+    number.map(u64::from).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &str) -> Result<Suboptions, String> {
+        Suboptions::read(&words.split(',').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_works_is_read_and_the_last_word_counts() {
+        let read =
+            read("idle_timeout=5,request_timeout=7,request_rate=0,no_maxconns_fast,idle_timeout=6,").unwrap();
+        assert_eq!((read.idle_timeout_ms, read.request_timeout_ms), (6_000, 7_000));
+        assert_eq!((read.request_bytes_per_second_min, read.refuses_when_full), (0, false));
+    }
+
+    #[test]
+    fn z9_memcacheds_words_are_accepted_and_a_stranger_is_named() {
+        let words = "hashpower=20,slab_chunk_max=1024,slab_automove,slab_automove_window=3,lru_crawler,lru_maintainer,\
+                     no_lru_crawler,no_lru_maintainer,modern,no_modern,maxconns_fast,idle_timeout=1,\
+                     watcher_logbuf_size=8,worker_logbuf_size=8,hot_lru_pct=10";
+        read(words).unwrap();
+        assert_eq!(read("modern,nonsense=1").unwrap_err(), "-o nonsense: no such suboption");
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_refused() {
+        for word in ["idle_timeout", "idle_timeout=", "request_timeout=x", "request_rate=-1"] {
+            let why = read(word).unwrap_err();
+            assert!(why.starts_with(&format!("-o {word}: give ")), "{why}");
+        }
+    }
+}
