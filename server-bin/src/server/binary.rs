@@ -179,7 +179,7 @@ impl Executor<'_> {
         let tell = |item: ItemRef<'_>| {
             let extras = item.flags.to_be_bytes();
             let head = answer.response(Status::OK, b"");
-            Response { cas: item.version.0, extras: &extras, key: told_key, ..head }
+            Response { cas: item.cas(), extras: &extras, key: told_key, ..head }
                 .encode_head(item.value.len(), out);
             item.value.append_to(out);
         };
@@ -203,7 +203,7 @@ impl Executor<'_> {
     }
 
     fn binary_touch(&mut self, key: &[u8], expiry: u32, answer: Answer, out: &mut Vec<u8>) {
-        let tell = |item: ItemRef<'_>| (item.flags.to_be_bytes(), item.version.0);
+        let tell = |item: ItemRef<'_>| (item.flags.to_be_bytes(), item.cas());
         let found = match self.shared.cache.read_and_touch(key, self.expiry(expiry.into()), tell) {
             Err(error) => return answer.refused(&error, out),
             Ok(found) => found,
