@@ -18,3 +18,22 @@
 pub mod binary;
 pub mod classic;
 pub mod meta;
+
+/// What a client's buffer begins with, whichever protocol it speaks: `R` is that protocol's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParsedResponse<R> {
+    /// An answer, in the first `consumed` bytes.
+    Complete {
+        /// The answer.
+        response: R,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+    },
+    /// Less than an answer: try again with at least so many bytes from the same start.
+    Incomplete {
+        /// Bytes needed in all, more than there are.
+        bytes_needed: usize,
+    },
+    /// No answer of this protocol: the connection is of no use any more.
+    Invalid,
+}

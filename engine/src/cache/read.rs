@@ -52,32 +52,14 @@ impl Inner {
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
-        // After the line was locked: a change of role is done before the node drops or changes an item for it.
-        if self.attention.load(Ordering::Acquire) != 0 {
-            drop(held);
-            held = self.find_attentively(hash, key)?;
-        }
-        let Some(held) = held else {
-            self.read_counters.count(ReadOutcome::Miss);
-            return Ok(None);
-        };
-        let version = held.version();
-        if self.floors.is_flushed(version, || key) || self.is_expired(held.expires_at_ms()) {
-            drop(held);
-            self.read_dead(hash, key, version);
-            return Ok(None);
-        }
+        let Some(held) = self.find_alive(hash, key)? else { return Ok(None) };
         if held.is_absence() {
             drop(held);
             self.read_counters.count(ReadOutcome::Miss);
             return Ok(None);
         }
-        self.read_counters.count(ReadOutcome::Hit);
-        if held.count_read(self.hits_max) {
-            self.tell_mark(hash);
-        }
-        Ok(Some(run_reader(item_ref(&held, key, version), reader)))
+        self.count_hit(&held, hash);
+        Ok(Some(run_reader(item_ref(&held, key, held.version()), reader)))
     }
 
     /// Reads a live item; nothing is marked or counted.
@@ -87,48 +69,65 @@ impl Inner {
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
-        let hash = self.hasher.hash(key);
-        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
-        if self.attention.load(Ordering::Acquire) != 0 {
-            drop(held);
-            held = self.find_attentively(hash, key)?;
-        }
-        let Some(held) = held else { return Ok(None) };
-        let is_dead = self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms());
-        if is_dead || held.is_absence() {
+        let Some(held) = self.find_served(self.hasher.hash(key), key)? else { return Ok(None) };
+        if self.is_dead(&held, key) || held.is_absence() {
             return Ok(None);
         }
         Ok(Some(run_reader(item_ref(&held, key, held.version()), reader)))
     }
 
-    /// Reads whatever is stored, a remembered absence (`true`) included; whether something is.
-    pub(super) fn read_any(
+    /// Reads whatever is stored; the reader is told whether that is a remembered absence.
+    pub(super) fn read_any<R>(
         &self,
         hash: u64,
         key: &[u8],
-        reader: impl FnOnce(ItemRef<'_>, bool),
-    ) -> Result<bool, ReadError> {
-        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
+        reader: impl FnOnce(ItemRef<'_>, bool) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        let Some(held) = self.find_alive(hash, key)? else { return Ok(None) };
+        self.count_hit(&held, hash);
+        let item = item_ref(&held, key, held.version());
+        Ok(Some(run_reader(item, |item| reader(item, held.is_absence()))))
+    }
+
+    /// What lies under a key, dead or alive, on a node that answers reads.
+    #[inline(always)]
+    fn find_served(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
+        let held = self.tables[self.shard_number(hash)].find(hash, key);
+        // After the line was locked: a change of role is done before the node drops or changes an item for it.
         if self.attention.load(Ordering::Acquire) != 0 {
             drop(held);
-            held = self.find_attentively(hash, key)?;
+            return self.find_attentively(hash, key);
         }
-        let Some(held) = held else {
+        Ok(held)
+    }
+
+    /// As [`Inner::find_served`], but what is dead is counted as a miss, as nothing is, and may leave.
+    #[inline(always)]
+    fn find_alive(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
+        let Some(held) = self.find_served(hash, key)? else {
             self.read_counters.count(ReadOutcome::Miss);
-            return Ok(false);
+            return Ok(None);
         };
-        let version = held.version();
-        if self.floors.is_flushed(version, || key) || self.is_expired(held.expires_at_ms()) {
+        if self.is_dead(&held, key) {
+            let version = held.version();
             drop(held);
             self.read_dead(hash, key, version);
-            return Ok(false);
+            return Ok(None);
         }
+        Ok(Some(held))
+    }
+
+    #[inline(always)]
+    fn is_dead(&self, held: &HeldItem<'_>, key: &[u8]) -> bool {
+        self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms())
+    }
+
+    #[inline(always)]
+    fn count_hit(&self, held: &HeldItem<'_>, hash: u64) {
         self.read_counters.count(ReadOutcome::Hit);
         if held.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
-        run_reader(item_ref(&held, key, version), |item| reader(item, held.is_absence()));
-        Ok(true)
     }
 
     /// The clock is read for an item that expires only.

@@ -11,7 +11,7 @@ use super::response::ErrorReply;
 use super::token::Tokens;
 
 /// The largest stated length of a value (rule F9).
-const STATED_BYTES_MAX: u64 = (1 << 31) - 3;
+pub(crate) const STATED_BYTES_MAX: u64 = (1 << 31) - 3;
 
 /// What the buffer begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

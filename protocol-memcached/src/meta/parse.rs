@@ -7,10 +7,7 @@ use super::flags::Flags;
 use super::key::Key;
 use super::request::{Direction, Request, StoreMode, Target};
 use super::response::ErrorReply;
-use crate::classic::{Limits, Tokens, number};
-
-/// The largest stated length of a value (rule F9).
-const STATED_BYTES_MAX: u64 = (1 << 31) - 3;
+use crate::classic::{Limits, STATED_BYTES_MAX, Tokens, number};
 
 /// The most words of a line, name and key included (rule L6).
 const WORDS_MAX: usize = 20;

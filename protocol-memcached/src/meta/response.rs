@@ -196,23 +196,7 @@ impl Response<'_> {
 }
 
 /// What a client's buffer begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParsedResponse<'a> {
-    /// An answer, in the first `consumed` bytes.
-    Complete {
-        /// The answer.
-        response: Response<'a>,
-        /// Bytes to take off the buffer.
-        consumed: usize,
-    },
-    /// Less than an answer: try again with at least so many bytes from the same start.
-    Incomplete {
-        /// Bytes needed in all, more than there are.
-        bytes_needed: usize,
-    },
-    /// No answer to a meta command: the connection is of no use any more.
-    Invalid,
-}
+pub type ParsedResponse<'a> = crate::ParsedResponse<Response<'a>>;
 
 /// Parses what a client's buffer begins with.
 pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'a> {

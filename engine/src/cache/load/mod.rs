@@ -419,20 +419,16 @@ fn loaded<V: Into<Bytes>, E: Send + Sync + 'static>(
 impl Inner {
     /// Reads as `get` does, and tells a remembered absence from nothing. A node that does not answer reads has nothing.
     fn look(&self, hash: u64, key: &[u8]) -> Look {
-        let mut found = Look::Nothing;
-        let seen = self.read_any(hash, key, |item, is_absence| {
-            found = match is_absence {
-                true => Look::Absence,
-                false => Look::Value {
-                    value: item.value.to_vec().into(),
-                    version: item.version,
-                    expires_at_ms: item.expires_at_ms.unwrap_or(0),
-                },
-            };
-        });
+        let look = |item: super::ItemRef<'_>, is_absence| match is_absence {
+            true => Look::Absence,
+            false => Look::Value {
+                value: item.value.to_vec().into(),
+                version: item.version,
+                expires_at_ms: item.expires_at_ms.unwrap_or(0),
+            },
+        };
         // A node that refuses reads has nothing to show.
-        let _ = seen;
-        found
+        self.read_any(hash, key, look).ok().flatten().unwrap_or(Look::Nothing)
     }
 
     /// Whether something has been stored since the key was looked at, on a node that shows what it has.
