@@ -52,14 +52,34 @@ impl Inner {
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let Some(held) = self.find_alive(hash, key)? else { return Ok(None) };
+        // All in one, though `read_any` does nearly the same: a miss takes 12 instructions more by a search that gives
+        // the item back, and a hit 40 by one that runs a closure.
+        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
+        // After the line was locked: a change of role is done before the node drops or changes an item for it.
+        if self.attention.load(Ordering::Acquire) != 0 {
+            drop(held);
+            held = self.find_attentively(hash, key)?;
+        }
+        let Some(held) = held else {
+            self.read_counters.count(ReadOutcome::Miss);
+            return Ok(None);
+        };
+        let version = held.version();
+        if self.floors.is_flushed(version, || key) || self.is_expired(held.expires_at_ms()) {
+            drop(held);
+            self.read_dead(hash, key, version);
+            return Ok(None);
+        }
         if held.is_absence() {
             drop(held);
             self.read_counters.count(ReadOutcome::Miss);
             return Ok(None);
         }
-        self.count_hit(&held, hash);
-        Ok(Some(run_reader(item_ref(&held, key, held.version()), reader)))
+        self.read_counters.count(ReadOutcome::Hit);
+        if held.count_read(self.hits_max) {
+            self.tell_mark(hash);
+        }
+        Ok(Some(run_reader(item_ref(&held, key, version), reader)))
     }
 
     /// Reads a live item; nothing is marked or counted.
@@ -83,27 +103,6 @@ impl Inner {
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>, bool) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let Some(held) = self.find_alive(hash, key)? else { return Ok(None) };
-        self.count_hit(&held, hash);
-        let item = item_ref(&held, key, held.version());
-        Ok(Some(run_reader(item, |item| reader(item, held.is_absence()))))
-    }
-
-    /// What lies under a key, dead or alive, on a node that answers reads.
-    #[inline(always)]
-    fn find_served(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
-        let held = self.tables[self.shard_number(hash)].find(hash, key);
-        // After the line was locked: a change of role is done before the node drops or changes an item for it.
-        if self.attention.load(Ordering::Acquire) != 0 {
-            drop(held);
-            return self.find_attentively(hash, key);
-        }
-        Ok(held)
-    }
-
-    /// As [`Inner::find_served`], but what is dead is counted as a miss, as nothing is, and may leave.
-    #[inline(always)]
-    fn find_alive(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
         let Some(held) = self.find_served(hash, key)? else {
             self.read_counters.count(ReadOutcome::Miss);
             return Ok(None);
@@ -114,20 +113,27 @@ impl Inner {
             self.read_dead(hash, key, version);
             return Ok(None);
         }
-        Ok(Some(held))
-    }
-
-    #[inline(always)]
-    fn is_dead(&self, held: &HeldItem<'_>, key: &[u8]) -> bool {
-        self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms())
-    }
-
-    #[inline(always)]
-    fn count_hit(&self, held: &HeldItem<'_>, hash: u64) {
         self.read_counters.count(ReadOutcome::Hit);
         if held.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
+        let item = item_ref(&held, key, held.version());
+        Ok(Some(run_reader(item, |item| reader(item, held.is_absence()))))
+    }
+
+    /// What lies under a key, dead or alive, on a node that answers reads.
+    fn find_served(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
+        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
+        // After the line was locked: a change of role is done before the node drops or changes an item for it.
+        if self.attention.load(Ordering::Acquire) != 0 {
+            drop(held);
+            held = self.find_attentively(hash, key)?;
+        }
+        Ok(held)
+    }
+
+    fn is_dead(&self, held: &HeldItem<'_>, key: &[u8]) -> bool {
+        self.floors.is_flushed(held.version(), || key) || self.is_expired(held.expires_at_ms())
     }
 
     /// The clock is read for an item that expires only.
