@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::utils::CachePadded;
+use hotspare_tls::TlsSocket;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
@@ -26,7 +27,6 @@ use super::commands::Executor;
 use super::connection::{Connection, Turn, Unfinished};
 use super::counters::Counters;
 use super::registry::Peer;
-use super::tls::TlsSocket;
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
@@ -41,7 +41,7 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsSocket>),
+    Tls(Box<TlsSocket<TcpStream>>),
 }
 
 impl Socket {
