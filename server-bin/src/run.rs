@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use hotspare::Cache;
-use hotspare_tcp::{Node, Options};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::args::Plan;
 use crate::daemon::{self, PidFile};
+use crate::replication::Node;
 use crate::server::{Observation, Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
@@ -73,7 +73,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         // Nobody listens any more: it is stopping already.
         let _ = wish.send(Wish::Stop("the shutdown command"));
     };
-    let loopback_only = plan.replication_secret.is_none();
+    let loopback_only = !plan.replication_transport.proves_peers();
     let unix_socket = plan.settings.unix_socket.clone();
     let is_verbose = plan.settings.verbosity > 0;
     let habits = plan.daemon;
@@ -81,7 +81,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         .map_err(|why| start_failure(&why))?;
     let node = match plan.replicates {
         true => Some(
-            start_node(&cache, plan.replication_listen, plan.replication_secret)
+            Node::start(&cache, plan.replication_listen, plan.replication_transport)
                 .map_err(|why| system(&why))?,
         ),
         false => None,
@@ -151,21 +151,6 @@ fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, 
     if let Some(admin) = admin {
         tracing::info!("admin on {}", admin.address());
     }
-}
-
-fn start_node(
-    cache: &Cache,
-    listen: Option<SocketAddr>,
-    secret: Option<Vec<u8>>,
-) -> Result<Node, hotspare_tcp::StartError> {
-    let mut options = Options::new();
-    if let Some(address) = listen {
-        options = options.listen(address);
-    }
-    if let Some(secret) = secret {
-        options = options.secret(secret);
-    }
-    Node::start(cache, options)
 }
 
 fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {

@@ -17,13 +17,9 @@ const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Certificates of one group, one for each name.
 pub(crate) fn credentials<const COUNT: usize>(names: [&str; COUNT]) -> [Credentials; COUNT] {
     let authority = Authority::new("a group").unwrap();
-    let folder = tempfile::tempdir().unwrap();
     names.map(|name| {
         let issued = authority.issue(name, &[]).unwrap();
-        let files = ["ca", "pem", "key"].map(|end| folder.path().join(format!("{name}.{end}")));
-        let texts = [authority.pem().certificate, issued.certificate, issued.key];
-        files.iter().zip(texts).for_each(|(file, text)| std::fs::write(file, text).unwrap());
-        Credentials::read(&files[0], &files[1], &files[2]).unwrap()
+        Credentials::from_pem(&authority.pem().certificate, &issued.certificate, &issued.key).unwrap()
     })
 }
 

@@ -5,6 +5,8 @@ use std::net::TcpStream;
 
 use hotspare::{Config, Expiry, LinkState, ReplicationConfig, Role};
 
+use rustls::pki_types::pem::PemObject;
+
 use super::*;
 use crate::conformance::credentials;
 
@@ -116,7 +118,6 @@ fn only_certificates_of_the_groups_authority_get_in() {
 
 /// What a node says to a TLS client that shows `certificate`, or none.
 fn greet(node: &Node, ca: rustls::RootCertStore, own: Option<[&str; 2]>) -> std::io::Result<usize> {
-    use rustls::pki_types::pem::PemObject;
     let builder =
         rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(rustls::ALL_VERSIONS)
@@ -143,14 +144,15 @@ fn greet(node: &Node, ca: rustls::RootCertStore, own: Option<[&str; 2]>) -> std:
 fn a_listener_talks_to_nobody_without_a_certificate_of_its_authority() {
     let authority = hotspare_tls::issue::Authority::new("ours").unwrap();
     let stranger = hotspare_tls::issue::Authority::new("ours").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let files = ["ca", "pem", "key"].map(|name| folder.path().join(name));
     let own = authority.issue("cache-1", &[]).unwrap();
-    let texts = [authority.pem().certificate, own.certificate.clone(), own.key.clone()];
-    files.iter().zip(texts).for_each(|(file, text)| std::fs::write(file, text).unwrap());
-    let options = Options::new().tls(Credentials::read(&files[0], &files[1], &files[2]).unwrap());
-    let (_cache, node) = primary(options);
-    let ca = || hotspare_tls::pem::authorities(&files[0]).unwrap();
+    let text = authority.pem().certificate;
+    let credentials = Credentials::from_pem(&text, &own.certificate, &own.key).unwrap();
+    let (_cache, node) = primary(Options::new().tls(credentials));
+    let ca = || {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(text.as_bytes()).unwrap()).unwrap();
+        roots
+    };
     assert!(greet(&node, ca(), Some([&own.certificate, &own.key])).unwrap() > 0, "a member is answered");
     let other = stranger.issue("cache-1", &[]).unwrap();
     let why = greet(&node, ca(), Some([&other.certificate, &other.key])).unwrap_err().to_string();

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use hotspare::transport::PeerCertificate;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use crate::pem;
@@ -38,14 +39,40 @@ impl Credentials {
     /// # Errors
     /// A file can't be read, or the key is not the certificate's; the text names the file.
     pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Credentials, String> {
-        let authorities = Arc::new(pem::authorities(authority)?);
-        let chain = pem::certificates(certificate)?;
-        let secret = pem::key(key)?;
+        let named = |why| format!("{} with {}: {why}", certificate.display(), key.display());
+        Credentials::new(pem::authorities(authority)?, pem::certificates(certificate)?, pem::key(key)?)
+            .map_err(named)
+    }
+
+    /// The same from PEM texts, wherever they are kept.
+    ///
+    /// # Errors
+    /// A text is none of the kind, or the key is not the certificate's.
+    pub fn from_pem(authority: &str, certificate: &str, key: &str) -> Result<Credentials, String> {
+        let certificates = |text: &str| -> Result<Vec<CertificateDer<'static>>, String> {
+            CertificateDer::pem_slice_iter(text.as_bytes())
+                .collect::<Result<_, _>>()
+                .map_err(|why| why.to_string())
+        };
+        let mut authorities = RootCertStore::empty();
+        for authority in certificates(authority)? {
+            authorities.add(authority).map_err(|why| why.to_string())?;
+        }
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|why| why.to_string())?;
+        Credentials::new(authorities, certificates(certificate)?, key)
+    }
+
+    fn new(
+        authorities: RootCertStore,
+        chain: Vec<CertificateDer<'static>>,
+        secret: PrivateKeyDer<'static>,
+    ) -> Result<Credentials, String> {
+        let authorities = Arc::new(authorities);
         let provider = Arc::new(ring::default_provider());
-        let unfit = |why: rustls::Error| format!("{} with {}: {why}", certificate.display(), key.display());
+        let unfit = |why: rustls::Error| why.to_string();
         let verifier = WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone())
             .build()
-            .map_err(|why| format!("{}: {why}", authority.display()))?;
+            .map_err(|why| why.to_string())?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(unfit)?

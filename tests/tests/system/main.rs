@@ -6,6 +6,7 @@ mod authentication;
 mod bad_input;
 mod daemon;
 mod empty_primary;
+mod encrypted_replication;
 mod encryption;
 mod failover;
 mod limits;
