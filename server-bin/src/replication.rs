@@ -30,7 +30,7 @@ impl Transport {
 #[derive(Debug)]
 pub(crate) enum Node {
     Tcp(hotspare_tcp::Node),
-    Quic(hotspare_quic::Node),
+    Quic(Box<hotspare_quic::Node>),
 }
 
 impl Node {
@@ -58,7 +58,8 @@ impl Node {
                 if let Some(address) = listen {
                     options = options.listen(address);
                 }
-                hotspare_quic::Node::start(cache, options).map(Node::Quic).map_err(|why| why.to_string())
+                let node = hotspare_quic::Node::start(cache, options).map_err(|why| why.to_string())?;
+                Ok(Node::Quic(Box::new(node)))
             }
         }
     }

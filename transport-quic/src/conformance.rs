@@ -12,6 +12,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::limits::{self, HANDSHAKE_TIMEOUT};
 use crate::runtime::{Runtime, within};
 use crate::transport::QuicTransport;
 use crate::{Credentials, Options};
@@ -54,6 +55,16 @@ impl Quic {
             let ended = within(Duration::from_secs(3), recv.read(&mut [0; 10])).await;
             assert!(ended.is_some(), "a stranger is told to go");
             matches!(ended, Some(Ok(Some(_))))
+        })
+    }
+
+    /// Whether a member that proves itself and opens no stream is sent away in time.
+    fn is_sent_away_for_silence(&self, address: SocketAddr) -> bool {
+        let config = limits::client(&self.credentials).unwrap();
+        let endpoint = self.runtime.spawner().bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        self.runtime.block_on(async {
+            let connection = endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap();
+            within(HANDSHAKE_TIMEOUT * 2, connection.closed()).await.is_some()
         })
     }
 
@@ -125,6 +136,7 @@ impl Subject for Quic {
             }
             // A member that opens a stream of a kind that there is not.
             7 => assert!(!self.is_let_in(address, (*self.credentials.client()).clone())),
+            8 => assert!(self.is_sent_away_for_silence(address)),
             _ => return false,
         }
         true

@@ -163,11 +163,24 @@ fn a_listener_talks_to_nobody_without_a_certificate_of_its_authority() {
 
 #[test]
 fn garbage_on_the_replication_port_closes_that_connection_only() {
-    let (cache, node) = primary(Options::new());
-    let (spare, _spare_node) = replica(&node, Options::new());
+    let [certificates] = credentials(["cache-1"]);
+    for options in [Options::new(), Options::new().tls(certificates)] {
+        withstand_garbage(&options);
+    }
+}
+
+fn withstand_garbage(options: &Options) {
+    let (cache, node) = primary(options.clone());
+    let (spare, _spare_node) = replica(&node, options.clone());
     let preamble = [&b"HSPR\x01\0\0\0"[..], &[7; 32]].concat();
-    let attacks: [&[u8]; 4] =
-        [b"GET / HTTP/1.1\r\n\r\n", &[0xff; 100], &[&preamble[..], &[0xff; 64]].concat(), &preamble[..20]];
+    // The last two begin, one of them TLS, and say no more.
+    let attacks: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0xff; 100],
+        &[&preamble[..], &[0xff; 64]].concat(),
+        &preamble[..20],
+        &[22, 3, 1, 0, 200, 1, 0, 0, 196],
+    ];
     for attack in attacks {
         let mut socket = TcpStream::connect(node.listen_address().unwrap()).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
