@@ -200,8 +200,9 @@ pub(crate) struct Inner {
     pub(crate) attention: AtomicU8,
     /// How many loads are under way.
     flights_under_way: AtomicUsize,
-    /// The last version of a standalone cache.
-    standalone_version: AtomicU64,
+    /// The last version of a standalone cache. On a line of its own: each write changes it, and what lies about it is
+    /// read by every operation.
+    standalone_version: CachePadded<AtomicU64>,
     /// Which shard is swept next, when somebody asks for it.
     sweep_turn: AtomicUsize,
     item_bytes_max: usize,
@@ -252,7 +253,7 @@ impl Cache {
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             flights_under_way: AtomicUsize::new(0),
-            standalone_version: AtomicU64::new(0),
+            standalone_version: CachePadded::new(AtomicU64::new(0)),
             sweep_turn: AtomicUsize::new(0),
             item_bytes_max: config.item_bytes_max,
             hits_max: policy.hits_max,

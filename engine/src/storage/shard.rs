@@ -279,6 +279,11 @@ impl Shard {
     #[inline]
     pub(crate) fn prefetch_for_store(&self) {
         self.lru.prefetch_hot_end(self.memory(), false);
+        // Fetched at the eviction before already, but perhaps by another core.
+        if let Some(next) = ChunkRef::from_link(self.ahead) {
+            self.memory().prefetch_to_reuse(next);
+            self.index.prefetch(self.ahead_hash);
+        }
     }
 
     /// Stores an item in the room that was reserved for it. An item of the same key leaves, without a moment in
