@@ -4,6 +4,8 @@ mod meta;
 mod operators;
 mod watchers;
 
+use std::io::{ErrorKind, Read, Write};
+
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;

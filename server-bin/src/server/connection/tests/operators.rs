@@ -318,7 +318,7 @@ fn g7_a_dump_streams_as_the_client_reads_and_others_go_on() {
         dumping.room = 100_000;
         match connection.turn(&mut dumping, &mut executor) {
             Turn::MoreToDo => turns += 1,
-            Turn::Waiting if dumping.output.ends_with(b"\r\n") && connection.unsent() == 0 => break,
+            Turn::Waiting if dumping.output.ends_with(b"\r\n") && connection.unsent().is_empty() => break,
             Turn::Waiting => turns += 1,
             Turn::Closed => panic!("closed"),
         }
