@@ -12,6 +12,8 @@
 
 mod turn;
 
+use std::mem;
+
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 use hotspare_memcached::meta::is_meta;
 
@@ -33,8 +35,8 @@ const READ_BYTES_MIN: usize = 4 << 10;
 /// Room for reading where a client sends a lot.
 const READ_BYTES: usize = 16 << 10;
 
-/// An empty buffer above this is given back.
-const BUFFER_BYTES_KEPT: usize = 32 << 10;
+/// The largest buffer that is kept for the connections of a worker.
+const SHARED_BYTES_MAX: usize = 4 << 20;
 
 /// A request of which a part has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub(crate) struct Connection {
     login: Login,
     gate: Gate,
     requests_done: u64,
+    short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
 }
@@ -110,6 +113,7 @@ impl Connection {
             login: Login::new(settings),
             gate: Gate::new(settings.auth_file.is_none()),
             requests_done: 0,
+            short_read_is_last: false,
             peer_closed: false,
             closing: false,
         }
@@ -332,18 +336,42 @@ impl Connection {
         }
     }
 
-    /// Gives memory back that a quiet connection does not need.
-    fn shrink(&mut self) {
-        if self.parsed == self.input.len() {
-            self.input.clear();
-            self.parsed = 0;
-            if self.input.capacity() > BUFFER_BYTES_KEPT {
-                self.input = Vec::new();
-            }
+    /// Takes the worker's buffers for those it has none of.
+    pub(crate) fn borrow(&mut self, buffers: &mut Buffers) {
+        if self.input.capacity() == 0 {
+            mem::swap(&mut self.input, &mut buffers.input);
         }
-        if self.output.is_empty() && self.output.capacity() > BUFFER_BYTES_KEPT {
-            self.output = Vec::new();
+        if self.output.capacity() == 0 {
+            mem::swap(&mut self.output, &mut buffers.output);
         }
+    }
+
+    /// Leaves the buffers to the worker, and keeps what has to stay in one that fits: a quiet connection has none.
+    pub(crate) fn give_back(&mut self, buffers: &mut Buffers) {
+        keep_rest(&mut self.input, &mut self.parsed, &mut buffers.input);
+        keep_rest(&mut self.output, &mut self.sent, &mut buffers.output);
+    }
+}
+
+/// Buffers that the connections of a worker use in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// Has `own` hold no more than what follows `done`; the memory it does not need becomes `shared`, or goes.
+fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
+    let rest_bytes = own.len() - *done;
+    if rest_bytes > 0 && rest_bytes >= own.capacity() / 2 {
+        return;
+    }
+    let rest = own[*done..].to_vec();
+    *done = 0;
+    let mut spare = mem::replace(own, rest);
+    if spare.capacity() > shared.capacity() && spare.capacity() <= SHARED_BYTES_MAX {
+        spare.clear();
+        *shared = spare;
     }
 }
 
