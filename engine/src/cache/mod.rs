@@ -354,6 +354,24 @@ impl Cache {
         }
     }
 
+    /// Has the processor fetch what operations on these keys are about to touch, all at once instead of one by one: for
+    /// a program that knows its next keys and can't put them into one [`Cache::read_many`]. Nothing changes, whatever
+    /// the keys are; for a single key it costs more than it gains.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// let keys = ["a", "b", "c"];
+    /// cache.prefetch(&keys);
+    /// for key in keys {
+    ///     cache.set(key, "1", Expiry::Never)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn prefetch<K: AsRef<[u8]>>(&self, keys: &[K]) {
+        self.inner.prefetch(keys);
+    }
+
     /// Reads like [`Cache::read`] and gives the item another expiry (memcached's gat, rule R3). The closure sees
     /// the new expiry.
     ///

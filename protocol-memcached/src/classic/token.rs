@@ -16,7 +16,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// Each word, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.line.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
     }
 

@@ -15,6 +15,7 @@ mod turn;
 use std::mem;
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
 
 use super::auth::{Gate, Look};
@@ -220,6 +221,8 @@ impl Connection {
 
     /// Executes what has come.
     pub(crate) fn execute(&mut self, executor: &mut Executor<'_>) -> Stop {
+        // The first request is executed as it is; those behind it, if any, are looked at before.
+        let mut looked_to = self.parsed + 1;
         while !self.closing && self.watch.is_none() {
             if self.unsent().len() > UNSENT_BYTES_MAX {
                 return Stop::OutputFull;
@@ -235,6 +238,13 @@ impl Connection {
             let input = &self.input[self.parsed..];
             if self.skip > 0 || input.is_empty() || input.len() < self.bytes_needed {
                 return Stop::InputUsed;
+            }
+            if self.parsed >= looked_to {
+                let ahead = keys_ahead(input);
+                if ahead.keys().len() > 1 {
+                    executor.shared.cache.prefetch(ahead.keys());
+                }
+                looked_to = self.parsed + ahead.bytes.max(1);
             }
             match self.execute_one(executor) {
                 Ran::Done => {
