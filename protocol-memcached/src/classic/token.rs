@@ -20,6 +20,11 @@ impl<'a> Tokens<'a> {
         self.line.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
     }
 
+    /// Whether there is no more than one word, as far as a glance tells.
+    pub fn is_one(&self) -> bool {
+        !self.line.trim_ascii().contains(&b' ')
+    }
+
     /// Takes the first word off.
     pub(crate) fn next_word(&mut self) -> Option<&'a [u8]> {
         let start = self.line.iter().position(|byte| *byte != b' ')?;

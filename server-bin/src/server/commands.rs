@@ -151,7 +151,7 @@ impl Executor<'_> {
             if out.len() > output_bytes_max {
                 return Flow::OutputFull;
             }
-            if number % AHEAD_MAX == 0 {
+            if number % AHEAD_MAX == 0 && !keys.is_one() {
                 fetch_ahead(cache, &mut ahead);
             }
             let read = |item: ItemRef<'_>| write_value(&item, with_cas, out);
