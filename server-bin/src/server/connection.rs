@@ -205,12 +205,11 @@ impl Connection {
         }
     }
 
-    /// Whether what was asked for is the rest of a get's line that is longer than others may be.
+    /// Whether a classic request that is not whole is a get's line, longer than others may be.
     fn is_in_long_line(&self, bytes_needed: usize) -> bool {
         let input = &self.input[self.parsed..];
         bytes_needed > self.limits.line_bytes_max
             && bytes_needed == input.len() + 1
-            && self.protocol != Protocol::Binary
             && !input.contains(&b'\n')
     }
 
@@ -253,7 +252,6 @@ impl Connection {
                 }
                 Ran::NeedsMore { bytes } => {
                     self.bytes_needed = bytes;
-                    self.in_long_line = self.is_in_long_line(bytes);
                     return Stop::InputUsed;
                 }
                 Ran::Stopped(stop) => return stop,
@@ -313,7 +311,10 @@ impl Connection {
                 self.skip = skip;
                 self.parsed += consumed;
             }
-            Parsed::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
+            Parsed::Incomplete { bytes_needed } => {
+                self.in_long_line = self.is_in_long_line(bytes_needed);
+                return Ran::NeedsMore { bytes: bytes_needed };
+            }
             Parsed::Close => self.closing = true,
         }
         Ran::Done

@@ -233,7 +233,7 @@ impl Writer<'_> {
 
     fn get(&mut self) {
         let names: [&[u8]; 4] = [b"get", b"gets", b"gat", b"gats"];
-        let name = self.input.one_of(&names);
+        let (name, start) = (self.input.one_of(&names), self.out.len());
         self.word(name);
         if name.starts_with(b"gat") {
             let number = self.number();
@@ -244,6 +244,11 @@ impl Writer<'_> {
             self.word(&key);
         }
         self.end_line();
+        if self.input.byte() >= 240 {
+            // More answers than may be unsent.
+            let again = self.out[start..].repeat(usize::from(self.input.byte()));
+            self.out.extend(again);
+        }
     }
 
     fn change(&mut self) {
