@@ -51,10 +51,10 @@ pub use cache::{
     Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
+pub use cache::{Damage, RestoreError, Restored, SaveError};
+#[cfg(feature = "serde")]
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
-#[cfg(feature = "serde")]
-pub use cache::{Damage, RestoreError, Restored, SaveError};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use config::{Config, Eviction, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
 #[cfg(feature = "serde")]

@@ -52,7 +52,8 @@ pub(super) struct Membership {
 impl Membership {
     pub(super) fn lineage(&self) -> Result<Lineage, Damage> {
         let lineage = from_wire(self.lineage.clone()).map_err(|_| Damage::Nonsense("its history"))?;
-        let is_sound = lineage.newest().is_some() && (lineage.term().0..=Term::MAX.0).contains(&self.term_seen);
+        let is_sound =
+            lineage.newest().is_some() && (lineage.term().0..=Term::MAX.0).contains(&self.term_seen);
         if is_sound { Ok(lineage) } else { Err(Damage::Nonsense("its term")) }
     }
 }
@@ -81,14 +82,16 @@ impl Head {
                 Version::new(lineage.term().0, seq)
             }
         };
-        let is_last = if self.membership.is_some() { self.last_version == last.0 } else { self.last_version <= last.0 };
+        let is_last =
+            if self.membership.is_some() { self.last_version == last.0 } else { self.last_version <= last.0 };
         if !is_last {
             return Err(Damage::Nonsense("its last version"));
         }
         // A flush raises its floor before it takes its version, the next one.
         let floor_max = self.last_version + 1;
-        let prefix_is_sound =
-            |entry: &PrefixFloor| (1..=PREFIX_BYTES_MAX).contains(&entry.prefix.len()) && entry.floor <= floor_max;
+        let prefix_is_sound = |entry: &PrefixFloor| {
+            (1..=PREFIX_BYTES_MAX).contains(&entry.prefix.len()) && entry.floor <= floor_max
+        };
         let floors_are_sound = self.flush_floor <= floor_max
             && self.prefix_floors.len() <= PREFIXES_MAX
             && self.prefix_floors.iter().all(prefix_is_sound);

@@ -11,7 +11,7 @@ use crate::storage::{Place, item_bytes};
 use super::blocks::BlockReader;
 use super::error::{Damage, RestoreError};
 use super::head::{HEAD_BYTES_MAX, Head, Membership};
-use super::{END, Inner, ITEM, ITEM_WITH_CAS, ItemFields};
+use super::{END, ITEM, ITEM_WITH_CAS, Inner, ItemFields};
 
 /// What became of an image's items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
