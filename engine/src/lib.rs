@@ -18,7 +18,7 @@
 //! To replicate, give the [`Config`] a [`ReplicationConfig`] and run a [`Replicator`] over a [`transport`]; the
 //! transport crates do that in one call.
 //!
-//! **Feature** `serde` (default): replication and [`Typed`], all that needs serde. Without it this is a cache of bytes in
+//! **Feature** `serde` (default): replication, saving and restoring, and [`Typed`]: all that needs serde. Without it this is a cache of bytes in
 //! one process.
 #![cfg_attr(
     not(feature = "serde"),
