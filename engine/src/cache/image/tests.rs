@@ -304,7 +304,8 @@ fn what_is_no_image_or_another_format_is_told_apart_from_damage() {
 
 #[test]
 fn sound_checksums_do_not_make_sense_of_nonsense() {
-    let item = |change: fn(&mut ItemFields)| {
+    type Change = fn(&mut ItemFields);
+    let item = |change: Change| {
         let meta = Meta { version: Version(5), ..Meta::new(0, 0) };
         let mut fields = ItemFields { meta, key_bytes: 1, value_bytes: 2 };
         change(&mut fields);
@@ -313,7 +314,7 @@ fn sound_checksums_do_not_make_sense_of_nonsense() {
         [&bytes[..], b"kvv", &[END], &1_u64.to_le_bytes()].concat()
     };
     assert!(Cache::restore_from(Config::new(), image_of(&head(), &item(|_| ())).as_slice()).is_ok());
-    let cases: [(fn(&mut ItemFields), Damage); 6] = [
+    let cases: [(Change, Damage); 6] = [
         (|item| item.meta.version = Version(6), Damage::Nonsense("an item's version")),
         (|item| item.meta.marks = Marks(128), Damage::Nonsense("an item's marks")),
         (|item| item.meta.marks = Marks::absence(), Damage::Nonsense("an item's marks")),
