@@ -445,6 +445,24 @@ fn an_empty_replica_and_a_cache_that_changes_are_not_saved() {
 }
 
 #[test]
+fn both_queues_of_a_full_cache_keep_their_order_and_their_hits() {
+    let clock = Arc::new(ManualClock::new(START_MS));
+    let full = Config::new().memory_bytes_max(2 << 20).item_bytes_max(1 << 20).clock(clock.clone());
+    let cache = Cache::new(full).unwrap();
+    for number in 0..20_000 {
+        cache.set(number.to_string(), [1; 100], Expiry::Never).unwrap();
+        for read in [number / 2, number / 3, number % 50] {
+            cache.get(read.to_string()).unwrap();
+        }
+    }
+    let before = contents(&cache);
+    let is_main = |(_, _, meta): &&Entry| meta.marks.is_main();
+    let in_main = before[0].iter().filter(is_main).count();
+    assert!(in_main > 100 && in_main < before[0].len(), "{in_main} of {}", before[0].len());
+    assert_eq!(contents(&restored(&clock, 1, &saved(&cache))), before);
+}
+
+#[test]
 fn with_less_memory_the_hotter_items_stay_and_too_large_ones_are_left_out() {
     let clock = Arc::new(ManualClock::new(START_MS));
     let cache = Cache::new(config(&clock, 8)).unwrap();
