@@ -19,6 +19,7 @@ mod daemon;
 pub mod debug_clock;
 pub mod demo;
 mod log;
+mod memory_file;
 mod run;
 pub mod server;
 pub mod settings;

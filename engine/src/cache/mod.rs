@@ -18,6 +18,8 @@ mod events;
 #[cfg(feature = "serde")]
 mod group;
 #[cfg(feature = "serde")]
+mod image;
+#[cfg(feature = "serde")]
 mod inspect;
 mod latency;
 mod load;
@@ -62,6 +64,8 @@ use events::Events;
 pub(crate) use events::Listener;
 #[cfg(feature = "serde")]
 pub(crate) use group::Group;
+#[cfg(feature = "serde")]
+pub use image::{Damage, RestoreError, Restored, SaveError};
 #[cfg(feature = "serde")]
 pub use inspect::{InspectedItem, Inspection};
 pub(crate) use load::Flights;

@@ -40,6 +40,8 @@ fn memcacheds_habits_are_read() {
     let plan = served("-dvP /x/pid -m64 -p11212 -unobody -rk -f 1.25 -n 48 -R 20 -L -c512");
     assert!(plan.daemon.starts_second && plan.daemon.core_files && plan.daemon.lock_memory);
     assert_eq!(plan.daemon.pid_file, Some(PathBuf::from("/x/pid")));
+    assert_eq!(served("-e /x/memory").daemon.memory_file, Some(PathBuf::from("/x/memory")));
+    assert_eq!(served("--memory-file=/x/memory").daemon.memory_file, Some(PathBuf::from("/x/memory")));
     assert_eq!((plan.daemon.user.as_deref(), plan.settings.verbosity), (Some("nobody"), 1));
     assert_eq!(plan.settings.addresses, ["127.0.0.1:11212".parse().unwrap()]);
     assert_eq!((plan.settings.memory_bytes_max, plan.settings.connections_max), (64 << 20, 512));

@@ -14,6 +14,7 @@ mod operators;
 mod semantics;
 mod shutdown;
 mod stock_client;
+mod warm;
 mod wire;
 
 use std::net::SocketAddr;
