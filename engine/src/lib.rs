@@ -18,7 +18,7 @@
 //! To replicate, give the [`Config`] a [`ReplicationConfig`] and run a [`Replicator`] over a [`transport`]; the
 //! transport crates do that in one call.
 //!
-//! **Feature** `serde` (default): replication and [`Typed`], all that needs serde. Without it this is a cache of bytes in
+//! **Feature** `serde` (default): replication, saving and restoring, and [`Typed`]: all that needs serde. Without it this is a cache of bytes in
 //! one process.
 #![cfg_attr(
     not(feature = "serde"),
@@ -51,6 +51,8 @@ pub use cache::{
     Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
+pub use cache::{Damage, RestoreError, Restored, SaveError};
+#[cfg(feature = "serde")]
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
@@ -79,5 +81,5 @@ pub mod counter {
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::replication::decode_frames;
+    pub use crate::replication::{decode_bodies, decode_frames};
 }

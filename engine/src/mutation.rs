@@ -112,6 +112,11 @@ impl Marks {
     const STALE: u8 = 32;
     const TOKEN_SENT: u8 = 64;
 
+    /// Whether no bit is set but those that have a meaning: it may come from outside.
+    pub(crate) fn are_known(self) -> bool {
+        self.0 < 2 * Marks::TOKEN_SENT
+    }
+
     /// As a store with this state begins.
     pub(crate) fn of_state(is_stale: bool, is_token_sent: bool) -> Marks {
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };

@@ -89,7 +89,8 @@ pub(crate) struct CertOptions {
     /// Where to put them; what is there is never overwritten
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// The nodes, as the host by which their peers dial them; more hosts of one node behind slashes: NAME/HOST/HOST
+    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the address that each
+    /// listens at: NAME/HOST/HOST
     #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
     pub(crate) names: Vec<String>,
 }
@@ -214,6 +215,9 @@ struct Habits {
     /// Become USER when everything is bound; only root can, others stay who they are
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
+    /// Save all items to FILE on SIGUSR1 or "shutdown graceful", and go on with them at the next start
+    #[arg(short = 'e', long, value_name = "FILE")]
+    memory_file: Option<PathBuf>,
     /// Let a crash leave a whole core file
     #[arg(short = 'r', long)]
     enable_coredumps: bool,
@@ -313,6 +317,7 @@ pub(crate) struct DaemonPlan {
     pub(crate) starts_second: bool,
     pub(crate) in_background: bool,
     pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) memory_file: Option<PathBuf>,
     pub(crate) user: Option<String>,
     pub(crate) core_files: bool,
     pub(crate) lock_memory: bool,
@@ -432,6 +437,7 @@ fn daemon(habits: &Habits) -> Result<DaemonPlan, String> {
         starts_second: habits.daemon && !habits.in_background,
         in_background: habits.in_background,
         pid_file: from_root(habits.pidfile.as_deref(), "-P")?,
+        memory_file: from_root(habits.memory_file.as_deref(), "-e")?,
         user: habits.user.clone(),
         core_files: habits.enable_coredumps,
         lock_memory: habits.lock_memory,

@@ -8,13 +8,15 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use hotspare::Cache;
+use hotspare::{Cache, Config};
+use hotspare_memcached::classic::ShutdownMode;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::args::Plan;
 use crate::daemon::{self, PidFile};
+use crate::memory_file::MemoryFile;
 use crate::replication::Node;
 use crate::server::{Observation, Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
@@ -35,9 +37,16 @@ type Failure = (u8, String);
 #[derive(Debug)]
 enum Wish {
     Stop(&'static str),
-    /// Stop, but let the clients finish what they have begun.
-    StopGracefully,
+    /// Stop, but let the clients finish what they have begun, and save the items if they are to be saved.
+    StopGracefully(&'static str),
     Reload,
+}
+
+/// How it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Plain,
+    Graceful,
 }
 
 fn start_failure(why: &ServerError) -> Failure {
@@ -68,10 +77,15 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let (wish, wishes) = unbounded();
     listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let observation = Observation::default();
-    let cache = Cache::new(observation.of_cache(plan.config)).map_err(|why| (EXIT_USAGE, why.to_string()))?;
-    let on_command = move || {
+    let mut memory_file = plan.daemon.memory_file.clone().map(MemoryFile::at).transpose()?;
+    let cache = make_cache(observation.of_cache(plan.config), memory_file.as_mut())?;
+    let on_command = move |mode| {
+        let wished = match mode {
+            ShutdownMode::Now => Wish::Stop("the shutdown command"),
+            ShutdownMode::Graceful => Wish::StopGracefully("the shutdown command"),
+        };
         // Nobody listens any more: it is stopping already.
-        let _ = wish.send(Wish::Stop("the shutdown command"));
+        let _ = wish.send(wished);
     };
     let loopback_only = !plan.replication_transport.proves_peers();
     let unix_socket = plan.settings.unix_socket.clone();
@@ -79,6 +93,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let habits = plan.daemon;
     let mut server = Server::start_observed(cache.clone(), plan.settings, observation, on_command)
         .map_err(|why| start_failure(&why))?;
+    memory_file.as_mut().map_or(Ok(()), MemoryFile::settle)?;
     let node = match plan.replicates {
         true => Some(
             Node::start(&cache, plan.replication_listen, plan.replication_transport)
@@ -99,6 +114,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     if let Some(user) = user {
         daemon::become_user(&user, unix_socket.as_deref())?;
     }
+    memory_file.as_ref().map_or(Ok(()), MemoryFile::check_writable)?;
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);
         write_port_file(file, server.addresses())
@@ -111,14 +127,25 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     if habits.in_background {
         daemon::settle(is_verbose, habits.core_files).map_err(|why| system(&why))?;
     }
-    wait(&wishes, &mut server);
+    let stop = wait(&wishes, &mut server);
     server.stop_listening();
     drop(admin);
     server.shutdown();
     if let Some(node) = node {
         node.shutdown(DRAIN);
     }
-    Ok(())
+    match memory_file {
+        Some(file) if stop == Stop::Graceful => file.save(&cache),
+        _ => Ok(()),
+    }
+}
+
+/// The cache that an earlier process saved, or an empty one.
+fn make_cache(config: Config, memory_file: Option<&mut MemoryFile>) -> Result<Cache, Failure> {
+    match memory_file.and_then(|file| file.restore(&config)) {
+        Some(cache) => Ok(cache),
+        None => Cache::new(config).map_err(|why| (EXIT_USAGE, why.to_string())),
+    }
 }
 
 /// What must be before anything is started.
@@ -160,7 +187,7 @@ fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
         for signal in signals.forever() {
             let wished = match signal {
                 SIGHUP => Wish::Reload,
-                SIGUSR1 => Wish::StopGracefully,
+                SIGUSR1 => Wish::StopGracefully("SIGUSR1"),
                 // Whoever asks twice does not want to wait for the drain.
                 _ if std::mem::replace(&mut stops, true) => std::process::exit(128 + signal),
                 SIGTERM => Wish::Stop("SIGTERM"),
@@ -174,20 +201,27 @@ fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
 }
 
 /// Until it is time to stop.
-fn wait(wishes: &Receiver<Wish>, server: &mut Server) {
+fn wait(wishes: &Receiver<Wish>, server: &mut Server) -> Stop {
     loop {
         match wishes.recv() {
-            Ok(Wish::Stop(reason)) => return tracing::info!("stopping: {reason}"),
-            Ok(Wish::StopGracefully) => {
-                tracing::info!("stopping gracefully: SIGUSR1");
+            Ok(Wish::Stop(reason)) => {
+                tracing::info!("stopping: {reason}");
+                return Stop::Plain;
+            }
+            Ok(Wish::StopGracefully(reason)) => {
+                tracing::info!("stopping gracefully: {reason}");
                 server.drain();
-                return finish_clients(wishes, server);
+                finish_clients(wishes, server);
+                return Stop::Graceful;
             }
             Ok(Wish::Reload) => match server.reload() {
                 Ok(()) => tracing::info!("files were read again"),
                 Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
             },
-            Err(_) => return tracing::error!("stopping: nobody is left to say when"),
+            Err(_) => {
+                tracing::error!("stopping: nobody is left to say when");
+                return Stop::Plain;
+            }
         }
     }
 }

@@ -229,6 +229,7 @@ impl Inner {
         let cell: *const u8 = std::ptr::from_ref(self.cell(hash)).cast();
         prefetch_to_write(cell);
         prefetch_to_write(cell.wrapping_add(64));
+        prefetch_to_write(std::ptr::from_ref(&self.standalone_version));
         self.tables[self.shard_number(hash)].prefetch_line(hash);
     }
 

@@ -125,7 +125,9 @@ impl Config {
     }
 
     /// Into how many parts, each with its own lock, the cache is divided: rounded up to a power of two, at most one
-    /// a megabyte and 256. Default: one below 16 MiB, so that strictly the coldest item leaves first; above, one for each 8 MiB, at most 64.
+    /// a megabyte and 256. Default: one below 16 MiB, so that strictly the coldest item leaves
+    /// first; above, one for each 2 MiB until they are 16 (two cores that set wait for each other's shard a
+    /// sixteenth of the time), then one for each 8 MiB, at most 64.
     pub fn shards(mut self, shards: usize) -> Config {
         self.shards = Some(shards);
         self
@@ -252,7 +254,10 @@ impl Config {
                 shards.clamp(1, 256).next_power_of_two().min(shards_max)
             }
             None if self.memory_bytes_max < 16 << 20 => 1,
-            None => (self.memory_bytes_max / (8 << 20)).next_power_of_two().min(64),
+            None => {
+                let one_for_each = |bytes: usize| (self.memory_bytes_max / bytes).next_power_of_two();
+                one_for_each(8 << 20).max(one_for_each(2 << 20).min(16)).min(64)
+            }
         }
     }
 

@@ -114,7 +114,7 @@ impl PagePool {
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.state.lock();
         let pages = state.out() + state.kept();
-        let mut bytes = pages * (self.page_bytes() + size_of::<PageEntry>());
+        let mut bytes = pages * self.page_bytes() + state.table_bytes();
         if self.is_huge {
             let used = state.fresh_item as usize * self.page_bytes();
             bytes += used.next_multiple_of(HUGE_PAGE_BYTES) - used;
@@ -169,7 +169,9 @@ impl PagePool {
         }
         let mut state = self.state.lock();
         state.memory_bytes_max = bytes;
-        state.page_count_max = page_count(bytes, self.page_bytes());
+        // The table keeps the entries of pages that were in use under a higher limit.
+        let beside_table = bytes - state.table_bytes().min(bytes / 2);
+        state.page_count_max = page_count(bytes, self.page_bytes()).min(beside_table / self.page_bytes());
         self.page_count_max.store(state.page_count_max, Ordering::Relaxed);
         while state.out() + state.kept() > state.page_count_max && state.kept() > 0 {
             self.release_one(&mut state);
@@ -332,6 +334,11 @@ impl PoolState {
     fn kept(&self) -> usize {
         self.kept_items.len() + self.kept_lines.len()
     }
+
+    /// What the page table takes: entries of all item pages that were ever used.
+    fn table_bytes(&self) -> usize {
+        self.fresh_item as usize * size_of::<PageEntry>()
+    }
 }
 
 /// How many pages with their entries in the page table fit.
@@ -369,7 +376,11 @@ mod tests {
             pool.give(page);
         }
         pool.check_invariants(0);
-        assert!(pool.memory_bytes() <= pool.page_bytes() + 64, "a sixteenth is kept, the rest is given back");
+        let table = 16 * size_of::<PageEntry>();
+        assert!(
+            pool.memory_bytes() <= pool.page_bytes() + table,
+            "a sixteenth is kept, the rest is given back"
+        );
     }
 
     #[test]

@@ -462,7 +462,7 @@ impl Shard {
             (self.ahead, self.ahead_hash) = (next.get(), self.hash_of(next));
             self.index.prefetch(self.ahead_hash);
             if let Some(after) = self.lru.hotter_item(memory, next) {
-                memory.prefetch(after);
+                memory.prefetch_to_reuse(after);
             }
         }
     }

@@ -279,6 +279,11 @@ impl Shard {
     #[inline]
     pub(crate) fn prefetch_for_store(&self) {
         self.lru.prefetch_hot_end(self.memory(), false);
+        // Fetched at the eviction before already, but perhaps by another core.
+        if let Some(next) = ChunkRef::from_link(self.ahead) {
+            self.memory().prefetch_to_reuse(next);
+            self.index.prefetch(self.ahead_hash);
+        }
     }
 
     /// Stores an item in the room that was reserved for it. An item of the same key leaves, without a moment in
@@ -305,12 +310,16 @@ impl Shard {
         // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
         let view = unsafe { View::new(memory) };
         let (hasher, mut marks, is_trial) = (&self.hasher, meta.marks, self.is_trial());
+        let lru = &self.lru;
         let stored = self.index.store(
             hash,
             first,
             |chunk| view.has_key(chunk, key),
             |chunk| hasher.hash(view.key(chunk)),
             |found| {
+                if let Some(old) = found.present {
+                    lru.prefetch_to_unlink(memory, old);
+                }
                 if place == Place::New {
                     let was_main = found.present.is_some_and(|old| view.meta(old).marks.is_main());
                     marks = if was_main || found.is_ghost || is_trial { marks.in_main() } else { marks };

@@ -1,36 +1,34 @@
-//! One client's connection: its buffers, and when it reads, executes and writes.
+//! One client's connection: bytes in, bytes out, wherever they come from and go.
 //!
-//! Lives here: bounded memory for a client that sends without reading or reads slowly. Not here: the socket's
-//! readiness (see `event_loop`), what a request does (see `commands`).
+//! Lives here: its buffers, and bounded memory for a client that sends without reading or reads slowly. Not here: the
+//! socket (see `turn`), what a request does (see `commands`).
 //!
 //! ```text
-//!   socket ──> input ──parse──> execute ──> output ──> socket
+//!   fill ──> input ──parse──> execute ──> output ──> unsent, was_sent
 //! ```
 //! All requests that have come are executed into one output buffer, which is sent once. With more than
-//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed and nothing more is read.
+//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read. Nothing but the bytes counts:
+//! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
-use std::io::{ErrorKind, Read, Write};
+mod turn;
+
+use std::mem;
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
 
 use super::auth::{Gate, Look};
 use super::binary;
 use super::commands::{Executor, Flow, Progress};
-use super::counters::Counters;
 use super::login::Login;
 use super::meta::Step;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
+pub(crate) use turn::Turn;
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
-
-/// Bytes that one connection may take in one turn before the others have theirs.
-const TURN_BYTES_MAX: usize = 256 << 10;
-
-/// How often one turn sends to a watcher what was seen meanwhile.
-const WATCH_ROUNDS_A_TURN: usize = 4;
 
 /// The least room that is made for reading.
 const READ_BYTES_MIN: usize = 4 << 10;
@@ -38,19 +36,8 @@ const READ_BYTES_MIN: usize = 4 << 10;
 /// Room for reading where a client sends a lot.
 const READ_BYTES: usize = 16 << 10;
 
-/// An empty buffer above this is given back.
-const BUFFER_BYTES_KEPT: usize = 32 << 10;
-
-/// What a turn came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// The socket has nothing more to give, or takes nothing more: its next event brings the next turn.
-    Waiting,
-    /// There is more to do at once.
-    MoreToDo,
-    /// It is over.
-    Closed,
-}
+/// The largest buffer that is kept for the connections of a worker.
+const SHARED_BYTES_MAX: usize = 4 << 20;
 
 /// A request of which a part has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,19 +48,31 @@ pub(crate) struct Unfinished {
     pub(crate) bytes: u64,
 }
 
+/// Why [`Connection::execute`] stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// All that has come is executed, or nothing more will be: it is closing, or the client watches.
+    InputUsed,
+    /// Too much is unsent.
+    OutputFull,
+    /// A long request lets others have a turn.
+    Yields,
+}
+
 /// What became of one request.
 enum Ran {
     /// It was executed, or refused.
     Done,
     /// It has not come whole: so many bytes, from its first on, before it is worth another look.
     NeedsMore { bytes: usize },
-    /// It waits until what is unsent has gone, or others have had a turn.
-    Stopped,
+    /// It goes on when the reason has gone.
+    Stopped(Stop),
 }
 
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
+/// 4. With `in_long_line` there is no line's end in the input, unless `bytes_needed` has come.
 pub(crate) struct Connection {
     input: Vec<u8>,
     parsed: usize,
@@ -82,10 +81,10 @@ pub(crate) struct Connection {
     skip: u64,
     /// Input needed before parsing is worth another try.
     bytes_needed: usize,
+    /// The input is the beginning of a get's line, above other lines' bound.
+    in_long_line: bool,
     progress: Progress,
     limits: Limits,
-    /// Whether a long request waits for its next turn.
-    is_yielding: bool,
     /// The client watches, and sends no more requests.
     watch: Option<Watch>,
     /// Auto until the first byte has come.
@@ -93,6 +92,7 @@ pub(crate) struct Connection {
     login: Login,
     gate: Gate,
     requests_done: u64,
+    short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
 }
@@ -106,14 +106,15 @@ impl Connection {
             sent: 0,
             skip: 0,
             bytes_needed: 1,
+            in_long_line: false,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
-            is_yielding: false,
             watch: None,
             protocol: settings.protocol,
             login: Login::new(settings),
             gate: Gate::new(settings.auth_file.is_none()),
             requests_done: 0,
+            short_read_is_last: false,
             peer_closed: false,
             closing: false,
         }
@@ -123,88 +124,22 @@ impl Connection {
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         let has_begun = self.skip > 0 || self.parsed < self.input.len();
         let bytes = self.skip.max(self.bytes_needed as u64);
-        (has_begun && self.unsent() == 0).then_some(Unfinished { ordinal: self.requests_done, bytes })
+        (has_begun && self.unsent().is_empty()).then_some(Unfinished { ordinal: self.requests_done, bytes })
     }
 
     /// Whether neither side owes the other anything, as far as it was read.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.skip == 0 && self.parsed == self.input.len() && self.unsent() == 0
+        self.skip == 0 && self.parsed == self.input.len() && self.unsent().is_empty()
     }
 
-    /// Reads, executes and writes until the socket or the turn's budget is used up.
-    pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
-        let mut taken = 0;
-        loop {
-            let executed_all = self.execute(executor);
-            if self.watch.is_some() {
-                return self.turn_watching(socket, executor.counters);
-            }
-            let flushed = self.flush(socket, executor.counters);
-            let has_all_gone = flushed.is_ok();
-            match flushed {
-                Ok(()) => {}
-                Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    if self.unsent() > UNSENT_BYTES_MAX || !executed_all {
-                        return Turn::Waiting;
-                    }
-                }
-                Err(_) => return Turn::Closed,
-            }
-            if self.closing || (self.peer_closed && executed_all) {
-                return if has_all_gone { Turn::Closed } else { Turn::Waiting };
-            }
-            if !executed_all {
-                if self.is_yielding {
-                    return Turn::MoreToDo;
-                }
-                continue;
-            }
-            if taken >= TURN_BYTES_MAX {
-                return Turn::MoreToDo;
-            }
-            match self.read(socket) {
-                Ok(0) => self.peer_closed = true,
-                Ok(count) => {
-                    executor.counters.bytes_read.add(count as u64);
-                    taken += count;
-                }
-                Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    self.shrink();
-                    return Turn::Waiting;
-                }
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Turn::Closed,
-            }
-        }
+    /// Whether it closes as soon as what is unsent has gone.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
     }
 
-    /// Sends what was seen; whatever the client says but its end is of no interest.
-    fn turn_watching(&mut self, socket: &mut (impl Read + Write), counters: &Counters) -> Turn {
-        for _ in 0..WATCH_ROUNDS_A_TURN {
-            if self.unsent() == 0
-                && let Some(watch) = &self.watch
-            {
-                watch.take(&mut self.output);
-            }
-            let is_blocked = match self.flush(socket, counters) {
-                Ok(()) => false,
-                Err(why) if why.kind() == ErrorKind::WouldBlock => true,
-                Err(_) => return Turn::Closed,
-            };
-            (self.parsed, self.bytes_needed) = (self.input.len(), 1);
-            match self.read(socket) {
-                Ok(0) => return Turn::Closed,
-                Ok(count) => counters.bytes_read.add(count as u64),
-                Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    if is_blocked || self.watch.as_ref().is_none_or(Watch::is_empty) {
-                        return Turn::Waiting;
-                    }
-                }
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Turn::Closed,
-            }
-        }
-        Turn::MoreToDo
+    /// What its buffers take, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
     }
 
     /// The watch, if the client watches.
@@ -212,12 +147,35 @@ impl Connection {
         self.watch.as_ref()
     }
 
-    fn unsent(&self) -> usize {
-        self.output.len() - self.sent
+    /// Moves what was seen to the output of a client that watches, once the last of it has gone.
+    fn take_watched(&mut self) {
+        if self.unsent().is_empty()
+            && let Some(watch) = &self.watch
+        {
+            watch.take(&mut self.output);
+        }
     }
 
-    /// Reads once, into room for what is known to come.
-    fn read(&mut self, socket: &mut impl Read) -> std::io::Result<usize> {
+    /// What is to be sent.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.output[self.sent..]
+    }
+
+    /// So many bytes of [`Connection::unsent`] have gone.
+    pub(crate) fn was_sent(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+    }
+
+    /// Takes what `read` puts into the room it is given, and says how many bytes that is; the room fits what is known
+    /// to come.
+    pub(crate) fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
+    ) -> std::io::Result<usize> {
         if self.parsed > 0 {
             self.input.drain(..self.parsed);
             self.parsed = 0;
@@ -228,19 +186,47 @@ impl Connection {
         // A large value's room is taken as its bytes come, doubling: a stated length alone costs nothing.
         let room = known.clamp(room, READ_BYTES.max(have));
         self.input.resize(have + room, 0);
-        let result = socket.read(&mut self.input[have..]);
+        let result = read(&mut self.input[have..]);
         self.input.truncate(have + result.as_ref().map_or(0, |count| *count));
+        if self.in_long_line {
+            self.wait_for_line_end(have);
+        }
         result
     }
 
-    /// Executes what has come; false if it stopped because too much is unsent, or to let others have a turn.
-    fn execute(&mut self, executor: &mut Executor<'_>) -> bool {
-        self.is_yielding = false;
+    /// Looks for the end of a long line in what has come behind the first `known` bytes only: the parser looks from the
+    /// line's first byte on, which for a line that comes byte by byte would cost its length squared.
+    fn wait_for_line_end(&mut self, known: usize) {
+        let has_end = self.input[known..].contains(&b'\n');
+        if has_end || self.input.len() >= self.limits.get_line_bytes_max {
+            self.in_long_line = false;
+        } else {
+            self.bytes_needed = self.input.len() + 1;
+        }
+    }
+
+    /// Whether a classic request that is not whole is a get's line, longer than others may be.
+    fn is_in_long_line(&self, bytes_needed: usize) -> bool {
+        let input = &self.input[self.parsed..];
+        bytes_needed > self.limits.line_bytes_max
+            && bytes_needed == input.len() + 1
+            && !input.contains(&b'\n')
+    }
+
+    /// Throws away what has come.
+    fn forget_input(&mut self) {
+        (self.parsed, self.bytes_needed) = (self.input.len(), 1);
+    }
+
+    /// Executes what has come.
+    pub(crate) fn execute(&mut self, executor: &mut Executor<'_>) -> Stop {
+        // The first request is executed as it is; those behind it, if any, are looked at before.
+        let mut looked_to = self.parsed + 1;
         while !self.closing && self.watch.is_none() {
-            if self.unsent() > UNSENT_BYTES_MAX {
-                return false;
+            if self.unsent().len() > UNSENT_BYTES_MAX {
+                return Stop::OutputFull;
             }
-            if self.sent > self.unsent() {
+            if self.sent > self.unsent().len() {
                 // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
                 self.output.drain(..self.sent);
                 self.sent = 0;
@@ -250,7 +236,14 @@ impl Connection {
             self.skip -= thrown;
             let input = &self.input[self.parsed..];
             if self.skip > 0 || input.is_empty() || input.len() < self.bytes_needed {
-                return true;
+                return Stop::InputUsed;
+            }
+            if self.parsed >= looked_to {
+                let ahead = keys_ahead(input);
+                if ahead.keys().len() > 1 {
+                    executor.shared.cache.prefetch(ahead.keys());
+                }
+                looked_to = self.parsed + ahead.bytes.max(1);
             }
             match self.execute_one(executor) {
                 Ran::Done => {
@@ -259,12 +252,12 @@ impl Connection {
                 }
                 Ran::NeedsMore { bytes } => {
                     self.bytes_needed = bytes;
-                    return true;
+                    return Stop::InputUsed;
                 }
-                Ran::Stopped => return false,
+                Ran::Stopped(stop) => return stop,
             }
         }
-        true
+        Stop::InputUsed
     }
 
     /// Executes what the input begins with, in the dialect that it is in; there is some.
@@ -305,11 +298,8 @@ impl Connection {
                     Flow::Next => {}
                     Flow::Skip(bytes) => self.skip = bytes,
                     Flow::Close => self.closing = true,
-                    Flow::OutputFull => return Ran::Stopped,
-                    Flow::Again => {
-                        self.is_yielding = true;
-                        return Ran::Stopped;
-                    }
+                    Flow::OutputFull => return Ran::Stopped(Stop::OutputFull),
+                    Flow::Again => return Ran::Stopped(Stop::Yields),
                     Flow::Watch(watch) => self.watch = Some(watch),
                 }
                 self.parsed += consumed;
@@ -321,7 +311,10 @@ impl Connection {
                 self.skip = skip;
                 self.parsed += consumed;
             }
-            Parsed::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
+            Parsed::Incomplete { bytes_needed } => {
+                self.in_long_line = self.is_in_long_line(bytes_needed);
+                return Ran::NeedsMore { bytes: bytes_needed };
+            }
             Parsed::Close => self.closing = true,
         }
         Ran::Done
@@ -354,37 +347,42 @@ impl Connection {
         }
     }
 
-    /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
-    pub(crate) fn flush(&mut self, socket: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
-        while self.unsent() > 0 {
-            match socket.write(&self.output[self.sent..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    counters.bytes_written.add(count as u64);
-                    self.sent += count;
-                }
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
-            }
+    /// Takes the worker's buffers for those it has none of.
+    pub(crate) fn borrow(&mut self, buffers: &mut Buffers) {
+        if self.input.capacity() == 0 {
+            mem::swap(&mut self.input, &mut buffers.input);
         }
-        self.output.clear();
-        self.sent = 0;
-        // An encrypted socket may hold some of it still.
-        socket.flush()
+        if self.output.capacity() == 0 {
+            mem::swap(&mut self.output, &mut buffers.output);
+        }
     }
 
-    /// Gives memory back that a quiet connection does not need.
-    fn shrink(&mut self) {
-        if self.parsed == self.input.len() {
-            self.input.clear();
-            self.parsed = 0;
-            if self.input.capacity() > BUFFER_BYTES_KEPT {
-                self.input = Vec::new();
-            }
-        }
-        if self.output.is_empty() && self.output.capacity() > BUFFER_BYTES_KEPT {
-            self.output = Vec::new();
-        }
+    /// Leaves the buffers to the worker, and keeps what has to stay in one that fits: a quiet connection has none.
+    pub(crate) fn give_back(&mut self, buffers: &mut Buffers) {
+        keep_rest(&mut self.input, &mut self.parsed, &mut buffers.input);
+        keep_rest(&mut self.output, &mut self.sent, &mut buffers.output);
+    }
+}
+
+/// Buffers that the connections of a worker use in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// Has `own` hold no more than what follows `done`; the memory it does not need becomes `shared`, or goes.
+fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
+    let rest_bytes = own.len() - *done;
+    if rest_bytes > 0 && rest_bytes >= own.capacity() / 2 {
+        return;
+    }
+    let rest = own[*done..].to_vec();
+    *done = 0;
+    let mut spare = mem::replace(own, rest);
+    if spare.capacity() > shared.capacity() && spare.capacity() <= SHARED_BYTES_MAX {
+        spare.clear();
+        *shared = spare;
     }
 }
 

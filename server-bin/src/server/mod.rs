@@ -14,6 +14,7 @@ mod commands;
 mod connection;
 mod counters;
 mod crawler;
+pub(crate) mod cuts;
 mod event_loop;
 mod listener;
 mod login;
@@ -34,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use hotspare::Cache;
+use hotspare_memcached::classic::ShutdownMode;
 
 use crate::settings::Settings;
 use auth::Users;
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
     pub(crate) started_at_ms: u64,
-    pub(crate) on_shutdown_command: Box<dyn Fn() + Send + Sync>,
+    pub(crate) on_shutdown_command: Box<dyn Fn(ShutdownMode) + Send + Sync>,
 }
 
 /// A running server. Dropping it stops it.
@@ -79,14 +81,14 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Binds every address, then serves. `on_shutdown_command` is called when a client sends `shutdown` and the
-    /// settings allow it; it must not block.
+    /// settings allow it, and told how; it must not block.
     ///
     /// # Errors
     /// An address can't be bound, the users can't be read, or the system refuses threads.
     pub fn start(
         cache: Cache,
         settings: Settings,
-        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+        on_shutdown_command: impl Fn(ShutdownMode) + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
         Server::start_observed(cache, settings, Observation::default(), on_shutdown_command)
     }
@@ -99,7 +101,7 @@ impl Server {
         cache: Cache,
         settings: Settings,
         observation: Observation,
-        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+        on_shutdown_command: impl Fn(ShutdownMode) + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
         let users = settings.auth_file.as_deref().map(Users::load).transpose().map_err(ServerError::Users)?;
         let certificates =

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("transport-quic", &["hotspare", "hotspare-tls"]),
     ("server-bin", &["hotspare", "hotspare-memcached", "hotspare-tls", "hotspare-tcp", "hotspare-quic"]),
     ("tests", &["hotspare", "hotspare-memcached", "hotspare-tcp", "hotspare-quic", "hotspare-server"]),
-    ("fuzz", &["hotspare", "hotspare-memcached", "tests"]),
+    ("fuzz", &["hotspare", "hotspare-memcached", "hotspare-server", "tests"]),
 ];
 
 /// Inside the engine: a module and the ones it must not name.

@@ -15,6 +15,7 @@ mod operators;
 mod semantics;
 mod shutdown;
 mod stock_client;
+mod warm;
 mod wire;
 
 use std::net::SocketAddr;

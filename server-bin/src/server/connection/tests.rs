@@ -4,6 +4,8 @@ mod meta;
 mod operators;
 mod watchers;
 
+use std::io::{ErrorKind, Read, Write};
+
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;
@@ -61,7 +63,7 @@ fn shared() -> Shared {
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
         started_at_ms: 0,
-        on_shutdown_command: Box::new(|| ()),
+        on_shutdown_command: Box::new(|_| ()),
     }
 }
 
@@ -132,7 +134,8 @@ fn l3_l5_a_value_above_the_limit_is_skipped_and_takes_the_old_item_along() {
     let mut socket = socket(&input, 50_000);
     assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
     assert_eq!(socket.output, b"SERVER_ERROR object too large for cache\r\nEND\r\n");
-    assert!(connection.input.capacity() <= BUFFER_BYTES_KEPT);
+    connection.give_back(&mut Buffers::default());
+    assert_eq!(connection.input.capacity(), 0);
 }
 
 #[test]
@@ -142,6 +145,45 @@ fn a_half_closed_connection_is_answered_and_then_closed() {
     let mut socket = FakeSocket { ends: true, ..socket(b"version\r\nget unfinished", 100) };
     assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed);
     assert!(socket.output.starts_with(b"VERSION 1.6.45"));
+}
+
+#[test]
+fn f6_the_end_of_a_long_get_is_looked_for_in_new_bytes_only() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut feed = |connection: &mut Connection, bytes: &[u8]| {
+        connection.fill(|room| (&mut { bytes }).read(room)).unwrap();
+        connection.execute(&mut executor);
+    };
+    let line = [&b"get"[..], &b" key".repeat(1000)].concat();
+    for byte in &line {
+        feed(&mut connection, &[*byte]);
+        assert_eq!(connection.bytes_needed, connection.input.len() + 1);
+    }
+    assert!(connection.in_long_line);
+    // Were it looked at from its start, an end that did not come as new bytes would be found.
+    connection.input[100] = b'\n';
+    feed(&mut connection, b" key");
+    assert!(connection.in_long_line && connection.unsent().is_empty());
+    connection.input[100] = b' ';
+    feed(&mut connection, b" key\r\nget a\r\nget b");
+    assert_eq!(connection.unsent(), b"END\r\nEND\r\n");
+    assert!(!connection.in_long_line);
+    feed(&mut connection, b"\r\n");
+    assert_eq!(connection.unsent(), b"END\r\nEND\r\nEND\r\n");
+}
+
+#[test]
+fn q1_a_line_too_long_before_the_gate_closes_however_it_is_cut() {
+    for piece_bytes in [1, 2048, 5000] {
+        let mut shared = shared();
+        shared.settings.auth_file = Some("users".into());
+        shared.users = Some(crate::server::auth::Users::parse(b"bob:secret").unwrap());
+        let mut connection = Connection::new(&shared.settings);
+        let mut socket = socket(&[b'x'; 2049], piece_bytes);
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed, "pieces of {piece_bytes}");
+    }
 }
 
 #[test]

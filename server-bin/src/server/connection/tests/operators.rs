@@ -1,6 +1,7 @@
 //! Operators' commands over a connection.
 
 use super::*;
+use hotspare_memcached::classic::ShutdownMode;
 
 /// A connection that is kept between questions.
 pub(super) struct Client {
@@ -231,12 +232,13 @@ fn g4_shutdown_needs_a_and_closes_without_a_reply() {
     shared.settings.shutdown_command = true;
     let (told, tell) = std::sync::mpsc::channel();
     let told = std::sync::Mutex::new(told);
-    shared.on_shutdown_command = Box::new(move || told.lock().unwrap().send(()).unwrap());
-    for request in ["shutdown\r\n", "shutdown graceful\r\n"] {
+    shared.on_shutdown_command = Box::new(move |mode| told.lock().unwrap().send(mode).unwrap());
+    let cases = [("shutdown\r\n", ShutdownMode::Now), ("shutdown graceful\r\n", ShutdownMode::Graceful)];
+    for (request, mode) in cases {
         let mut socket = socket(request.as_bytes(), 100);
         assert_eq!(run(&shared, &mut Connection::new(&shared.settings), &mut socket), Turn::Closed);
         assert_eq!(socket.output, b"");
-        tell.try_recv().expect("the server was told");
+        assert_eq!(tell.try_recv(), Ok(mode), "the server was told");
     }
 }
 
@@ -318,7 +320,7 @@ fn g7_a_dump_streams_as_the_client_reads_and_others_go_on() {
         dumping.room = 100_000;
         match connection.turn(&mut dumping, &mut executor) {
             Turn::MoreToDo => turns += 1,
-            Turn::Waiting if dumping.output.ends_with(b"\r\n") && connection.unsent() == 0 => break,
+            Turn::Waiting if dumping.output.ends_with(b"\r\n") && connection.unsent().is_empty() => break,
             Turn::Waiting => turns += 1,
             Turn::Closed => panic!("closed"),
         }

@@ -1,0 +1,129 @@
+//! A connection's turn: its bytes come from a socket and go there, as far as the socket gives and takes now.
+//!
+//! Lives here: when a connection reads, executes and writes, and when it lets others go on. Not here: what the bytes
+//! do (see `connection`), the socket's readiness (see `event_loop`).
+
+use std::io::{ErrorKind, Read, Write};
+
+use super::{Connection, Stop, UNSENT_BYTES_MAX};
+use crate::server::commands::Executor;
+use crate::server::counters::Counters;
+use crate::server::watch::Watch;
+
+/// Bytes that one connection may take in one turn before the others have theirs.
+const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// How often one turn sends to a watcher what was seen meanwhile.
+const WATCH_ROUNDS_A_TURN: usize = 4;
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The socket has nothing more to give, or takes nothing more: its next event brings the next turn.
+    Waiting,
+    /// There is more to do at once.
+    MoreToDo,
+    /// It is over.
+    Closed,
+}
+
+impl Connection {
+    /// Whether a read that does not fill its room has emptied the socket, so that what comes later brings an event.
+    pub(crate) fn set_short_read_is_last(&mut self, is_last: bool) {
+        self.short_read_is_last = is_last;
+    }
+
+    /// Reads, executes and writes until the socket or the turn's budget is used up.
+    pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
+        let (mut taken, mut is_empty) = (0, false);
+        loop {
+            let stop = self.execute(executor);
+            if self.watch().is_some() {
+                return self.turn_watching(socket, executor.counters);
+            }
+            let flushed = self.flush(socket, executor.counters);
+            let has_all_gone = flushed.is_ok();
+            match flushed {
+                Ok(()) => {}
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    if self.unsent().len() > UNSENT_BYTES_MAX || stop != Stop::InputUsed {
+                        return Turn::Waiting;
+                    }
+                }
+                Err(_) => return Turn::Closed,
+            }
+            if self.is_closing() || (self.peer_closed && stop == Stop::InputUsed) {
+                return if has_all_gone { Turn::Closed } else { Turn::Waiting };
+            }
+            match stop {
+                Stop::InputUsed => {}
+                Stop::OutputFull => continue,
+                Stop::Yields => return Turn::MoreToDo,
+            }
+            if taken >= TURN_BYTES_MAX {
+                return Turn::MoreToDo;
+            }
+            if is_empty {
+                return Turn::Waiting;
+            }
+            let mut room_bytes = 0;
+            let read = |room: &mut [u8]| {
+                room_bytes = room.len();
+                socket.read(room)
+            };
+            match self.fill(read) {
+                Ok(0) => self.peer_closed = true,
+                Ok(count) => {
+                    executor.counters.bytes_read.add(count as u64);
+                    taken += count;
+                    is_empty = self.short_read_is_last && count < room_bytes;
+                }
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Turn::Waiting,
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Turn::Closed,
+            }
+        }
+    }
+
+    /// Sends what was seen; whatever the client says but its end is of no interest.
+    fn turn_watching(&mut self, socket: &mut (impl Read + Write), counters: &Counters) -> Turn {
+        for _ in 0..WATCH_ROUNDS_A_TURN {
+            self.take_watched();
+            let is_blocked = match self.flush(socket, counters) {
+                Ok(()) => false,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => true,
+                Err(_) => return Turn::Closed,
+            };
+            self.forget_input();
+            match self.fill(|room| socket.read(room)) {
+                Ok(0) => return Turn::Closed,
+                Ok(count) => counters.bytes_read.add(count as u64),
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    if is_blocked || self.watch().is_none_or(Watch::is_empty) {
+                        return Turn::Waiting;
+                    }
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Turn::Closed,
+            }
+        }
+        Turn::MoreToDo
+    }
+
+    /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
+    pub(crate) fn flush(&mut self, socket: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
+        while !self.unsent().is_empty() {
+            match socket.write(self.unsent()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    counters.bytes_written.add(count as u64);
+                    self.was_sent(count);
+                }
+                Err(why) if why.kind() == ErrorKind::Interrupted => {}
+                Err(why) => return Err(why),
+            }
+        }
+        // An encrypted socket may hold some of it still.
+        socket.flush()
+    }
+}
