@@ -107,7 +107,11 @@ impl Connection {
             skip: 0,
             bytes_needed: 1,
             progress: Progress::default(),
-            limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            // An item is more than its value (rule L3), so one as long as the limit never fits.
+            limits: Limits {
+                value_bytes_max: settings.item_bytes_max.saturating_sub(1),
+                ..Limits::default()
+            },
             is_yielding: false,
             watch: None,
             protocol: settings.protocol,
