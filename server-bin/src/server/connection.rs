@@ -108,7 +108,11 @@ impl Connection {
             bytes_needed: 1,
             in_long_line: false,
             progress: Progress::default(),
-            limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            // An item is more than its value (rule L3), so one as long as the limit never fits.
+            limits: Limits {
+                value_bytes_max: settings.item_bytes_max.saturating_sub(1),
+                ..Limits::default()
+            },
             watch: None,
             protocol: settings.protocol,
             login: Login::new(settings),

@@ -137,6 +137,10 @@ impl Executor<'_> {
             let vivify_ttl = flags.vivify_ttl.ok_or(Counted::Refused(Status::NotFound))?;
             return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(vivify_ttl).into()));
         };
+        // An empty value is told before a wrong CAS, as memcached has it.
+        if item.value.is_empty() {
+            return Err(Counted::NotANumber);
+        }
         if !is_cas_right(flags, &item) {
             return Err(Counted::Refused(Status::Exists));
         }
