@@ -43,6 +43,7 @@ impl Cache {
         let was_installing = roles.installing;
         log.mint(term, branch, random, true);
         roles.become_primary(term);
+        group.acks.clear();
         drop(log);
         drop(roles);
         if was_installing {
@@ -73,7 +74,7 @@ impl Cache {
 }
 
 impl Inner {
-    fn group_to_change(&self) -> Result<&Group, PromoteError> {
+    pub(super) fn group_to_change(&self) -> Result<&Group, PromoteError> {
         let group = self.group.as_ref().ok_or(PromoteError::Standalone)?;
         if is_inside_read() { Err(PromoteError::InsideRead) } else { Ok(group) }
     }
@@ -91,6 +92,7 @@ impl Inner {
     /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
     pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
         group.roles.lock().step_down(term, upstream);
+        group.acks.clear();
         self.publish_serving(group);
         group.doorbell.ring();
     }
@@ -104,11 +106,10 @@ impl Inner {
             Serving::All => self.attention.fetch_and(!attention::SERVING, Ordering::AcqRel),
             _ => self.attention.fetch_or(attention::SERVING, Ordering::AcqRel),
         };
-        if before != Serving::All as u8 {
-            return;
-        }
-        for cell in &self.shards {
-            drop(cell.lock());
+        if Serving::from(before).reigns() {
+            for cell in &self.shards {
+                drop(cell.lock());
+            }
         }
     }
 }

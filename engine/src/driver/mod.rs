@@ -26,10 +26,11 @@ use slab::Slab;
 
 use crate::cache::{Cache, Group};
 use crate::clock::Millis;
-use crate::replication::primary::Now;
+use crate::replication::position::Seq;
+use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::roles::PEERS_MAX;
 use crate::replication::transport::Transport;
-use crate::replication::{Role, admission};
+use crate::replication::{LinkState, Role, admission};
 
 use announce::Announcer;
 use downstream::Downstream;
@@ -96,6 +97,8 @@ pub struct Replicator {
     announcer: Announcer,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
+    /// The epoch and the link's state that were last told to whoever waits.
+    standing: (u64, LinkState),
 }
 
 impl std::fmt::Debug for Replicator {
@@ -129,6 +132,7 @@ impl Replicator {
             announcer: Announcer::default(),
             shipped_at_ms: 0,
             hints_due_ms: 0,
+            standing: (0, LinkState::None),
         })
     }
 
@@ -141,7 +145,7 @@ impl Replicator {
         cache.inner.settle_flush();
         let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
         let progressed = self.run_parts(&cache, group, now, cx);
-        self.publish(group, now);
+        self.publish(&cache, group, now);
         cache.inner.tell_events();
         if progressed {
             self.shipped_at_ms = now.local_ms;
@@ -222,17 +226,34 @@ impl Replicator {
         progressed
     }
 
-    fn publish(&self, group: &Group, now: Now) {
-        let (end, behind): (u64, Vec<u64>) = {
-            let log = group.log.lock();
-            let behind = |replica: &Downstream| log.bytes_behind(replica.cursor());
-            (log.last_seq(), self.downstream.iter().map(|(_, replica)| behind(replica)).collect())
-        };
+    /// Tells the others how the replicas stand: status, writers, and whoever waits for acknowledgements.
+    fn publish(&mut self, cache: &Cache, group: &Group, now: Now) {
+        let end = group.log.lock().end(now.local_ms);
+        self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
         roles.replicas.clear();
-        let replicas = self.downstream.iter().zip(behind);
-        roles.replicas.extend(replicas.map(|((_, replica), bytes)| replica.status(end, bytes, now)));
+        roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
+        let standing = (roles.epoch, roles.link);
+        let reign = self.downstream.iter().filter(|(_, replica)| replica.is_of_reign(standing.0));
+        let sessions: Vec<_> = reign.map(|(_, replica)| replica.session()).collect();
+        let level = sessions.iter().filter(|session| session.is_level(now)).count() as u8;
+        let afforded =
+            |session: &&PrimarySession| session.has_been_level() && group.affords(session.risk(), now);
+        roles.set_replicas_standing(level, sessions.iter().any(|session| afforded(session)));
+        let applied: Vec<Seq> = sessions.iter().filter_map(|session| session.holds()).collect();
+        let is_news = roles.serving() != cache.inner.serving();
+        drop(roles);
+        if is_news {
+            let _gate = group.gate.lock();
+            cache.inner.publish_serving(group);
+        }
+        group.acks.publish(&applied);
+        if standing != self.standing {
+            // Who waits for a write of a reign that has ended must look whether it survived.
+            self.standing = standing;
+            group.acks.wake_all();
+        }
     }
 
     fn deadline_ms(&self, now: Now) -> Millis {

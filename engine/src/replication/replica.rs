@@ -300,6 +300,8 @@ impl ReplicaSession {
             let hashes = std::mem::take(&mut self.wanted);
             return Ok(Some(self.numbers.encode(&Message::Want(Want { hashes }))));
         }
+        // In the middle of an install no position is claimed: what was held before is of another history.
+        let applied = if self.state == State::Installing { 0 } else { applied };
         if applied != self.acked || now_ms >= self.ack_due_ms {
             self.acked = applied;
             self.ack_due_ms = now_ms + HEARTBEAT_MS;
