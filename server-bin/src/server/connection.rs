@@ -7,7 +7,8 @@
 //!   fill ──> input ──parse──> execute ──> output ──> unsent, was_sent
 //! ```
 //! All requests that have come are executed into one output buffer, which is sent once. With more than
-//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read.
+//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read. Nothing but the bytes counts:
+//! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
 mod turn;
 
@@ -120,6 +121,16 @@ impl Connection {
     /// Whether neither side owes the other anything, as far as it was read.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.skip == 0 && self.parsed == self.input.len() && self.unsent().is_empty()
+    }
+
+    /// Whether it closes as soon as what is unsent has gone.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// What its buffers take, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
     }
 
     /// The watch, if the client watches.
