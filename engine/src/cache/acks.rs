@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::replication::position::Position;
+use crate::mutation::Version;
 use crate::replication::{AckMode, Acknowledgement, LinkState, PromoteError, Role, Written};
 
+use super::group::LAST_WRITTEN;
 use super::{Cache, Group};
 
 impl Cache {
@@ -37,8 +38,9 @@ impl Cache {
         Ok(())
     }
 
-    /// Runs writes, on this thread, and gives a token to wait for all that they wrote; `None` if nothing was. What other
-    /// threads write meanwhile may be waited for with it.
+    /// Runs writes to this cache, on this thread, and gives a token to wait for all that they wrote; `None` if nothing was
+    /// written, or nothing is replicated. An operation that changed nothing (an `add` whose key is present) writes
+    /// nothing; a deletion writes even if the key was absent.
     ///
     /// A write that was refused beforehand says so itself
     /// ([`WriteError::NotEnoughReplicas`](crate::WriteError::NotEnoughReplicas)). Of the others
@@ -61,18 +63,17 @@ impl Cache {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn track<R>(&self, writes: impl FnOnce() -> R) -> (R, Option<Written>) {
-        let Some(group) = &self.inner.group else { return (writes(), Some(Written { position: None })) };
-        let before = group.log.lock().position();
+        LAST_WRITTEN.set(0);
         let result = writes();
-        let after = group.log.lock().position();
-        (result, written_between(before, after))
+        let version = Version(LAST_WRITTEN.get());
+        (result, (version != Version(0)).then_some(Written { version }))
     }
 
     /// What has become of a write by now. [`Acknowledgement::Unknown`] may change yet.
     pub fn acknowledged(&self, written: Written) -> Acknowledgement {
-        match (&self.inner.group, written.position) {
-            (Some(group), Some(position)) => judge(group, position),
-            _ => Acknowledgement::Replicated { by: 0 },
+        match &self.inner.group {
+            Some(group) => judge(group, written.version),
+            None => Acknowledgement::Replicated { by: 0 },
         }
     }
 
@@ -116,23 +117,10 @@ impl Cache {
     }
 }
 
-/// The token for what was written between two positions of this node.
-fn written_between(before: Option<Position>, after: Option<Position>) -> Option<Written> {
-    match (before, after) {
-        (before, after) if before == after => None,
-        (Some(before), Some(after)) if before.branch == after.branch => {
-            Some(Written { position: Some(after) })
-        }
-        // The history changed meanwhile: what was written lies at an unknown place of the old branch.
-        (Some(before), _) => Some(Written { position: Some(Position { seq: u64::MAX, ..before }) }),
-        (None, _) => None,
-    }
-}
-
-fn judge(group: &Group, position: Position) -> Acknowledgement {
+fn judge(group: &Group, version: Version) -> Acknowledgement {
     let roles = group.roles.lock();
-    let is_in_history = group.log.lock().lineage().contains(position);
-    let by = group.acks.count(position.seq);
+    let is_in_history = group.log.lock().lineage().contains_version(version);
+    let by = group.acks.count(version.seq());
     match roles.role() {
         Role::Primary if !is_in_history => Acknowledgement::Diverged,
         Role::Primary if by >= group.acks.needed() => Acknowledgement::Replicated { by },

@@ -3,6 +3,7 @@
 //! Lives here: [`Group`] and what each write and hit does with it. Not here: a replica's side (see `apply`), changes of
 //! role (see `role_changes`), what a build without replication has instead (see `no_group`).
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -30,6 +31,12 @@ const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 
 /// What a record adds to key and value, at most.
 const RECORD_HEAD_BYTES: usize = 64;
+
+thread_local! {
+    /// The version of the last mutation that this thread has logged, in whatever cache; 0 before the first. So a write
+    /// tells whoever asks for it what to wait for, and pays a store for it.
+    pub(super) static LAST_WRITTEN: Cell<u64> = const { Cell::new(0) };
+}
 
 /// A node's part in its group; absent in a standalone cache.
 pub(crate) struct Group {
@@ -136,6 +143,7 @@ impl Group {
         log.oversized += u64::from(oversized);
         let (_, version) = log.append(scratch);
         drop(log);
+        LAST_WRITTEN.set(version.0);
         if scratch.capacity() > SCRATCH_BYTES_KEPT {
             *scratch = Vec::new();
         }

@@ -240,7 +240,7 @@ impl Replicator {
         let level = sessions.iter().filter(|session| session.is_level(now)).count() as u8;
         let afforded =
             |session: &&PrimarySession| session.has_been_level() && group.affords(session.risk(), now);
-        roles.set_replicas_standing(level, sessions.iter().any(|session| afforded(session)));
+        roles.set_replicas_standing(level, sessions.iter().any(afforded));
         let applied: Vec<Seq> = sessions.iter().filter_map(|session| session.holds()).collect();
         let is_news = roles.serving() != cache.inner.serving();
         drop(roles);

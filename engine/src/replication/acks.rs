@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::position::{Position, Seq};
+use super::position::Seq;
+use crate::mutation::Version;
 
 /// The most replicas that a mode may ask for: as many as a primary ships to.
 pub const ACK_REPLICAS_MAX: u8 = 15;
@@ -104,12 +105,11 @@ impl fmt::Display for AckModeError {
 
 impl std::error::Error for AckModeError {}
 
-/// Everything that was written up to some moment on one node, to wait for. Made by
-/// [`Cache::track`](crate::Cache::track).
+/// What one thread wrote on one node up to some moment, to wait for. Made by [`Cache::track`](crate::Cache::track).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// `None` where nothing is replicated.
-    pub(crate) position: Option<Position>,
+    /// The last one's. Its term is one node's in one reign, so it names the place in one history.
+    pub(crate) version: Version,
 }
 
 /// What became of what was written.

@@ -42,8 +42,8 @@ impl Risk {
             None if end.seq <= self.reached.seq => self.reached = end,
             _ => self.samples.push_back(end),
         }
-        while let Some(reached) = self.samples.pop_front_if(|sample| sample.seq <= applied) {
-            self.reached = reached;
+        while self.samples.front().is_some_and(|sample| sample.seq <= applied) {
+            self.reached = self.samples.pop_front().unwrap_or(self.reached);
         }
         if self.samples.len() > SAMPLES_MAX {
             // The newest is the last of an odd number, and stays.

@@ -16,6 +16,7 @@ mod counters;
 mod crawler;
 pub(crate) mod cuts;
 mod event_loop;
+mod held;
 mod listener;
 mod login;
 mod meta;
