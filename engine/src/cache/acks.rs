@@ -6,8 +6,9 @@
 use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock::Deadline;
 use crate::mutation::Version;
 use crate::replication::{AckMode, Acknowledgement, LinkState, PromoteError, Role, Written};
 
@@ -83,12 +84,7 @@ impl Cache {
         let look = || self.acknowledged(written);
         match &self.inner.group {
             None => look(),
-            // A time-out that no clock reaches is a day: then look again.
-            Some(group) => {
-                let now = Instant::now();
-                let until = now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(24 * 3600));
-                group.acks.wait(until, look)
-            }
+            Some(group) => group.acks.wait(Deadline::after(timeout), look),
         }
     }
 

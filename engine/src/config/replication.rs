@@ -27,6 +27,7 @@ pub struct ReplicationConfig {
     pub(crate) unacked_ms_max: Option<u64>,
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
+    pub(crate) counts_sent_as_applied: bool,
 }
 
 /// How a node begins.
@@ -57,6 +58,7 @@ impl ReplicationConfig {
             unacked_ms_max: None,
             unacked_bytes_max: None,
             random_seed: None,
+            counts_sent_as_applied: false,
         }
     }
 
@@ -156,6 +158,13 @@ impl ReplicationConfig {
     /// Makes branches, gaps and identities repeatable: for simulations only. Default: the system's randomness.
     pub fn random_seed(mut self, seed: u64) -> ReplicationConfig {
         self.random_seed = Some(seed);
+        self
+    }
+
+    /// Breaks semi-sync: what was sent counts as applied. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn counting_sent_as_applied(mut self) -> ReplicationConfig {
+        self.counts_sent_as_applied = true;
         self
     }
 

@@ -9,11 +9,11 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
-use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::position::Seq;
+use crate::clock::Deadline;
 use crate::mutation::Version;
 
 /// The most replicas that a mode may ask for: as many as a primary ships to.
@@ -209,16 +209,16 @@ impl Acks {
     }
 
     /// Waits until `look` finds something, or the time is over; what it found last.
-    pub(crate) fn wait(&self, until: Instant, look: impl Fn() -> Acknowledgement) -> Acknowledgement {
+    pub(crate) fn wait(&self, until: Deadline, look: impl Fn() -> Acknowledgement) -> Acknowledgement {
         loop {
             let seen = self.waiting.lock().changes;
             let found = look();
-            if !found.is_open() || Instant::now() >= until {
+            if !found.is_open() || until.has_passed() {
                 return found;
             }
             let mut waiting = self.waiting.lock();
             if waiting.changes == seen {
-                self.advanced.wait_until(&mut waiting, until);
+                self.advanced.wait_until(&mut waiting, until.instant());
             }
         }
     }

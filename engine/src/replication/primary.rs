@@ -58,6 +58,8 @@ pub(crate) struct Grant {
     pub(crate) hash_seed: u64,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Vec<String>,
+    /// A fault for simulations: see [`PrimarySession::holds`].
+    pub(crate) counts_sent_as_applied: bool,
 }
 
 /// The time of a poll: this node's clock for time-outs, the group's for expiry.
@@ -89,6 +91,7 @@ pub(crate) struct PrimarySession {
     /// What it has to have applied to be level for the first time.
     level_from: Seq,
     risk: Risk,
+    counts_sent_as_applied: bool,
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
@@ -128,6 +131,7 @@ impl PrimarySession {
             applied: resumed.map_or(0, |cursor| cursor.position.seq),
             level_from: end.position.seq,
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
+            counts_sent_as_applied: grant.counts_sent_as_applied,
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
@@ -196,7 +200,8 @@ impl PrimarySession {
 
     /// The seq up to which it holds this primary's history; `None` in the middle of a full copy.
     pub(crate) fn holds(&self) -> Option<Seq> {
-        (self.state == LinkState::Streaming).then_some(self.applied)
+        let seq = if self.counts_sent_as_applied { self.cursor.position.seq } else { self.applied };
+        (self.state == LinkState::Streaming).then_some(seq)
     }
 
     /// Notes where the log ends now, for what the replica lacks.

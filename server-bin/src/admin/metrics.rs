@@ -72,9 +72,12 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     out
 }
 
+/// A gauge's name, its help, and what it says of a replica.
+type Risk = (&'static str, &'static str, fn(&ReplicaStatus) -> u64);
+
 /// What each replica lacks: what is lost if the primary dies now and that one takes over. A node's identity is the label:
 /// an address may hold what another node likes.
-const RISKS: [(&str, &str, fn(&ReplicaStatus) -> u64); 3] = [
+const RISKS: [Risk; 3] = [
     ("unacked_writes", "Writes that this replica has not acknowledged.", |replica| replica.lag_seqs),
     ("unacked_bytes", "Bytes of the log that it has not acknowledged.", |replica| replica.lag_bytes),
     ("unacked_ms", "Age of the oldest of them in milliseconds.", |replica| replica.lag_ms),
