@@ -120,9 +120,10 @@ fn judge(group: &Group, version: Version) -> Acknowledgement {
     match roles.role() {
         Role::Primary if !is_in_history => Acknowledgement::Diverged,
         Role::Primary if by >= group.acks.needed() => Acknowledgement::Replicated { by },
-        // Following: this node's history is its new primary's.
+        // Following: this node's history is its new primary's, and this node is the one replica that it knows to have it.
         Role::Replica if roles.link == LinkState::Streaming => match is_in_history {
-            true => Acknowledgement::Replicated { by: group.acks.needed().max(1) },
+            true if group.acks.needed() <= 1 => Acknowledgement::Replicated { by: 1 },
+            true => Acknowledgement::Unknown { acked: 1 },
             false => Acknowledgement::Diverged,
         },
         _ => Acknowledgement::Unknown { acked: by },
