@@ -3,9 +3,7 @@
 //! Lives here: P4 of the replication design. Not here: what a node's items must be (see `oracle`): a write that lies in
 //! a node's history is there, evicted or overwritten by a later one, which `oracle` checks of every node.
 
-use std::collections::HashSet;
-
-use hotspare::{Acknowledgement, Cache, Inspection, Written};
+use hotspare::{Acknowledgement, Cache, Inspection, Role, Written};
 
 /// A node in one life: it loses its memory between two.
 pub type Life = u64;
@@ -39,8 +37,15 @@ pub struct Clients {
     pub diverged: u64,
 }
 
-fn holds(inspection: &Inspection, branch: u128, seq: u64) -> bool {
+fn is_in_history(inspection: &Inspection, branch: u128, seq: u64) -> bool {
     inspection.lineage.iter().any(|entry| entry.1 == branch && seq <= entry.3)
+}
+
+/// Whether a node has a write now. One in the middle of a full copy has emptied itself for it.
+fn holds(cache: &Cache, branch: u128, seq: u64) -> bool {
+    let status = cache.status();
+    let is_whole = status.ready || status.role == Role::Fenced;
+    is_whole && is_in_history(&cache.inspect(), branch, seq)
 }
 
 impl Clients {
@@ -62,7 +67,7 @@ impl Clients {
                 Acknowledgement::Replicated { .. } => {
                     self.acknowledged += 1;
                     let (branch, seq) = (waits.branch, waits.seq);
-                    let holding = nodes.iter().filter(|(_, cache)| holds(&cache.inspect(), branch, seq));
+                    let holding = nodes.iter().filter(|(_, cache)| holds(cache, branch, seq));
                     let holders = holding.map(|(life, _)| *life).collect();
                     self.promises.push(Promise { branch, seq, holders });
                 }
@@ -74,15 +79,18 @@ impl Clients {
     ///
     /// # Errors
     /// What it lacks, in words.
-    pub fn check_promoted(&mut self, inspection: &Inspection, alive: &[Life]) -> Result<(), String> {
-        let alive: HashSet<&Life> = alive.iter().collect();
+    pub fn check_promoted(&mut self, promoted: &Cache, nodes: &[(Life, Cache)]) -> Result<(), String> {
         // What no node holds any more can't come back, nor be asked for later.
-        self.promises.retain(|promise| promise.holders.iter().any(|life| alive.contains(life)));
-        match self.promises.iter().find(|promise| !holds(inspection, promise.branch, promise.seq)) {
+        self.promises.retain(|Promise { branch, seq, holders }| {
+            nodes.iter().any(|(life, cache)| holders.contains(life) && holds(cache, *branch, *seq))
+        });
+        let inspection = promoted.inspect();
+        let lost = |promise: &&Promise| !is_in_history(&inspection, promise.branch, promise.seq);
+        match self.promises.iter().find(lost) {
             None => Ok(()),
-            Some(Promise { branch, seq, holders }) => Err(format!(
-                "seq {seq} of branch {branch:x} was acknowledged when {holders:?} of {alive:?} held it"
-            )),
+            Some(Promise { branch, seq, holders }) => {
+                Err(format!("seq {seq} of branch {branch:x} was acknowledged when {holders:?} held it"))
+            }
         }
     }
 }

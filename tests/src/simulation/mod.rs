@@ -276,16 +276,18 @@ impl World {
 
     fn answer_clients(&mut self) {
         if self.setting.semi_sync {
-            let nodes: Vec<_> = self.nodes.iter().map(|node| (node.life, node.cache.clone())).collect();
-            self.clients.answer(&nodes);
+            self.clients.answer(&self.lives());
             self.summary.acknowledged = self.clients.acknowledged;
         }
     }
 
+    fn lives(&self) -> Vec<(Life, Cache)> {
+        self.nodes.iter().map(|node| (node.life, node.cache.clone())).collect()
+    }
+
     /// P4, of a node that was just promoted.
     fn check_promises(&mut self, index: usize) {
-        let alive: Vec<Life> = self.nodes.iter().map(|node| node.life).collect();
-        let kept = self.clients.check_promoted(&self.nodes[index].cache.inspect(), &alive);
+        let kept = self.clients.check_promoted(&self.nodes[index].cache, &self.lives());
         kept.unwrap_or_else(|why| panic!("P4: {} was promoted, but {why}", NAMES[index]));
     }
 
