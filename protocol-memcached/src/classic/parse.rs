@@ -1,7 +1,7 @@
 //! Bytes to requests: one line, and for storage commands the data block behind it.
 //!
-//! The caller keeps unconsumed bytes and calls again with more. A line is looked for from its start each time; the
-//! caller's buffer grows in large steps, so that stays cheap up to the line limits.
+//! The caller keeps unconsumed bytes and calls again with more. A line's end is looked for from its start each time. That
+//! is cheap up to `line_bytes_max`; in a get's longer line the caller should look for it in what is new, and then call.
 
 use super::Limits;
 use super::number;

@@ -194,6 +194,8 @@ fn token_bytes(line: &[u8]) -> Option<u64> {
 mod tests {
     use std::io::Write;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn users(text: &str) -> Result<Users, String> {
@@ -229,6 +231,31 @@ mod tests {
             assert!(why.contains(&format!("line {line}: give user:password")), "{text:?}: {why}");
         }
         assert!(Users::load(Path::new("/nonexistent")).unwrap_err().contains("can't read"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_users_by_their_lines_or_refused(
+            lines in prop::collection::vec("[ab:\r\u{0}é]{0,6}", 1..6), ends: bool,
+        ) {
+            let text = lines.join("\n") + if ends { "\n" } else { "" };
+            let is_user = |line: &&str| line.find(':').is_some_and(|colon| colon > 0 && colon + 1 < line.len());
+            let lines: Vec<&str> = lines.iter().map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+            // With nothing behind the last line end there is one line less.
+            let wrong = lines.iter().filter(|line| !is_user(line)).count();
+            let has_empty_end = !ends && lines.last() == Some(&"") && !text.ends_with('\r') && lines.len() > 1;
+            match Users::parse(text.as_bytes()) {
+                Ok(users) => {
+                    prop_assert_eq!(wrong, usize::from(has_empty_end));
+                    for line in lines.into_iter().filter(is_user) {
+                        let (name, password) = line.split_once(':').unwrap();
+                        prop_assert!(users.contains(name.as_bytes(), password.as_bytes()));
+                        prop_assert!(!users.contains(line.as_bytes(), b""));
+                    }
+                }
+                Err(_) => prop_assert!(wrong > 0),
+            }
+        }
     }
 
     #[test]

@@ -76,6 +76,7 @@ enum Ran {
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
+/// 4. With `in_long_line` there is no line's end in the input, unless `bytes_needed` has come.
 pub(crate) struct Connection {
     input: Vec<u8>,
     parsed: usize,
@@ -84,6 +85,8 @@ pub(crate) struct Connection {
     skip: u64,
     /// Input needed before parsing is worth another try.
     bytes_needed: usize,
+    /// The input is the beginning of a get's line, above other lines' bound.
+    in_long_line: bool,
     progress: Progress,
     limits: Limits,
     /// The client watches, and sends no more requests.
@@ -108,6 +111,7 @@ impl Connection {
             sent: 0,
             skip: 0,
             bytes_needed: 1,
+            in_long_line: false,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
             watch: None,
@@ -197,7 +201,29 @@ impl Connection {
         self.input.resize(have + room, 0);
         let result = read(&mut self.input[have..]);
         self.input.truncate(have + result.as_ref().map_or(0, |count| *count));
+        if self.in_long_line {
+            self.wait_for_line_end(have);
+        }
         result
+    }
+
+    /// Looks for the end of a long line in what has come behind the first `known` bytes only: the parser looks from the
+    /// line's first byte on, which for a line that comes byte by byte would cost its length squared.
+    fn wait_for_line_end(&mut self, known: usize) {
+        let has_end = self.input[known..].contains(&b'\n');
+        if has_end || self.input.len() >= self.limits.get_line_bytes_max {
+            self.in_long_line = false;
+        } else {
+            self.bytes_needed = self.input.len() + 1;
+        }
+    }
+
+    /// Whether a classic request that is not whole is a get's line, longer than others may be.
+    fn is_in_long_line(&self, bytes_needed: usize) -> bool {
+        let input = &self.input[self.parsed..];
+        bytes_needed > self.limits.line_bytes_max
+            && bytes_needed == input.len() + 1
+            && !input.contains(&b'\n')
     }
 
     /// Throws away what has come.
@@ -317,7 +343,10 @@ impl Connection {
                 self.skip = skip;
                 self.parsed += consumed;
             }
-            Parsed::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
+            Parsed::Incomplete { bytes_needed } => {
+                self.in_long_line = self.is_in_long_line(bytes_needed);
+                return Ran::NeedsMore { bytes: bytes_needed };
+            }
             Parsed::Close => self.closing = true,
         }
         Ran::Done

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hotspare::{Cache, Config, Cursor, ManualClock};
-use hotspare_memcached::binary::{self, RESPONSE_MAGIC};
+use hotspare_memcached::binary;
 
 use super::Shared;
 use super::auth;
@@ -203,30 +203,30 @@ fn shown(bytes: &[u8]) -> String {
     runs.map(show).collect()
 }
 
-/// The answers without the values of statistics.
+/// The answers without the values of statistics. A text's gate may have packets behind it.
 fn masked(output: &[u8]) -> Vec<u8> {
-    if output.first() != Some(&RESPONSE_MAGIC) {
-        return masked_text(output);
-    }
     let limits = binary::Limits::default();
     let (mut masked, mut rest) = (Vec::new(), output);
-    while let binary::ParsedResponse::Complete { response, consumed } = binary::parse_response(rest, &limits)
-    {
-        let value = if response.opcode == STAT { b"" } else { response.value };
-        binary::Response { value, ..response }.encode(&mut masked);
+    while !rest.is_empty() {
+        let consumed = match binary::parse_response(rest, &limits) {
+            binary::ParsedResponse::Complete { response, consumed } => {
+                let value = if response.opcode == STAT { b"" } else { response.value };
+                binary::Response { value, ..response }.encode(&mut masked);
+                consumed
+            }
+            _ => {
+                let line = rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or(rest);
+                let shown = match line.starts_with(b"STAT ") {
+                    true => line.splitn(3, |byte| *byte == b' ').nth(1).unwrap_or_default(),
+                    false => line,
+                };
+                masked.extend_from_slice(shown);
+                line.len()
+            }
+        };
         rest = &rest[consumed..];
     }
-    masked.extend_from_slice(rest);
     masked
-}
-
-fn masked_text(output: &[u8]) -> Vec<u8> {
-    let lines = output.split_inclusive(|byte| *byte == b'\n');
-    let without_value = |line: &[u8]| match line.starts_with(b"STAT ") {
-        true => line.splitn(3, |byte| *byte == b' ').nth(1).unwrap_or_default().to_vec(),
-        false => line.to_vec(),
-    };
-    lines.flat_map(without_value).collect()
 }
 
 /// A socket that gives and takes pieces, and now and then nothing.

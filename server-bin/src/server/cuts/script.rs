@@ -82,6 +82,12 @@ impl<'a> Input<'a> {
     }
 }
 
+/// One of the choices between bars.
+fn pick(choices: &'static str, number: usize) -> &'static str {
+    let count = choices.split('|').count();
+    choices.split('|').nth(number % count).unwrap_or_default()
+}
+
 struct Writer<'a> {
     input: Input<'a>,
     out: Vec<u8>,
@@ -89,105 +95,24 @@ struct Writer<'a> {
 }
 
 /// Words that stand where a number should.
-const NUMBERS: [&str; 24] = [
-    "0",
-    "1",
-    "2",
-    "3",
-    "5",
-    "7",
-    "10",
-    "18",
-    "30",
-    "100",
-    "-1",
-    "-5",
-    "2592000",
-    "2592001",
-    "1000100",
-    "4294967295",
-    "4294967296",
-    "18446744073709551615",
-    "18446744073709551616",
-    "x",
-    "+1",
-    "1x",
-    "",
-    "00",
-];
+const NUMBERS: &str = "\
+    0|1|2|3|5|7|10|18|30|100|-1|-5|2592000|2592001|1000100|4294967295|4294967296|\
+    18446744073709551615|18446744073709551616|x|+1|1x||00";
 
 /// What ends a line, mostly well.
 const LINE_ENDS: [&[u8]; 8] = [b"\r\n", b"\r\n", b"\r\n", b"\n", b"\n", b" \r\n", b"\r\r\n", b""];
 
-const META_FLAGS: [&str; 32] = [
-    "v",
-    "q",
-    "k",
-    "b",
-    "s",
-    "t",
-    "c",
-    "f",
-    "h",
-    "l",
-    "u",
-    "x",
-    "I",
-    "Oabc",
-    "O12345678901234567890123456789012",
-    "F7",
-    "T30",
-    "T-1",
-    "N10",
-    "R30",
-    "C1",
-    "C2",
-    "C3",
-    "E9",
-    "J5",
-    "D2",
-    "MA",
-    "MS",
-    "MD",
-    "ME",
-    "M",
-    "q",
-];
+const META_FLAGS: &str = "\
+    v|q|k|b|s|t|c|f|h|l|u|x|I|Oabc|O12345678901234567890123456789012|F7|T30|T-1|N10|R30|\
+    C1|C2|C3|E9|J5|D2|MA|MS|MD|ME|M|q";
 
-const OPERATORS: [&str; 32] = [
-    "version",
-    "verbosity 1",
-    "verbosity",
-    "stats",
-    "stats items",
-    "stats slabs",
-    "stats settings",
-    "stats sizes",
-    "stats reset",
-    "stats detail on",
-    "stats detail dump",
-    "stats detail off",
-    "stats cachedump 1 5",
-    "stats conns",
-    "stats nonsense",
-    "flush_all",
-    "flush_all 10",
-    "flush_all -1 noreply",
-    "flush_all x",
-    "cache_memlimit 8",
-    "cache_memlimit 9",
-    "cache_memlimit 1",
-    "lru_crawler crawl all",
-    "lru_crawler disable",
-    "lru_crawler tocrawl 5",
-    "slabs reassign 1 2",
-    "slabs automove 1",
-    "lru tune 10 25 0.1 2.0",
-    "shutdown",
-    "quit",
-    "refresh_certs",
-    "GET / HTTP/1.1",
-];
+const OPERATORS: &str = "\
+    version|verbosity 1|verbosity|stats|stats items|stats slabs|stats settings|stats sizes|\
+    stats reset|stats detail on|stats detail dump|stats detail off|stats cachedump 1 5|stats conns|\
+    stats nonsense|flush_all|flush_all 10|flush_all -1 noreply|flush_all x|cache_memlimit 8|\
+    cache_memlimit 9|cache_memlimit 1|lru_crawler crawl all|lru_crawler disable|lru_crawler tocrawl 5|\
+    slabs reassign 1 2|slabs automove 1|lru tune 10 25 0.1 2.0|shutdown|quit|refresh_certs|\
+    GET / HTTP/1.1";
 
 const OPCODES: [u8; 40] = [
     0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, 0x11,
@@ -236,8 +161,8 @@ impl Writer<'_> {
 
     fn number(&mut self) -> &'static str {
         match self.input.byte() {
-            small @ 0..180 => NUMBERS[usize::from(small) % 8],
-            other => NUMBERS[usize::from(other) % NUMBERS.len()],
+            small @ 0..180 => pick(NUMBERS, usize::from(small) % 8),
+            other => pick(NUMBERS, usize::from(other)),
         }
     }
 
@@ -308,7 +233,7 @@ impl Writer<'_> {
 
     fn get(&mut self) {
         let names: [&[u8]; 4] = [b"get", b"gets", b"gat", b"gats"];
-        let name = self.input.one_of(&names);
+        let (name, start) = (self.input.one_of(&names), self.out.len());
         self.word(name);
         if name.starts_with(b"gat") {
             let number = self.number();
@@ -319,6 +244,11 @@ impl Writer<'_> {
             self.word(&key);
         }
         self.end_line();
+        if self.input.byte() >= 240 {
+            // More answers than may be unsent.
+            let again = self.out[start..].repeat(usize::from(self.input.byte()));
+            self.out.extend(again);
+        }
     }
 
     fn change(&mut self) {
@@ -337,7 +267,7 @@ impl Writer<'_> {
 
     fn meta_flags(&mut self) {
         for _ in 0..self.input.byte() % 7 {
-            let flag = self.input.one_of(&META_FLAGS);
+            let flag = pick(META_FLAGS, self.input.byte().into());
             self.word(flag.as_bytes());
         }
         self.end_line();
@@ -390,7 +320,7 @@ impl Writer<'_> {
     }
 
     fn operate(&mut self) {
-        let line = self.input.one_of(&OPERATORS);
+        let line = pick(OPERATORS, self.input.byte().into());
         self.out.extend_from_slice(line.as_bytes());
         self.end_line();
     }
