@@ -166,6 +166,8 @@ pub enum WriteError {
         /// How many have to be.
         needed: u8,
     },
+    /// This primary is handing its role over to a replica. Nothing was changed; try again at the new primary.
+    HandingOver,
     /// No replica is within the budget of what may be lost. Nothing was changed; try again later.
     RiskBudget,
 }
@@ -250,6 +252,7 @@ impl fmt::Display for WriteError {
             WriteError::NotEnoughReplicas { level, needed } => {
                 write!(f, "not enough replicas: {level} of {needed} are level")
             }
+            WriteError::HandingOver => write!(f, "this primary is handing over; try again in a moment"),
             WriteError::RiskBudget => write!(f, "no replica is within the budget of unreplicated writes"),
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Acknowledgement, Cache, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator,
-    WriteError, Written,
+    AckMode, Acknowledgement, Cache, Config, Expiry, LinkState, ManualClock, PromoteError, ReplicationConfig,
+    Replicator, Role, WriteError, Written,
 };
 
 /// A primary and followers over a network in memory, on a clock of their own.
@@ -166,6 +166,45 @@ fn a_write_that_the_new_primary_lacks_has_diverged_and_one_that_it_has_is_replic
     assert!(matches!(cache.acknowledged(shipped), Acknowledgement::Replicated { .. }));
     assert_eq!(cache.acknowledged(lost), Acknowledgement::Diverged);
     assert_eq!(&cache.get("k").unwrap().unwrap().value[..], b"shipped");
+}
+
+#[test]
+fn a_hand_over_waits_for_the_replica_swaps_the_roles_and_loses_nothing() {
+    for config in [ReplicationConfig::primary(), semi_sync(1)] {
+        let mut group = Group::new(config, 1);
+        let (old, new) = (group.cache(0).clone(), group.cache(1).clone());
+        for number in 0..500 {
+            old.set(format!("key{number}"), vec![7; 1_000], Expiry::Never).unwrap();
+        }
+        let installs = old.status().installs;
+        old.begin_hand_over(Duration::from_secs(1)).unwrap();
+        assert_eq!(old.set("k", "late", Expiry::Never).map(|_| ()), Err(WriteError::HandingOver));
+        assert!(old.get("key7").unwrap().is_some(), "reads go on");
+        group.run(50);
+        assert_eq!((old.status().role, new.status().role), (Role::Replica, Role::Primary));
+        assert_eq!(old.status().installs, installs, "the old primary resumes");
+        assert!((0..500).all(|number| new.contains(format!("key{number}")).unwrap()));
+        let (stored, written) = new.track(|| new.set("k", "v", Expiry::Never));
+        stored.unwrap();
+        group.run(5);
+        assert!(matches!(new.acknowledged(written.unwrap()), Acknowledgement::Replicated { .. }));
+        assert_eq!(&old.get("k").unwrap().unwrap().value[..], b"v");
+    }
+}
+
+#[test]
+fn a_hand_over_to_a_replica_that_hangs_is_given_up_and_one_to_nobody_refused() {
+    let mut group = Group::new(ReplicationConfig::primary(), 1);
+    let cache = group.cache(0).clone();
+    assert_eq!(group.cache(1).begin_hand_over(Duration::from_secs(1)), Err(PromoteError::NobodyLevel));
+    cache.set("k", "v", Expiry::Never).unwrap();
+    cache.begin_hand_over(Duration::from_millis(100)).unwrap();
+    group.run_primary(10);
+    assert_eq!(cache.delete("k"), Err(WriteError::HandingOver));
+    group.run_primary(15);
+    assert_eq!((cache.delete("k"), cache.status().role), (Ok(true), Role::Primary));
+    group.run_primary(500);
+    assert_eq!(cache.begin_hand_over(Duration::from_secs(1)), Err(PromoteError::NobodyLevel));
 }
 
 #[test]

@@ -75,6 +75,11 @@ enum Command {
         #[command(flatten)]
         admin: AdminClient,
     },
+    /// Let a level replica take over from a primary that is to be stopped; prints for how long nobody took writes
+    Handover {
+        #[command(flatten)]
+        admin: AdminClient,
+    },
     /// Set how many replicas must have a write before it is answered, until the next start
     Ack {
         /// async, or semi-sync:N
@@ -323,6 +328,7 @@ pub(crate) enum ControlKind {
     Promote { force: bool },
     Follow { address: String },
     Ack { mode: AckMode },
+    Handover,
 }
 
 /// Why the arguments can't be carried out, or help that was asked for.
@@ -351,6 +357,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
+        Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
         Some(Command::Ack { mode, admin }) => control(admin, ControlKind::Ack { mode }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
     }

@@ -47,12 +47,13 @@ fn no_acknowledged_write_is_lost_while_one_of_its_holders_lives_on() {
         total.mutations += summary.mutations;
         total.acknowledged += summary.acknowledged;
         total.refused += summary.refused;
+        total.handovers += summary.handovers;
         total.promotions += summary.promotions;
         total.crashes += summary.crashes;
     }
     println!("{total:?}");
     assert!(
-        total.acknowledged > 0 && total.refused > 0 && total.promotions > 0,
+        total.acknowledged > 0 && total.refused > 0 && total.handovers > 0,
         "nothing happened: {total:?}"
     );
 }

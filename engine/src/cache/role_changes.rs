@@ -7,12 +7,17 @@
 //! shard's lock before the change is done: each write has either finished under the old role or is refused.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use crate::clock::{Deadline, Stopwatch};
 use crate::replication::position::Term;
 use crate::replication::{LinkState, PromoteError, Role};
 use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
+
+/// How often a hand-over that is waited for is looked at.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
 
 /// The longest address of a node.
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -54,6 +59,52 @@ impl Cache {
         group.doorbell.ring();
         tracing::info!(term = term.0, "promoted: this node is the primary now");
         Ok(term.0)
+    }
+
+    /// Begins to hand this primary's role over to a replica: from now on writes are refused
+    /// ([`WriteError::HandingOver`](crate::WriteError::HandingOver)) until a level replica has everything and is told to take
+    /// over, or `within` has passed and this node goes on as before. Once the replica was told this node reigns no longer.
+    /// No write that was answered is lost.
+    ///
+    /// # Errors
+    /// [`PromoteError::NobodyLevel`], or the cache was made without replication.
+    pub fn begin_hand_over(&self, within: Duration) -> Result<(), PromoteError> {
+        let group = self.inner.group_to_change()?;
+        let _gate = group.gate.lock();
+        {
+            let mut roles = group.roles.lock();
+            if roles.role() != Role::Primary || !roles.has_level_replica() {
+                return Err(PromoteError::NobodyLevel);
+            }
+            let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            roles.hands_over_until_ms = Some(self.local_now_ms().saturating_add(within_ms));
+        }
+        // Behind this each write is in the log, or is refused.
+        self.inner.publish_serving(group);
+        group.doorbell.ring();
+        Ok(())
+    }
+
+    /// [`Cache::begin_hand_over`], and waits until the replica reigns; for how long nobody took writes. Needs a
+    /// [`Replicator`](crate::Replicator) that is driven by another thread.
+    ///
+    /// # Errors
+    /// As there; [`PromoteError::NotTakenOver`] if it did not come to that within twice `within`.
+    pub fn hand_over(&self, within: Duration) -> Result<Duration, PromoteError> {
+        let (pause, until) = (Stopwatch::start(), Deadline::after(within.saturating_mul(2)));
+        let term = self.status().term;
+        self.begin_hand_over(within)?;
+        loop {
+            let status = self.status();
+            if status.role != Role::Primary && status.term > term {
+                return Ok(Duration::from_nanos(pause.elapsed_ns()));
+            }
+            let goes_on = status.role == Role::Primary && self.inner.serving() == Serving::All;
+            if goes_on || until.has_passed() {
+                return Err(PromoteError::NotTakenOver);
+            }
+            std::thread::sleep(HAND_OVER_LOOK);
+        }
     }
 
     /// Makes this node a follower of the node that listens for replication at `primary`. A primary stops serving at

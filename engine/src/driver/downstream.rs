@@ -79,6 +79,20 @@ impl Downstream {
         }
     }
 
+    /// Where it listens for replication; `None` if it did not say.
+    pub(crate) fn address(&self) -> Option<&str> {
+        Some(&*self.session.address).filter(|address| !address.is_empty())
+    }
+
+    /// Tells it to take over, if the link takes that now.
+    pub(crate) fn say_handover(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        if !matches!(self.peer.is_ready(cx), Ok(true)) {
+            return false;
+        }
+        let frame = self.session.handover();
+        self.peer.send(frame).is_ok() && self.peer.flush(cx).is_ok()
+    }
+
     pub(crate) fn say_goodbye(&mut self, cx: &mut std::task::Context<'_>) {
         let bye = self.session.bye(ByeReason::ShuttingDown);
         self.peer.say_last(bye, cx);

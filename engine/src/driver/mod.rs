@@ -221,6 +221,7 @@ impl Replicator {
             }
             downstream::Outcome::Ended => false,
         });
+        progressed |= hand_over(&mut turn, &mut self.downstream, epoch);
         progressed |= self.upstream.turn(&mut turn);
         progressed |= self.announcer.turn(&mut turn);
         progressed
@@ -279,6 +280,32 @@ fn hand_out_hints(turn: &Turn<'_, '_>, downstream: &mut Slab<Downstream>) {
     for (_, replica) in downstream {
         replica.queue_hints(at_seq, &hashes);
     }
+}
+
+/// Tells a replica that has everything to take over, if this primary is to hand over; or gives that up in time.
+fn hand_over(turn: &mut Turn<'_, '_>, downstream: &mut Slab<Downstream>, epoch: u64) -> bool {
+    let Some(until_ms) = turn.group.roles.lock().hands_over_until_ms else { return false };
+    let _gate = turn.group.gate.lock();
+    if turn.group.roles.lock().epoch != epoch {
+        return false;
+    }
+    if turn.now.local_ms >= until_ms {
+        turn.group.roles.lock().hands_over_until_ms = None;
+        turn.cache.inner.publish_serving(turn.group);
+        tracing::warn!("no replica was level in time: this primary goes on");
+        return true;
+    }
+    let end = turn.group.log.lock().last_seq();
+    for (_, replica) in downstream {
+        let Some(address) = replica.address().map(str::to_owned) else { continue };
+        if replica.is_of_reign(epoch) && replica.has_applied(end) && replica.say_handover(turn.cx) {
+            tracing::info!(replica = address, "handed over");
+            let term = turn.group.roles.lock().term_seen;
+            turn.cache.inner.step_down(turn.group, term, Some(address));
+            return true;
+        }
+    }
+    false
 }
 
 /// What a node answers to a peer whose term has passed, and says of itself to whom it may concern.

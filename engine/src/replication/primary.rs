@@ -22,8 +22,8 @@ use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
-    Append, Bye, ByeReason, ChunkKind, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Message, Plan,
-    PrefixFloor, to_wire,
+    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
+    Message, Plan, PrefixFloor, to_wire,
 };
 use super::position::Seq;
 use super::risk::{LogEnd, Risk};
@@ -401,6 +401,11 @@ impl PrimarySession {
         let (at_seq, hashes) = self.hints.pop_front()?;
         self.queued_hints -= hashes.len();
         Some(self.numbers.encode(&Message::Hints(Hints { at_seq, hashes })))
+    }
+
+    /// The last frame to the replica that takes over.
+    pub(crate) fn handover(&mut self) -> Bytes {
+        self.numbers.encode(&Message::Handover(Handover { seq: self.applied }))
     }
 
     /// The last frame of a session that ends on purpose.

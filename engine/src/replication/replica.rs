@@ -140,6 +140,9 @@ impl ReplicaSession {
                 self.ack_due_ms = now_ms;
                 Ok(())
             }
+            (State::Streaming, Message::Handover(handover)) if handover.seq == store.applied() => {
+                Err(SessionEnd::HandedOver)
+            }
             (State::Streaming, Message::Hints(hints)) => self.handle_hints(&hints, store),
             _ => Err(SessionEnd::Unexpected("frame from a primary")),
         }

@@ -54,6 +54,8 @@ pub(crate) struct Roles {
     /// Whether a replica is within the budget of what may be lost, or there is no budget.
     within_budget: bool,
     has_budget: bool,
+    /// Until when, on this node's own clock, writes pause for a replica that is to take over.
+    pub(crate) hands_over_until_ms: Option<u64>,
     /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
     pub(crate) young: bool,
     /// Peers that have not heard of this primary's term yet.
@@ -97,6 +99,7 @@ impl Roles {
             level_replicas: 0,
             within_budget: !has_budget,
             has_budget,
+            hands_over_until_ms: None,
             young: false,
             unanswered: Vec::new(),
             replicas: Vec::new(),
@@ -131,11 +134,18 @@ impl Roles {
     }
 
     fn is_unguarded(&self) -> bool {
-        self.level_replicas < self.acks_needed || !self.within_budget
+        self.level_replicas < self.acks_needed || !self.within_budget || self.hands_over_until_ms.is_some()
+    }
+
+    pub(crate) fn has_level_replica(&self) -> bool {
+        self.level_replicas > 0
     }
 
     /// Why writes are refused for want of replicas.
     pub(crate) fn shortage(&self) -> WriteError {
+        if self.hands_over_until_ms.is_some() {
+            return WriteError::HandingOver;
+        }
         match self.level_replicas < self.acks_needed {
             true => WriteError::NotEnoughReplicas { level: self.level_replicas, needed: self.acks_needed },
             false => WriteError::RiskBudget,
@@ -188,6 +198,7 @@ impl Roles {
         self.link = LinkState::Connecting;
         self.unanswered.clear();
         self.replicas.clear();
+        self.hands_over_until_ms = None;
         self.set_replicas_standing(0, false);
         if let Some(address) = &upstream {
             self.learn_peer(address);

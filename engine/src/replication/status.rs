@@ -162,6 +162,10 @@ pub enum PromoteError {
     InsideRead,
     /// The address is empty or longer than 256 bytes.
     BadAddress,
+    /// No level replica is there to take over, or this node is no primary.
+    NobodyLevel,
+    /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
+    NotTakenOver,
     /// No higher term can be minted.
     TermsExhausted,
 }
@@ -175,6 +179,13 @@ impl fmt::Display for PromoteError {
             }
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
+            PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
+            PromoteError::NotTakenOver => {
+                write!(
+                    f,
+                    "nobody took over in time; look at the status of both nodes, and promote one if neither reigns"
+                )
+            }
             PromoteError::TermsExhausted => write!(f, "the group has used up its terms; start a new group"),
         }
     }

@@ -1,5 +1,7 @@
 //! What each path of the admin server answers.
 
+use std::time::Duration;
+
 use hotspare::{AckMode, PromoteError, Status};
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -7,6 +9,9 @@ use subtle::ConstantTimeEq;
 use super::http::{Answer, Request};
 use super::{Context, metrics};
 use crate::args::{is_loopback, node_address};
+
+/// How long writes may pause for a replica that is to take over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
@@ -37,18 +42,21 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
             content_type: "text/plain; version=0.0.4",
             body: metrics::write(&context.cache, &(context.counters)()),
         },
-        ("POST", "/promote" | "/follow" | "/ack") if request.origin || request.browser => {
+        ("POST", "/promote" | "/follow" | "/ack" | "/handover") if request.origin || request.browser => {
             Answer::text("403 Forbidden", "a page may not change this server")
         }
         ("POST", "/promote") => promote(context, request),
         ("POST", "/follow") => follow(context, request),
         ("POST", "/ack") => set_ack_mode(context, request),
+        ("POST", "/handover") => hand_over(context),
         (
             _,
-            "/livez" | "/readyz" | "/promotable" | "/status" | "/metrics" | "/promote" | "/follow" | "/ack",
-        ) => {
-            Answer::text("405 Method Not Allowed", "GET reads; POST promotes, follows and sets the ack mode")
-        }
+            "/livez" | "/readyz" | "/promotable" | "/status" | "/metrics" | "/promote" | "/follow" | "/ack"
+            | "/handover",
+        ) => Answer::text(
+            "405 Method Not Allowed",
+            "GET reads; POST promotes, follows, hands over and sets the ack mode",
+        ),
         _ => Answer::text("404 Not Found", "no such path"),
     }
 }
@@ -101,6 +109,16 @@ fn follow(context: &Context, request: &Request) -> Answer {
     match context.cache.follow(&address) {
         Ok(()) => json_answer(&json!({ "follows": address })),
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
+        Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+fn hand_over(context: &Context) -> Answer {
+    match context.cache.hand_over(HAND_OVER_WITHIN) {
+        Ok(pause) => {
+            let primary = context.cache.status().primary;
+            json_answer(&json!({ "primary": primary, "pause_ms": pause.as_micros() as f64 / 1000.0 }))
+        }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
 }

@@ -39,6 +39,8 @@ pub struct Summary {
     pub mutations: u64,
     /// Changes of primary.
     pub promotions: u64,
+    /// Replicas that their primary handed its role to.
+    pub handovers: u64,
     /// Nodes that lost their memory.
     pub crashes: u64,
     /// Links cut.
@@ -189,14 +191,20 @@ impl World {
             980..985 => self.cut(),
             985..991 => self.block(),
             991..994 => self.crash(),
+            994..996 => self.hand_over(),
             _ => self.promote_somebody(),
         }
     }
 
     fn poll(&mut self, index: usize) {
         let mut cx = Context::from_waker(Waker::noop());
+        let was_primary = self.nodes[index].cache.status().role == Role::Primary;
         if let Some(replicator) = &mut self.nodes[index].replicator {
             replicator.poll(&mut cx);
+        }
+        if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
+            self.summary.handovers += 1;
+            self.check_promises(index);
         }
     }
 
@@ -222,11 +230,18 @@ impl World {
         let before = cache.status().seq;
         if usize::from(cache.status().level_replicas) < usize::from(cache.ack_mode().replicas()) {
             let refused = cache.set("k", "v", Expiry::Never);
-            assert!(matches!(refused, Err(WriteError::NotEnoughReplicas { .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(WriteError::NotEnoughReplicas { .. } | WriteError::HandingOver)),
+                "{refused:?}"
+            );
             assert_eq!(cache.status().seq, before, "what is refused changes nothing");
             self.summary.refused += 1;
             return;
         }
+        if cache.touch("k", Expiry::Never) == Err(WriteError::HandingOver) {
+            return;
+        }
+        let before = cache.status().seq;
         let (_, written) = cache.track(|| self.write_something(&cache, before));
         if let Some(written) = written
             && self.setting.semi_sync
@@ -326,6 +341,12 @@ impl World {
         self.nodes[index].replicator = None;
         self.nodes[index] = self.boot(index, begins);
         self.oracle.forget_node(index);
+    }
+
+    fn hand_over(&mut self) {
+        let index = self.any_node();
+        // Refused by a node that is no primary, or has no level replica.
+        let _ = self.nodes[index].cache.begin_hand_over(Duration::from_millis(500));
     }
 
     fn promote_somebody(&mut self) {
