@@ -151,7 +151,12 @@ impl Replicator {
             self.shipped_at_ms = now.local_ms;
             return Next::Now;
         }
-        if !self.downstream.is_empty() && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS {
+        // Where clients wait for acks, lingering would cost them more than waking costs the writers.
+        let lingers = group.acks.needed() == 0;
+        if lingers
+            && !self.downstream.is_empty()
+            && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS
+        {
             return Next::Soon;
         }
         group.doorbell.arm(cx.waker());
@@ -162,7 +167,7 @@ impl Replicator {
             if replica.can_send(cx) {
                 // A write came between the last look and the arming.
                 group.doorbell.disarm();
-                return Next::Soon;
+                return if lingers { Next::Soon } else { Next::Now };
             }
         }
         if is_any_behind {
