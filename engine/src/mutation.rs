@@ -27,6 +27,14 @@ impl Version {
         debug_assert!(seq < 1 << SEQ_BITS);
         Version(u64::from(term) << SEQ_BITS | seq)
     }
+
+    pub(crate) fn term(self) -> u32 {
+        (self.0 >> SEQ_BITS) as u32
+    }
+
+    pub(crate) fn seq(self) -> u64 {
+        self.0 & ((1 << SEQ_BITS) - 1)
+    }
 }
 
 impl fmt::Display for Version {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use hotspare::{Config, ReplicationConfig};
+use hotspare::{AckMode, Config, ReplicationConfig};
 use hotspare_tls::Credentials;
 
 use crate::replication::Transport;
@@ -74,6 +74,19 @@ enum Command {
         /// Where the primary listens for replication
         #[arg(value_name = "ADDR", value_parser = node_address)]
         address: String,
+        #[command(flatten)]
+        admin: AdminClient,
+    },
+    /// Let a level replica take over from a primary that is to be stopped; prints for how long nobody took writes
+    Handover {
+        #[command(flatten)]
+        admin: AdminClient,
+    },
+    /// Set how many replicas must have a write before it is answered, until the next start
+    Ack {
+        /// async, or semi-sync:N
+        #[arg(value_name = "MODE")]
+        mode: AckMode,
         #[command(flatten)]
         admin: AdminClient,
     },
@@ -277,9 +290,18 @@ struct Replication {
     /// Answer reads while this node is a replica
     #[arg(long)]
     replica_reads: bool,
-    /// When a write is answered: async, at once
-    #[arg(long, value_name = "MODE", default_value = "async")]
-    ack: String,
+    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level
+    #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
+    ack: AckMode,
+    /// How long a write waits for its acks; then it is answered that nobody knows
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    ack_timeout_ms: u64,
+    /// Refuse writes while no replica lacks less than MS milliseconds of them
+    #[arg(long, value_name = "MS")]
+    max_unacked_ms: Option<u64>,
+    /// Refuse writes while no replica lacks less than BYTES of them
+    #[arg(long, value_name = "BYTES")]
+    max_unacked_bytes: Option<u64>,
     /// The replication transport: tcp, or quic, which needs certificates
     #[arg(long, value_name = "NAME", default_value = "tcp")]
     transport: String,
@@ -336,6 +358,8 @@ pub(crate) enum ControlKind {
     Status { json: bool },
     Promote { force: bool },
     Follow { address: String },
+    Ack { mode: AckMode },
+    Handover,
 }
 
 /// Why the arguments can't be carried out, or help that was asked for.
@@ -364,6 +388,8 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
+        Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
+        Some(Command::Ack { mode, admin }) => control(admin, ControlKind::Ack { mode }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
         Some(Command::Cert(options)) => Ok(Action::Cert(options)),
     }
@@ -500,6 +526,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         debug_clock: serve.debug_time.then(Arc::default),
         verbosity: serve.verbose,
         protocol,
+        ack_timeout_ms: serve.replication.ack_timeout_ms,
         sasl_users,
     })
 }
@@ -582,9 +609,6 @@ fn transport(flags: &Replication) -> Result<Transport, String> {
 }
 
 fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option<ReplicationConfig>, String> {
-    if flags.ack != "async" {
-        return Err(format!("--ack {}: only async is supported yet", flags.ack));
-    }
     let mut config = match (&flags.replica_of, flags.bootstrap, listen) {
         (Some(primary), _, _) => ReplicationConfig::replica_of(primary),
         (None, true, _) => ReplicationConfig::primary(),
@@ -600,7 +624,13 @@ fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option
     if flags.bootstrap && listen.is_none() {
         return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
     }
-    config = config.replica_reads(flags.replica_reads);
+    config = config.replica_reads(flags.replica_reads).ack(flags.ack);
+    if let Some(ms) = flags.max_unacked_ms {
+        config = config.max_unacked_ms(ms);
+    }
+    if let Some(bytes) = flags.max_unacked_bytes {
+        config = config.max_unacked_bytes(bytes);
+    }
     if let Some(group) = &flags.group {
         if group.is_empty() {
             return Err("--group: give a name".to_owned());
@@ -628,6 +658,9 @@ fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
         ("--replication-tls-cert", flags.replication_tls_cert.is_some()),
         ("--replica-reads", flags.replica_reads),
         ("--log-bytes", flags.log_bytes.is_some()),
+        ("--ack", flags.ack != AckMode::Async),
+        ("--max-unacked-ms", flags.max_unacked_ms.is_some()),
+        ("--max-unacked-bytes", flags.max_unacked_bytes.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

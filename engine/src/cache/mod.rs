@@ -9,6 +9,8 @@
 //! every call that would lock a shard or the gate refuses there.
 
 #[cfg(feature = "serde")]
+mod acks;
+#[cfg(feature = "serde")]
 mod apply;
 pub(crate) mod arithmetic;
 mod classes;
@@ -209,7 +211,8 @@ pub(crate) struct Inner {
     standalone_version: CachePadded<AtomicU64>,
     /// Which shard is swept next, when somebody asks for it.
     sweep_turn: AtomicUsize,
-    item_bytes_max: usize,
+    /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
+    pub(crate) item_bytes_max: AtomicUsize,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
@@ -259,7 +262,9 @@ impl Cache {
             flights_under_way: AtomicUsize::new(0),
             standalone_version: CachePadded::new(AtomicU64::new(0)),
             sweep_turn: AtomicUsize::new(0),
-            item_bytes_max: config.item_bytes_max,
+            item_bytes_max: AtomicUsize::new(
+                group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
+            ),
             hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),
             group,
@@ -689,12 +694,7 @@ impl Inner {
     }
 
     pub(crate) fn serving(&self) -> Serving {
-        match self.serving.load(Ordering::Acquire) {
-            0 => Serving::All,
-            1 => Serving::Reads,
-            2 => Serving::Replica,
-            _ => Serving::Fenced,
-        }
+        Serving::from(self.serving.load(Ordering::Acquire))
     }
 
     /// Where the primary is, for the error of a node that is not it.

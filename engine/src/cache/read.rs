@@ -188,7 +188,7 @@ impl Inner {
         self.settle_flush();
         let held = self.tables[self.shard_number(hash)].find(hash, key);
         match self.serving() {
-            Serving::All | Serving::Reads => Ok(held),
+            serving if serving.answers_reads() => Ok(held),
             refused => {
                 drop(held);
                 Err(self.refused_read(refused))
@@ -201,7 +201,7 @@ impl Inner {
     fn read_dead(&self, hash: u64, key: &[u8], version: Version) {
         self.count_dead(version, key);
         // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
-        if self.serving() == Serving::All {
+        if self.serving().reigns() {
             self.reclaim(hash, key);
         }
     }

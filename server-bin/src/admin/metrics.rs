@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use hotspare::{Cache, Role};
+use hotspare::{Cache, ReplicaStatus, Role};
 
 use crate::server::CountersSnapshot;
 
@@ -11,7 +11,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 22] = [
+    let rows: [(&str, &str, &str, u64); 24] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -35,6 +35,8 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("term", "gauge", "The newest term seen.", u64::from(status.term)),
         ("seq", "gauge", "The last mutation held.", status.seq),
         ("replicas", "gauge", "Replicas attached.", status.replicas.len() as u64),
+        ("ack_replicas", "gauge", "Replicas that a write waits for.", status.ack_mode.replicas().into()),
+        ("level_replicas", "gauge", "Replicas that a write may count on.", status.level_replicas.into()),
         (
             "replica_lag_seqs",
             "gauge",
@@ -58,5 +60,55 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
             "# HELP hotspare_{name} {help}\n# TYPE hotspare_{name} {kind}\nhotspare_{name} {value}\n"
         );
     }
+    for (name, help, value) in RISKS {
+        if !status.replicas.is_empty() {
+            let _ = write!(out, "# HELP hotspare_{name} {help}\n# TYPE hotspare_{name} gauge\n");
+        }
+        for replica in &status.replicas {
+            let label = format!("{:032x}", replica.node);
+            let _ = writeln!(out, "hotspare_{name}{{node=\"{label}\"}} {}", value(replica));
+        }
+    }
     out
+}
+
+/// A gauge's name, its help, and what it says of a replica.
+type Risk = (&'static str, &'static str, fn(&ReplicaStatus) -> u64);
+
+/// What each replica lacks: what is lost if the primary dies now and that one takes over. A node's identity is the label:
+/// an address may hold what another node likes.
+const RISKS: [Risk; 3] = [
+    ("unacked_writes", "Writes that this replica has not acknowledged.", |replica| replica.lag_seqs),
+    ("unacked_bytes", "Bytes of the log that it has not acknowledged.", |replica| replica.lag_bytes),
+    ("unacked_ms", "Age of the oldest of them in milliseconds.", |replica| replica.lag_ms),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use hotspare::transport::MemoryNetwork;
+    use hotspare::{Config, Expiry, ReplicationConfig, Replicator};
+
+    use super::*;
+
+    #[test]
+    fn each_replica_has_what_it_lacks_told() {
+        let network = MemoryNetwork::immediate();
+        let cache = |config| Cache::new(Config::new().replication(config)).unwrap();
+        let primary = cache(ReplicationConfig::primary());
+        let spare = cache(ReplicationConfig::replica_of("a").node(7));
+        let mut first = Replicator::new(&primary, network.transport("a")).unwrap();
+        let mut second = Replicator::new(&spare, network.transport("b")).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..50 {
+            first.poll(&mut cx);
+            second.poll(&mut cx);
+        }
+        primary.set("k", "v", Expiry::Never).unwrap();
+        first.poll(&mut cx);
+        let text = write(&primary, &CountersSnapshot::default());
+        let line = format!("hotspare_unacked_writes{{node=\"{:032x}\"}} 1\n", 7);
+        assert!(text.contains(&line) && text.contains("hotspare_unacked_ms{"), "{text}");
+    }
 }

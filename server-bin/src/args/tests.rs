@@ -68,8 +68,9 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("-l [::1", "-l [::1"),
         ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
         ("--replication-listen x", "--replication-listen x"),
-        ("--ack strict:1", "only async"),
         ("--transport quic", "needs --replication-tls-cert"),
+        ("--ack semi-sync:1", "--ack does nothing without replication"),
+        ("--max-unacked-ms 5", "does nothing without replication"),
         ("--bootstrap", "--replication-listen"),
         ("--replica-of nowhere", "HOST:PORT"),
         ("--admin 0.0.0.0:1", "--admin-token-file"),
@@ -108,6 +109,10 @@ fn what_cannot_be_is_refused_with_a_hint() {
 fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
     let usage = [
         ("-t 0", "1..=256"),
+        ("--ack strict:1", "strict is not there yet"),
+        ("--ack semi-sync:0", "semi-sync:N"),
+        ("--ack-timeout-ms 0", "1..=60000"),
+        ("ack strict:1", "strict is not there yet"),
         ("-a 800", "octal"),
         ("-a 1777", "octal"),
         ("--nonsense", "unexpected argument '--nonsense'"),

@@ -9,7 +9,7 @@ use hotspare_memcached::binary::{
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
-use super::commands::{Executor, VERSION};
+use super::commands::{Executor, VERSION, write_error};
 use super::login::{Login, read_plain};
 use super::stats;
 use crate::settings::Protocol;
@@ -99,7 +99,7 @@ impl Answer {
         match error {
             WriteError::ItemTooLarge { .. } => self.error(Status::TOO_LARGE, out),
             WriteError::OutOfMemory { .. } => self.error(Status::OUT_OF_MEMORY, out),
-            other => self.unavailable(&other.to_string(), out),
+            other => self.unavailable(&write_error(other.clone()), out),
         }
     }
 

@@ -13,14 +13,18 @@
 mod turn;
 
 use std::mem;
+use std::time::{Duration, Instant};
 
+use hotspare::{AckMode, Cache};
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
 
+use super::Shared;
 use super::auth::{Gate, Look};
 use super::binary;
 use super::commands::{Executor, Flow, Progress};
+use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
 use super::watch::Watch;
@@ -55,6 +59,8 @@ pub(crate) enum Stop {
     InputUsed,
     /// Too much is unsent.
     OutputFull,
+    /// Replies wait to be acknowledged: too many, or the client watches behind them.
+    Holding,
     /// A long request lets others have a turn.
     Yields,
 }
@@ -87,6 +93,8 @@ pub(crate) struct Connection {
     limits: Limits,
     /// The client watches, and sends no more requests.
     watch: Option<Watch>,
+    /// Replies that wait until what they answer is replicated.
+    held: Held,
     /// Auto until the first byte has come.
     protocol: Protocol,
     login: Login,
@@ -114,6 +122,7 @@ impl Connection {
                 ..Limits::default()
             },
             watch: None,
+            held: Held::default(),
             protocol: settings.protocol,
             login: Login::new(settings),
             gate: Gate::new(settings.auth_file.is_none()),
@@ -128,22 +137,30 @@ impl Connection {
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         let has_begun = self.skip > 0 || self.parsed < self.input.len();
         let bytes = self.skip.max(self.bytes_needed as u64);
-        (has_begun && self.unsent().is_empty()).then_some(Unfinished { ordinal: self.requests_done, bytes })
+        (has_begun && self.unsent().is_empty() && self.held.is_empty())
+            .then_some(Unfinished { ordinal: self.requests_done, bytes })
     }
 
     /// Whether neither side owes the other anything, as far as it was read.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.skip == 0 && self.parsed == self.input.len() && self.unsent().is_empty()
+        let is_silent = self.unsent().is_empty() && self.held.is_empty();
+        self.skip == 0 && self.parsed == self.input.len() && is_silent
     }
 
-    /// Whether it closes as soon as what is unsent has gone.
+    /// Whether it closes as soon as what is unsent or held has gone.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing
     }
 
     /// What its buffers take, in bytes.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.capacity()
+        self.input.capacity() + self.output.capacity() + self.held.bytes()
+    }
+
+    /// The replies that wait until what they answer is replicated. While there are any, [`Connection::execute`] is to be
+    /// called when the first is due.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// The watch, if the client watches.
@@ -226,9 +243,15 @@ impl Connection {
     pub(crate) fn execute(&mut self, executor: &mut Executor<'_>) -> Stop {
         // The first request is executed as it is; those behind it, if any, are looked at before.
         let mut looked_to = self.parsed + 1;
+        let cache = &executor.shared.cache;
+        self.release_held(cache);
+        let waits_for_acks = !self.held.is_empty() || cache.ack_mode() != AckMode::Async;
         while !self.closing && self.watch.is_none() {
             if self.unsent().len() > UNSENT_BYTES_MAX {
                 return Stop::OutputFull;
+            }
+            if self.held.is_full() {
+                return Stop::Holding;
             }
             if self.sent > self.unsent().len() {
                 // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
@@ -249,7 +272,8 @@ impl Connection {
                 }
                 looked_to = self.parsed + ahead.bytes.max(1);
             }
-            match self.execute_one(executor) {
+            let ran = if waits_for_acks { self.execute_held(executor) } else { self.execute_one(executor) };
+            match ran {
                 Ran::Done => {
                     self.bytes_needed = 1;
                     self.requests_done += 1;
@@ -261,7 +285,28 @@ impl Connection {
                 Ran::Stopped(stop) => return stop,
             }
         }
-        Stop::InputUsed
+        if self.watch.is_some() && !self.held.is_empty() { Stop::Holding } else { Stop::InputUsed }
+    }
+
+    /// Moves replies to the output that are acknowledged by now, or never will be.
+    fn release_held(&mut self, cache: &Cache) {
+        if !self.held.is_empty() {
+            let dialect = match self.protocol {
+                Protocol::Binary => Dialect::Binary,
+                Protocol::Auto | Protocol::Ascii => Dialect::Text,
+            };
+            self.held.release(cache, Instant::now(), dialect, &mut self.output);
+        }
+    }
+
+    /// Executes one request, and holds its reply if it has to wait.
+    fn execute_held(&mut self, executor: &mut Executor<'_>) -> Ran {
+        let Shared { cache, settings, .. } = executor.shared;
+        let begun = self.output.len();
+        let (ran, written) = cache.track(|| self.execute_one(executor));
+        let timeout = Duration::from_millis(settings.ack_timeout_ms);
+        self.held.take(&mut self.output, begun, written, timeout);
+        ran
     }
 
     /// Executes what the input begins with, in the dialect that it is in; there is some.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   listener ──sockets──> event_loop ──bytes──> connection ──requests──> commands ──> Cache
-//!   (one thread)          (-t workers)          (buffers)               meta, stats
+//!   (one thread)          (-t workers)          (buffers, held)         meta, stats
 //! ```
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
@@ -16,6 +16,7 @@ mod counters;
 mod crawler;
 pub(crate) mod cuts;
 mod event_loop;
+mod held;
 mod listener;
 mod login;
 mod meta;

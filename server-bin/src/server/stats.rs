@@ -203,7 +203,10 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "primary", status.primary.as_deref().unwrap_or("-"));
     stat(out, "link", status.link.as_str());
     stat(out, "promotable", if status.promotable.is_ok() { "yes" } else { "no" });
+    stat(out, "ack", status.ack_mode);
+    stat(out, "ack_timeout_ms", shared.settings.ack_timeout_ms);
     stat(out, "replicas", status.replicas.len());
+    stat(out, "level_replicas", status.level_replicas);
     stat(out, "log_bytes", status.log_bytes);
     stat(out, "log_bytes_max", status.log_bytes_max);
     stat(out, "installs", status.installs);

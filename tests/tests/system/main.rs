@@ -2,6 +2,7 @@
 //!
 //! Lives here: how every test starts its servers. Not here: what crates promise each on its own.
 
+mod acks;
 mod authentication;
 mod bad_input;
 mod daemon;

@@ -1,5 +1,6 @@
 //! A connection over a socket made of plain buffers.
 
+mod held;
 mod meta;
 mod operators;
 mod watchers;
