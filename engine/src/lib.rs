@@ -79,5 +79,5 @@ pub mod counter {
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::replication::decode_frames;
+    pub use crate::replication::{decode_bodies, decode_frames};
 }

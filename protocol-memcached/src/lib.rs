@@ -17,6 +17,7 @@
 
 pub mod binary;
 pub mod classic;
+mod line;
 pub mod meta;
 
 /// What a client's buffer begins with, whichever protocol it speaks: `R` is that protocol's answer.

@@ -76,6 +76,8 @@ impl Users {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -88,6 +90,25 @@ mod tests {
             assert!(!users.admit(name.as_bytes(), password.as_bytes()), "{name}:{password}");
         }
         assert!(!format!("{users:?}").contains("pass"), "a log must not have it");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_users_by_their_lines_or_refused(
+            lines in prop::collection::vec("[ab:\r\u{0}é]{0,6}", 0..6), ends: bool,
+        ) {
+            let text = lines.join("\n") + if ends { "\n" } else { "" };
+            let lines = || lines.iter().map(|line| line.strip_suffix('\r').unwrap_or(line)).filter(|line| !line.is_empty());
+            match Users::parse(text.as_bytes()) {
+                Ok(users) => for line in lines() {
+                    let (name, password) = line.split_once(':').unwrap();
+                    prop_assert!(users.admit(name.as_bytes(), password.as_bytes()));
+                    let other = format!("{password}x");
+                    prop_assert!(!users.admit(name.as_bytes(), other.as_bytes()));
+                },
+                Err(_) => prop_assert!(lines().next().is_none() || lines().any(|line| line.find(':').unwrap_or(0) == 0)),
+            }
+        }
     }
 
     #[test]

@@ -113,15 +113,26 @@ impl std::error::Error for FrameError {}
 pub(crate) fn encode(kind: Kind, number: u32, write_body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut frame = vec![0; HEADER_BYTES];
     write_body(&mut frame);
+    seal(kind as u8, number, &mut frame);
+    frame.into()
+}
+
+/// A frame of any kind and body, with the right length and checksum: what a hostile peer can send.
+pub(crate) fn sealed(kind: u8, number: u32, body: &[u8]) -> Vec<u8> {
+    let mut frame = [&[0; HEADER_BYTES], body].concat();
+    seal(kind, number, &mut frame);
+    frame
+}
+
+fn seal(kind: u8, number: u32, frame: &mut [u8]) {
     let body_bytes =
         u32::try_from(frame.len() - HEADER_BYTES).expect("bodies are bounded by frame_bytes_max");
     frame[0..4].copy_from_slice(&body_bytes.to_le_bytes());
-    frame[8] = kind as u8;
+    frame[8] = kind;
     frame[10..12].copy_from_slice(&VERSION.to_le_bytes());
     frame[12..16].copy_from_slice(&number.to_le_bytes());
     let checksum = crc32c::crc32c(&frame[8..]);
     frame[4..8].copy_from_slice(&checksum.to_le_bytes());
-    frame.into()
 }
 
 /// A frame whose header and checksum are right.

@@ -35,6 +35,35 @@ pub mod transport;
 
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
+/// Makes frames of pieces and reads them as [`decode_frames`] does. A piece is a body's length in two bytes, a kind, and
+/// the body; length and checksum of its frame are right, so that each body is reached. What was read must have one
+/// meaning: it is written and read again.
+///
+/// # Panics
+/// A message reads back as another, or a stream of frames is cut otherwise than it was put together.
+#[doc(hidden)]
+pub fn decode_bodies(mut pieces: &[u8]) {
+    let (mut stream, mut sound, mut is_sound) = (Vec::new(), 0, true);
+    while let [low, high, kind, rest @ ..] = pieces {
+        let bytes = usize::from(u16::from_le_bytes([*low, *high]) % 1024).min(rest.len());
+        let (body, rest) = rest.split_at(bytes);
+        pieces = rest;
+        let frame = frame::sealed(*kind % 20, sound, body);
+        stream.extend_from_slice(&frame);
+        is_sound &= match message::Message::decode(&frame) {
+            Ok((number, message)) => {
+                let again = message.encode(number);
+                let reads_same = message::Message::decode(&again).is_ok_and(|read| read == (number, message));
+                assert!(reads_same, "{} reads back as another", frame.escape_ascii());
+                true
+            }
+            Err(_) => false,
+        };
+        sound += u32::from(is_sound);
+    }
+    assert!(decode_frames(&stream) <= sound as usize);
+}
+
 /// Cuts a byte stream into frames and reads each with its records, as a node does with what a peer sends; how many
 /// were sound before the first that was not.
 #[doc(hidden)]

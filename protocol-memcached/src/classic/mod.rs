@@ -29,9 +29,9 @@ pub struct Limits {
     pub key_bytes_max: usize,
     /// The longest value that is taken whole; a longer one is to be skipped, in bytes. Default 1 MiB (rule L3).
     pub value_bytes_max: usize,
-    /// The longest line, in bytes, other than a get's. Default 2048 (rule F6).
+    /// The longest line, in bytes, other than a get's or gat's. Default 2048 (rule F6).
     pub line_bytes_max: usize,
-    /// The longest line of a get, in bytes. Default 1 MiB; memcached has no bound (rule F6).
+    /// The longest line of a get or gat, in bytes. Default 1 MiB; memcached has no bound (rule F6).
     pub get_line_bytes_max: usize,
 }
 

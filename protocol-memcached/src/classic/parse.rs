@@ -1,7 +1,7 @@
 //! Bytes to requests: one line, and for storage commands the data block behind it.
 //!
-//! The caller keeps unconsumed bytes and calls again with more. A line is looked for from its start each time; the
-//! caller's buffer grows in large steps, so that stays cheap up to the line limits.
+//! The caller keeps unconsumed bytes and calls again with more. A line's end is looked for from its start each time. That
+//! is cheap up to `line_bytes_max`; in a get's longer line the caller should look for it in what is new, and then call.
 
 use super::Limits;
 use super::number;
@@ -9,6 +9,7 @@ use super::operator::OperatorCommand;
 use super::request::{Direction, Request, ShutdownMode, Store, StoreCommand};
 use super::response::ErrorReply;
 use super::token::Tokens;
+use crate::line::{LineEnd, line_end};
 
 /// The largest stated length of a value (rule F9).
 pub(crate) const STATED_BYTES_MAX: u64 = (1 << 31) - 3;
@@ -47,8 +48,14 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         // The binary protocol's magic, which is not spoken here (rule B1).
         return Parsed::Close;
     }
-    let Some(line_end) = buffer.iter().position(|byte| *byte == b'\n') else {
-        return unfinished_line(buffer, limits);
+    let end = match line_end(buffer, limits.line_bytes_max) {
+        LineEnd::TooLong if may_be_long(buffer) => line_end(buffer, limits.get_line_bytes_max),
+        end => end,
+    };
+    let line_end = match end {
+        LineEnd::At(line_end) => line_end,
+        LineEnd::Open { bytes_needed } => return Parsed::Incomplete { bytes_needed },
+        LineEnd::TooLong => return Parsed::Close,
     };
     let consumed = line_end + 1;
     if consumed < 4 {
@@ -87,16 +94,11 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     }
 }
 
-/// A line without an end may go on up to its limit; a get's is a larger one (rule F6).
-fn unfinished_line<'a>(buffer: &[u8], limits: &Limits) -> Parsed<'a> {
+/// Whether the line has a larger bound: that of a get or gat, with any number of keys (rule F6).
+fn may_be_long(buffer: &[u8]) -> bool {
     let spaces = buffer.iter().take(100).take_while(|byte| **byte == b' ').count();
-    let begun = &buffer[spaces..];
-    let is_get = begun.starts_with(b"get ") || begun.starts_with(b"gets ");
-    let line_bytes_max = if is_get { limits.get_line_bytes_max } else { limits.line_bytes_max };
-    if buffer.len() >= line_bytes_max {
-        return Parsed::Close;
-    }
-    Parsed::Incomplete { bytes_needed: buffer.len() + 1 }
+    let names: [&[u8]; 4] = [b"get ", b"gets ", b"gat ", b"gats "];
+    names.iter().any(|name| buffer[spaces..].starts_with(name))
 }
 
 /// Whether a browser or another stray speaks HTTP (rule F3).

@@ -1,6 +1,7 @@
 //! Responses: what a server answers, both ways.
 
 use super::{Limits, number};
+use crate::line::{LineEnd, line_end};
 
 /// One answer, or one line of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,11 +155,10 @@ pub type ParsedResponse<'a> = crate::ParsedResponse<Response<'a>>;
 
 /// Parses what a client's buffer begins with.
 pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'a> {
-    let Some(line_end) = buffer.iter().position(|byte| *byte == b'\n') else {
-        if buffer.len() >= limits.line_bytes_max {
-            return ParsedResponse::Invalid;
-        }
-        return ParsedResponse::Incomplete { bytes_needed: buffer.len() + 1 };
+    let line_end = match line_end(buffer, limits.line_bytes_max) {
+        LineEnd::At(line_end) => line_end,
+        LineEnd::Open { bytes_needed } => return ParsedResponse::Incomplete { bytes_needed },
+        LineEnd::TooLong => return ParsedResponse::Invalid,
     };
     let Some(line) = buffer[..line_end].strip_suffix(b"\r") else { return ParsedResponse::Invalid };
     let consumed = line_end + 1;

@@ -75,6 +75,23 @@ fn f3_f6_strays_are_closed_without_a_reply() {
 }
 
 #[test]
+fn f6_a_line_too_long_is_closed_upon_whether_or_not_its_end_has_come() {
+    let line = [b"delete ".to_vec(), vec![b'k'; 2040], b"\n".to_vec()].concat();
+    assert!(matches!(parse(&line), Parsed::Invalid { consumed: 2048, .. }), "the longest line");
+    let line = [b"delete ".to_vec(), vec![b'k'; 2041], b"\n".to_vec()].concat();
+    assert_eq!((parse(&line[..2048]), parse(&line)), (Parsed::Close, Parsed::Close));
+    for name in ["get", "gets", "gat 0", "gats 0", "  get"] {
+        let line = [name.as_bytes(), &b" key".repeat(1000), b"\r\n"].concat();
+        assert!(matches!(parse(&line[..2048]), Parsed::Incomplete { bytes_needed: 2049 }), "{name}");
+        assert!(matches!(parse(&line), Parsed::Complete { .. } | Parsed::Invalid { .. }), "{name}");
+    }
+    let answer = [&b"VERSION "[..], &[b'x'; 2048], b"\r\n"].concat();
+    for bytes in [&answer[..2048], &answer] {
+        assert_eq!(parse_response(bytes, &Limits::default()), ParsedResponse::Invalid);
+    }
+}
+
+#[test]
 fn s2_s3_what_is_skipped_with_a_bad_store() {
     let long = [b"set ", &[b'k'; 251][..], b" 0 0 5\r\n"].concat();
     assert_eq!(reply(&long), (BAD_LINE, long.len(), 7));

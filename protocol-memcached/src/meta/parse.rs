@@ -8,6 +8,7 @@ use super::key::Key;
 use super::request::{Direction, Request, StoreMode, Target};
 use super::response::ErrorReply;
 use crate::classic::{Limits, STATED_BYTES_MAX, Tokens, number};
+use crate::line::{LineEnd, line_end};
 
 /// The most words of a line, name and key included (rule L6).
 const WORDS_MAX: usize = 20;
@@ -47,11 +48,10 @@ pub fn is_meta(buffer: &[u8]) -> bool {
 
 /// Parses what the buffer begins with. Executes nothing, allocates nothing.
 pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
-    let Some(line_end) = buffer.iter().position(|byte| *byte == b'\n') else {
-        return match buffer.len() >= limits.line_bytes_max {
-            true => Parsed::Close,
-            false => Parsed::Incomplete { bytes_needed: buffer.len() + 1 },
-        };
+    let line_end = match line_end(buffer, limits.line_bytes_max) {
+        LineEnd::At(line_end) => line_end,
+        LineEnd::Open { bytes_needed } => return Parsed::Incomplete { bytes_needed },
+        LineEnd::TooLong => return Parsed::Close,
     };
     let consumed = line_end + 1;
     let line = &buffer[..line_end];

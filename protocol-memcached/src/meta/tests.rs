@@ -124,8 +124,13 @@ fn l6_words_and_opaque_tokens_are_bounded() {
 }
 
 #[test]
-fn f6_a_line_without_an_end_is_closed() {
-    let line = [b"mg ".to_vec(), vec![b'k'; 3000]].concat();
+fn f6_a_line_too_long_is_closed_upon_whether_or_not_its_end_has_come() {
+    let line = [b"mg ".to_vec(), vec![b'k'; 3000], b"\r\n".to_vec()].concat();
+    assert_eq!(parse(&line), Parsed::Close);
+    let answer = [b"HD O".to_vec(), vec![b'k'; 3000], b"\r\n".to_vec()].concat();
+    for bytes in [&answer[..2048], &answer] {
+        assert_eq!(parse_response(bytes, &Limits::default()), ParsedResponse::Invalid);
+    }
     assert_eq!(parse(&line[..2047]), Parsed::Incomplete { bytes_needed: 2048 });
     assert_eq!(parse(&line[..2048]), Parsed::Close);
 }

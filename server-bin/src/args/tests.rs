@@ -1,5 +1,7 @@
 //! What the command line means, and what it refuses.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn read(line: &str) -> Result<Action, Refusal> {
@@ -158,4 +160,69 @@ fn replication_flags_make_a_group() {
     assert!(served("--replication-listen 127.0.0.1:0").replicates);
     assert!(served("--replica-of 127.0.0.1:7001 --node-slot 3").replicates);
     assert!(served("--peer 127.0.0.1:7001").replicates);
+}
+
+const FLAGS: &str = "\
+    -p -m -I -c -t -U -l127.0.0.1 -l[::1]:5 -l[::1 -l; -lnotls:127.0.0.1:7 -o -v -vv -M -A -f -n -R -b -B -Y -S -s -a -d -P -u -k -r -Z -X -F -W -h -V --peer \
+    --replica-of --slot --replication-listen --admin --group --log-bytes --bootstrap --debug-time \
+    --node-slot --replication-secret-file --admin-token-file --sasl-password-file --ack --transport";
+
+const VALUES: &str = "\
+    0 1 -1 64 1024 65536 4294967296 18446744073709551616 1k 2m 1g 9999999g k 1.25 = auto 127.0.0.1 \
+    127.0.0.1:5 [::1] [::1]:70000 [ notls:127.0.0.1 ; 777 idle_timeout=5,,modern idle_timeout=4294967296 \
+    ssl_key= ssl_verify_mode=9 status promote /dev/null /nonexistent async tcp";
+
+fn one_of(words: &'static str) -> impl Strategy<Value = String> {
+    prop::sample::select(words.split(' ').map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// Flags, values that fit some of them, and noise. A host's name is not among them: it would be looked up.
+fn word() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => one_of(FLAGS),
+        4 => one_of(VALUES),
+        1 => "-[a-km-zA-Z][0-9km,;=.-]{0,6}",
+        1 => "[^a-zA-Z]{0,8}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_words_are_a_sound_plan_or_refused_with_a_reason(words in prop::collection::vec(word(), 0..6)) {
+        match parse(std::iter::once("hotspare".to_owned()).chain(words).map(OsString::from)) {
+            Ok(Action::Serve(plan)) => {
+                let settings = &plan.settings;
+                prop_assert!(!settings.addresses.is_empty());
+                prop_assert!((1 << 10..=settings.memory_bytes_max / 2).contains(&settings.item_bytes_max));
+                prop_assert!((1 << 20..=hotspare::MEMORY_BYTES_MAX).contains(&settings.memory_bytes_max));
+                prop_assert!(settings.threads > 0 && settings.connections_max > 0);
+            }
+            Ok(_) => {}
+            Err(Refusal::Message(why)) => prop_assert!(!why.is_empty()),
+            Err(Refusal::Clap(error)) => prop_assert!(!in_one_line(&error).contains('\n')),
+        }
+    }
+
+    #[test]
+    fn a_secret_is_what_was_written_without_the_space_behind_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        match read_secret(file.path(), "secret") {
+            Ok(secret) => {
+                let rest = bytes.strip_prefix(&secret[..]).unwrap();
+                prop_assert!(!secret.is_empty() && rest.iter().all(u8::is_ascii_whitespace));
+            }
+            Err(why) => prop_assert!(why.contains("is empty") && bytes.trim_ascii().is_empty(), "{}", why),
+        }
+    }
+}
+
+#[test]
+fn a_secret_without_an_end_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), vec![b'x'; SECRET_BYTES_MAX as usize + 1]).unwrap();
+    assert!(read_secret(file.path(), "secret").unwrap_err().contains("more than"));
+    assert!(read_secret(Path::new("/dev/zero"), "secret").unwrap_err().contains("more than"));
 }

@@ -163,6 +163,7 @@ impl Iterator for TraceReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::io::Write;
 
     fn read(name: &str, bytes: &[u8]) -> Vec<Result<Request, TraceError>> {
@@ -181,6 +182,30 @@ mod tests {
             let requests: Vec<Request> = read(name, &bytes).into_iter().map(Result::unwrap).collect();
             let sizes: Vec<_> = requests.iter().map(|request| request.value_bytes).collect();
             assert_eq!(sizes, [None, Some(12), Some(0)]);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_requests_within_bounds_or_an_error(bytes in prop::collection::vec(
+            prop_oneof![prop::sample::select(&b"a1 \n\r9"[..]), any::<u8>()], 0..600), name in "t\\.(txt|gz)", spoilt: u16,
+        ) {
+            let bytes = if name.ends_with("gz") {
+                let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                packed.write_all(&bytes).unwrap();
+                let mut packed = packed.finish().unwrap();
+                let at = usize::from(spoilt) % packed.len();
+                packed[at] ^= (spoilt >> 8) as u8;
+                packed
+            } else {
+                bytes
+            };
+            for request in read(&name, &bytes).into_iter().flatten() {
+                prop_assert!((1..=250).contains(&request.key.len()));
+                prop_assert!(request.value_bytes.is_none_or(|bytes| bytes <= VALUE_BYTES_MAX));
+            }
         }
     }
 

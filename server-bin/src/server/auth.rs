@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use hotspare_memcached::binary::REQUEST_MAGIC;
 use hotspare_memcached::classic::Tokens;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
@@ -40,6 +41,12 @@ impl Users {
         Ok(Users { file: file.to_owned(), digests })
     }
 
+    /// The users of a text, which is that of no file.
+    pub(crate) fn parse(text: &[u8]) -> Result<Users, String> {
+        let digests = RwLock::new(parse(Path::new(""), text)?);
+        Ok(Users { file: PathBuf::new(), digests })
+    }
+
     /// Reads the file again; if it can't be, the users stay as they were.
     pub(crate) fn reload(&self) -> Result<(), String> {
         let digests = read(&self.file)?;
@@ -66,8 +73,13 @@ fn read(file: &Path) -> Result<Vec<[u8; 32]>, String> {
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err(format!("the file of users {name} has more than {FILE_BYTES_MAX} bytes"));
     }
+    parse(file, &text)
+}
+
+fn parse(file: &Path, text: &[u8]) -> Result<Vec<[u8; 32]>, String> {
+    let name = file.display();
     // Rule Z5: the last line may lack its end.
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
     let one = |(index, line): (usize, &[u8])| {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let colon =
@@ -126,9 +138,14 @@ impl Gate {
 
     /// Looks for `set <any> <any> <any> <bytes>` and, behind it, `user password` (rule Q1).
     pub(crate) fn look(&mut self, input: &[u8], users: &Users, counters: &Counters) -> Look {
-        let Some(line_end) = input.iter().position(|byte| *byte == b'\n') else {
-            // The binary protocol has no lines to wait for.
-            let hopeless = input.len() > LINE_BYTES_MAX || input.first() == Some(&0x80);
+        // The binary protocol has no lines to wait for.
+        if input.first() == Some(&REQUEST_MAGIC) {
+            return Look::Close;
+        }
+        // A line is too long by its own bytes, however many of them have come.
+        let begun = &input[..input.len().min(LINE_BYTES_MAX + 1)];
+        let Some(line_end) = begun.iter().position(|byte| *byte == b'\n') else {
+            let hopeless = begun.len() > LINE_BYTES_MAX;
             return if hopeless { Look::Close } else { Look::Incomplete { bytes_needed: input.len() + 1 } };
         };
         let line_bytes = line_end + 1;
@@ -177,6 +194,8 @@ fn token_bytes(line: &[u8]) -> Option<u64> {
 mod tests {
     use std::io::Write;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn users(text: &str) -> Result<Users, String> {
@@ -212,6 +231,31 @@ mod tests {
             assert!(why.contains(&format!("line {line}: give user:password")), "{text:?}: {why}");
         }
         assert!(Users::load(Path::new("/nonexistent")).unwrap_err().contains("can't read"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_users_by_their_lines_or_refused(
+            lines in prop::collection::vec("[ab:\r\u{0}é]{0,6}", 1..6), ends: bool,
+        ) {
+            let text = lines.join("\n") + if ends { "\n" } else { "" };
+            let is_user = |line: &&str| line.find(':').is_some_and(|colon| colon > 0 && colon + 1 < line.len());
+            let lines: Vec<&str> = lines.iter().map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+            // With nothing behind the last line end there is one line less.
+            let wrong = lines.iter().filter(|line| !is_user(line)).count();
+            let has_empty_end = !ends && lines.last() == Some(&"") && !text.ends_with('\r') && lines.len() > 1;
+            match Users::parse(text.as_bytes()) {
+                Ok(users) => {
+                    prop_assert_eq!(wrong, usize::from(has_empty_end));
+                    for line in lines.into_iter().filter(is_user) {
+                        let (name, password) = line.split_once(':').unwrap();
+                        prop_assert!(users.contains(name.as_bytes(), password.as_bytes()));
+                        prop_assert!(!users.contains(line.as_bytes(), b""));
+                    }
+                }
+                Err(_) => prop_assert!(wrong > 0),
+            }
+        }
     }
 
     #[test]
@@ -256,7 +300,8 @@ mod tests {
 
     #[test]
     fn q1_what_can_be_no_set_is_closed_upon() {
-        for input in [&b"get\r\n"[..], b"\n", &[b'x'; 2049], b"\x80\x0b"] {
+        let long = [&[b'x'; 2049][..], b"\r\n"].concat();
+        for input in [&b"get\r\n"[..], b"\n", &long[..2049], &long, b"\x80\x0b", b"\x80\x0b\0\0\0\0\n"] {
             assert_eq!(look(input), (Look::Close, false));
         }
         assert_eq!(look(&[b'x'; 2048]).0, Look::Incomplete { bytes_needed: 2049 });

@@ -7,7 +7,8 @@
 //!   fill ──> input ──parse──> execute ──> output ──> unsent, was_sent
 //! ```
 //! All requests that have come are executed into one output buffer, which is sent once. With more than
-//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read.
+//! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read. Nothing but the bytes counts:
+//! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
 mod turn;
 
@@ -68,6 +69,7 @@ enum Ran {
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
+/// 4. With `in_long_line` there is no line's end in the input, unless `bytes_needed` has come.
 pub(crate) struct Connection {
     input: Vec<u8>,
     parsed: usize,
@@ -76,6 +78,8 @@ pub(crate) struct Connection {
     skip: u64,
     /// Input needed before parsing is worth another try.
     bytes_needed: usize,
+    /// The input is the beginning of a get's line, above other lines' bound.
+    in_long_line: bool,
     progress: Progress,
     limits: Limits,
     /// The client watches, and sends no more requests.
@@ -98,6 +102,7 @@ impl Connection {
             sent: 0,
             skip: 0,
             bytes_needed: 1,
+            in_long_line: false,
             progress: Progress::default(),
             limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
             watch: None,
@@ -120,6 +125,16 @@ impl Connection {
     /// Whether neither side owes the other anything, as far as it was read.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.skip == 0 && self.parsed == self.input.len() && self.unsent().is_empty()
+    }
+
+    /// Whether it closes as soon as what is unsent has gone.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// What its buffers take, in bytes.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
     }
 
     /// The watch, if the client watches.
@@ -168,7 +183,30 @@ impl Connection {
         self.input.resize(have + room, 0);
         let result = read(&mut self.input[have..]);
         self.input.truncate(have + result.as_ref().map_or(0, |count| *count));
+        if self.in_long_line {
+            self.wait_for_line_end(have);
+        }
         result
+    }
+
+    /// Looks for the end of a long line in what has come behind the first `known` bytes only: the parser looks from the
+    /// line's first byte on, which for a line that comes byte by byte would cost its length squared.
+    fn wait_for_line_end(&mut self, known: usize) {
+        let has_end = self.input[known..].contains(&b'\n');
+        if has_end || self.input.len() >= self.limits.get_line_bytes_max {
+            self.in_long_line = false;
+        } else {
+            self.bytes_needed = self.input.len() + 1;
+        }
+    }
+
+    /// Whether what was asked for is the rest of a get's line that is longer than others may be.
+    fn is_in_long_line(&self, bytes_needed: usize) -> bool {
+        let input = &self.input[self.parsed..];
+        bytes_needed > self.limits.line_bytes_max
+            && bytes_needed == input.len() + 1
+            && self.protocol != Protocol::Binary
+            && !input.contains(&b'\n')
     }
 
     /// Throws away what has come.
@@ -201,6 +239,7 @@ impl Connection {
                 }
                 Ran::NeedsMore { bytes } => {
                     self.bytes_needed = bytes;
+                    self.in_long_line = self.is_in_long_line(bytes);
                     return Stop::InputUsed;
                 }
                 Ran::Stopped(stop) => return stop,

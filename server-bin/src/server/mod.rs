@@ -14,6 +14,7 @@ mod commands;
 mod connection;
 mod counters;
 mod crawler;
+pub(crate) mod cuts;
 mod event_loop;
 mod listener;
 mod login;

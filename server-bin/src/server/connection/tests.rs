@@ -147,6 +147,33 @@ fn a_half_closed_connection_is_answered_and_then_closed() {
 }
 
 #[test]
+fn f6_the_end_of_a_long_get_is_looked_for_in_new_bytes_only() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut feed = |connection: &mut Connection, bytes: &[u8]| {
+        connection.fill(|room| (&mut { bytes }).read(room)).unwrap();
+        connection.execute(&mut executor);
+    };
+    let line = [&b"get"[..], &b" key".repeat(1000)].concat();
+    for byte in &line {
+        feed(&mut connection, &[*byte]);
+        assert_eq!(connection.bytes_needed, connection.input.len() + 1);
+    }
+    assert!(connection.in_long_line);
+    // Were it looked at from its start, an end that did not come as new bytes would be found.
+    connection.input[100] = b'\n';
+    feed(&mut connection, b" key");
+    assert!(connection.in_long_line && connection.unsent().is_empty());
+    connection.input[100] = b' ';
+    feed(&mut connection, b" key\r\nget a\r\nget b");
+    assert_eq!(connection.unsent(), b"END\r\nEND\r\n");
+    assert!(!connection.in_long_line);
+    feed(&mut connection, b"\r\n");
+    assert_eq!(connection.unsent(), b"END\r\nEND\r\nEND\r\n");
+}
+
+#[test]
 fn a_stated_length_alone_takes_no_memory() {
     let shared = shared();
     let mut connection = Connection::new(&shared.settings);

@@ -47,7 +47,7 @@ impl Connection {
                 }
                 Err(_) => return Turn::Closed,
             }
-            if self.closing || (self.peer_closed && stop == Stop::InputUsed) {
+            if self.is_closing() || (self.peer_closed && stop == Stop::InputUsed) {
                 return if has_all_gone { Turn::Closed } else { Turn::Waiting };
             }
             match stop {
