@@ -16,6 +16,8 @@ use crate::users::Users;
 pub struct Settings {
     /// TCP addresses to accept clients at; port 0 takes a free one. Default 127.0.0.1:11211.
     pub addresses: Vec<SocketAddr>,
+    /// Addresses to answer datagrams at (`-U`); port 0 takes a free one. Default none.
+    pub udp_addresses: Vec<SocketAddr>,
     /// A unix socket to accept clients at instead of TCP (`-s`). Default none.
     pub unix_socket: Option<PathBuf>,
     /// Who may connect to the unix socket, as a file mode (`-a`). Default 0700: this user.
@@ -119,6 +121,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 11211))],
+            udp_addresses: Vec::new(),
             unix_socket: None,
             unix_socket_mode: 0o700,
             backlog: 1024,

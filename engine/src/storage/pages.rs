@@ -377,7 +377,10 @@ mod tests {
         }
         pool.check_invariants(0);
         let table = 16 * size_of::<PageEntry>();
-        assert!(pool.memory_bytes() <= pool.page_bytes() + table, "a sixteenth is kept, the rest is given back");
+        assert!(
+            pool.memory_bytes() <= pool.page_bytes() + table,
+            "a sixteenth is kept, the rest is given back"
+        );
     }
 
     #[test]

@@ -12,12 +12,14 @@
 
 mod turn;
 
-use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use std::io::Read as _;
+
+use hotspare_memcached::classic::{Limits, Parsed, Request, parse_request};
 use hotspare_memcached::meta::is_meta;
 
 use super::auth::{Gate, Look};
 use super::binary;
-use super::commands::{Executor, Flow, Progress};
+use super::commands::{Executor, Flow, Progress, server_error};
 use super::login::Login;
 use super::meta::Step;
 use super::watch::Watch;
@@ -89,6 +91,8 @@ pub(crate) struct Connection {
     login: Login,
     gate: Gate,
     requests_done: u64,
+    /// It has one turn.
+    is_datagram: bool,
     peer_closed: bool,
     closing: bool,
 }
@@ -110,9 +114,28 @@ impl Connection {
             login: Login::new(settings),
             gate: Gate::new(settings.auth_file.is_none()),
             requests_done: 0,
+            is_datagram: false,
             peer_closed: false,
             closing: false,
         }
+    }
+
+    /// One whose requests come in one datagram.
+    pub(crate) fn of_datagram(settings: &Settings) -> Connection {
+        Connection { is_datagram: true, ..Connection::new(settings) }
+    }
+
+    /// Executes the requests, of which the last may lack its end and is left out then, and gives the whole answer.
+    pub(crate) fn answer_at_once(mut self, mut requests: &[u8], executor: &mut Executor<'_>) -> Vec<u8> {
+        // A slice can always be read.
+        while !requests.is_empty() && self.fill(|room| requests.read(room)).is_ok() {}
+        if self.execute(executor) != Stop::InputUsed {
+            self.output.clear();
+            if self.protocol != Protocol::Binary {
+                server_error(&mut self.output, "the answer is too long for UDP");
+            }
+        }
+        self.output
     }
 
     /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
@@ -279,6 +302,10 @@ impl Connection {
 
     fn execute_classic(&mut self, executor: &mut Executor<'_>) -> Ran {
         match parse_request(&self.input[self.parsed..], &self.limits) {
+            Parsed::Complete { request, consumed } if self.is_datagram && takes_turns(&request) => {
+                server_error(&mut self.output, "not over UDP");
+                self.parsed += consumed;
+            }
             Parsed::Complete { request, consumed } => {
                 let bound = self.sent + UNSENT_BYTES_MAX;
                 self.progress.is_pipelined = self.output.len() > self.sent;
@@ -344,6 +371,15 @@ impl Connection {
         if self.output.is_empty() && self.output.capacity() > BUFFER_BYTES_KEPT {
             self.output = Vec::new();
         }
+    }
+}
+
+/// Whether a request goes through the items, or works on after its answer: over TCP others have their turns meanwhile.
+fn takes_turns(request: &Request<'_>) -> bool {
+    match request {
+        Request::Operate { .. } => true,
+        Request::Stats { arguments } => arguments.iter().next() == Some(b"cachedump"),
+        _ => false,
     }
 }
 

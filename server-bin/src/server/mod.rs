@@ -3,6 +3,7 @@
 //! ```text
 //!   listener ──sockets──> event_loop ──bytes──> connection ──requests──> commands ──> Cache
 //!   (one thread)          (-t workers)          (buffers)               meta, stats
+//!   udp ─────────────────datagrams────────────────┘
 //! ```
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
@@ -26,6 +27,7 @@ mod registry;
 mod stats;
 mod tls;
 mod tuning;
+mod udp;
 mod watch;
 
 use std::fmt;
@@ -43,6 +45,7 @@ use event_loop::WorkerHandle;
 use listener::Acceptor;
 use operator::Operator;
 use tls::Certificates;
+use udp::Answering;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
@@ -68,6 +71,8 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     acceptor: Option<Acceptor>,
+    /// None also without UDP.
+    answering: Option<Answering>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
     addresses: Vec<SocketAddr>,
 }
@@ -107,6 +112,7 @@ impl Server {
             settings.tls.as_ref().map(Certificates::load).transpose().map_err(ServerError::Certificates)?;
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
+        let datagrams = udp::bind(&settings)?;
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             started_at_ms: cache.now_ms(),
@@ -125,12 +131,18 @@ impl Server {
             .map_err(ServerError::System)?;
         let handles = workers.iter().map(|(handle, _)| handle.clone()).collect();
         let acceptor = Acceptor::spawn(bound, shared.clone(), handles).map_err(ServerError::System)?;
-        Ok(Server { shared, acceptor: Some(acceptor), workers, addresses })
+        let answering = Answering::spawn(datagrams, shared.clone()).map_err(ServerError::System)?;
+        Ok(Server { shared, acceptor: Some(acceptor), answering, workers, addresses })
     }
 
     /// The TCP addresses that are listened at, with the ports that were taken.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The addresses at which datagrams are answered, with the ports that were taken.
+    pub fn udp_addresses(&self) -> &[SocketAddr] {
+        self.answering.as_ref().map_or(&[], Answering::addresses)
     }
 
     /// What has been counted since the start or the last reset.
@@ -157,6 +169,7 @@ impl Server {
     /// Closes the listeners; open connections go on.
     pub fn stop_listening(&mut self) {
         self.acceptor = None;
+        self.answering = None;
     }
 
     /// Closes the listeners, and each connection as soon as it has no request half come and no answer half sent.

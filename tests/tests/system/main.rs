@@ -5,6 +5,7 @@
 mod authentication;
 mod bad_input;
 mod daemon;
+mod datagrams;
 mod empty_primary;
 mod encryption;
 mod failover;

@@ -22,7 +22,7 @@ fn listening(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "maxbytes", shared.cache.stats().memory_bytes_max);
     stat(out, "maxconns", settings.connections_max);
     stat(out, "tcpport", if settings.unix_socket.is_some() { 0 } else { port });
-    stat(out, "udpport", 0);
+    stat(out, "udpport", settings.udp_addresses.first().map_or(0, |address| address.port()));
     stat(out, "inter", inter.join(","));
     stat(out, "verbosity", shared.operator.verbosity.load(Ordering::Relaxed));
     stat(out, "oldest", 0);
@@ -39,7 +39,7 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "growth_factor", "1.25");
     stat(out, "chunk_size", 48);
     stat(out, "num_threads", settings.threads);
-    stat(out, "num_threads_per_udp", 0);
+    stat(out, "num_threads_per_udp", u8::from(!settings.udp_addresses.is_empty()));
     stat(out, "stat_key_prefix", ":");
     stat(out, "detail_enabled", yes_no(shared.operator.observers.is_detail_on()));
     stat(out, "reqs_per_event", 20);
