@@ -176,7 +176,7 @@ struct Serve {
     /// Clients must log in with SASL PLAIN, which only the binary protocol has
     #[arg(short = 'S')]
     sasl: bool,
-    /// A file of user:password lines for -S; default: the one that MEMCACHED_SASL_PWDB names
+    /// A file of user:password lines for -S, read again on SIGHUP; default: the one that MEMCACHED_SASL_PWDB names
     #[arg(long, value_name = "FILE", requires = "sasl")]
     sasl_password_file: Option<PathBuf>,
     #[command(flatten)]
@@ -451,7 +451,12 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,
-        auth_file: from_root(serve.auth_file.as_deref(), "-Y")?,
+        ascii_users: serve
+            .auth_file
+            .as_deref()
+            .map(Users::read)
+            .transpose()
+            .map_err(|why| format!("-Y: {why}"))?,
         threads: usize::from(serve.threads),
         connections_max: serve.connections as usize,
         item_bytes_max,
@@ -525,7 +530,7 @@ fn sasl_users(serve: &Serve) -> Result<Option<Users>, String> {
     }
     let named = std::env::var_os("MEMCACHED_SASL_PWDB").map(PathBuf::from);
     match serve.sasl_password_file.clone().or(named) {
-        Some(file) => Users::read(&file).map(Some),
+        Some(file) => Users::read(&file).map(Some).map_err(|why| format!("-S: {why}")),
         None => Err("-S needs passwords; give --sasl-password-file, or MEMCACHED_SASL_PWDB".to_owned()),
     }
 }

@@ -41,11 +41,7 @@ enum Wish {
 }
 
 fn start_failure(why: &ServerError) -> Failure {
-    let code = if matches!(why, ServerError::Users(_) | ServerError::Certificates(_)) {
-        EXIT_USAGE
-    } else {
-        EXIT_SYSTEM
-    };
+    let code = if matches!(why, ServerError::Certificates(_)) { EXIT_USAGE } else { EXIT_SYSTEM };
     (code, why.to_string())
 }
 

@@ -24,8 +24,8 @@ pub struct Settings {
     pub unix_socket_mode: u32,
     /// Connections that may wait to be accepted, for each address (`-b`). Default 1024; the system may allow fewer.
     pub backlog: u16,
-    /// The file with the users that are let in, `user:password` a line (`-Y`). Default none: everybody is.
-    pub auth_file: Option<PathBuf>,
+    /// Who is let in after a `set` with name and password (`-Y`). Default none: everybody is.
+    pub ascii_users: Option<Users>,
     /// TLS of the TCP listeners (`-Z`). Default none.
     pub tls: Option<TlsSettings>,
     /// Addresses of `addresses` that stay without it (`-l notls:ADDR`).
@@ -125,7 +125,7 @@ impl Default for Settings {
             unix_socket: None,
             unix_socket_mode: 0o700,
             backlog: 1024,
-            auth_file: None,
+            ascii_users: None,
             tls: None,
             plain_addresses: Vec::new(),
             threads: 4,

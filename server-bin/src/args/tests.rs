@@ -80,10 +80,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("-I 500", "1k to 1g"),
         ("-I 40m", "half of the memory"),
         ("-I x", "number of bytes"),
-        ("-U x", "-1 for a free port"),
-        ("-U 65536", "-1 for a free port"),
-        ("-U 11211 -Y users", "leave -Y or -U out"),
-        ("-U -1 -Y users", "leave -Y or -U out"),
+        ("-U 11211 -Y /dev/null", "names nobody"),
         ("-U 11211 -S --sasl-password-file /dev/null", "names nobody"),
         ("-U 11211 -Z -o ssl_chain_cert=x", "not encrypted"),
         ("-U 11211 -m 1024 -I 65m", "at most -I 64m"),
@@ -138,6 +135,8 @@ fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
         ("--nonsense", "unexpected argument '--nonsense'"),
         ("--replica-off a:1", "tip: "),
         ("-p x", "give 1 to 65535"),
+        ("-U x", "-1 for a free port"),
+        ("-U 65536", "-1 for a free port"),
         ("-B text", "give auto, ascii or binary"),
         ("--sasl-password-file x", "not provided"),
         ("--node-slot 16", "0..=15"),
@@ -173,6 +172,11 @@ fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
     let settings = served(&format!("-S --sasl-password-file {}", file.display())).settings;
     assert_eq!(settings.protocol, Protocol::Binary);
     assert!(settings.sasl_users.unwrap().admit(b"ada", b"pass"));
+    for way in [format!("-Y {}", file.display()), format!("-S --sasl-password-file {}", file.display())] {
+        let Err(Refusal::Message(why)) = read(&format!("-U -1 {way}")) else { panic!("{way}") };
+        assert!(why.contains("over UDP"), "u1: {way}: {why}");
+        assert!(served(&format!("-U 0 {way}")).settings.udp_addresses.is_empty());
+    }
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Connection {
             watch: None,
             protocol: settings.protocol,
             login: Login::new(settings),
-            gate: Gate::new(settings.auth_file.is_none()),
+            gate: Gate::new(settings.ascii_users.is_none()),
             requests_done: 0,
             is_datagram: false,
             peer_closed: false,
@@ -335,7 +335,7 @@ impl Connection {
     /// Before the gate.
     fn look_at_gate(&mut self, executor: &Executor<'_>) -> Ran {
         let input = &self.input[self.parsed..];
-        let users = executor.shared.users.as_ref();
+        let users = executor.shared.settings.ascii_users.as_ref();
         match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
             Look::Answered { consumed, reply } => {
                 self.output.extend_from_slice(reply.as_bytes());

@@ -40,8 +40,6 @@ pub enum ServerError {
     Udp(SocketAddr, std::io::Error),
     /// A unix socket can't be listened at.
     ListenUnix(PathBuf, std::io::Error),
-    /// The users can't be read, or have no sense.
-    Users(String),
     /// The certificates can't be read, or have no sense.
     Certificates(String),
     /// The system refused a thread or a poller.
@@ -54,7 +52,6 @@ impl fmt::Display for ServerError {
             ServerError::Listen(address, why) => write!(f, "can't listen on {address}: {why}"),
             ServerError::Udp(address, why) => write!(f, "can't take datagrams at {address}: {why}"),
             ServerError::ListenUnix(path, why) => write!(f, "can't listen on {}: {why}", path.display()),
-            ServerError::Users(why) => write!(f, "-Y: {why}"),
             ServerError::Certificates(why) => write!(f, "-Z: {why}"),
             ServerError::System(why) => write!(f, "can't start serving: {why}"),
         }

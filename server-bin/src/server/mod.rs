@@ -39,7 +39,7 @@ use std::time::Instant;
 use hotspare::Cache;
 
 use crate::settings::Settings;
-use auth::Users;
+use crate::users::Users;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
@@ -55,8 +55,6 @@ pub use observers::Observation;
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) settings: Settings,
-    /// None: everybody is let in.
-    pub(crate) users: Option<Users>,
     /// None: nothing is encrypted.
     pub(crate) certificates: Option<Certificates>,
     pub(crate) counters: AllCounters,
@@ -88,7 +86,7 @@ impl Server {
     /// settings allow it; it must not block.
     ///
     /// # Errors
-    /// An address can't be bound, the users can't be read, or the system refuses threads.
+    /// An address can't be bound, the certificates can't be read, or the system refuses threads.
     pub fn start(
         cache: Cache,
         settings: Settings,
@@ -107,7 +105,6 @@ impl Server {
         observation: Observation,
         on_shutdown_command: impl Fn() + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
-        let users = settings.auth_file.as_deref().map(Users::load).transpose().map_err(ServerError::Users)?;
         let certificates =
             settings.tls.as_ref().map(Certificates::load).transpose().map_err(ServerError::Certificates)?;
         let bound = listener::bind(&settings)?;
@@ -119,7 +116,6 @@ impl Server {
             operator: Operator::new(&settings, observation),
             cache,
             settings,
-            users,
             certificates,
             counters: AllCounters::new(threads),
             started: Instant::now(),
@@ -156,14 +152,16 @@ impl Server {
         move || shared.counters.snapshot()
     }
 
-    /// Reads again what was read from files at the start, the users of `-Y` and the certificates.
+    /// Reads again what was read from files at the start: the users of `-Y` and `-S`, and the certificates.
     ///
     /// # Errors
     /// What can't be read, or has no sense; that stays as it was.
     pub fn reload(&self) -> Result<(), String> {
-        let users = self.shared.users.as_ref().map_or(Ok(()), Users::reload);
+        let settings = &self.shared.settings;
+        let users = [&settings.ascii_users, &settings.sasl_users]
+            .map(|users| users.as_ref().map_or(Ok(()), Users::reload));
         let certificates = self.shared.certificates.as_ref().map_or(Ok(()), Certificates::reload);
-        users.and(certificates)
+        users.into_iter().fold(certificates, Result::and)
     }
 
     /// Closes the listeners; open connections go on.

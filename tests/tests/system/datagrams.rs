@@ -79,7 +79,10 @@ fn u1_all_three_protocols_answer_over_udp_what_they_answer_over_tcp() {
     let client = Client::new(&server);
     assert_eq!(client.ask(b"set a 5 0 3\r\nabc\r\n"), r"STORED\r\n");
     assert_eq!(client.ask(b"mg a v f\r\n"), r"VA 3 f5\r\nabc\r\n");
-    assert_eq!(client.ask(b"get a b a\r\nmn\r\n"), r"VALUE a 5 3\r\nabc\r\nVALUE a 5 3\r\nabc\r\nEND\r\nMN\r\n");
+    assert_eq!(
+        client.ask(b"get a b a\r\nmn\r\n"),
+        r"VALUE a 5 3\r\nabc\r\nVALUE a 5 3\r\nabc\r\nEND\r\nMN\r\n"
+    );
     assert_eq!(client.ask(b"bogus\r\n"), r"ERROR\r\n");
     let get = [&b"\x80\x00\0\x01\0\0\0\0\0\0\0\x01"[..], b"tell", &[0; 8], b"a"].concat();
     client.send(&header(9), &get);

@@ -58,7 +58,6 @@ fn shared() -> Shared {
         cache: Cache::new(observation.of_cache(Config::new().memory_bytes_max(64 << 20))).unwrap(),
         operator: Operator::new(&settings, observation),
         settings,
-        users: None,
         certificates: None,
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),

@@ -46,7 +46,7 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "cas_enabled", "yes");
     stat(out, "tcp_backlog", 1024);
     stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
-    stat(out, "auth_enabled_ascii", if settings.auth_file.is_some() { "yes" } else { "no" });
+    stat(out, "auth_enabled_ascii", if settings.ascii_users.is_some() { "yes" } else { "no" });
     if settings.tls.is_some() {
         stat(out, "ssl_enabled", "yes");
     }
