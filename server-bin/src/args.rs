@@ -438,7 +438,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
     let suboptions = Suboptions::read(&serve.suboptions)?;
     let port = serve.port.or(serve.udp_port.number()).unwrap_or(PORT_DEFAULT);
     let (addresses, plain_addresses) = listen::addresses(&serve.listen, port)?;
-    let udp_addresses = udp_addresses(serve, &addresses, item_bytes_max)?;
+    let udp_addresses = udp_addresses(serve, &suboptions, &addresses, item_bytes_max)?;
     let tls = suboptions.tls.settings(serve.enable_ssl)?;
     if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
         return Err(format!("-l notls:{plain} does nothing without -Z"));
@@ -463,6 +463,8 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         memory_bytes_max,
         refuses_when_full: suboptions.refuses_when_full,
         idle_timeout_ms: suboptions.idle_timeout_ms,
+        watcher_queue_bytes_max: suboptions.watcher_queue_bytes_max,
+        track_sizes: suboptions.track_sizes,
         request_timeout_ms: suboptions.request_timeout_ms,
         request_bytes_per_second_min: suboptions.request_bytes_per_second_min,
         shutdown_command: serve.shutdown_command,
@@ -480,6 +482,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
 /// Where datagrams are answered (rule U1). A unix socket stands instead of all addresses.
 fn udp_addresses(
     serve: &Serve,
+    suboptions: &Suboptions,
     addresses: &[SocketAddr],
     item_bytes_max: usize,
 ) -> Result<Vec<SocketAddr>, String> {
@@ -487,6 +490,10 @@ fn udp_addresses(
         (serve.auth_file.is_some(), "nobody can name a user over UDP; leave -Y or -U out"),
         (serve.sasl, "nobody can log in over UDP; leave -S or -U out"),
         (serve.enable_ssl, "UDP is not encrypted; leave -Z or -U out"),
+        (
+            suboptions.track_sizes,
+            "a datagram must not start a walk through all items; leave -o track_sizes or -U out",
+        ),
         (item_bytes_max > UDP_ITEM_BYTES_MAX, "an answer over UDP has an end; give at most -I 64m"),
     ];
     if serve.udp_port == UdpPort::Off {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use hotspare::Cache;
+use hotspare_memcached::classic::ShutdownMode;
 use hotspare_tcp::{Node, Options};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -36,7 +37,7 @@ type Failure = (u8, String);
 enum Wish {
     Stop(&'static str),
     /// Stop, but let the clients finish what they have begun.
-    StopGracefully,
+    StopGracefully(&'static str),
     Reload,
 }
 
@@ -65,9 +66,13 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let observation = Observation::default();
     let cache = Cache::new(observation.of_cache(plan.config)).map_err(|why| (EXIT_USAGE, why.to_string()))?;
-    let on_command = move || {
+    let on_command = move |mode| {
+        let reason = "the shutdown command";
         // Nobody listens any more: it is stopping already.
-        let _ = wish.send(Wish::Stop("the shutdown command"));
+        let _ = wish.send(match mode {
+            ShutdownMode::Now => Wish::Stop(reason),
+            ShutdownMode::Graceful => Wish::StopGracefully(reason),
+        });
     };
     let loopback_only = plan.replication_secret.is_none();
     let unix_socket = plan.settings.unix_socket.clone();
@@ -174,7 +179,7 @@ fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
         for signal in signals.forever() {
             let wished = match signal {
                 SIGHUP => Wish::Reload,
-                SIGUSR1 => Wish::StopGracefully,
+                SIGUSR1 => Wish::StopGracefully("SIGUSR1"),
                 // Whoever asks twice does not want to wait for the drain.
                 _ if std::mem::replace(&mut stops, true) => std::process::exit(128 + signal),
                 SIGTERM => Wish::Stop("SIGTERM"),
@@ -192,8 +197,8 @@ fn wait(wishes: &Receiver<Wish>, server: &mut Server) {
     loop {
         match wishes.recv() {
             Ok(Wish::Stop(reason)) => return tracing::info!("stopping: {reason}"),
-            Ok(Wish::StopGracefully) => {
-                tracing::info!("stopping gracefully: SIGUSR1");
+            Ok(Wish::StopGracefully(reason)) => {
+                tracing::info!("stopping gracefully: {reason}");
                 server.drain();
                 return finish_clients(wishes, server);
             }

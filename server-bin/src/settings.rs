@@ -57,6 +57,11 @@ pub struct Settings {
     pub flush_enabled: bool,
     /// Whether `watch` is obeyed (`-W` says no). Default yes.
     pub watch_enabled: bool,
+    /// What waits for one who watches, at most, in bytes; what is above is lost, and counted (`-o watcher_logbuf_size`).
+    /// Default 256 KiB.
+    pub watcher_queue_bytes_max: usize,
+    /// Whether `stats sizes` counts items by their size (`-o track_sizes`), which goes through all of them. Default no.
+    pub track_sizes: bool,
     /// The cache's clock, if the `debugtime` command may advance it (`--debug-time`). Default none.
     pub debug_clock: Option<Arc<DebugClock>>,
     /// How talkative the log is (`-v`). Default 0.
@@ -141,6 +146,8 @@ impl Default for Settings {
             dump_enabled: true,
             flush_enabled: true,
             watch_enabled: true,
+            watcher_queue_bytes_max: 256 << 10,
+            track_sizes: false,
             debug_clock: None,
             verbosity: 0,
             protocol: Protocol::Auto,

@@ -102,8 +102,8 @@ impl Executor<'_> {
                 let arguments = Arguments { words: arguments, noreply, output_bytes_max };
                 return self.operate(command, arguments, progress, out);
             }
-            Request::Shutdown { .. } if self.shared.settings.shutdown_command => {
-                (self.shared.on_shutdown_command)();
+            Request::Shutdown { mode } if self.shared.settings.shutdown_command => {
+                (self.shared.on_shutdown_command)(mode);
                 return Flow::Close;
             }
             Request::Shutdown { .. } => out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n"),

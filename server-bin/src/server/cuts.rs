@@ -169,7 +169,7 @@ fn shared(ways: &Ways, shutdowns: Arc<AtomicU64>) -> Shared {
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
         started_at_ms: BEGIN_MS,
-        on_shutdown_command: Box::new(move || {
+        on_shutdown_command: Box::new(move |_| {
             shutdowns.fetch_add(1, Ordering::Relaxed);
         }),
     }

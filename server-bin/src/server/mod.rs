@@ -37,6 +37,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use hotspare::Cache;
+use hotspare_memcached::classic::ShutdownMode;
 
 use crate::settings::Settings;
 use crate::users::Users;
@@ -62,7 +63,7 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
     pub(crate) started_at_ms: u64,
-    pub(crate) on_shutdown_command: Box<dyn Fn() + Send + Sync>,
+    pub(crate) on_shutdown_command: Box<dyn Fn(ShutdownMode) + Send + Sync>,
 }
 
 /// A running server. Dropping it stops it.
@@ -90,7 +91,7 @@ impl Server {
     pub fn start(
         cache: Cache,
         settings: Settings,
-        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+        on_shutdown_command: impl Fn(ShutdownMode) + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
         Server::start_observed(cache, settings, Observation::default(), on_shutdown_command)
     }
@@ -103,7 +104,7 @@ impl Server {
         cache: Cache,
         settings: Settings,
         observation: Observation,
-        on_shutdown_command: impl Fn() + Send + Sync + 'static,
+        on_shutdown_command: impl Fn(ShutdownMode) + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
         let certificates =
             settings.tls.as_ref().map(Certificates::load).transpose().map_err(ServerError::Certificates)?;

@@ -5,7 +5,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use rustls::crypto::ring;
@@ -13,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection};
 
 use crate::settings::{TlsSettings, VerifyClients};
 
@@ -21,27 +23,65 @@ use crate::settings::{TlsSettings, VerifyClients};
 #[derive(Debug)]
 pub(crate) struct Certificates {
     settings: TlsSettings,
-    config: RwLock<Arc<ServerConfig>>,
+    config: RwLock<Current>,
+    pub(crate) counts: Arc<HandshakeCounts>,
+}
+
+/// What was read last, and when.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    read_at: Instant,
+}
+
+impl Current {
+    fn read(settings: &TlsSettings) -> Result<Current, String> {
+        Ok(Current { config: Arc::new(read(settings)?), read_at: Instant::now() })
+    }
+}
+
+/// What encrypted connections came to (rule G6).
+#[derive(Debug, Default)]
+pub(crate) struct HandshakeCounts {
+    /// What a client sent was no handshake, or none that could be agreed to.
+    pub(crate) handshake_errors: AtomicU64,
+    /// After a handshake, what came was no TLS.
+    pub(crate) protocol_errors: AtomicU64,
+    /// Handshakes that went on from no earlier session.
+    pub(crate) new_sessions: AtomicU64,
+}
+
+impl HandshakeCounts {
+    pub(crate) fn reset(&self) {
+        for count in [&self.handshake_errors, &self.protocol_errors, &self.new_sessions] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Certificates {
     pub(crate) fn load(settings: &TlsSettings) -> Result<Certificates, String> {
-        let config = RwLock::new(Arc::new(read(settings)?));
-        Ok(Certificates { settings: settings.clone(), config })
+        let config = RwLock::new(Current::read(settings)?);
+        Ok(Certificates { settings: settings.clone(), config, counts: Arc::default() })
     }
 
     /// Reads the files again, for connections to come; if they can't be, all stays as it was.
     pub(crate) fn reload(&self) -> Result<(), String> {
-        let config = Arc::new(read(&self.settings)?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let current = Current::read(&self.settings)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = current;
         Ok(())
+    }
+
+    /// How long ago the certificates in use were read.
+    pub(crate) fn age(&self) -> Duration {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).read_at.elapsed()
     }
 
     /// The server's side of a connection that is to begin.
     pub(crate) fn accept(&self, socket: TcpStream) -> std::io::Result<TlsSocket> {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).config.clone();
         let session = ServerConnection::new(config).map_err(std::io::Error::other)?;
-        Ok(TlsSocket { socket, session })
+        Ok(TlsSocket { socket, session, counts: self.counts.clone(), is_counted: false })
     }
 }
 
@@ -92,12 +132,32 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 pub(crate) struct TlsSocket {
     pub(crate) socket: TcpStream,
     session: ServerConnection,
+    counts: Arc<HandshakeCounts>,
+    /// Whether its handshake has come to its end.
+    is_counted: bool,
 }
 
 impl TlsSocket {
     /// Whether the client has still to show that it speaks TLS.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.session.is_handshaking()
+    }
+
+    /// Takes what has come of the other side's records.
+    fn process(&mut self) -> Result<(), rustls::Error> {
+        let counts = &self.counts;
+        let was_handshaking = self.session.is_handshaking();
+        if let Err(why) = self.session.process_new_packets() {
+            let count = if was_handshaking { &counts.handshake_errors } else { &counts.protocol_errors };
+            count.fetch_add(1, Ordering::Relaxed);
+            return Err(why);
+        }
+        if !self.is_counted && !self.session.is_handshaking() {
+            self.is_counted = true;
+            let is_new = self.session.handshake_kind() != Some(HandshakeKind::Resumed);
+            counts.new_sessions.fetch_add(u64::from(is_new), Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Sends what is encrypted; `WouldBlock` if the socket does not take all of it now.
@@ -132,7 +192,7 @@ impl Read for TlsSocket {
             }
             // The session sees the end of the stream, too, and its reader tells an orderly one.
             self.session.read_tls(&mut self.socket)?;
-            if let Err(why) = self.session.process_new_packets() {
+            if let Err(why) = self.process() {
                 // The client is told why, if it listens.
                 let _ = self.send();
                 return Err(std::io::Error::new(ErrorKind::InvalidData, why));

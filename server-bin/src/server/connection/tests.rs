@@ -62,7 +62,7 @@ fn shared() -> Shared {
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
         started_at_ms: 0,
-        on_shutdown_command: Box::new(|| ()),
+        on_shutdown_command: Box::new(|_| ()),
     }
 }
 

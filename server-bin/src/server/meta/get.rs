@@ -95,6 +95,7 @@ impl Executor<'_> {
         };
         let flags = &get.target.flags;
         Ok(match flags.ttl {
+            Some(ttl) if flags.has(b'u') => cache.peek_and_touch(get.key, self.expiry(ttl), look)?,
             Some(ttl) => cache.read_and_touch(get.key, self.expiry(ttl), look)?,
             None if flags.has(b'u') => cache.peek(get.key, look)?,
             None => cache.read(get.key, look)?,

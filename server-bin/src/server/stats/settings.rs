@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::watch::QUEUE_BYTES_MAX;
 use super::{Shared, stat};
 
 fn yes_no(is_so: bool) -> &'static str {
@@ -81,10 +80,10 @@ fn storage(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "warm_max_factor", "2.00");
     stat(out, "temp_lru", "no");
     stat(out, "temporary_ttl", 0);
-    stat(out, "watcher_logbuf_size", QUEUE_BYTES_MAX);
+    stat(out, "watcher_logbuf_size", settings.watcher_queue_bytes_max);
     stat(out, "worker_logbuf_size", 0);
     stat(out, "read_buf_mem_limit", 0);
-    stat(out, "track_sizes", "no");
+    stat(out, "track_sizes", yes_no(settings.track_sizes));
     stat(out, "inline_ascii_response", "no");
     stat(out, "watch_enabled", yes_no(settings.watch_enabled));
 }

@@ -173,7 +173,8 @@ fn d1_a_get_returns_a_value_and_what_is_asked_of_the_item() {
     expect(&[
         ("ms a 3 F5 T90|abc|", "HD|"),
         ("mg a u h|", "HD h0|"),
-        ("mg a h|", "HD h0|"),
+        ("mg a u T60 h t|", "HD h0 t60|"),
+        ("mg a h T90|", "HD h0|"),
         ("mg a h v|", "VA 3 h1|abc|"),
         ("mg a c f k s t O1|", "HD c1 f5 ka s3 t90 O1|"),
         ("ms a 0||", "HD|"),

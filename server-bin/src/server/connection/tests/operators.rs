@@ -1,5 +1,7 @@
 //! Operators' commands over a connection.
 
+use hotspare_memcached::classic::ShutdownMode;
+
 use super::*;
 
 /// A connection that is kept between questions.
@@ -92,6 +94,29 @@ fn t1_stats_subcommands_are_whole_words() {
 }
 
 #[test]
+fn g5_z9_track_sizes_lets_stats_sizes_count_items_in_steps_of_32_bytes() {
+    let mut shared = shared();
+    shared.settings.track_sizes = true;
+    assert_eq!(ask(&shared, "stats sizes\r\n"), "END\r\n");
+    for (name, value_bytes) in [("a", 1), ("b", 1), ("c", 5000)] {
+        shared.cache.set(name, vec![0; value_bytes], hotspare::Expiry::Never).unwrap();
+    }
+    let step_of = |key: &str| shared.cache.details(key).unwrap().unwrap().bytes.div_ceil(32) * 32;
+    let expected = format!("STAT {} 2\r\nSTAT {} 1\r\nEND\r\n", step_of("a"), step_of("c"));
+    assert_eq!(ask(&shared, "stats sizes\r\n"), expected);
+    assert!(step_of("a") < step_of("c"));
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "track_sizes"), "yes");
+}
+
+#[test]
+fn u1_stats_settings_name_the_udp_port() {
+    let mut shared = shared();
+    shared.settings.udp_addresses = vec!["127.0.0.1:7".parse().unwrap()];
+    let answer = ask(&shared, "stats settings\r\n");
+    assert_eq!((stat(&answer, "udpport"), stat(&answer, "num_threads_per_udp")), ("7", "1"));
+}
+
+#[test]
 fn l8_stats_settings_has_memcacheds_defaults() {
     let answer = ask(&shared(), "stats settings\r\n");
     let expected = [
@@ -99,6 +124,9 @@ fn l8_stats_settings_has_memcacheds_defaults() {
         ("maxconns", "1024"),
         ("tcpport", "11211"),
         ("udpport", "0"),
+        ("num_threads_per_udp", "0"),
+        ("watcher_logbuf_size", "262144"),
+        ("track_sizes", "no"),
         ("num_threads", "4"),
         ("growth_factor", "1.25"),
         ("chunk_size", "48"),
@@ -231,12 +259,14 @@ fn g4_shutdown_needs_a_and_closes_without_a_reply() {
     shared.settings.shutdown_command = true;
     let (told, tell) = std::sync::mpsc::channel();
     let told = std::sync::Mutex::new(told);
-    shared.on_shutdown_command = Box::new(move || told.lock().unwrap().send(()).unwrap());
-    for request in ["shutdown\r\n", "shutdown graceful\r\n"] {
+    shared.on_shutdown_command = Box::new(move |mode| told.lock().unwrap().send(mode).unwrap());
+    for (request, mode) in
+        [("shutdown\r\n", ShutdownMode::Now), ("shutdown graceful\r\n", ShutdownMode::Graceful)]
+    {
         let mut socket = socket(request.as_bytes(), 100);
         assert_eq!(run(&shared, &mut Connection::new(&shared.settings), &mut socket), Turn::Closed);
         assert_eq!(socket.output, b"");
-        tell.try_recv().expect("the server was told");
+        assert_eq!(tell.try_recv(), Ok(mode), "the server was told");
     }
 }
 
