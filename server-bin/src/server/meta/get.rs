@@ -161,6 +161,7 @@ impl Executor<'_> {
     fn vivify(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<bool, WriteError> {
         let flags = &get.target.flags;
         let Some(vivify_ttl) = flags.vivify_ttl else { return Ok(false) };
+        let is_key_binary = get.target.key.is_binary();
         // `T` touches what is there by now.
         let expiry = self.expiry(flags.ttl.unwrap_or(vivify_ttl));
         let updated = self.shared.cache.update(get.key, |item| match item {
@@ -168,7 +169,12 @@ impl Executor<'_> {
             None => Update::StoreWith {
                 value: Bytes::new(),
                 attributes: expiry.into(),
-                state: ItemState { client_cas: flags.new_cas, is_token_sent: true, ..ItemState::default() },
+                state: ItemState {
+                    client_cas: flags.new_cas,
+                    is_token_sent: true,
+                    is_key_binary,
+                    ..ItemState::default()
+                },
             },
         })?;
         let Updated::Stored(version) = updated else { return Ok(false) };
@@ -181,6 +187,7 @@ impl Executor<'_> {
             cas: flags.new_cas.unwrap_or(version.0),
             client_flags: 0,
             is_fetched: false,
+            is_key_binary,
             bytes: 0,
             ttl_s: self.ttl_s(self.expires_at_ms(told)),
         };
