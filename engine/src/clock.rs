@@ -16,6 +16,12 @@ pub type Millis = u64;
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch; each call returns at least what an earlier one returned.
     fn now_ms(&self) -> Millis;
+
+    /// Milliseconds since the Unix epoch on the wall clock, which may have been stepped since: by it a cache that is
+    /// [restored](crate::Cache::restore_from) knows how much time has passed. Default: as [`Clock::now_ms`].
+    fn wall_ms(&self) -> Millis {
+        self.now_ms()
+    }
 }
 
 /// The system's clock: anchored once to the wall clock, then monotonic.
@@ -30,8 +36,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// Anchors a clock to the wall clock of this moment.
     pub fn new() -> SystemClock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        SystemClock { wall_at_start_ms: wall.as_millis() as u64, monotonic_at_start_ms: monotonic_ms() }
+        SystemClock { wall_at_start_ms: wall_ms(), monotonic_at_start_ms: monotonic_ms() }
     }
 }
 
@@ -45,6 +50,14 @@ impl Clock for SystemClock {
     fn now_ms(&self) -> Millis {
         self.wall_at_start_ms + monotonic_ms().saturating_sub(self.monotonic_at_start_ms)
     }
+
+    fn wall_ms(&self) -> Millis {
+        wall_ms()
+    }
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
 #[cfg(target_os = "linux")]

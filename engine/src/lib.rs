@@ -18,7 +18,7 @@
 //! To replicate, give the [`Config`] a [`ReplicationConfig`] and run a [`Replicator`] over a [`transport`]; the
 //! transport crates do that in one call.
 //!
-//! **Feature** `serde` (default): replication and [`Typed`], all that needs serde. Without it this is a cache of bytes in
+//! **Feature** `serde` (default): replication, saving and restoring, and [`Typed`]: all that needs serde. Without it this is a cache of bytes in
 //! one process.
 #![cfg_attr(
     not(feature = "serde"),
@@ -50,6 +50,8 @@ pub use cache::{
     Cache, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef, ItemState,
     Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
+#[cfg(feature = "serde")]
+pub use cache::{Damage, RestoreError, Restored, SaveError};
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};

@@ -17,7 +17,7 @@ pub(crate) enum LineEnd {
 /// Looks for the end of a line of at most `line_bytes_max` bytes, `\n` included.
 pub(crate) fn line_end(buffer: &[u8], line_bytes_max: usize) -> LineEnd {
     let bytes = buffer.len().min(line_bytes_max);
-    match buffer[..bytes].iter().position(|byte| *byte == b'\n') {
+    match memchr::memchr(b'\n', &buffer[..bytes]) {
         Some(at) => LineEnd::At(at),
         None if bytes == line_bytes_max => LineEnd::TooLong,
         None => LineEnd::Open { bytes_needed: buffer.len() + 1 },

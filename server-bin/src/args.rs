@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hotspare::{Config, ReplicationConfig};
+use hotspare_tls::Credentials;
 
+use crate::replication::Transport;
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
 use listen::UdpPort;
@@ -81,6 +83,20 @@ enum Command {
     },
     /// Kill a primary in front of your eyes and compare the hit ratios
     Demo(DemoOptions),
+    /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like
+    Cert(CertOptions),
+}
+
+/// What certificates to make.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CertOptions {
+    /// Where to put them; what is there is never overwritten
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the address that each
+    /// listens at: NAME/HOST/HOST
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    pub(crate) names: Vec<String>,
 }
 
 /// How the commands reach a node.
@@ -203,6 +219,9 @@ struct Habits {
     /// Become USER when everything is bound; only root can, others stay who they are
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
+    /// Save all items to FILE on SIGUSR1 or "shutdown graceful", and go on with them at the next start
+    #[arg(short = 'e', long, value_name = "FILE")]
+    memory_file: Option<PathBuf>,
     /// Let a crash leave a whole core file
     #[arg(short = 'r', long)]
     enable_coredumps: bool,
@@ -246,16 +265,26 @@ struct Replication {
     /// Begin as the primary of a new group
     #[arg(long, conflicts_with = "replica_of")]
     bootstrap: bool,
-    /// A file with the secret that the group shares; without it replication stays on loopback
+    /// A file with the secret that the group shares; without it, and without certificates, replication stays on
+    /// loopback
     #[arg(long, value_name = "FILE")]
     replication_secret_file: Option<PathBuf>,
+    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority
+    #[arg(long, value_name = "FILE", requires_all = ["replication_tls_key", "replication_tls_ca"])]
+    replication_tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "replication_tls_cert")]
+    replication_tls_key: Option<PathBuf>,
+    /// The authority that signs the certificates of this group and no others, PEM
+    #[arg(long, value_name = "FILE", requires = "replication_tls_cert")]
+    replication_tls_ca: Option<PathBuf>,
     /// Answer reads while this node is a replica
     #[arg(long)]
     replica_reads: bool,
     /// When a write is answered: async, at once
     #[arg(long, value_name = "MODE", default_value = "async")]
     ack: String,
-    /// The replication transport: tcp
+    /// The replication transport: tcp, or quic, which needs certificates
     #[arg(long, value_name = "NAME", default_value = "tcp")]
     transport: String,
     /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
@@ -269,6 +298,7 @@ pub(crate) enum Action {
     Serve(Box<Plan>),
     Control(ControlRequest),
     Demo(DemoOptions),
+    Cert(CertOptions),
 }
 
 /// A server to start.
@@ -278,7 +308,7 @@ pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) daemon: DaemonPlan,
     pub(crate) replication_listen: Option<SocketAddr>,
-    pub(crate) replication_secret: Option<Vec<u8>>,
+    pub(crate) replication_transport: Transport,
     pub(crate) replicates: bool,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<Vec<u8>>,
@@ -291,6 +321,7 @@ pub(crate) struct DaemonPlan {
     pub(crate) starts_second: bool,
     pub(crate) in_background: bool,
     pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) memory_file: Option<PathBuf>,
     pub(crate) user: Option<String>,
     pub(crate) core_files: bool,
     pub(crate) lock_memory: bool,
@@ -338,6 +369,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
+        Some(Command::Cert(options)) => Ok(Action::Cert(options)),
     }
 }
 
@@ -362,15 +394,15 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         None => None,
         Some(text) => Some(socket_address(text, "--replication-listen")?),
     };
-    let secret_file = serve.replication.replication_secret_file.as_deref();
-    let replication_secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
+    let replication_transport = transport(&serve.replication)?;
     for address in serve.replication.peer.iter().chain(&serve.replication.replica_of) {
         node_address(address).map_err(|why| format!("{address}: {why}"))?;
     }
-    if replication_secret.is_none()
+    if !replication_transport.proves_peers()
         && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
     {
-        return Err(format!("{given} is not a loopback address; give --replication-secret-file"));
+        let wanted = "--replication-secret-file or --replication-tls-cert";
+        return Err(format!("{given} is not a loopback address; give {wanted}"));
     }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;
@@ -391,7 +423,7 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         settings,
         daemon,
         replication_listen,
-        replication_secret,
+        replication_transport,
         replicates,
         admin,
         admin_token,
@@ -403,6 +435,7 @@ fn daemon(habits: &Habits) -> Result<DaemonPlan, String> {
         starts_second: habits.daemon && !habits.in_background,
         in_background: habits.in_background,
         pid_file: from_root(habits.pidfile.as_deref(), "-P")?,
+        memory_file: from_root(habits.memory_file.as_deref(), "-e")?,
         user: habits.user.clone(),
         core_files: habits.enable_coredumps,
         lock_memory: habits.lock_memory,
@@ -559,12 +592,33 @@ fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("{flag} {text}: give an IP address and a port, such as 127.0.0.1:7001"))
 }
 
+fn transport(flags: &Replication) -> Result<Transport, String> {
+    let secret_file = flags.replication_secret_file.as_deref();
+    let secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
+    let files = (&flags.replication_tls_ca, &flags.replication_tls_cert, &flags.replication_tls_key);
+    let credentials = match files {
+        (Some(authority), Some(certificate), Some(key)) => {
+            Some(Credentials::read(authority, certificate, key)?)
+        }
+        _ => None,
+    };
+    match (&*flags.transport, credentials) {
+        ("tcp", credentials) => Ok(Transport::Tcp { secret, credentials }),
+        ("quic", _) if secret.is_some() => {
+            Err("--replication-secret-file does nothing over QUIC: certificates prove who a peer is"
+                .to_owned())
+        }
+        ("quic", Some(credentials)) => Ok(Transport::Quic { credentials }),
+        ("quic", None) => Err("--transport quic needs --replication-tls-cert, --replication-tls-key and \
+                               --replication-tls-ca; hotspare cert makes them"
+            .to_owned()),
+        (other, _) => Err(format!("--transport {other}: give tcp or quic")),
+    }
+}
+
 fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option<ReplicationConfig>, String> {
     if flags.ack != "async" {
         return Err(format!("--ack {}: only async is supported yet", flags.ack));
-    }
-    if flags.transport != "tcp" {
-        return Err(format!("--transport {}: only tcp is supported yet", flags.transport));
     }
     let mut config = match (&flags.replica_of, flags.bootstrap, listen) {
         (Some(primary), _, _) => ReplicationConfig::replica_of(primary),
@@ -606,6 +660,7 @@ fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
         ("--group", flags.group.is_some()),
         ("--node-slot", flags.node_slot.is_some()),
         ("--replication-secret-file", flags.replication_secret_file.is_some()),
+        ("--replication-tls-cert", flags.replication_tls_cert.is_some()),
         ("--replica-reads", flags.replica_reads),
         ("--log-bytes", flags.log_bytes.is_some()),
     ];

@@ -8,15 +8,16 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use hotspare::Cache;
+use hotspare::{Cache, Config};
 use hotspare_memcached::classic::ShutdownMode;
-use hotspare_tcp::{Node, Options};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::admin::Admin;
 use crate::args::Plan;
 use crate::daemon::{self, PidFile};
+use crate::memory_file::MemoryFile;
+use crate::replication::Node;
 use crate::server::{Observation, Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
@@ -36,9 +37,16 @@ type Failure = (u8, String);
 #[derive(Debug)]
 enum Wish {
     Stop(&'static str),
-    /// Stop, but let the clients finish what they have begun.
+    /// Stop, but let the clients finish what they have begun, and save the items if they are to be saved.
     StopGracefully(&'static str),
     Reload,
+}
+
+/// How it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Plain,
+    Graceful,
 }
 
 fn start_failure(why: &ServerError) -> Failure {
@@ -65,24 +73,26 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let (wish, wishes) = unbounded();
     listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let observation = Observation::default();
-    let cache = Cache::new(observation.of_cache(plan.config)).map_err(|why| (EXIT_USAGE, why.to_string()))?;
+    let mut memory_file = plan.daemon.memory_file.clone().map(MemoryFile::at).transpose()?;
+    let cache = make_cache(observation.of_cache(plan.config), memory_file.as_mut())?;
     let on_command = move |mode| {
-        let reason = "the shutdown command";
+        let wished = match mode {
+            ShutdownMode::Now => Wish::Stop("the shutdown command"),
+            ShutdownMode::Graceful => Wish::StopGracefully("the shutdown command"),
+        };
         // Nobody listens any more: it is stopping already.
-        let _ = wish.send(match mode {
-            ShutdownMode::Now => Wish::Stop(reason),
-            ShutdownMode::Graceful => Wish::StopGracefully(reason),
-        });
+        let _ = wish.send(wished);
     };
-    let loopback_only = plan.replication_secret.is_none();
+    let loopback_only = !plan.replication_transport.proves_peers();
     let unix_socket = plan.settings.unix_socket.clone();
     let is_verbose = plan.settings.verbosity > 0;
     let habits = plan.daemon;
     let mut server = Server::start_observed(cache.clone(), plan.settings, observation, on_command)
         .map_err(|why| start_failure(&why))?;
+    memory_file.as_mut().map_or(Ok(()), MemoryFile::settle)?;
     let node = match plan.replicates {
         true => Some(
-            start_node(&cache, plan.replication_listen, plan.replication_secret)
+            Node::start(&cache, plan.replication_listen, plan.replication_transport)
                 .map_err(|why| system(&why))?,
         ),
         false => None,
@@ -100,6 +110,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     if let Some(user) = user {
         daemon::become_user(&user, unix_socket.as_deref())?;
     }
+    memory_file.as_ref().map_or(Ok(()), MemoryFile::check_writable)?;
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);
         write_port_file(file, server.addresses(), server.udp_addresses())
@@ -112,14 +123,25 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     if habits.in_background {
         daemon::settle(is_verbose, habits.core_files).map_err(|why| system(&why))?;
     }
-    wait(&wishes, &mut server);
+    let stop = wait(&wishes, &mut server);
     server.stop_listening();
     drop(admin);
     server.shutdown();
     if let Some(node) = node {
         node.shutdown(DRAIN);
     }
-    Ok(())
+    match memory_file {
+        Some(file) if stop == Stop::Graceful => file.save(&cache),
+        _ => Ok(()),
+    }
+}
+
+/// The cache that an earlier process saved, or an empty one.
+fn make_cache(config: Config, memory_file: Option<&mut MemoryFile>) -> Result<Cache, Failure> {
+    match memory_file.and_then(|file| file.restore(&config)) {
+        Some(cache) => Ok(cache),
+        None => Cache::new(config).map_err(|why| (EXIT_USAGE, why.to_string())),
+    }
 }
 
 /// What must be before anything is started.
@@ -157,21 +179,6 @@ fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, 
     }
 }
 
-fn start_node(
-    cache: &Cache,
-    listen: Option<SocketAddr>,
-    secret: Option<Vec<u8>>,
-) -> Result<Node, hotspare_tcp::StartError> {
-    let mut options = Options::new();
-    if let Some(address) = listen {
-        options = options.listen(address);
-    }
-    if let Some(secret) = secret {
-        options = options.secret(secret);
-    }
-    Node::start(cache, options)
-}
-
 fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
     std::thread::Builder::new().name("hotspare-signals".to_owned()).spawn(move || {
@@ -193,20 +200,27 @@ fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
 }
 
 /// Until it is time to stop.
-fn wait(wishes: &Receiver<Wish>, server: &mut Server) {
+fn wait(wishes: &Receiver<Wish>, server: &mut Server) -> Stop {
     loop {
         match wishes.recv() {
-            Ok(Wish::Stop(reason)) => return tracing::info!("stopping: {reason}"),
+            Ok(Wish::Stop(reason)) => {
+                tracing::info!("stopping: {reason}");
+                return Stop::Plain;
+            }
             Ok(Wish::StopGracefully(reason)) => {
                 tracing::info!("stopping gracefully: {reason}");
                 server.drain();
-                return finish_clients(wishes, server);
+                finish_clients(wishes, server);
+                return Stop::Graceful;
             }
             Ok(Wish::Reload) => match server.reload() {
                 Ok(()) => tracing::info!("files were read again"),
                 Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
             },
-            Err(_) => return tracing::error!("stopping: nobody is left to say when"),
+            Err(_) => {
+                tracing::error!("stopping: nobody is left to say when");
+                return Stop::Plain;
+            }
         }
     }
 }

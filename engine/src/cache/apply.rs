@@ -112,7 +112,7 @@ impl Inner {
 
     /// Stores an item of the primary's, if `wanted` says so of the version that is there; if memory can't be had
     /// the key is dropped, since an older value must not stay. `then` runs under the same lock.
-    fn store_or_drop(
+    pub(super) fn store_or_drop(
         &self,
         key: &[u8],
         value: &[u8],

@@ -18,6 +18,8 @@ mod events;
 #[cfg(feature = "serde")]
 mod group;
 #[cfg(feature = "serde")]
+mod image;
+#[cfg(feature = "serde")]
 mod inspect;
 mod latency;
 mod load;
@@ -62,6 +64,8 @@ use events::Events;
 pub(crate) use events::Listener;
 #[cfg(feature = "serde")]
 pub(crate) use group::Group;
+#[cfg(feature = "serde")]
+pub use image::{Damage, RestoreError, Restored, SaveError};
 #[cfg(feature = "serde")]
 pub use inspect::{InspectedItem, Inspection};
 pub(crate) use load::Flights;
@@ -352,6 +356,24 @@ impl Cache {
             None => self.inner.read_many(keys, reader),
             Some(latencies) => latencies.time(Timed::Read, || self.inner.read_many(keys, reader)),
         }
+    }
+
+    /// Has the processor fetch what operations on these keys are about to touch, all at once instead of one by one: for
+    /// a program that knows its next keys and can't put them into one [`Cache::read_many`]. Nothing changes, whatever
+    /// the keys are; for a single key it costs more than it gains.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// let keys = ["a", "b", "c"];
+    /// cache.prefetch(&keys);
+    /// for key in keys {
+    ///     cache.set(key, "1", Expiry::Never)?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn prefetch<K: AsRef<[u8]>>(&self, keys: &[K]) {
+        self.inner.prefetch(keys);
     }
 
     /// Reads like [`Cache::read`] and gives the item another expiry (memcached's gat, rule R3). The closure sees

@@ -142,6 +142,26 @@ impl Inner {
         expires_at_ms != 0 && expires_at_ms <= self.now_ms()
     }
 
+    pub(crate) fn prefetch<K: AsRef<[u8]>>(&self, keys: &[K]) {
+        keys.chunks(BATCH).for_each(|batch| {
+            self.fetch_ahead(batch);
+        });
+    }
+
+    /// Has the processor fetch the lines and items of at most [`BATCH`] keys, all at once; gives their hashes.
+    #[inline]
+    fn fetch_ahead<K: AsRef<[u8]>>(&self, batch: &[K]) -> [u64; BATCH] {
+        let mut hashes = [0; BATCH];
+        for (hash, key) in hashes.iter_mut().zip(batch) {
+            *hash = self.hasher.hash(key.as_ref());
+            self.tables[self.shard_number(*hash)].prefetch_line(*hash);
+        }
+        for hash in &hashes[..batch.len()] {
+            self.tables[self.shard_number(*hash)].prefetch_item(*hash);
+        }
+        hashes
+    }
+
     pub(crate) fn read_many<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
@@ -149,14 +169,7 @@ impl Inner {
     ) -> Result<(), ReadError> {
         let mut at = 0;
         for batch in keys.chunks(BATCH) {
-            let mut hashes = [0; BATCH];
-            for (hash, key) in hashes.iter_mut().zip(batch) {
-                *hash = self.hasher.hash(key.as_ref());
-                self.tables[self.shard_number(*hash)].prefetch_line(*hash);
-            }
-            for hash in &hashes[..batch.len()] {
-                self.tables[self.shard_number(*hash)].prefetch_item(*hash);
-            }
+            let hashes = self.fetch_ahead(batch);
             for (hash, key) in hashes.into_iter().zip(batch) {
                 self.check_read(key.as_ref())?;
                 let found = self.read_hashed(hash, key.as_ref(), |item| reader(at, Some(item)))?;

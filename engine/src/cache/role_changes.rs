@@ -88,6 +88,30 @@ impl Inner {
         }
     }
 
+    /// A restored primary reigns on if it still claims that, under a term and branch of its own; no promotion, so it gives
+    /// no right to replace anybody's items.
+    pub(crate) fn reign_on(&self, group: &Group) {
+        let _gate = group.gate.lock();
+        let mut roles = group.roles.lock();
+        if !roles.claims() {
+            return;
+        }
+        let mut log = group.log.lock();
+        let Some((term, branch, random)) = roles.mint(log.lineage().term()) else {
+            roles.forgo_claim();
+            return tracing::error!("the restored primary has used all terms up: begin a new group");
+        };
+        log.mint(term, branch, random, false);
+        drop(log);
+        let young = roles.young;
+        roles.become_primary(term);
+        roles.young = young;
+        drop(roles);
+        self.publish_serving(group);
+        group.doorbell.ring();
+        tracing::info!(term = term.0, "restored: this node is the primary, as before");
+    }
+
     /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
     pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
         group.roles.lock().step_down(term, upstream);

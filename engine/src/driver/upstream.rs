@@ -89,6 +89,7 @@ impl Upstream {
         let Some(address) = self.round.pop() else {
             // Nobody is known yet: somebody must dial this node or an operator name one.
             self.next_dial_ms = turn.now.local_ms + PAUSE_MAX_MS;
+            turn.cache.inner.reign_on(turn.group);
             return;
         };
         match turn.transport.dial(&address) {
@@ -98,7 +99,7 @@ impl Upstream {
             }
             Err(error) => {
                 self.note(turn, &address, &error.to_string());
-                self.schedule(turn.now.local_ms);
+                self.schedule(turn);
             }
         }
     }
@@ -119,6 +120,9 @@ impl Upstream {
             attached.peer.say_last(frame, turn.cx);
         }
         self.note(turn, &attached.address, &end.describe());
+        if may_have_met_a_primary(&end) {
+            turn.group.roles.lock().forgo_claim();
+        }
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
             SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
@@ -136,7 +140,7 @@ impl Upstream {
             // The one it was is asked first, at once: most cuts are short.
             self.round.clear();
         }
-        self.schedule(turn.now.local_ms);
+        self.schedule(turn);
     }
 
     fn rejected(&mut self, turn: &mut Turn<'_, '_>, address: &str, code: RejectCode, primary: &str) {
@@ -167,7 +171,8 @@ impl Upstream {
         }
     }
 
-    fn schedule(&mut self, now_ms: u64) {
+    fn schedule(&mut self, turn: &Turn<'_, '_>) {
+        let now_ms = turn.now.local_ms;
         let quarantined = self.copy_failures >= FAILURES_BEFORE_QUARANTINE;
         let pause_max_ms = if quarantined { QUARANTINE_PAUSE_MAX_MS } else { PAUSE_MAX_MS };
         if !self.round.is_empty() {
@@ -176,6 +181,18 @@ impl Upstream {
         }
         self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, pause_max_ms);
         self.next_dial_ms = now_ms + self.pause_ms;
+        // Everybody was asked once.
+        turn.cache.inner.reign_on(turn.group);
+    }
+}
+
+/// Whether the node that was asked may reign, or know who does: all but one that can't be reached, or says that it does not.
+fn may_have_met_a_primary(end: &SessionEnd) -> bool {
+    use RejectCode::{NotPrimary, SameNode, WrongGroup};
+    match end {
+        SessionEnd::Link(_) | SessionEnd::Silent => false,
+        SessionEnd::Rejected { code, .. } => !matches!(code, NotPrimary | SameNode | WrongGroup),
+        _ => true,
     }
 }
 

@@ -15,8 +15,11 @@
 //! | `roles` | what this node is, and whom it knows |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
+//! | `conformance` | what every transport must do, as tests (feature `testing`) |
 
 pub(crate) mod admission;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub(crate) mod doorbell;
 pub(crate) mod frame;
 pub(crate) mod hello;

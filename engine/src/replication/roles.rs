@@ -6,6 +6,7 @@
 //! ```text
 //!   bootstrap ──> Primary ──(a higher, proven term; follow)──> Fenced ──(resumes or installs)──> Replica
 //!   follower  ──> Replica ──(promote)──> Primary                  └────────(promote)──> Primary
+//!   restored  ──> Fenced ──(it was the primary, none is configured, and nobody else reigns)──> Primary
 //! ```
 
 use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
@@ -48,6 +49,9 @@ pub(crate) struct Roles {
     pub(crate) link: LinkState,
     /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
     pub(crate) young: bool,
+    /// It was the primary when it was saved, and nobody was named whom to follow: it reigns on once each node that it
+    /// knows of was asked and none reigns. Only while the role is `Fenced`.
+    claims: bool,
     /// Peers that have not heard of this primary's term yet.
     pub(crate) unanswered: Vec<String>,
     pub(crate) replicas: Vec<ReplicaStatus>,
@@ -85,6 +89,7 @@ impl Roles {
                 Start::Follower => LinkState::Connecting,
             },
             young: false,
+            claims: false,
             unanswered: Vec::new(),
             replicas: Vec::new(),
             installs: 0,
@@ -131,8 +136,42 @@ impl Roles {
         Some((term, Branch(self.random.u128()), self.random.u64()))
     }
 
+    /// Takes up what an earlier process of this node was. It serves nothing until a primary has taken it, or it reigns.
+    pub(crate) fn restore(
+        &mut self,
+        config: &ReplicationConfig,
+        node: u128,
+        term_seen: u32,
+        reigned: bool,
+        young: bool,
+    ) {
+        self.role = Role::Fenced;
+        self.node = config.node.unwrap_or(node);
+        self.term_seen = Term(term_seen);
+        self.link = LinkState::Connecting;
+        self.has_data = true;
+        self.young = young;
+        self.claims = reigned && config.upstream.is_empty() && config.peers.is_empty();
+    }
+
+    /// Whether it is to reign on once nobody else does.
+    pub(crate) fn claims(&self) -> bool {
+        self.claims
+    }
+
+    /// Whether it is to reign on, and there is nobody to ask.
+    pub(crate) fn reigns_unasked(&self) -> bool {
+        self.claims && self.peers.is_empty()
+    }
+
+    /// Somebody else may reign: it does not by itself.
+    pub(crate) fn forgo_claim(&mut self) {
+        self.claims = false;
+    }
+
     /// Reigns from now on; every known peer is to be told.
     pub(crate) fn become_primary(&mut self, term: Term) {
+        self.claims = false;
         self.term_seen = term;
         self.role = Role::Primary;
         self.epoch += 1;
@@ -147,6 +186,7 @@ impl Roles {
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
     pub(crate) fn step_down(&mut self, term: Term, upstream: Option<String>) {
         self.term_seen = self.term_seen.max(term);
+        self.claims = false;
         if self.role == Role::Primary {
             self.role = Role::Fenced;
             self.level = false;
@@ -164,6 +204,7 @@ impl Roles {
     /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
     pub(crate) fn attached_to(&mut self, address: &str, term: Term, installing: bool) {
         self.role = Role::Replica;
+        self.claims = false;
         self.term_seen = self.term_seen.max(term);
         self.upstream = Some(address.to_owned());
         self.learn_peer(address);

@@ -230,11 +230,12 @@ impl Memory {
         }
     }
 
-    /// Tells the processor that a chunk's first 128 bytes are about to be read.
+    /// Tells the processor that a chunk's first 192 bytes are about to be read.
     #[inline]
     pub(super) fn prefetch(&self, chunk: ChunkRef) {
-        prefetch(self.address(chunk, 0).as_ptr());
-        prefetch(self.address(chunk, 0).as_ptr().wrapping_add(64));
+        for line in 0..3 {
+            prefetch(self.address(chunk, 0).as_ptr().wrapping_add(64 * line));
+        }
     }
 
     /// Tells the processor that a chunk's first 192 bytes are about to be written, by the item that comes next.

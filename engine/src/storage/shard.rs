@@ -310,12 +310,16 @@ impl Shard {
         // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
         let view = unsafe { View::new(memory) };
         let (hasher, mut marks, is_trial) = (&self.hasher, meta.marks, self.is_trial());
+        let lru = &self.lru;
         let stored = self.index.store(
             hash,
             first,
             |chunk| view.has_key(chunk, key),
             |chunk| hasher.hash(view.key(chunk)),
             |found| {
+                if let Some(old) = found.present {
+                    lru.prefetch_to_unlink(memory, old);
+                }
                 if place == Place::New {
                     let was_main = found.present.is_some_and(|old| view.meta(old).marks.is_main());
                     marks = if was_main || found.is_ghost || is_trial { marks.in_main() } else { marks };

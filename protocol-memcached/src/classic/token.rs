@@ -16,8 +16,13 @@ impl<'a> Tokens<'a> {
     }
 
     /// Each word, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.line.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
+    }
+
+    /// Whether there is no more than one word, as far as a glance tells.
+    pub fn is_one(&self) -> bool {
+        !self.line.trim_ascii().contains(&b' ')
     }
 
     /// Takes the first word off.

@@ -40,6 +40,8 @@ fn memcacheds_habits_are_read() {
     let plan = served("-dvP /x/pid -m64 -p11212 -unobody -rk -f 1.25 -n 48 -R 20 -L -c512");
     assert!(plan.daemon.starts_second && plan.daemon.core_files && plan.daemon.lock_memory);
     assert_eq!(plan.daemon.pid_file, Some(PathBuf::from("/x/pid")));
+    assert_eq!(served("-e /x/memory").daemon.memory_file, Some(PathBuf::from("/x/memory")));
+    assert_eq!(served("--memory-file=/x/memory").daemon.memory_file, Some(PathBuf::from("/x/memory")));
     assert_eq!((plan.daemon.user.as_deref(), plan.settings.verbosity), (Some("nobody"), 1));
     assert_eq!(plan.settings.addresses, ["127.0.0.1:11212".parse().unwrap()]);
     assert_eq!((plan.settings.memory_bytes_max, plan.settings.connections_max), (64 << 20, 512));
@@ -92,7 +94,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
         ("--replication-listen x", "--replication-listen x"),
         ("--ack strict:1", "only async"),
-        ("--transport quic", "only tcp"),
+        ("--transport quic", "needs --replication-tls-cert"),
         ("--bootstrap", "--replication-listen"),
         ("--replica-of nowhere", "HOST:PORT"),
         ("--admin 0.0.0.0:1", "--admin-token-file"),
@@ -185,6 +187,39 @@ fn commands_are_read() {
     let Ok(Action::Control(request)) = read("promote --force --admin 127.0.0.1:1") else { panic!() };
     assert_eq!((request.kind, &*request.admin), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
     assert!(matches!(read("demo --json"), Ok(Action::Demo(DemoOptions { json: true, trace: None }))));
+}
+
+#[test]
+fn certificates_take_replication_off_the_loopback() {
+    let folder = tempfile::tempdir().unwrap();
+    let issued = certificate_flags(folder.path());
+    let plan = |more: &str| served(&format!("--replica-of cache-1.example:7001 {issued} {more}"));
+    assert!(matches!(plan("").replication_transport, Transport::Tcp { secret: None, credentials: Some(_) }));
+    assert!(matches!(plan("--transport quic").replication_transport, Transport::Quic { .. }));
+    let refused = |line: &str| match read(line) {
+        Err(Refusal::Message(why)) => why,
+        Err(Refusal::Clap(why)) => in_one_line(&why),
+        Ok(action) => panic!("{line}: {action:?}"),
+    };
+    assert!(refused("--replica-of 127.0.0.1:1 --transport quic").contains("needs --replication-tls-cert"));
+    assert!(refused("--replica-of 127.0.0.1:1 --transport carrier-pigeon").contains("tcp or quic"));
+    assert!(refused(&issued).contains("does nothing without replication"));
+    assert!(refused("--replica-of 127.0.0.1:1 --replication-tls-cert x").contains("--replication-tls-key"));
+    let missing = "--replication-tls-cert x --replication-tls-key x --replication-tls-ca /nonexistent/ca.pem";
+    assert!(refused(&format!("--replica-of 127.0.0.1:1 {missing}")).contains("/nonexistent/ca.pem"));
+}
+
+/// The flags that name a node's certificates, made in `folder`.
+fn certificate_flags(folder: &Path) -> String {
+    let authority = hotspare_tls::issue::Authority::new("a group").unwrap();
+    let issued = authority.issue("cache-1", &[]).unwrap();
+    let texts = [("ca", authority.pem().certificate), ("cert", issued.certificate), ("key", issued.key)];
+    let flags = texts.map(|(name, text)| {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        format!("--replication-tls-{name} {}", file.display())
+    });
+    flags.join(" ")
 }
 
 #[test]

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use hotspare::{Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
+use hotspare::{Attributes, Cache, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
+use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
     Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, encode_value_header, lifetime,
 };
@@ -144,11 +145,15 @@ impl Executor<'_> {
         out: &mut Vec<u8>,
     ) -> Flow {
         let expiry = exptime.map(|exptime| self.expiry(exptime));
-        for key in keys.iter().skip(progress.keys_answered) {
+        let cache = &self.shared.cache;
+        let mut ahead = keys.iter().skip(progress.keys_answered);
+        for (number, key) in ahead.clone().enumerate() {
             if out.len() > output_bytes_max {
                 return Flow::OutputFull;
             }
-            let cache = &self.shared.cache;
+            if number % AHEAD_MAX == 0 && !keys.is_one() {
+                fetch_ahead(cache, &mut ahead);
+            }
             let read = |item: ItemRef<'_>| write_value(&item, with_cas, out);
             let answered = match expiry {
                 None => cache.read(key, read).map_err(read_error),
@@ -292,6 +297,16 @@ impl Executor<'_> {
             _ => self.shared.cache.flush(),
         };
         answer(out, noreply, outcome.map(|()| Response::Ok));
+    }
+}
+
+/// Has the processor fetch what the next keys of a get touch.
+#[inline]
+fn fetch_ahead<'a>(cache: &Cache, keys: &mut impl Iterator<Item = &'a [u8]>) {
+    let mut batch = [&[][..]; AHEAD_MAX];
+    let count = batch.iter_mut().zip(keys).map(|(place, key)| *place = key).count();
+    if count > 1 {
+        cache.prefetch(&batch[..count]);
     }
 }
 

@@ -13,8 +13,10 @@
 mod turn;
 
 use std::io::Read as _;
+use std::mem;
 
 use hotspare_memcached::classic::{Limits, Parsed, Request, parse_request};
+use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
 
 use super::auth::{Gate, Look};
@@ -35,8 +37,8 @@ const READ_BYTES_MIN: usize = 4 << 10;
 /// Room for reading where a client sends a lot.
 const READ_BYTES: usize = 16 << 10;
 
-/// An empty buffer above this is given back.
-const BUFFER_BYTES_KEPT: usize = 32 << 10;
+/// The largest buffer that is kept for the connections of a worker.
+const SHARED_BYTES_MAX: usize = 4 << 20;
 
 /// A request of which a part has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +95,7 @@ pub(crate) struct Connection {
     requests_done: u64,
     /// It has one turn.
     is_datagram: bool,
+    short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
 }
@@ -115,6 +118,7 @@ impl Connection {
             gate: Gate::new(settings.ascii_users.is_none()),
             requests_done: 0,
             is_datagram: false,
+            short_read_is_last: false,
             peer_closed: false,
             closing: false,
         }
@@ -223,12 +227,11 @@ impl Connection {
         }
     }
 
-    /// Whether what was asked for is the rest of a get's line that is longer than others may be.
+    /// Whether a classic request that is not whole is a get's line, longer than others may be.
     fn is_in_long_line(&self, bytes_needed: usize) -> bool {
         let input = &self.input[self.parsed..];
         bytes_needed > self.limits.line_bytes_max
             && bytes_needed == input.len() + 1
-            && self.protocol != Protocol::Binary
             && !input.contains(&b'\n')
     }
 
@@ -239,6 +242,8 @@ impl Connection {
 
     /// Executes what has come.
     pub(crate) fn execute(&mut self, executor: &mut Executor<'_>) -> Stop {
+        // The first request is executed as it is; those behind it, if any, are looked at before.
+        let mut looked_to = self.parsed + 1;
         while !self.closing && self.watch.is_none() {
             if self.unsent().len() > UNSENT_BYTES_MAX {
                 return Stop::OutputFull;
@@ -255,6 +260,13 @@ impl Connection {
             if self.skip > 0 || input.is_empty() || input.len() < self.bytes_needed {
                 return Stop::InputUsed;
             }
+            if self.parsed >= looked_to {
+                let ahead = keys_ahead(input);
+                if ahead.keys().len() > 1 {
+                    executor.shared.cache.prefetch(ahead.keys());
+                }
+                looked_to = self.parsed + ahead.bytes.max(1);
+            }
             match self.execute_one(executor) {
                 Ran::Done => {
                     self.bytes_needed = 1;
@@ -262,7 +274,6 @@ impl Connection {
                 }
                 Ran::NeedsMore { bytes } => {
                     self.bytes_needed = bytes;
-                    self.in_long_line = self.is_in_long_line(bytes);
                     return Stop::InputUsed;
                 }
                 Ran::Stopped(stop) => return stop,
@@ -326,7 +337,10 @@ impl Connection {
                 self.skip = skip;
                 self.parsed += consumed;
             }
-            Parsed::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
+            Parsed::Incomplete { bytes_needed } => {
+                self.in_long_line = self.is_in_long_line(bytes_needed);
+                return Ran::NeedsMore { bytes: bytes_needed };
+            }
             Parsed::Close => self.closing = true,
         }
         Ran::Done
@@ -359,18 +373,42 @@ impl Connection {
         }
     }
 
-    /// Gives memory back that a quiet connection does not need.
-    fn shrink(&mut self) {
-        if self.parsed == self.input.len() {
-            self.input.clear();
-            self.parsed = 0;
-            if self.input.capacity() > BUFFER_BYTES_KEPT {
-                self.input = Vec::new();
-            }
+    /// Takes the worker's buffers for those it has none of.
+    pub(crate) fn borrow(&mut self, buffers: &mut Buffers) {
+        if self.input.capacity() == 0 {
+            mem::swap(&mut self.input, &mut buffers.input);
         }
-        if self.output.is_empty() && self.output.capacity() > BUFFER_BYTES_KEPT {
-            self.output = Vec::new();
+        if self.output.capacity() == 0 {
+            mem::swap(&mut self.output, &mut buffers.output);
         }
+    }
+
+    /// Leaves the buffers to the worker, and keeps what has to stay in one that fits: a quiet connection has none.
+    pub(crate) fn give_back(&mut self, buffers: &mut Buffers) {
+        keep_rest(&mut self.input, &mut self.parsed, &mut buffers.input);
+        keep_rest(&mut self.output, &mut self.sent, &mut buffers.output);
+    }
+}
+
+/// Buffers that the connections of a worker use in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// Has `own` hold no more than what follows `done`; the memory it does not need becomes `shared`, or goes.
+fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
+    let rest_bytes = own.len() - *done;
+    if rest_bytes > 0 && rest_bytes >= own.capacity() / 2 {
+        return;
+    }
+    let rest = own[*done..].to_vec();
+    *done = 0;
+    let mut spare = mem::replace(own, rest);
+    if spare.capacity() > shared.capacity() && spare.capacity() <= SHARED_BYTES_MAX {
+        spare.clear();
+        *shared = spare;
     }
 }
 

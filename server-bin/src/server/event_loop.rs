@@ -18,15 +18,15 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::utils::CachePadded;
 use mio::net::{TcpStream, UnixStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use super::Shared;
 use super::commands::Executor;
-use super::connection::{Connection, Turn, Unfinished};
+use super::connection::{Buffers, Connection, Turn, Unfinished};
 use super::counters::Counters;
 use super::registry::Peer;
-use super::tls::TlsSocket;
+use super::tls::CountedSocket;
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
@@ -41,7 +41,7 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsSocket>),
+    Tls(Box<CountedSocket>),
 }
 
 impl Socket {
@@ -50,13 +50,26 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
-            Socket::Tls(socket) => socket.socket.shutdown(Shutdown::Write),
+            Socket::Tls(socket) => socket.inner.socket.shutdown(Shutdown::Write),
+        }
+    }
+
+    fn is_encrypted(&self) -> bool {
+        matches!(self, Socket::Tls(_))
+    }
+
+    /// Has the poller tell of what is of interest from now on, and of what is there now.
+    fn watch(&mut self, registry: &Registry, token: Token, interest: Interest) -> std::io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => registry.reregister(socket, token, interest),
+            Socket::Unix(socket) => registry.reregister(socket, token, interest),
+            Socket::Tls(tls) => registry.reregister(&mut tls.inner.socket, token, interest),
         }
     }
 
     /// Whether the client has still to show that it speaks TLS.
     fn is_handshaking(&self) -> bool {
-        matches!(self, Socket::Tls(socket) if socket.is_handshaking())
+        matches!(self, Socket::Tls(socket) if socket.inner.is_handshaking())
     }
 }
 
@@ -112,7 +125,7 @@ impl Socket {
                 (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
             }
             Socket::Tls(socket) => {
-                let socket = &socket.socket;
+                let socket = &socket.inner.socket;
                 (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr()))
             }
         };
@@ -176,6 +189,7 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
         is_draining: false,
         clients: Slab::new(),
         ready: Vec::new(),
+        buffers: Buffers::default(),
         waker,
         watching: Vec::new(),
         next_scan: Instant::now() + SCAN,
@@ -194,6 +208,10 @@ struct Client {
     peer: Arc<Peer>,
     last_active: Instant,
     is_ready: bool,
+    /// Whether the client has said that it sends no more, or the socket is broken.
+    has_ended: bool,
+    /// Whether the poller tells of room to write.
+    awaits_room: bool,
     /// The unfinished request that the last scan found, and when one found it first.
     awaited: Option<(Unfinished, Instant)>,
 }
@@ -203,6 +221,15 @@ impl Client {
     fn unfinished(&self) -> Option<Unfinished> {
         let handshake = Unfinished { ordinal: u64::MAX, bytes: 0 };
         if self.socket.is_handshaking() { Some(handshake) } else { self.connection.unfinished() }
+    }
+
+    /// Has the poller tell of room from the first time on that something stays unsent.
+    fn watch_writability(&mut self, token: Token, registry: &Registry) -> std::io::Result<()> {
+        if self.awaits_room || self.connection.unsent().is_empty() {
+            return Ok(());
+        }
+        self.awaits_room = true;
+        self.socket.watch(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Whether the request that is unfinished now has been for too long.
@@ -233,6 +260,7 @@ struct Worker {
     is_draining: bool,
     clients: Slab<Client>,
     ready: Vec<usize>,
+    buffers: Buffers,
     /// What wakes this worker: the others' way to its watchers.
     waker: Arc<Waker>,
     /// The clients that watch.
@@ -261,7 +289,11 @@ impl Worker {
                     self.make_watching_ready();
                     self.begin_draining();
                 } else {
-                    self.make_ready(event.token().0);
+                    let key = event.token().0;
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.has_ended |= event.is_read_closed() || event.is_error();
+                    }
+                    self.make_ready(key);
                 }
             }
             let turns = std::mem::take(&mut self.ready);
@@ -281,11 +313,16 @@ impl Worker {
         while let Ok(mut socket) = self.sockets.try_recv() {
             let entry = self.clients.vacant_entry();
             let token = Token(entry.key());
-            let interest = Interest::READABLE | Interest::WRITABLE;
+            // A plain socket is asked about room only once it lacked some: a client at a unix socket that reads makes room,
+            // and each time would be an event. An encrypted one may have to write in order to read.
+            let interest = match socket.is_encrypted() {
+                true => Interest::READABLE | Interest::WRITABLE,
+                false => Interest::READABLE,
+            };
             let registered = match &mut socket {
                 Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
                 Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
-                Socket::Tls(tls) => self.poll.registry().register(&mut tls.socket, token, interest),
+                Socket::Tls(tls) => self.poll.registry().register(&mut tls.inner.socket, token, interest),
             };
             if let Err(why) = registered {
                 tracing::warn!(%why, "can't watch a connection");
@@ -297,7 +334,16 @@ impl Worker {
             self.shared.operator.registry.add(peer.clone());
             self.shared.operator.observers.saw_connect(&peer.address, peer.descriptor);
             let last_active = Instant::now();
-            entry.insert(Client { socket, connection, peer, last_active, is_ready: false, awaited: None });
+            entry.insert(Client {
+                awaits_room: socket.is_encrypted(),
+                socket,
+                connection,
+                peer,
+                last_active,
+                is_ready: false,
+                has_ended: false,
+                awaited: None,
+            });
             self.make_ready(token.0);
         }
     }
@@ -334,7 +380,17 @@ impl Worker {
             client.last_active = Instant::now();
         }
         let mut executor = Executor { shared: &self.shared, counters: &self.counters };
+        client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
+        client.connection.borrow(&mut self.buffers);
         let turn = client.connection.turn(&mut client.socket, &mut executor);
+        client.connection.give_back(&mut self.buffers);
+        let turn = match client.watch_writability(Token(key), self.poll.registry()) {
+            Ok(()) => turn,
+            Err(why) => {
+                tracing::warn!(%why, "can't watch a connection");
+                Turn::Closed
+            }
+        };
         if let Some(watch) = client.connection.watch()
             && !client.peer.is_watching.swap(true, Ordering::Relaxed)
         {

@@ -84,7 +84,7 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Binds every address, then serves. `on_shutdown_command` is called when a client sends `shutdown` and the
-    /// settings allow it; it must not block.
+    /// settings allow it, and told how; it must not block.
     ///
     /// # Errors
     /// An address can't be bound, the certificates can't be read, or the system refuses threads.

@@ -5,6 +5,7 @@ pub mod engine;
 pub mod memcached;
 pub mod peers;
 pub mod policies;
+pub mod served;
 pub mod summary;
 pub mod trace;
 pub mod workload;

@@ -9,11 +9,12 @@ use super::source::Source;
 const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("protocol-memcached", &[]),
-    ("transport-tcp", &["hotspare"]),
-    ("transport-quic", &["hotspare"]),
-    ("server-bin", &["hotspare", "hotspare-memcached", "hotspare-tcp", "hotspare-quic"]),
+    ("transport-tls", &["hotspare"]),
+    ("transport-tcp", &["hotspare", "hotspare-tls"]),
+    ("transport-quic", &["hotspare", "hotspare-tls"]),
+    ("server-bin", &["hotspare", "hotspare-memcached", "hotspare-tls", "hotspare-tcp", "hotspare-quic"]),
     ("tests", &["hotspare", "hotspare-memcached", "hotspare-tcp", "hotspare-quic", "hotspare-server"]),
-    ("fuzz", &["hotspare", "hotspare-memcached", "tests"]),
+    ("fuzz", &["hotspare", "hotspare-memcached", "hotspare-server", "tests"]),
 ];
 
 /// Inside the engine: a module and the ones it must not name.

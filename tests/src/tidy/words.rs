@@ -7,8 +7,9 @@ use super::source::Source;
 
 /// The one file that may read the system's clock.
 const CLOCK_FILE: &str = "engine/src/clock.rs";
-/// The files of the engine that may use serde: the wire and the typed cache.
+/// The files of the engine that may use serde: the wire, images, and the typed cache.
 const SERDE_FILES: &[&str] = &[
+    "engine/src/cache/image/head.rs",
     "engine/src/replication/record.rs",
     "engine/src/replication/message.rs",
     "engine/src/typed.rs",

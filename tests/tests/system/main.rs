@@ -7,6 +7,7 @@ mod bad_input;
 mod daemon;
 mod datagrams;
 mod empty_primary;
+mod encrypted_replication;
 mod encryption;
 mod failover;
 mod limits;
@@ -15,6 +16,7 @@ mod operators;
 mod semantics;
 mod shutdown;
 mod stock_client;
+mod warm;
 mod wire;
 
 use std::net::SocketAddr;

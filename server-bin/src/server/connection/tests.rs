@@ -133,7 +133,8 @@ fn l3_l5_a_value_above_the_limit_is_skipped_and_takes_the_old_item_along() {
     let mut socket = socket(&input, 50_000);
     assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
     assert_eq!(socket.output, b"SERVER_ERROR object too large for cache\r\nEND\r\n");
-    assert!(connection.input.capacity() <= BUFFER_BYTES_KEPT);
+    connection.give_back(&mut Buffers::default());
+    assert_eq!(connection.input.capacity(), 0);
 }
 
 #[test]
@@ -170,6 +171,17 @@ fn f6_the_end_of_a_long_get_is_looked_for_in_new_bytes_only() {
     assert!(!connection.in_long_line);
     feed(&mut connection, b"\r\n");
     assert_eq!(connection.unsent(), b"END\r\nEND\r\nEND\r\n");
+}
+
+#[test]
+fn q1_a_line_too_long_before_the_gate_closes_however_it_is_cut() {
+    for piece_bytes in [1, 2048, 5000] {
+        let mut shared = shared();
+        shared.settings.ascii_users = Some(crate::users::Users::parse(b"bob:secret").unwrap());
+        let mut connection = Connection::new(&shared.settings);
+        let mut socket = socket(&[b'x'; 2049], piece_bytes);
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed, "pieces of {piece_bytes}");
+    }
 }
 
 #[test]

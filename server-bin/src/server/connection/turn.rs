@@ -28,9 +28,14 @@ pub(crate) enum Turn {
 }
 
 impl Connection {
+    /// Whether a read that does not fill its room has emptied the socket, so that what comes later brings an event.
+    pub(crate) fn set_short_read_is_last(&mut self, is_last: bool) {
+        self.short_read_is_last = is_last;
+    }
+
     /// Reads, executes and writes until the socket or the turn's budget is used up.
     pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
-        let mut taken = 0;
+        let (mut taken, mut is_empty) = (0, false);
         loop {
             let stop = self.execute(executor);
             if self.watch().is_some() {
@@ -58,16 +63,22 @@ impl Connection {
             if taken >= TURN_BYTES_MAX {
                 return Turn::MoreToDo;
             }
-            match self.fill(|room| socket.read(room)) {
+            if is_empty {
+                return Turn::Waiting;
+            }
+            let mut room_bytes = 0;
+            let read = |room: &mut [u8]| {
+                room_bytes = room.len();
+                socket.read(room)
+            };
+            match self.fill(read) {
                 Ok(0) => self.peer_closed = true,
                 Ok(count) => {
                     executor.counters.bytes_read.add(count as u64);
                     taken += count;
+                    is_empty = self.short_read_is_last && count < room_bytes;
                 }
-                Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    self.shrink();
-                    return Turn::Waiting;
-                }
+                Err(why) if why.kind() == ErrorKind::WouldBlock => return Turn::Waiting,
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Turn::Closed,
             }

@@ -66,7 +66,9 @@ fn measure(workload: &Workload, args: &Args) {
         let expiries: Vec<Expiry> = (0..BATCH)
             .map(|_| match (workload.lifetime)(&mut numbers) {
                 None => Expiry::Never,
-                Some(part) => Expiry::After(Duration::from_millis(1 + (part * LIFETIME_MS_MAX as f64) as u64)),
+                Some(part) => {
+                    Expiry::After(Duration::from_millis(1 + (part * LIFETIME_MS_MAX as f64) as u64))
+                }
             })
             .collect();
         let begin = Instant::now();

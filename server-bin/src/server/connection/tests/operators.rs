@@ -1,8 +1,7 @@
 //! Operators' commands over a connection.
 
-use hotspare_memcached::classic::ShutdownMode;
-
 use super::*;
+use hotspare_memcached::classic::ShutdownMode;
 
 /// A connection that is kept between questions.
 pub(super) struct Client {
@@ -260,9 +259,8 @@ fn g4_shutdown_needs_a_and_closes_without_a_reply() {
     let (told, tell) = std::sync::mpsc::channel();
     let told = std::sync::Mutex::new(told);
     shared.on_shutdown_command = Box::new(move |mode| told.lock().unwrap().send(mode).unwrap());
-    for (request, mode) in
-        [("shutdown\r\n", ShutdownMode::Now), ("shutdown graceful\r\n", ShutdownMode::Graceful)]
-    {
+    let cases = [("shutdown\r\n", ShutdownMode::Now), ("shutdown graceful\r\n", ShutdownMode::Graceful)];
+    for (request, mode) in cases {
         let mut socket = socket(request.as_bytes(), 100);
         assert_eq!(run(&shared, &mut Connection::new(&shared.settings), &mut socket), Turn::Closed);
         assert_eq!(socket.output, b"");

@@ -1,0 +1,205 @@
+//! Servers beside each other under the same load: CPU microseconds of the server a request, requests a second, and the
+//! slowest answers, as ratios to a peer.
+//!
+//! The servers run on the first core with one thread, the generator on the second; the rounds of a workload are
+//! interleaved, and the medians count. Judge by CPU where the generator is busy (its share of the time is printed);
+//! where it is not, the server slept between requests, and its CPU a request is another thing.
+
+use std::io;
+use std::time::Duration;
+
+use clap::Parser;
+use hotspare_compare::served::load::{Slice, Workload, fill, run};
+use hotspare_compare::served::process::{Program, Server};
+use hotspare_compare::served::requests::{Dialect, Family};
+
+#[derive(Parser)]
+struct Args {
+    /// Our program.
+    #[arg(long, default_value = "../../target/release/hotspare")]
+    hotspare: String,
+    /// More servers, each as NAME=COMMAND, of memcached's family: its flags say where to listen.
+    #[arg(long)]
+    server: Vec<String>,
+    /// Only these servers, by name.
+    #[arg(long, value_delimiter = ',')]
+    names: Vec<String>,
+    /// Only these workloads, by name.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of one slice.
+    #[arg(long, default_value_t = 1.5)]
+    seconds: f64,
+    /// Threads of each server; with more than one they have both cores.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+const BASE: Workload = Workload {
+    name: "",
+    what: "",
+    dialect: Dialect::Classic,
+    redis: false,
+    unix: false,
+    connections: 50,
+    pipeline: 1,
+    keys: 1,
+    sets: 0,
+    quiet: false,
+    kind: 'k',
+    connects: false,
+    rate: 0,
+};
+
+const WORKLOADS: [Workload; 13] = [
+    Workload { name: "W1", what: "one at a time, 90/10", sets: 10, ..BASE },
+    Workload { name: "W1r", what: "W1 at 20 000 a second", sets: 10, rate: 20_000, ..BASE },
+    Workload { name: "W1u", what: "W1 over a unix socket", sets: 10, unix: true, ..BASE },
+    Workload { name: "W2", what: "gets, 16 pipelined", pipeline: 16, redis: true, ..BASE },
+    Workload { name: "W3", what: "multi-get of 50", keys: 50, redis: true, ..BASE },
+    Workload { name: "W4", what: "sets, one at a time", sets: 100, ..BASE },
+    Workload {
+        name: "W4n",
+        what: "sets, noreply, 16 pipelined",
+        sets: 100,
+        pipeline: 16,
+        quiet: true,
+        redis: true,
+        ..BASE
+    },
+    Workload { name: "W5", what: "W1 on 1000 connections", sets: 10, connections: 1000, ..BASE },
+    Workload { name: "W6", what: "gets of 16 KiB", kind: 'l', ..BASE },
+    Workload { name: "W7", what: "gets of 512 KiB", kind: 'h', ..BASE },
+    Workload {
+        name: "W8",
+        what: "mg with v and O, 16 pipelined",
+        dialect: Dialect::Meta,
+        pipeline: 16,
+        redis: true,
+        ..BASE
+    },
+    Workload {
+        name: "W9",
+        what: "binary get, 16 pipelined",
+        dialect: Dialect::Binary,
+        pipeline: 16,
+        redis: true,
+        ..BASE
+    },
+    Workload { name: "W10", what: "connect, set, disconnect", sets: 100, connects: true, ..BASE },
+];
+
+fn programs(args: &Args) -> Vec<Program> {
+    let threads = args.threads.to_string();
+    let program = |name: &str, family, line: &str| Program {
+        name: name.to_owned(),
+        family,
+        words: line
+            .split_whitespace()
+            .map(|word| if word == "''" { String::new() } else { word.replace("{threads}", &threads) })
+            .collect(),
+    };
+    let ours = format!("{} -m 1024 -c 20000 -t {{threads}}", args.hotspare);
+    let mut programs = vec![
+        program("hotspare", Family::Memcached, &ours),
+        program("memcached", Family::Memcached, "memcached -u nobody -m 1024 -c 20000 -t {threads}"),
+        program("redis", Family::Redis, "redis-server --save '' --appendonly no --maxclients 20000"),
+    ];
+    for server in &args.server {
+        if let Some((name, line)) = server.split_once('=') {
+            programs.push(program(name, Family::Memcached, line));
+        }
+    }
+    programs.retain(|program| args.names.is_empty() || args.names.contains(&program.name));
+    programs
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Runs a workload on all servers in turn, and prints its lines; the last server is what the others are compared with.
+fn measure(workload: Workload, servers: &[&Server], args: &Args) -> io::Result<()> {
+    let mut slices: Vec<Vec<Slice>> = servers.iter().map(|_| Vec::new()).collect();
+    for round in 0..=args.rounds {
+        for (server, slices) in servers.iter().zip(&mut slices) {
+            let slice = run(server, workload, Duration::from_secs_f64(args.seconds))?;
+            // The first round warms up.
+            if round > 0 {
+                slices.push(slice);
+            }
+        }
+    }
+    let column = |slices: &[Slice], field: fn(&Slice) -> f64| median(slices.iter().map(field).collect());
+    let peer = slices.last().expect("there is a server");
+    for (server, own) in servers.iter().zip(&slices) {
+        let (cpu, speed) = (column(own, |slice| slice.cpu_us), column(own, |slice| slice.per_second));
+        println!(
+            "{:4} {:30} {:10} cpu {cpu:8.2} us ({:4.2})  {speed:9.0}/s ({:4.2})  p99 {:7.0} us  p99.9 {:7.0} us  generator {:3.0} %",
+            workload.name,
+            workload.what,
+            server.name,
+            cpu / column(peer, |slice| slice.cpu_us),
+            speed / column(peer, |slice| slice.per_second),
+            column(own, |slice| slice.p99_us),
+            column(own, |slice| slice.p999_us),
+            column(own, |slice| slice.busy) * 100.0,
+        );
+    }
+    Ok(())
+}
+
+fn main() -> io::Result<()> {
+    let args = Args::parse();
+    if args.threads == 1 {
+        pin_to_second_core();
+    }
+    let workloads: Vec<Workload> = WORKLOADS
+        .into_iter()
+        .filter(|workload| args.only.is_empty() || args.only.iter().any(|name| name == workload.name))
+        .collect();
+    let mut servers = Vec::new();
+    for unix in [false, true] {
+        if !workloads.iter().any(|workload| workload.unix == unix) {
+            continue;
+        }
+        for program in programs(&args) {
+            match Server::start(&program, unix, args.threads == 1) {
+                Ok(server) => {
+                    fill(&server)?;
+                    println!("{}: {} MiB resident when filled", server.name, server.resident_kib()? / 1024);
+                    servers.push((unix, server));
+                }
+                Err(why) => println!("{} is left out: {why}", program.name),
+            }
+        }
+    }
+    println!("in parentheses: the ratio to the last line of the workload");
+    for workload in workloads {
+        let wanted = |server: &Server| match server.family {
+            Family::Redis => workload.redis,
+            Family::Memcached => !workload.redis || server.name != "memcached",
+        };
+        let chosen: Vec<&Server> = servers
+            .iter()
+            .filter(|(unix, server)| *unix == workload.unix && wanted(server))
+            .map(|(_, server)| server)
+            .collect();
+        if !chosen.is_empty() {
+            measure(workload, &chosen, &args)?;
+        }
+    }
+    Ok(())
+}
+
+/// The generator's place; the servers have the first core.
+fn pin_to_second_core() {
+    let pid = std::process::id().to_string();
+    let outcome = std::process::Command::new("taskset").args(["-pc", "1", &pid]).output();
+    if !outcome.is_ok_and(|output| output.status.success()) {
+        println!("taskset is missing or refuses: the generator runs anywhere");
+    }
+}

@@ -1,0 +1,119 @@
+//! A server's process: started by any command line, pinned to a core, and what the kernel counts of it.
+
+use std::fs;
+use std::io::{self, Error, ErrorKind};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::requests::Family;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where clients connect.
+#[derive(Debug, Clone)]
+pub enum Address {
+    Tcp(u16),
+    Unix(PathBuf),
+}
+
+/// A program that speaks one of the dialects.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub name: String,
+    pub family: Family,
+    /// The words of its command line, without those that say where it listens.
+    pub words: Vec<String>,
+}
+
+/// A running server; ends with its owner.
+pub struct Server {
+    pub name: String,
+    pub family: Family,
+    pub address: Address,
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Address::Unix(path) = &self.address {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// A port that is free now is free a moment later too, on a machine that does nothing else.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+impl Server {
+    /// Starts the program, on the first core if it is to be `pinned`, listening at a free port or at a unix socket.
+    ///
+    /// # Errors
+    /// It isn't installed, or does not listen after a while.
+    pub fn start(program: &Program, unix: bool, pinned: bool) -> io::Result<Server> {
+        let address = match unix {
+            false => Address::Tcp(free_port()?),
+            true => {
+                let name = format!("hotspare-compare-{}-{}.sock", std::process::id(), program.name);
+                Address::Unix(std::env::temp_dir().join(name))
+            }
+        };
+        let pinning: &[&str] = if pinned { &["taskset", "-c", "0"] } else { &[] };
+        let mut words: Vec<String> = pinning.iter().map(|word| (*word).to_owned()).collect();
+        words.extend(program.words.iter().cloned());
+        words.extend(program.family.listening(&address));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn()?;
+        let mut server =
+            Server { name: program.name.clone(), family: program.family, address: address.clone(), child };
+        let begin = Instant::now();
+        while !is_listening(&address) {
+            if let Some(status) = server.child.try_wait()? {
+                return Err(Error::other(format!("{} ended at once: {status}", program.name)));
+            }
+            if begin.elapsed() > PATIENCE {
+                return Err(Error::new(ErrorKind::TimedOut, format!("{} does not listen", program.name)));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(server)
+    }
+
+    /// CPU time of all its threads so far, as the scheduler counts it.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let mut sum = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+            sum += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(Duration::from_nanos(sum))
+    }
+
+    /// Resident memory in KiB.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn resident_kib(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(Path::new("/proc").join(self.child.id().to_string()).join("status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        Ok(line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0))
+    }
+}
+
+fn is_listening(address: &Address) -> bool {
+    match address {
+        Address::Tcp(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok(),
+        Address::Unix(path) => UnixStream::connect(path).is_ok(),
+    }
+}
