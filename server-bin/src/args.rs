@@ -20,11 +20,15 @@ use hotspare_tls::Credentials;
 use crate::replication::Transport;
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
+use listen::UdpPort;
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
 const SECRET_BYTES_MAX: u64 = 4096;
+
+/// With UDP the largest item: an answer has at most 65535 datagrams, and one sender's takes so much memory.
+const UDP_ITEM_BYTES_MAX: usize = 64 << 20;
 
 /// The longest address of a node: a name of 253 bytes, a colon and a port, with room for brackets.
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -132,10 +136,9 @@ pub struct DemoOptions {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// TCP port for clients; 0 takes a free one
-    #[arg(short = 'p', long, value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
-        allow_negative_numbers = true)]
-    port: u16,
+    /// TCP port for clients; 0 takes a free one; default that of -U, or 11211
+    #[arg(short = 'p', long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
+    port: Option<u16>,
     /// Unix socket for clients, instead of TCP
     #[arg(short = 's', long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
@@ -174,9 +177,10 @@ struct Serve {
     /// Say more; repeat for more still
     #[arg(short = 'v', long, action = ArgAction::Count)]
     verbose: u8,
-    /// UDP port; only 0, off, is supported
-    #[arg(short = 'U', long, value_name = "PORT", default_value_t = 0)]
-    udp_port: u16,
+    /// UDP port for clients, at the addresses of -l; 0 is off, the default, and -1 takes a free one
+    #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port,
+        allow_negative_numbers = true)]
+    udp_port: UdpPort,
     /// Obey the shutdown command
     #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
@@ -201,7 +205,7 @@ struct Serve {
     /// Clients must log in with SASL PLAIN, which only the binary protocol has
     #[arg(short = 'S')]
     sasl: bool,
-    /// A file of user:password lines for -S; default: the one that MEMCACHED_SASL_PWDB names
+    /// A file of user:password lines for -S, read again on SIGHUP; default: the one that MEMCACHED_SASL_PWDB names
     #[arg(long, value_name = "FILE", requires = "sasl")]
     sasl_password_file: Option<PathBuf>,
     #[command(flatten)]
@@ -411,12 +415,6 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn plan(serve: Serve) -> Result<Plan, String> {
-    if serve.udp_port != 0 && serve.auth_file.is_some() {
-        return Err(format!("-U {}: nobody can name a user over UDP; with -Y give -U 0", serve.udp_port));
-    }
-    if serve.udp_port != 0 {
-        return Err(format!("-U {}: UDP is not supported; leave it out or give -U 0", serve.udp_port));
-    }
     let settings = settings(&serve)?;
     let replication_listen = match &serve.replication.replication_listen {
         None => None,
@@ -497,25 +495,35 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         given => given.unwrap_or_default(),
     };
     let suboptions = Suboptions::read(&serve.suboptions)?;
-    let (addresses, plain_addresses) = listen::addresses(&serve.listen, serve.port)?;
+    let port = serve.port.or(serve.udp_port.number()).unwrap_or(PORT_DEFAULT);
+    let (addresses, plain_addresses) = listen::addresses(&serve.listen, port)?;
+    let udp_addresses = udp_addresses(serve, &suboptions, &addresses, item_bytes_max)?;
     let tls = suboptions.tls.settings(serve.enable_ssl)?;
     if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
         return Err(format!("-l notls:{plain} does nothing without -Z"));
     }
     Ok(Settings {
         addresses,
+        udp_addresses,
         plain_addresses,
         tls,
         unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,
-        auth_file: from_root(serve.auth_file.as_deref(), "-Y")?,
+        ascii_users: serve
+            .auth_file
+            .as_deref()
+            .map(Users::read)
+            .transpose()
+            .map_err(|why| format!("-Y: {why}"))?,
         threads: usize::from(serve.threads),
         connections_max: serve.connections as usize,
         item_bytes_max,
         memory_bytes_max,
         refuses_when_full: suboptions.refuses_when_full,
         idle_timeout_ms: suboptions.idle_timeout_ms,
+        watcher_queue_bytes_max: suboptions.watcher_queue_bytes_max,
+        track_sizes: suboptions.track_sizes,
         request_timeout_ms: suboptions.request_timeout_ms,
         request_bytes_per_second_min: suboptions.request_bytes_per_second_min,
         shutdown_command: serve.shutdown_command,
@@ -529,6 +537,33 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         ack_timeout_ms: serve.replication.ack_timeout_ms,
         sasl_users,
     })
+}
+
+/// Where datagrams are answered (rule U1). A unix socket stands instead of all addresses.
+fn udp_addresses(
+    serve: &Serve,
+    suboptions: &Suboptions,
+    addresses: &[SocketAddr],
+    item_bytes_max: usize,
+) -> Result<Vec<SocketAddr>, String> {
+    let conflicts = [
+        (serve.auth_file.is_some(), "nobody can name a user over UDP; leave -Y or -U out"),
+        (serve.sasl, "nobody can log in over UDP; leave -S or -U out"),
+        (serve.enable_ssl, "UDP is not encrypted; leave -Z or -U out"),
+        (
+            suboptions.track_sizes,
+            "a datagram must not start a walk through all items; leave -o track_sizes or -U out",
+        ),
+        (item_bytes_max > UDP_ITEM_BYTES_MAX, "an answer over UDP has an end; give at most -I 64m"),
+    ];
+    if serve.udp_port == UdpPort::Off {
+        return Ok(Vec::new());
+    }
+    if let Some((_, why)) = conflicts.into_iter().find(|(is_so, _)| *is_so) {
+        return Err(format!("-U {}: {why}", serve.udp_port));
+    }
+    let addresses = if serve.unix_socket.is_some() { &[] } else { addresses };
+    Ok(serve.udp_port.at(addresses))
 }
 
 /// A path from the root: it is used later, wherever the process is then.
@@ -562,7 +597,7 @@ fn sasl_users(serve: &Serve) -> Result<Option<Users>, String> {
     }
     let named = std::env::var_os("MEMCACHED_SASL_PWDB").map(PathBuf::from);
     match serve.sasl_password_file.clone().or(named) {
-        Some(file) => Users::read(&file).map(Some),
+        Some(file) => Users::read(&file).map(Some).map_err(|why| format!("-S: {why}")),
         None => Err("-S needs passwords; give --sasl-password-file, or MEMCACHED_SASL_PWDB".to_owned()),
     }
 }

@@ -50,11 +50,7 @@ enum Stop {
 }
 
 fn start_failure(why: &ServerError) -> Failure {
-    let code = if matches!(why, ServerError::Users(_) | ServerError::Certificates(_)) {
-        EXIT_USAGE
-    } else {
-        EXIT_SYSTEM
-    };
+    let code = if matches!(why, ServerError::Certificates(_)) { EXIT_USAGE } else { EXIT_SYSTEM };
     (code, why.to_string())
 }
 
@@ -117,7 +113,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     memory_file.as_ref().map_or(Ok(()), MemoryFile::check_writable)?;
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);
-        write_port_file(file, server.addresses())
+        write_port_file(file, server.addresses(), server.udp_addresses())
             .map_err(|why| system(&format!("can't write the port file {}: {why}", file.display())))?;
     }
     if habits.lock_memory {
@@ -168,6 +164,9 @@ fn write_pid_file(path: &Path) -> Result<PidFile, Failure> {
 fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, admin: Option<&Admin>) {
     for address in server.addresses() {
         tracing::info!("listening for clients on {address}");
+    }
+    for address in server.udp_addresses() {
+        tracing::info!("answering datagrams on {address}");
     }
     if let Some(path) = unix_socket {
         tracing::info!("listening for clients on {}", path.display());
@@ -237,12 +236,12 @@ fn finish_clients(wishes: &Receiver<Wish>, server: &Server) {
 }
 
 /// Rule Z8: complete when it appears.
-fn write_port_file(file: &Path, addresses: &[SocketAddr]) -> std::io::Result<()> {
+fn write_port_file(file: &Path, tcp: &[SocketAddr], udp: &[SocketAddr]) -> std::io::Result<()> {
     // Behind the whole name: of two servers with ports.1 and ports.2 each has its own.
     let mut unfinished = file.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let written =
-        std::fs::write(&unfinished, port_lines(addresses)).and_then(|()| std::fs::rename(&unfinished, file));
+        std::fs::write(&unfinished, port_lines(tcp, udp)).and_then(|()| std::fs::rename(&unfinished, file));
     if written.is_err() {
         // It may not be there at all.
         let _ = std::fs::remove_file(&unfinished);
@@ -250,10 +249,15 @@ fn write_port_file(file: &Path, addresses: &[SocketAddr]) -> std::io::Result<()>
     written
 }
 
-fn port_lines(addresses: &[SocketAddr]) -> String {
-    let family = |address: &SocketAddr| if address.is_ipv6() { "INET6" } else { "INET" };
-    let tcp = addresses.iter().map(|address| format!("TCP {}: {}\n", family(address), address.port()));
-    tcp.chain(["UDP INET: 0\n".to_owned()]).collect()
+fn port_lines(tcp: &[SocketAddr], udp: &[SocketAddr]) -> String {
+    let line = |transport: &str, address: &SocketAddr| {
+        let family = if address.is_ipv6() { "INET6" } else { "INET" };
+        format!("{transport} {family}: {}\n", address.port())
+    };
+    // Off is a port, too: there is always a line for UDP.
+    let off = udp.is_empty().then(|| "UDP INET: 0\n".to_owned());
+    let udp = udp.iter().map(|address| line("UDP", address)).chain(off);
+    tcp.iter().map(|address| line("TCP", address)).chain(udp).collect()
 }
 
 #[cfg(test)]
@@ -265,11 +269,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let addresses = ["127.0.0.1:5".parse().unwrap(), "[::1]:6".parse().unwrap()];
         for name in ["ports.1", "ports.2", "ports"] {
-            write_port_file(&folder.path().join(name), &addresses).unwrap();
+            write_port_file(&folder.path().join(name), &addresses, &[]).unwrap();
             let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
             assert_eq!(text, "TCP INET: 5\nTCP INET6: 6\nUDP INET: 0\n");
         }
+        assert_eq!(port_lines(&[], &addresses), "UDP INET: 5\nUDP INET6: 6\n");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-        assert!(write_port_file(&folder.path().join("missing/ports"), &addresses).is_err());
+        assert!(write_port_file(&folder.path().join("missing/ports"), &addresses, &[]).is_err());
     }
 }

@@ -392,7 +392,20 @@ impl Cache {
         expiry: impl Into<Expiry>,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, WriteError> {
-        self.inner.read_and_touch(key.as_ref(), expiry.into(), reader)
+        self.inner.read_and_touch(key.as_ref(), expiry.into(), true, reader)
+    }
+
+    /// Like [`Cache::read_and_touch`], but leaves marks as they are: to eviction the item is as unread as before.
+    ///
+    /// # Errors
+    /// As [`Cache::read_and_touch`].
+    pub fn peek_and_touch<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        expiry: impl Into<Expiry>,
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        self.inner.read_and_touch(key.as_ref(), expiry.into(), false, reader)
     }
 
     /// Reads like [`Cache::read`], but leaves marks and statistics as they are.
@@ -506,7 +519,7 @@ impl Cache {
     /// # Errors
     /// The write was refused.
     pub fn touch(&self, key: impl AsRef<[u8]>, expiry: impl Into<Expiry>) -> Result<bool, WriteError> {
-        Ok(self.inner.read_and_touch(key.as_ref(), expiry.into(), |_| ())?.is_some())
+        Ok(self.inner.read_and_touch(key.as_ref(), expiry.into(), true, |_| ())?.is_some())
     }
 
     /// Adds `delta` to a decimal value, modulo 2^64 (rules A2 to A5); `None` if the key is absent.

@@ -239,10 +239,12 @@ impl Inner {
         }
     }
 
+    /// `leaves_mark`: the item counts as read.
     pub(crate) fn read_and_touch<R>(
         &self,
         key: &[u8],
         expiry: Expiry,
+        leaves_mark: bool,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, WriteError> {
         let mut reader = Some(reader);
@@ -259,7 +261,9 @@ impl Inner {
             };
             locked.log(&Mutation::Touch { key, version: meta.version, expires_at_ms });
             self.read_counters.count(ReadOutcome::Hit);
-            self.mark(&mut locked.cell, id, hash, |marks| marks.read(self.hits_max));
+            if leaves_mark {
+                self.mark(&mut locked.cell, id, hash, |marks| marks.read(self.hits_max));
+            }
             let reader = reader.take().expect("an attempt that succeeds is the last");
             let item = ItemRef {
                 key,

@@ -399,7 +399,7 @@ impl Inner {
             value.extend_from_slice(prefix);
             old.append_to(&mut value);
             value.extend_from_slice(suffix);
-            locked.put(&value, meta.without_state()).map(Some)
+            locked.put(&value, meta.of_changed()).map(Some)
         })
     }
 
@@ -435,7 +435,7 @@ impl Inner {
             };
             let number = arithmetic::step(number, direction, delta);
             let text = arithmetic::text(number, old.len());
-            let meta = meta.without_state();
+            let meta = meta.of_changed();
             locked.put(&text, Meta { marks: meta.marks.hit(locked.inner.hits_max), ..meta })?;
             Ok(Ok(Some(number)))
         });

@@ -145,6 +145,12 @@ impl Executor<'_> {
             Command::Delete { key } => answer.outcome(self.binary_delete(key, request.cas), out),
             Command::Count { .. } => self.binary_count(request, answer, out),
             Command::Flush { expiry } => {
+                self.counters.cmd_flush.add(1);
+                if !self.shared.settings.flush_enabled {
+                    // Rule G2; the status that memcached has for it.
+                    answer.error(Status::LOGIN_FAILED, out);
+                    return after;
+                }
                 let outcome = self.binary_flush(expiry).map(|()| Ok(no_version));
                 answer.outcome(outcome, out);
             }
@@ -380,7 +386,6 @@ impl Executor<'_> {
     }
 
     fn binary_flush(&mut self, expiry: Option<u32>) -> Result<(), WriteError> {
-        self.counters.cmd_flush.add(1);
         match expiry {
             Some(expiry) if expiry > 0 => self.shared.cache.flush_at(self.expiry(expiry.into())),
             _ => self.shared.cache.flush(),

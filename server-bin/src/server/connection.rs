@@ -12,18 +12,19 @@
 
 mod turn;
 
+use std::io::Read as _;
 use std::mem;
 use std::time::{Duration, Instant};
 
 use hotspare::{AckMode, Cache};
-use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use hotspare_memcached::classic::{Limits, Parsed, Request, parse_request};
 use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
 
 use super::Shared;
 use super::auth::{Gate, Look};
 use super::binary;
-use super::commands::{Executor, Flow, Progress};
+use super::commands::{Executor, Flow, Progress, server_error};
 use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
@@ -100,6 +101,8 @@ pub(crate) struct Connection {
     login: Login,
     gate: Gate,
     requests_done: u64,
+    /// It has one turn.
+    is_datagram: bool,
     short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
@@ -125,12 +128,37 @@ impl Connection {
             held: Held::default(),
             protocol: settings.protocol,
             login: Login::new(settings),
-            gate: Gate::new(settings.auth_file.is_none()),
+            gate: Gate::new(settings.ascii_users.is_none()),
             requests_done: 0,
+            is_datagram: false,
             short_read_is_last: false,
             peer_closed: false,
             closing: false,
         }
+    }
+
+    /// One whose requests come in one datagram.
+    pub(crate) fn of_datagram(settings: &Settings) -> Connection {
+        Connection { is_datagram: true, ..Connection::new(settings) }
+    }
+
+    /// Executes the requests, of which the last may lack its end and is left out then, and gives the whole answer. Waits for
+    /// acks where answers wait for them.
+    pub(crate) fn answer_at_once(mut self, mut requests: &[u8], executor: &mut Executor<'_>) -> Vec<u8> {
+        // A slice can always be read.
+        while !requests.is_empty() && self.fill(|room| requests.read(room)).is_ok() {}
+        let mut stop = self.execute(executor);
+        while stop == Stop::InputUsed && !self.held.is_empty() {
+            self.held.wait(&executor.shared.cache);
+            stop = self.execute(executor);
+        }
+        if stop != Stop::InputUsed {
+            self.output.clear();
+            if self.protocol != Protocol::Binary {
+                server_error(&mut self.output, "the answer is too long for UDP");
+            }
+        }
+        self.output
     }
 
     /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
@@ -340,6 +368,10 @@ impl Connection {
 
     fn execute_classic(&mut self, executor: &mut Executor<'_>) -> Ran {
         match parse_request(&self.input[self.parsed..], &self.limits) {
+            Parsed::Complete { request, consumed } if self.is_datagram && takes_turns(&request) => {
+                server_error(&mut self.output, "not over UDP");
+                self.parsed += consumed;
+            }
             Parsed::Complete { request, consumed } => {
                 let bound = self.sent + UNSENT_BYTES_MAX;
                 self.progress.is_pipelined = self.output.len() > self.sent;
@@ -372,7 +404,7 @@ impl Connection {
     /// Before the gate.
     fn look_at_gate(&mut self, executor: &Executor<'_>) -> Ran {
         let input = &self.input[self.parsed..];
-        let users = executor.shared.users.as_ref();
+        let users = executor.shared.settings.ascii_users.as_ref();
         match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
             Look::Answered { consumed, reply } => {
                 self.output.extend_from_slice(reply.as_bytes());
@@ -432,6 +464,15 @@ fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
     if spare.capacity() > shared.capacity() && spare.capacity() <= SHARED_BYTES_MAX {
         spare.clear();
         *shared = spare;
+    }
+}
+
+/// Whether a request goes through the items, or works on after its answer: over TCP others have their turns meanwhile.
+fn takes_turns(request: &Request<'_>) -> bool {
+    match request {
+        Request::Operate { .. } => true,
+        Request::Stats { arguments } => arguments.iter().next() == Some(b"cachedump"),
+        _ => false,
     }
 }
 

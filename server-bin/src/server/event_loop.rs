@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::utils::CachePadded;
-use hotspare_tls::TlsSocket;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
@@ -28,6 +27,7 @@ use super::commands::Executor;
 use super::connection::{Buffers, Connection, Turn, Unfinished};
 use super::counters::Counters;
 use super::registry::Peer;
+use super::tls::CountedSocket;
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
@@ -42,7 +42,7 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsSocket<TcpStream>>),
+    Tls(Box<CountedSocket>),
 }
 
 impl Socket {
@@ -51,7 +51,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
-            Socket::Tls(socket) => socket.socket.shutdown(Shutdown::Write),
+            Socket::Tls(socket) => socket.inner.socket.shutdown(Shutdown::Write),
         }
     }
 
@@ -64,13 +64,13 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => registry.reregister(socket, token, interest),
             Socket::Unix(socket) => registry.reregister(socket, token, interest),
-            Socket::Tls(tls) => registry.reregister(&mut tls.socket, token, interest),
+            Socket::Tls(tls) => registry.reregister(&mut tls.inner.socket, token, interest),
         }
     }
 
     /// Whether the client has still to show that it speaks TLS.
     fn is_handshaking(&self) -> bool {
-        matches!(self, Socket::Tls(socket) if socket.is_handshaking())
+        matches!(self, Socket::Tls(socket) if socket.inner.is_handshaking())
     }
 }
 
@@ -126,7 +126,7 @@ impl Socket {
                 (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
             }
             Socket::Tls(socket) => {
-                let socket = &socket.socket;
+                let socket = &socket.inner.socket;
                 (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr()))
             }
         };
@@ -368,7 +368,7 @@ impl Worker {
             let registered = match &mut socket {
                 Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
                 Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
-                Socket::Tls(tls) => self.poll.registry().register(&mut tls.socket, token, interest),
+                Socket::Tls(tls) => self.poll.registry().register(&mut tls.inner.socket, token, interest),
             };
             if let Err(why) = registered {
                 tracing::warn!(%why, "can't watch a connection");

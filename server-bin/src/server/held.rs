@@ -9,6 +9,9 @@
 //! A reply behind a waiting one waits, too, whatever it answers: a client reads them in order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Wake;
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use hotspare::{Acknowledgement, Cache, Written};
@@ -88,6 +91,21 @@ impl Held {
         self.replies.front()?.waits.map(|(_, due)| due)
     }
 
+    /// Blocks until [`Held::release`] would release something, which is so when the first reply's time is over at the
+    /// latest.
+    pub(crate) fn wait(&self, cache: &Cache) {
+        let waker = Arc::new(Unpark(thread::current())).into();
+        while let Some(due) = self.due() {
+            // Before the look: an ack that comes behind it unparks.
+            cache.wake_on_acknowledgement(&waker);
+            let now = Instant::now();
+            if self.is_due(cache, now) {
+                return;
+            }
+            thread::park_timeout(due - now);
+        }
+    }
+
     /// Whether [`Held::release`] would release something.
     pub(crate) fn is_due(&self, cache: &Cache, now: Instant) -> bool {
         let Some(first) = self.replies.front() else { return false };
@@ -113,6 +131,15 @@ impl Held {
             self.bytes -= first.bytes.len();
             self.replies.pop_front();
         }
+    }
+}
+
+/// Wakes a thread that waits for acks.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

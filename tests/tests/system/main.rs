@@ -6,6 +6,7 @@ mod acks;
 mod authentication;
 mod bad_input;
 mod daemon;
+mod datagrams;
 mod empty_primary;
 mod encrypted_replication;
 mod encryption;
