@@ -5,8 +5,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tests::process::Server;
-use tests::wait;
+use tests::{admin, wait};
 
 use crate::wire::Wire;
 
@@ -170,4 +171,25 @@ fn z8_the_port_file_names_the_udp_port() {
     let text = wait::wait_for("the port file", LIMIT, || fs::read_to_string(&file).ok());
     let port = Client::new(&server).socket.peer_addr().expect("a peer").port();
     assert_eq!(text, format!("TCP INET: {}\nUDP INET: {port}\n", server.clients().port()));
+}
+
+/// An answer over UDP waits for its acks, too, and for no longer than other answers do.
+#[test]
+fn u1_an_answer_says_whether_the_write_is_replicated() {
+    let group = ["--ack", "semi-sync:1", "--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
+    let mut primary = start(&[&group[..], &["--ack-timeout-ms", "300"]].concat());
+    let of = primary.replication().to_string();
+    let replica = Server::start(
+        crate::BINARY,
+        &[&["-m", "64", "-p", "0"], &group[..], &["--replica-of", &of]].concat(),
+    );
+    let address = primary.admin();
+    wait::wait_until("a level replica", LIMIT, || {
+        admin::status(address).is_some_and(|status| status["level_replicas"] == 1)
+    });
+    let client = Client::new(&primary);
+    assert_eq!(client.ask(b"set a 0 0 1\r\n1\r\nget a\r\n"), "STORED\\r\\nVALUE a 0 1\\r\\n1\\r\\nEND\\r\\n");
+    replica.signal(Signal::STOP);
+    assert_eq!(client.ask(b"set a 0 0 1\r\n2\r\n"), "SERVER_ERROR replication timeout\\r\\n");
+    replica.signal(Signal::CONT);
 }
