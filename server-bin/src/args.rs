@@ -16,6 +16,7 @@ use std::sync::Arc;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use hotspare::{Config, ReplicationConfig};
 
+use crate::log::LogFormat;
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
 use suboptions::Suboptions;
@@ -145,6 +146,12 @@ struct Serve {
     /// Say more; repeat for more still
     #[arg(short = 'v', long, action = ArgAction::Count)]
     verbose: u8,
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Log each request that takes so many milliseconds or more, at most 10 a second; default: none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    slow_log_ms: Option<u64>,
     /// UDP port; only 0, off, is supported
     #[arg(short = 'U', long, value_name = "PORT", default_value_t = 0)]
     udp_port: u16,
@@ -281,6 +288,7 @@ pub(crate) struct Plan {
     pub(crate) replicates: bool,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<Vec<u8>>,
+    pub(crate) log_format: LogFormat,
 }
 
 /// How the process itself is to live.
@@ -401,6 +409,7 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         replicates,
         admin,
         admin_token,
+        log_format: serve.log_format,
     })
 }
 
@@ -470,6 +479,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         flush_enabled: !serve.no_flush,
         watch_enabled: !serve.no_watch,
         debug_clock: serve.debug_time.then(Arc::default),
+        slow_log_ms: serve.slow_log_ms,
         verbosity: serve.verbose,
         protocol,
         sasl_users,

@@ -57,6 +57,8 @@ pub struct Settings {
     pub watch_enabled: bool,
     /// The cache's clock, if the `debugtime` command may advance it (`--debug-time`). Default none.
     pub debug_clock: Option<Arc<DebugClock>>,
+    /// A request that takes so many milliseconds is logged (`--slow-log-ms`). Default none: no request is timed for it.
+    pub slow_log_ms: Option<u64>,
     /// How talkative the log is (`-v`). Default 0.
     pub verbosity: u8,
     /// The protocol that clients speak (`-B`). Default auto.
@@ -139,6 +141,7 @@ impl Default for Settings {
             flush_enabled: true,
             watch_enabled: true,
             debug_clock: None,
+            slow_log_ms: None,
             verbosity: 0,
             protocol: Protocol::Auto,
             sasl_users: None,

@@ -1,8 +1,10 @@
 //! `/metrics`: gauges and counters in Prometheus's text format.
 
+mod labelled;
+
 use std::fmt::Write;
 
-use hotspare::{Cache, Role};
+use hotspare::{Cache, ReplicaStatus, Role};
 
 use crate::server::CountersSnapshot;
 
@@ -11,7 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 22] = [
+    let rows: [(&str, &str, &str, u64); 23] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -29,6 +31,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
             "Connections closed for a request that did not come.",
             server.slow_request_kicks,
         ),
+        ("slow_requests_total", "counter", "Requests above --slow-log-ms.", server.slow_requests),
         ("accepting_pauses_total", "counter", "Pauses of accepting.", server.listen_disabled_num),
         ("is_primary", "gauge", "1 on a primary.", u64::from(status.role == Role::Primary)),
         ("is_promotable", "gauge", "1 if the node may be promoted.", u64::from(status.promotable.is_ok())),
@@ -50,7 +53,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("replica_lag_ms", "gauge", "Milliseconds behind, worst replica.", worst(|replica| replica.lag_ms)),
         ("log_bytes", "gauge", "Bytes of the replication log.", status.log_bytes),
     ];
-    let mut out = String::new();
+    let mut out = labelled::text(&stats, &status, server);
     for (name, kind, help, value) in rows {
         // Writing to a string can't fail.
         let _ = write!(
@@ -58,5 +61,25 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
             "# HELP hotspare_{name} {help}\n# TYPE hotspare_{name} {kind}\nhotspare_{name} {value}\n"
         );
     }
+    for (name, help, value) in RISKS {
+        if !status.replicas.is_empty() {
+            let _ = write!(out, "# HELP hotspare_{name} {help}\n# TYPE hotspare_{name} gauge\n");
+        }
+        for replica in &status.replicas {
+            let label = format!("{:032x}", replica.node);
+            let _ = writeln!(out, "hotspare_{name}{{node=\"{label}\"}} {}", value(replica));
+        }
+    }
     out
 }
+
+/// A gauge's name, its help, and what it says of a replica.
+type Risk = (&'static str, &'static str, fn(&ReplicaStatus) -> u64);
+
+/// What each replica lacks: what is lost if the primary dies now and that one takes over. A node's identity is the label:
+/// an address may hold what another node likes.
+const RISKS: [Risk; 3] = [
+    ("unacked_writes", "Writes that this replica has not acknowledged.", |replica| replica.lag_seqs),
+    ("unacked_bytes", "Bytes of the log that it has not acknowledged.", |replica| replica.lag_bytes),
+    ("unacked_ms", "Age of the oldest of them in milliseconds.", |replica| replica.lag_ms),
+];

@@ -13,6 +13,7 @@
 mod turn;
 
 use std::mem;
+use std::time::Instant;
 
 use hotspare_memcached::classic::{Limits, Parsed, parse_request};
 use hotspare_memcached::keys_ahead;
@@ -23,6 +24,7 @@ use super::binary;
 use super::commands::{Executor, Flow, Progress};
 use super::login::Login;
 use super::meta::Step;
+use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
 pub(crate) use turn::Turn;
@@ -95,6 +97,8 @@ pub(crate) struct Connection {
     short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
+    /// Lent for a turn whose requests are timed.
+    pub(crate) stopwatch: Option<Box<Stopwatch>>,
 }
 
 impl Connection {
@@ -117,6 +121,7 @@ impl Connection {
             short_read_is_last: false,
             peer_closed: false,
             closing: false,
+            stopwatch: None,
         }
     }
 
@@ -245,7 +250,11 @@ impl Connection {
                 }
                 looked_to = self.parsed + ahead.bytes.max(1);
             }
-            match self.execute_one(executor) {
+            let ran = match self.stopwatch {
+                None => self.execute_one(executor),
+                Some(_) => self.execute_timed(executor),
+            };
+            match ran {
                 Ran::Done => {
                     self.bytes_needed = 1;
                     self.requests_done += 1;
@@ -258,6 +267,24 @@ impl Connection {
             }
         }
         Stop::InputUsed
+    }
+
+    /// As [`Connection::execute_one`], by the stopwatch.
+    #[cold]
+    fn execute_timed(&mut self, executor: &mut Executor<'_>) -> Ran {
+        executor.counters.requests.forget_newest();
+        let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
+        let ran = self.execute_one(executor);
+        let time = begun.elapsed();
+        if let Some(stopwatch) = &mut self.stopwatch
+            && !matches!(ran, Ran::NeedsMore { .. })
+        {
+            let is_whole = matches!(ran, Ran::Done);
+            let request = &self.input[from..if is_whole { self.parsed } else { self.input.len() }];
+            let answer_bytes = self.output.len().saturating_sub(output_bytes);
+            stopwatch.note(time, is_whole, request, answer_bytes, executor.counters);
+        }
+        ran
     }
 
     /// Executes what the input begins with, in the dialect that it is in; there is some.

@@ -23,7 +23,9 @@ mod observers;
 mod operator;
 mod prefixes;
 mod registry;
+mod requests;
 mod stats;
+mod stopwatch;
 mod tls;
 mod tuning;
 mod watch;
@@ -48,6 +50,8 @@ use tls::Certificates;
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
 pub use observers::Observation;
+pub use requests::RequestsSnapshot;
+pub(crate) use requests::{HistogramSnapshot, bound_ns};
 
 /// What every part of a running server shares.
 pub(crate) struct Shared {
