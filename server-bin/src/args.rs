@@ -3,6 +3,7 @@
 //! Lives here: parsing, and every check that needs no system call but reading a secret's file and looking a host's
 //! name up. Not here: starting anything (see `run`).
 
+mod bench;
 mod listen;
 mod suboptions;
 
@@ -19,6 +20,8 @@ use hotspare::{Config, ReplicationConfig};
 use crate::log::LogFormat;
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
+use bench::BenchOptions;
+pub(crate) use bench::BenchPlan;
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
@@ -78,6 +81,8 @@ enum Command {
     },
     /// Kill a primary in front of your eyes and compare the hit ratios
     Demo(DemoOptions),
+    /// Put a memcached server under load and print what came of it
+    Bench(BenchOptions),
 }
 
 /// How the commands reach a node.
@@ -275,6 +280,7 @@ pub(crate) enum Action {
     Serve(Box<Plan>),
     Control(ControlRequest),
     Demo(DemoOptions),
+    Bench(BenchPlan),
 }
 
 /// A server to start.
@@ -346,6 +352,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
+        Some(Command::Bench(options)) => Ok(Action::Bench(options.plan()?)),
     }
 }
 

@@ -11,9 +11,11 @@
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
 //! | `debug_clock` | a clock for tests |
 //! | `demo` | the demonstration |
+//! | `bench` | any memcached server under load |
 
 mod admin;
 mod args;
+pub mod bench;
 mod control;
 mod daemon;
 pub mod debug_clock;
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Ok(args::Action::Serve(plan)) => run::serve(*plan),
         Ok(args::Action::Control(request)) => control::run(&request),
         Ok(args::Action::Demo(options)) => demo::run(&options),
+        Ok(args::Action::Bench(plan)) => bench::run(&plan),
         Err(args::Refusal::Message(text)) => {
             say(&text);
             ExitCode::from(EXIT_USAGE)

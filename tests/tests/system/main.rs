@@ -4,6 +4,7 @@
 
 mod authentication;
 mod bad_input;
+mod bench;
 mod daemon;
 mod empty_primary;
 mod encryption;
