@@ -74,6 +74,26 @@ fn monotonic_ms() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
+/// When a wait is over. By the system's time whatever clock a cache has: a thread that waits is not simulated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(std::time::Instant);
+
+impl Deadline {
+    /// So long from now; a time beyond what the system counts is a day.
+    pub(crate) fn after(timeout: std::time::Duration) -> Deadline {
+        let now = std::time::Instant::now();
+        Deadline(now.checked_add(timeout).unwrap_or_else(|| now + std::time::Duration::from_secs(24 * 3600)))
+    }
+
+    pub(crate) fn has_passed(self) -> bool {
+        std::time::Instant::now() >= self.0
+    }
+
+    pub(crate) fn instant(self) -> std::time::Instant {
+        self.0
+    }
+}
+
 /// Measures how long something takes: for statistics, not for what is stored.
 pub(crate) struct Stopwatch(std::time::Instant);
 

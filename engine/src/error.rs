@@ -159,6 +159,17 @@ pub enum WriteError {
         /// Where the new primary listens for replication, if it is known.
         primary: Option<String>,
     },
+    /// Each write has to be acknowledged by replicas, and fewer are level. Nothing was changed.
+    NotEnoughReplicas {
+        /// How many are level.
+        level: u8,
+        /// How many have to be.
+        needed: u8,
+    },
+    /// This primary is handing its role over to a replica. Nothing was changed; try again at the new primary.
+    HandingOver,
+    /// No replica is within the budget of what may be lost. Nothing was changed; try again later.
+    RiskBudget,
 }
 
 /// Why an `incr` or `decr` was refused.
@@ -238,6 +249,11 @@ impl fmt::Display for WriteError {
             WriteError::ForeignCursor => write!(f, "the cache was copied anew meanwhile; begin again"),
             WriteError::Replica { primary } => write!(f, "this node is a replica; {}", at(primary)),
             WriteError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
+            WriteError::NotEnoughReplicas { level, needed } => {
+                write!(f, "not enough replicas: {level} of {needed} are level")
+            }
+            WriteError::HandingOver => write!(f, "this primary is handing over; try again in a moment"),
+            WriteError::RiskBudget => write!(f, "no replica is within the budget of unreplicated writes"),
         }
     }
 }

@@ -66,7 +66,10 @@ pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
 #[cfg(feature = "serde")]
 pub use replication::transport;
 #[cfg(feature = "serde")]
-pub use replication::{LinkState, PromoteError, ReplicaStatus, Role, Status};
+pub use replication::{
+    ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, LinkState, PromoteError, ReplicaStatus, Role,
+    Status, Written,
+};
 pub use stats::Stats;
 pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};
 #[cfg(feature = "serde")]

@@ -27,6 +27,14 @@ impl Version {
         debug_assert!(seq < 1 << SEQ_BITS);
         Version(u64::from(term) << SEQ_BITS | seq)
     }
+
+    pub(crate) fn term(self) -> u32 {
+        (self.0 >> SEQ_BITS) as u32
+    }
+
+    pub(crate) fn seq(self) -> u64 {
+        self.0 & ((1 << SEQ_BITS) - 1)
+    }
 }
 
 impl fmt::Display for Version {
@@ -99,7 +107,7 @@ impl From<Duration> for Attributes {
 /// what meta commands say of it, lie elsewhere, and only a store changes them.
 ///
 /// ```text
-///   | token sent: 1 | stale: 1 | absence: 1 | in main: 1 | fetched: 1 | hits: 2 |
+///   | binary key: 1 | token sent: 1 | stale: 1 | absence: 1 | in main: 1 | fetched: 1 | hits: 2 |
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Marks(pub(crate) u8);
@@ -111,6 +119,9 @@ impl Marks {
     const ABSENCE: u8 = 16;
     const STALE: u8 = 32;
     const TOKEN_SENT: u8 = 64;
+    const BINARY_KEY: u8 = 128;
+    /// What only a store changes.
+    const STATE: u8 = Marks::STALE | Marks::TOKEN_SENT | Marks::BINARY_KEY;
 
     /// Whether no bit is set but those that have a meaning: it may come from outside.
     pub(crate) fn are_known(self) -> bool {
@@ -118,23 +129,37 @@ impl Marks {
     }
 
     /// As a store with this state begins.
-    pub(crate) fn of_state(is_stale: bool, is_token_sent: bool) -> Marks {
+    pub(crate) fn of_state(is_stale: bool, is_token_sent: bool, is_key_binary: bool) -> Marks {
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };
-        Marks(bit(is_stale, Marks::STALE) | bit(is_token_sent, Marks::TOKEN_SENT))
+        Marks(
+            bit(is_stale, Marks::STALE)
+                | bit(is_token_sent, Marks::TOKEN_SENT)
+                | bit(is_key_binary, Marks::BINARY_KEY),
+        )
     }
 
-    /// The two that only a store changes.
+    /// Those that only a store changes.
     pub(crate) fn state(self) -> Marks {
-        Marks(self.0 & (Marks::STALE | Marks::TOKEN_SENT))
+        Marks(self.0 & Marks::STATE)
     }
 
     pub(crate) fn has_state(self) -> bool {
         self.state().0 != 0
     }
 
-    /// Without those two.
+    /// Without those.
+    #[cfg(test)]
     pub(crate) fn without_state(self) -> Marks {
+        Marks(self.0 & !Marks::STATE)
+    }
+
+    /// As a change of the value leaves them: how the key was given stays.
+    pub(crate) fn of_changed(self) -> Marks {
         Marks(self.0 & !(Marks::STALE | Marks::TOKEN_SENT))
+    }
+
+    pub(crate) fn is_key_binary(self) -> bool {
+        self.0 & Marks::BINARY_KEY != 0
     }
 
     pub(crate) fn is_stale(self) -> bool {

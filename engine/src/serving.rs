@@ -15,4 +15,25 @@ pub(crate) enum Serving {
     Replica = 2,
     /// Nothing: a primary that another one replaced.
     Fenced = 3,
+    /// Reads only: a primary whose acknowledgements ask for more replicas than it has.
+    Unguarded = 4,
+}
+
+impl Serving {
+    /// Whether reads are answered.
+    pub(crate) fn answers_reads(self) -> bool {
+        matches!(self, Serving::All | Serving::Reads | Serving::Unguarded)
+    }
+
+    /// Whether this node is the one that says what the group holds.
+    pub(crate) fn reigns(self) -> bool {
+        matches!(self, Serving::All | Serving::Unguarded)
+    }
+}
+
+impl From<u8> for Serving {
+    fn from(byte: u8) -> Serving {
+        let all = [Serving::All, Serving::Reads, Serving::Replica, Serving::Fenced, Serving::Unguarded];
+        all.into_iter().find(|serving| *serving as u8 == byte).unwrap_or(Serving::Fenced)
+    }
 }

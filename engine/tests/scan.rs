@@ -194,7 +194,8 @@ fn threads_that_update_in_one_step_lose_nothing() {
 #[test]
 fn m6_what_meta_commands_say_of_an_item_stays_until_an_ordinary_store() {
     let cache = cache();
-    let state = ItemState { client_cas: Some(1 << 60), is_stale: true, is_token_sent: true };
+    let state =
+        ItemState { client_cas: Some(1 << 60), is_stale: true, is_token_sent: true, is_key_binary: true };
     let attributes = hotspare::Attributes { flags: 7, expiry: Expiry::At(4_000_000_000_000) };
     let store = |state| cache.update("k", |_| Update::StoreWith { value: "1".into(), attributes, state });
     store(state).unwrap();
@@ -213,7 +214,8 @@ fn m6_what_meta_commands_say_of_an_item_stays_until_an_ordinary_store() {
     assert_eq!(cache.peek("k", |item| (item.state, item.cas())), Ok(Some((ItemState::default(), version.0))));
     store(state).unwrap();
     cache.append("k", "+").unwrap();
-    assert_eq!(cache.peek("k", |item| item.state), Ok(Some(ItemState::default())));
+    let extended = ItemState { is_key_binary: true, ..ItemState::default() };
+    assert_eq!(cache.peek("k", |item| item.state), Ok(Some(extended)), "M3: it is the same key");
     assert_eq!(cache.stats().get_hits, 3, "two reads and a touch; peeking is neither");
     for cas in [None, Some(9)] {
         for value_bytes in [0, 4_093, 4_094, 100_000] {

@@ -15,18 +15,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use hotspare::{Config, ReplicationConfig};
+use hotspare::{AckMode, Config, ReplicationConfig};
+use hotspare_tls::Credentials;
 
 use crate::log::LogFormat;
+use crate::replication::Transport;
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
 use bench::BenchOptions;
 pub(crate) use bench::BenchPlan;
+use listen::UdpPort;
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
 const SECRET_BYTES_MAX: u64 = 4096;
+
+/// With UDP the largest item: an answer has at most 65535 datagrams, and one sender's takes so much memory.
+const UDP_ITEM_BYTES_MAX: usize = 64 << 20;
 
 /// The longest address of a node: a name of 253 bytes, a colon and a port, with room for brackets.
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -79,10 +85,37 @@ enum Command {
         #[command(flatten)]
         admin: AdminClient,
     },
+    /// Let a level replica take over from a primary that is to be stopped; prints for how long nobody took writes
+    Handover {
+        #[command(flatten)]
+        admin: AdminClient,
+    },
+    /// Set how many replicas must have a write before it is answered, until the next start
+    Ack {
+        /// async, or semi-sync:N
+        #[arg(value_name = "MODE")]
+        mode: AckMode,
+        #[command(flatten)]
+        admin: AdminClient,
+    },
     /// Kill a primary in front of your eyes and compare the hit ratios
     Demo(DemoOptions),
     /// Put a memcached server under load and print what came of it
     Bench(BenchOptions),
+    /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like
+    Cert(CertOptions),
+}
+
+/// What certificates to make.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CertOptions {
+    /// Where to put them; what is there is never overwritten
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the address that each
+    /// listens at: NAME/HOST/HOST
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    pub(crate) names: Vec<String>,
 }
 
 /// How the commands reach a node.
@@ -109,10 +142,9 @@ pub struct DemoOptions {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// TCP port for clients; 0 takes a free one
-    #[arg(short = 'p', long, value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = port,
-        allow_negative_numbers = true)]
-    port: u16,
+    /// TCP port for clients; 0 takes a free one; default that of -U, or 11211
+    #[arg(short = 'p', long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
+    port: Option<u16>,
     /// Unix socket for clients, instead of TCP
     #[arg(short = 's', long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
@@ -157,9 +189,10 @@ struct Serve {
     /// Log each request that takes so many milliseconds or more, at most 10 a second; default: none
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     slow_log_ms: Option<u64>,
-    /// UDP port; only 0, off, is supported
-    #[arg(short = 'U', long, value_name = "PORT", default_value_t = 0)]
-    udp_port: u16,
+    /// UDP port for clients, at the addresses of -l; 0 is off, the default, and -1 takes a free one
+    #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port,
+        allow_negative_numbers = true)]
+    udp_port: UdpPort,
     /// Obey the shutdown command
     #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
@@ -184,7 +217,7 @@ struct Serve {
     /// Clients must log in with SASL PLAIN, which only the binary protocol has
     #[arg(short = 'S')]
     sasl: bool,
-    /// A file of user:password lines for -S; default: the one that MEMCACHED_SASL_PWDB names
+    /// A file of user:password lines for -S, read again on SIGHUP; default: the one that MEMCACHED_SASL_PWDB names
     #[arg(long, value_name = "FILE", requires = "sasl")]
     sasl_password_file: Option<PathBuf>,
     #[command(flatten)]
@@ -257,16 +290,35 @@ struct Replication {
     /// Begin as the primary of a new group
     #[arg(long, conflicts_with = "replica_of")]
     bootstrap: bool,
-    /// A file with the secret that the group shares; without it replication stays on loopback
+    /// A file with the secret that the group shares; without it, and without certificates, replication stays on
+    /// loopback
     #[arg(long, value_name = "FILE")]
     replication_secret_file: Option<PathBuf>,
+    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority
+    #[arg(long, value_name = "FILE", requires_all = ["replication_tls_key", "replication_tls_ca"])]
+    replication_tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "replication_tls_cert")]
+    replication_tls_key: Option<PathBuf>,
+    /// The authority that signs the certificates of this group and no others, PEM
+    #[arg(long, value_name = "FILE", requires = "replication_tls_cert")]
+    replication_tls_ca: Option<PathBuf>,
     /// Answer reads while this node is a replica
     #[arg(long)]
     replica_reads: bool,
-    /// When a write is answered: async, at once
-    #[arg(long, value_name = "MODE", default_value = "async")]
-    ack: String,
-    /// The replication transport: tcp
+    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level
+    #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
+    ack: AckMode,
+    /// How long a write waits for its acks; then it is answered that nobody knows
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    ack_timeout_ms: u64,
+    /// Refuse writes while no replica lacks less than MS milliseconds of them
+    #[arg(long, value_name = "MS")]
+    max_unacked_ms: Option<u64>,
+    /// Refuse writes while no replica lacks less than BYTES of them
+    #[arg(long, value_name = "BYTES")]
+    max_unacked_bytes: Option<u64>,
+    /// The replication transport: tcp, or quic, which needs certificates
     #[arg(long, value_name = "NAME", default_value = "tcp")]
     transport: String,
     /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
@@ -281,6 +333,7 @@ pub(crate) enum Action {
     Control(ControlRequest),
     Demo(DemoOptions),
     Bench(BenchPlan),
+    Cert(CertOptions),
 }
 
 /// A server to start.
@@ -290,7 +343,7 @@ pub(crate) struct Plan {
     pub(crate) settings: Settings,
     pub(crate) daemon: DaemonPlan,
     pub(crate) replication_listen: Option<SocketAddr>,
-    pub(crate) replication_secret: Option<Vec<u8>>,
+    pub(crate) replication_transport: Transport,
     pub(crate) replicates: bool,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<Vec<u8>>,
@@ -323,6 +376,8 @@ pub(crate) enum ControlKind {
     Status { json: bool },
     Promote { force: bool },
     Follow { address: String },
+    Ack { mode: AckMode },
+    Handover,
 }
 
 /// Why the arguments can't be carried out, or help that was asked for.
@@ -351,8 +406,11 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
+        Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
+        Some(Command::Ack { mode, admin }) => control(admin, ControlKind::Ack { mode }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
         Some(Command::Bench(options)) => Ok(Action::Bench(options.plan()?)),
+        Some(Command::Cert(options)) => Ok(Action::Cert(options)),
     }
 }
 
@@ -372,26 +430,20 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn plan(serve: Serve) -> Result<Plan, String> {
-    if serve.udp_port != 0 && serve.auth_file.is_some() {
-        return Err(format!("-U {}: nobody can name a user over UDP; with -Y give -U 0", serve.udp_port));
-    }
-    if serve.udp_port != 0 {
-        return Err(format!("-U {}: UDP is not supported; leave it out or give -U 0", serve.udp_port));
-    }
     let settings = settings(&serve)?;
     let replication_listen = match &serve.replication.replication_listen {
         None => None,
         Some(text) => Some(socket_address(text, "--replication-listen")?),
     };
-    let secret_file = serve.replication.replication_secret_file.as_deref();
-    let replication_secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
+    let replication_transport = transport(&serve.replication)?;
     for address in serve.replication.peer.iter().chain(&serve.replication.replica_of) {
         node_address(address).map_err(|why| format!("{address}: {why}"))?;
     }
-    if replication_secret.is_none()
+    if !replication_transport.proves_peers()
         && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
     {
-        return Err(format!("{given} is not a loopback address; give --replication-secret-file"));
+        let wanted = "--replication-secret-file or --replication-tls-cert";
+        return Err(format!("{given} is not a loopback address; give {wanted}"));
     }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;
@@ -412,7 +464,7 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         settings,
         daemon,
         replication_listen,
-        replication_secret,
+        replication_transport,
         replicates,
         admin,
         admin_token,
@@ -459,25 +511,35 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         given => given.unwrap_or_default(),
     };
     let suboptions = Suboptions::read(&serve.suboptions)?;
-    let (addresses, plain_addresses) = listen::addresses(&serve.listen, serve.port)?;
+    let port = serve.port.or(serve.udp_port.number()).unwrap_or(PORT_DEFAULT);
+    let (addresses, plain_addresses) = listen::addresses(&serve.listen, port)?;
+    let udp_addresses = udp_addresses(serve, &suboptions, &addresses, item_bytes_max)?;
     let tls = suboptions.tls.settings(serve.enable_ssl)?;
     if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
         return Err(format!("-l notls:{plain} does nothing without -Z"));
     }
     Ok(Settings {
         addresses,
+        udp_addresses,
         plain_addresses,
         tls,
         unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,
-        auth_file: from_root(serve.auth_file.as_deref(), "-Y")?,
+        ascii_users: serve
+            .auth_file
+            .as_deref()
+            .map(Users::read)
+            .transpose()
+            .map_err(|why| format!("-Y: {why}"))?,
         threads: usize::from(serve.threads),
         connections_max: serve.connections as usize,
         item_bytes_max,
         memory_bytes_max,
         refuses_when_full: suboptions.refuses_when_full,
         idle_timeout_ms: suboptions.idle_timeout_ms,
+        watcher_queue_bytes_max: suboptions.watcher_queue_bytes_max,
+        track_sizes: suboptions.track_sizes,
         request_timeout_ms: suboptions.request_timeout_ms,
         request_bytes_per_second_min: suboptions.request_bytes_per_second_min,
         shutdown_command: serve.shutdown_command,
@@ -489,8 +551,36 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         slow_log_ms: serve.slow_log_ms,
         verbosity: serve.verbose,
         protocol,
+        ack_timeout_ms: serve.replication.ack_timeout_ms,
         sasl_users,
     })
+}
+
+/// Where datagrams are answered (rule U1). A unix socket stands instead of all addresses.
+fn udp_addresses(
+    serve: &Serve,
+    suboptions: &Suboptions,
+    addresses: &[SocketAddr],
+    item_bytes_max: usize,
+) -> Result<Vec<SocketAddr>, String> {
+    let conflicts = [
+        (serve.auth_file.is_some(), "nobody can name a user over UDP; leave -Y or -U out"),
+        (serve.sasl, "nobody can log in over UDP; leave -S or -U out"),
+        (serve.enable_ssl, "UDP is not encrypted; leave -Z or -U out"),
+        (
+            suboptions.track_sizes,
+            "a datagram must not start a walk through all items; leave -o track_sizes or -U out",
+        ),
+        (item_bytes_max > UDP_ITEM_BYTES_MAX, "an answer over UDP has an end; give at most -I 64m"),
+    ];
+    if serve.udp_port == UdpPort::Off {
+        return Ok(Vec::new());
+    }
+    if let Some((_, why)) = conflicts.into_iter().find(|(is_so, _)| *is_so) {
+        return Err(format!("-U {}: {why}", serve.udp_port));
+    }
+    let addresses = if serve.unix_socket.is_some() { &[] } else { addresses };
+    Ok(serve.udp_port.at(addresses))
 }
 
 /// A path from the root: it is used later, wherever the process is then.
@@ -524,7 +614,7 @@ fn sasl_users(serve: &Serve) -> Result<Option<Users>, String> {
     }
     let named = std::env::var_os("MEMCACHED_SASL_PWDB").map(PathBuf::from);
     match serve.sasl_password_file.clone().or(named) {
-        Some(file) => Users::read(&file).map(Some),
+        Some(file) => Users::read(&file).map(Some).map_err(|why| format!("-S: {why}")),
         None => Err("-S needs passwords; give --sasl-password-file, or MEMCACHED_SASL_PWDB".to_owned()),
     }
 }
@@ -546,13 +636,31 @@ fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {
         .map_err(|_| format!("{flag} {text}: give an IP address and a port, such as 127.0.0.1:7001"))
 }
 
+fn transport(flags: &Replication) -> Result<Transport, String> {
+    let secret_file = flags.replication_secret_file.as_deref();
+    let secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
+    let files = (&flags.replication_tls_ca, &flags.replication_tls_cert, &flags.replication_tls_key);
+    let credentials = match files {
+        (Some(authority), Some(certificate), Some(key)) => {
+            Some(Credentials::read(authority, certificate, key)?)
+        }
+        _ => None,
+    };
+    match (&*flags.transport, credentials) {
+        ("tcp", credentials) => Ok(Transport::Tcp { secret, credentials }),
+        ("quic", _) if secret.is_some() => {
+            Err("--replication-secret-file does nothing over QUIC: certificates prove who a peer is"
+                .to_owned())
+        }
+        ("quic", Some(credentials)) => Ok(Transport::Quic { credentials }),
+        ("quic", None) => Err("--transport quic needs --replication-tls-cert, --replication-tls-key and \
+                               --replication-tls-ca; hotspare cert makes them"
+            .to_owned()),
+        (other, _) => Err(format!("--transport {other}: give tcp or quic")),
+    }
+}
+
 fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option<ReplicationConfig>, String> {
-    if flags.ack != "async" {
-        return Err(format!("--ack {}: only async is supported yet", flags.ack));
-    }
-    if flags.transport != "tcp" {
-        return Err(format!("--transport {}: only tcp is supported yet", flags.transport));
-    }
     let mut config = match (&flags.replica_of, flags.bootstrap, listen) {
         (Some(primary), _, _) => ReplicationConfig::replica_of(primary),
         (None, true, _) => ReplicationConfig::primary(),
@@ -568,7 +676,13 @@ fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option
     if flags.bootstrap && listen.is_none() {
         return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
     }
-    config = config.replica_reads(flags.replica_reads);
+    config = config.replica_reads(flags.replica_reads).ack(flags.ack);
+    if let Some(ms) = flags.max_unacked_ms {
+        config = config.max_unacked_ms(ms);
+    }
+    if let Some(bytes) = flags.max_unacked_bytes {
+        config = config.max_unacked_bytes(bytes);
+    }
     if let Some(group) = &flags.group {
         if group.is_empty() {
             return Err("--group: give a name".to_owned());
@@ -593,8 +707,12 @@ fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
         ("--group", flags.group.is_some()),
         ("--node-slot", flags.node_slot.is_some()),
         ("--replication-secret-file", flags.replication_secret_file.is_some()),
+        ("--replication-tls-cert", flags.replication_tls_cert.is_some()),
         ("--replica-reads", flags.replica_reads),
         ("--log-bytes", flags.log_bytes.is_some()),
+        ("--ack", flags.ack != AckMode::Async),
+        ("--max-unacked-ms", flags.max_unacked_ms.is_some()),
+        ("--max-unacked-bytes", flags.max_unacked_bytes.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

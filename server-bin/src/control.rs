@@ -1,4 +1,4 @@
-//! The commands `status`, `promote` and `follow`: a small client of the admin server.
+//! The commands `status`, `promote`, `follow`, `handover` and `ack`: a small client of the admin server.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -26,6 +26,8 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
         ControlKind::Follow { address } => {
             call(request, "POST", &format!("/follow?address={}", encode(address)))
         }
+        ControlKind::Handover => call(request, "POST", "/handover"),
+        ControlKind::Ack { mode } => call(request, "POST", &format!("/ack?mode={mode}")),
     };
     match outcome {
         Ok(text) => {

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `args` | flags to settings, each checked |
 //! | `log` | the process's log |
+//! | `replication` | the transport that carries replication |
+//! | `certificates` | the command `cert` |
 //! | `run` | the life of the process: start, wait, drain, stop |
 //! | `daemon` | the background, the pid file, another user |
 //! | `server` | memcached's clients |
@@ -16,12 +18,14 @@
 mod admin;
 mod args;
 pub mod bench;
+mod certificates;
 mod control;
 mod daemon;
 pub mod debug_clock;
 pub mod demo;
 mod log;
 mod memory_file;
+mod replication;
 mod run;
 pub mod server;
 pub mod settings;
@@ -55,6 +59,7 @@ pub fn main() -> ExitCode {
         Ok(args::Action::Control(request)) => control::run(&request),
         Ok(args::Action::Demo(options)) => demo::run(&options),
         Ok(args::Action::Bench(plan)) => bench::run(&plan),
+        Ok(args::Action::Cert(options)) => certificates::run(&options),
         Err(args::Refusal::Message(text)) => {
             say(&text);
             ExitCode::from(EXIT_USAGE)

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use hotspare::{Cache, Config};
 use hotspare_memcached::classic::ShutdownMode;
-use hotspare_tcp::{Node, Options};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -18,6 +17,7 @@ use crate::admin::Admin;
 use crate::args::Plan;
 use crate::daemon::{self, PidFile};
 use crate::memory_file::MemoryFile;
+use crate::replication::Node;
 use crate::server::{Observation, Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE};
 
@@ -50,11 +50,7 @@ enum Stop {
 }
 
 fn start_failure(why: &ServerError) -> Failure {
-    let code = if matches!(why, ServerError::Users(_) | ServerError::Certificates(_)) {
-        EXIT_USAGE
-    } else {
-        EXIT_SYSTEM
-    };
+    let code = if matches!(why, ServerError::Certificates(_)) { EXIT_USAGE } else { EXIT_SYSTEM };
     (code, why.to_string())
 }
 
@@ -87,7 +83,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         // Nobody listens any more: it is stopping already.
         let _ = wish.send(wished);
     };
-    let loopback_only = plan.replication_secret.is_none();
+    let loopback_only = !plan.replication_transport.proves_peers();
     let unix_socket = plan.settings.unix_socket.clone();
     let is_verbose = plan.settings.verbosity > 0;
     let habits = plan.daemon;
@@ -96,7 +92,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     memory_file.as_mut().map_or(Ok(()), MemoryFile::settle)?;
     let node = match plan.replicates {
         true => Some(
-            start_node(&cache, plan.replication_listen, plan.replication_secret)
+            Node::start(&cache, plan.replication_listen, plan.replication_transport)
                 .map_err(|why| system(&why))?,
         ),
         false => None,
@@ -117,7 +113,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     memory_file.as_ref().map_or(Ok(()), MemoryFile::check_writable)?;
     if let Some(file) = std::env::var_os("MEMCACHED_PORT_FILENAME") {
         let file = Path::new(&file);
-        write_port_file(file, server.addresses())
+        write_port_file(file, server.addresses(), server.udp_addresses())
             .map_err(|why| system(&format!("can't write the port file {}: {why}", file.display())))?;
     }
     if habits.lock_memory {
@@ -169,6 +165,9 @@ fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, 
     for address in server.addresses() {
         tracing::info!("listening for clients on {address}");
     }
+    for address in server.udp_addresses() {
+        tracing::info!("answering datagrams on {address}");
+    }
     if let Some(path) = unix_socket {
         tracing::info!("listening for clients on {}", path.display());
     }
@@ -178,21 +177,6 @@ fn announce(server: &Server, unix_socket: Option<PathBuf>, node: Option<&Node>, 
     if let Some(admin) = admin {
         tracing::info!("admin on {}", admin.address());
     }
-}
-
-fn start_node(
-    cache: &Cache,
-    listen: Option<SocketAddr>,
-    secret: Option<Vec<u8>>,
-) -> Result<Node, hotspare_tcp::StartError> {
-    let mut options = Options::new();
-    if let Some(address) = listen {
-        options = options.listen(address);
-    }
-    if let Some(secret) = secret {
-        options = options.secret(secret);
-    }
-    Node::start(cache, options)
 }
 
 fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
@@ -252,12 +236,12 @@ fn finish_clients(wishes: &Receiver<Wish>, server: &Server) {
 }
 
 /// Rule Z8: complete when it appears.
-fn write_port_file(file: &Path, addresses: &[SocketAddr]) -> std::io::Result<()> {
+fn write_port_file(file: &Path, tcp: &[SocketAddr], udp: &[SocketAddr]) -> std::io::Result<()> {
     // Behind the whole name: of two servers with ports.1 and ports.2 each has its own.
     let mut unfinished = file.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let written =
-        std::fs::write(&unfinished, port_lines(addresses)).and_then(|()| std::fs::rename(&unfinished, file));
+        std::fs::write(&unfinished, port_lines(tcp, udp)).and_then(|()| std::fs::rename(&unfinished, file));
     if written.is_err() {
         // It may not be there at all.
         let _ = std::fs::remove_file(&unfinished);
@@ -265,10 +249,15 @@ fn write_port_file(file: &Path, addresses: &[SocketAddr]) -> std::io::Result<()>
     written
 }
 
-fn port_lines(addresses: &[SocketAddr]) -> String {
-    let family = |address: &SocketAddr| if address.is_ipv6() { "INET6" } else { "INET" };
-    let tcp = addresses.iter().map(|address| format!("TCP {}: {}\n", family(address), address.port()));
-    tcp.chain(["UDP INET: 0\n".to_owned()]).collect()
+fn port_lines(tcp: &[SocketAddr], udp: &[SocketAddr]) -> String {
+    let line = |transport: &str, address: &SocketAddr| {
+        let family = if address.is_ipv6() { "INET6" } else { "INET" };
+        format!("{transport} {family}: {}\n", address.port())
+    };
+    // Off is a port, too: there is always a line for UDP.
+    let off = udp.is_empty().then(|| "UDP INET: 0\n".to_owned());
+    let udp = udp.iter().map(|address| line("UDP", address)).chain(off);
+    tcp.iter().map(|address| line("TCP", address)).chain(udp).collect()
 }
 
 #[cfg(test)]
@@ -280,11 +269,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let addresses = ["127.0.0.1:5".parse().unwrap(), "[::1]:6".parse().unwrap()];
         for name in ["ports.1", "ports.2", "ports"] {
-            write_port_file(&folder.path().join(name), &addresses).unwrap();
+            write_port_file(&folder.path().join(name), &addresses, &[]).unwrap();
             let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
             assert_eq!(text, "TCP INET: 5\nTCP INET6: 6\nUDP INET: 0\n");
         }
+        assert_eq!(port_lines(&[], &addresses), "UDP INET: 5\nUDP INET6: 6\n");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
-        assert!(write_port_file(&folder.path().join("missing/ports"), &addresses).is_err());
+        assert!(write_port_file(&folder.path().join("missing/ports"), &addresses, &[]).is_err());
     }
 }

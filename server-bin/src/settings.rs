@@ -16,14 +16,16 @@ use crate::users::Users;
 pub struct Settings {
     /// TCP addresses to accept clients at; port 0 takes a free one. Default 127.0.0.1:11211.
     pub addresses: Vec<SocketAddr>,
+    /// Addresses to answer datagrams at (`-U`); port 0 takes a free one. Default none.
+    pub udp_addresses: Vec<SocketAddr>,
     /// A unix socket to accept clients at instead of TCP (`-s`). Default none.
     pub unix_socket: Option<PathBuf>,
     /// Who may connect to the unix socket, as a file mode (`-a`). Default 0700: this user.
     pub unix_socket_mode: u32,
     /// Connections that may wait to be accepted, for each address (`-b`). Default 1024; the system may allow fewer.
     pub backlog: u16,
-    /// The file with the users that are let in, `user:password` a line (`-Y`). Default none: everybody is.
-    pub auth_file: Option<PathBuf>,
+    /// Who is let in after a `set` with name and password (`-Y`). Default none: everybody is.
+    pub ascii_users: Option<Users>,
     /// TLS of the TCP listeners (`-Z`). Default none.
     pub tls: Option<TlsSettings>,
     /// Addresses of `addresses` that stay without it (`-l notls:ADDR`).
@@ -55,6 +57,11 @@ pub struct Settings {
     pub flush_enabled: bool,
     /// Whether `watch` is obeyed (`-W` says no). Default yes.
     pub watch_enabled: bool,
+    /// What waits for one who watches, at most, in bytes; what is above is lost, and counted (`-o watcher_logbuf_size`).
+    /// Default 256 KiB.
+    pub watcher_queue_bytes_max: usize,
+    /// Whether `stats sizes` counts items by their size (`-o track_sizes`), which goes through all of them. Default no.
+    pub track_sizes: bool,
     /// The cache's clock, if the `debugtime` command may advance it (`--debug-time`). Default none.
     pub debug_clock: Option<Arc<DebugClock>>,
     /// A request that takes so many milliseconds is logged (`--slow-log-ms`). Default none: no request is timed for it.
@@ -63,6 +70,8 @@ pub struct Settings {
     pub verbosity: u8,
     /// The protocol that clients speak (`-B`). Default auto.
     pub protocol: Protocol,
+    /// How long a reply waits for its acknowledgements in semi-sync, in milliseconds (`--ack-timeout-ms`). Default 50.
+    pub ack_timeout_ms: u64,
     /// Who may log in by SASL (`-S`); without any nobody has to. Default none.
     pub sasl_users: Option<Users>,
 }
@@ -121,10 +130,11 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 11211))],
+            udp_addresses: Vec::new(),
             unix_socket: None,
             unix_socket_mode: 0o700,
             backlog: 1024,
-            auth_file: None,
+            ascii_users: None,
             tls: None,
             plain_addresses: Vec::new(),
             threads: 4,
@@ -140,10 +150,13 @@ impl Default for Settings {
             dump_enabled: true,
             flush_enabled: true,
             watch_enabled: true,
+            watcher_queue_bytes_max: 256 << 10,
+            track_sizes: false,
             debug_clock: None,
             slow_log_ms: None,
             verbosity: 0,
             protocol: Protocol::Auto,
+            ack_timeout_ms: 50,
             sasl_users: None,
         }
     }

@@ -1,6 +1,8 @@
 //! Seeded simulations of a whole group; `HOTSPARE_SEEDS` says how many (default 300), `HOTSPARE_FIRST_SEED` where to begin.
 
-use tests::simulation::run;
+use std::panic::catch_unwind;
+
+use tests::simulation::{Setting, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -28,4 +30,43 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(7), run(7));
+}
+
+/// Two nodes and three, in turn; each write waits for all others.
+fn semi_sync(seed: u64) -> Setting {
+    Setting { nodes: 2 + (seed % 2) as usize, semi_sync: true, ..Setting::default() }
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_while_one_of_its_holders_lives_on() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, semi_sync(seed));
+        total.mutations += summary.mutations;
+        total.acknowledged += summary.acknowledged;
+        total.refused += summary.refused;
+        total.handovers += summary.handovers;
+        total.promotions += summary.promotions;
+        total.crashes += summary.crashes;
+    }
+    println!("{total:?}");
+    assert!(
+        total.acknowledged > 0 && total.refused > 0 && total.handovers > 0,
+        "nothing happened: {total:?}"
+    );
+}
+
+#[test]
+fn a_primary_that_counts_what_it_sent_as_applied_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { counts_sent_as_applied: true, ..semi_sync(*seed) };
+        let found = catch_unwind(|| run_with(*seed, setting));
+        let text = found.err().and_then(|why| why.downcast::<String>().ok());
+        text.is_some_and(|text| text.starts_with("P4"))
+    };
+    let found = (1..=100).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "100 seeds did not find it");
 }

@@ -8,7 +8,8 @@
 //! ```
 //! The mode is 1 with a secret, 0 without; both must have the same. A tag is HMAC-SHA-256 under the secret over who
 //! speaks and both nonces, so that neither side's tag serves as the other's, nor for another link. The frames that
-//! follow are neither encrypted nor signed: across machines use a network that you trust, until TLS comes.
+//! follow are neither encrypted nor signed by it: across machines use certificates as well, or a network that you
+//! trust. With certificates all this goes through TLS.
 //!
 //! Lives here: the bytes, as a pure state machine. Not here: sockets (see `link`).
 

@@ -5,6 +5,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `handshake` | magic, nonces, the proof of a shared secret |
+//! | `socket` | a socket, plain or encrypted |
 //! | `link` | one connection that carries frames |
 //! | `transport` | dialling and accepting |
 //!
@@ -31,6 +32,7 @@
 
 mod handshake;
 mod link;
+mod socket;
 mod transport;
 
 use std::fmt;
@@ -42,11 +44,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotspare::{Cache, Next, Replicator};
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+pub use hotspare_tls::Credentials;
+use mio::{Events, Poll, Token};
 use parking_lot::Mutex;
 
-use transport::{SOCKET, TcpTransport};
+use transport::TcpTransport;
 
 const WAKER: Token = Token(0);
 
@@ -61,10 +63,11 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 pub struct Options {
     listen: Option<SocketAddr>,
     secret: Option<Vec<u8>>,
+    tls: Option<Credentials>,
 }
 
 impl Options {
-    /// Dials its peers, accepts none, and has no secret.
+    /// Dials its peers, accepts none, and has neither a secret nor certificates.
     pub fn new() -> Options {
         Options::default()
     }
@@ -75,10 +78,17 @@ impl Options {
         self
     }
 
-    /// The secret that all nodes of the group share. Default: none; then only loopback addresses are listened at
-    /// and dialled. It proves who a peer is; frames are not encrypted.
+    /// The secret that all nodes of the group share. Default: none; then, without certificates, only loopback
+    /// addresses are listened at and dialled. It proves who a peer is; it encrypts nothing.
     pub fn secret(mut self, secret: impl Into<Vec<u8>>) -> Options {
         self.secret = Some(secret.into());
+        self
+    }
+
+    /// Encrypts every link, by TLS 1.3 with certificates on both sides. Default: none, frames travel in the clear. All
+    /// nodes of the group must have some. A secret, if there is one, must match besides.
+    pub fn tls(mut self, credentials: Credentials) -> Options {
+        self.tls = Some(credentials);
         self
     }
 }
@@ -89,7 +99,7 @@ impl Options {
 pub enum StartError {
     /// The cache was made without replication.
     Standalone,
-    /// An address other than loopback needs a secret.
+    /// An address other than loopback needs a secret or certificates.
     SecretNeeded(SocketAddr),
     /// The secret is empty.
     SecretEmpty,
@@ -104,7 +114,8 @@ impl fmt::Display for StartError {
         match self {
             StartError::Standalone => write!(f, "the cache was made without replication"),
             StartError::SecretNeeded(address) => {
-                write!(f, "can't listen for replication on {address}: give a secret, or a loopback address")
+                let wanted = "give a secret, certificates, or a loopback address";
+                write!(f, "can't listen for replication on {address}: {wanted}")
             }
             StartError::SecretEmpty => write!(f, "the replication secret is empty"),
             StartError::Listen(address, why) => write!(f, "can't listen for replication on {address}: {why}"),
@@ -155,35 +166,14 @@ impl Node {
     /// Starts to replicate `cache`.
     ///
     /// # Errors
-    /// The cache has no replication, the address needs a secret or can't be listened at, or the system refuses.
+    /// The cache has no replication, the address needs a secret or certificates or can't be listened at, or the system refuses.
     pub fn start(cache: &Cache, options: Options) -> Result<Node, StartError> {
-        if options.secret.as_ref().is_some_and(Vec::is_empty) {
-            return Err(StartError::SecretEmpty);
-        }
         let frame_bytes_max = cache.frame_bytes_max().ok_or(StartError::Standalone)?;
         let poll = Poll::new().map_err(StartError::System)?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(StartError::System)?;
         let registry = poll.registry().try_clone().map_err(StartError::System)?;
-        let mut listener = match options.listen {
-            None => None,
-            Some(address) if options.secret.is_none() && !address.ip().is_loopback() => {
-                return Err(StartError::SecretNeeded(address));
-            }
-            Some(address) => {
-                Some(TcpListener::bind(address).map_err(|why| StartError::Listen(address, why))?)
-            }
-        };
-        if let Some(listener) = &mut listener {
-            registry.register(listener, SOCKET, Interest::READABLE).map_err(StartError::System)?;
-        }
-        let listen_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let transport = TcpTransport {
-            registry: Arc::new(registry),
-            listener,
-            listen_address,
-            secret: options.secret,
-            frame_bytes_max,
-        };
+        let transport = TcpTransport::open(options, frame_bytes_max, registry)?;
+        let listen_address = transport.listen_address;
         let replicator = Replicator::new(cache, transport).ok_or(StartError::Standalone)?;
         let control =
             Arc::new(Control { stop: AtomicBool::new(false), drain_until: Mutex::new(None), waker });
@@ -254,5 +244,7 @@ fn run(cache: &Cache, mut replicator: Replicator, mut poll: Poll, control: &Arc<
     }
 }
 
+#[cfg(test)]
+mod conformance;
 #[cfg(test)]
 mod tests;

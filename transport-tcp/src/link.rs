@@ -1,7 +1,7 @@
 //! One TCP connection that carries frames.
 //!
 //! Lives here: connecting, the handshake, bounded output, cutting input into frames. Not here: accepting and dialling
-//! (see `transport`), what frames mean (the engine's).
+//! (see `transport`), encryption (see `socket`), what frames mean (the engine's).
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice, Read, Write};
@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hotspare::transport::{FrameSplitter, Link, LinkError, PeerIdentity};
-use mio::net::TcpStream;
 
 use crate::handshake::Handshake;
+use crate::socket::Socket;
 
 /// Unsent bytes above which a link pushes back. One frame more may be taken.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
@@ -25,10 +25,12 @@ const SLICES_MAX: usize = 64;
 /// 1. `unsent_bytes` is the sum of `unsent`'s lengths.
 /// 2. No frame is taken or given before the handshake is done.
 pub(crate) struct TcpLink {
-    stream: TcpStream,
+    socket: Socket,
     peer: PeerIdentity,
     connected: bool,
     handshake: Handshake,
+    /// Whether `peer` says all that will ever be known.
+    is_known: bool,
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
     splitter: FrameSplitter,
@@ -38,17 +40,18 @@ pub(crate) struct TcpLink {
 
 impl TcpLink {
     pub(crate) fn new(
-        stream: TcpStream,
+        socket: Socket,
         address: String,
         connected: bool,
         handshake: Handshake,
         frame_bytes_max: usize,
     ) -> TcpLink {
         TcpLink {
-            stream,
-            peer: PeerIdentity { address, proven: false },
+            socket,
+            peer: PeerIdentity::unproven(address),
             connected,
             handshake,
+            is_known: false,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
             splitter: FrameSplitter::new(frame_bytes_max),
@@ -71,10 +74,10 @@ impl TcpLink {
 
     fn try_advance(&mut self) -> Result<bool, LinkError> {
         if !self.connected {
-            if let Some(error) = self.stream.take_error().unwrap_or_else(Some) {
+            if let Some(error) = self.socket.tcp().take_error().unwrap_or_else(Some) {
                 return Err(LinkError::Unreachable(error.to_string()));
             }
-            match self.stream.peer_addr() {
+            match self.socket.tcp().peer_addr() {
                 Ok(_) => self.connected = true,
                 Err(error) if matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::WouldBlock) => {
                     return Ok(false);
@@ -82,13 +85,13 @@ impl TcpLink {
                 Err(error) => return Err(LinkError::Unreachable(error.to_string())),
             }
             // Latency matters more than packets; a system that refuses is as good.
-            let _ = self.stream.set_nodelay(true);
+            let _ = self.socket.tcp().set_nodelay(true);
         }
         while !self.handshake.is_done() {
             self.queue_handshake();
             self.write()?;
             let wanted = self.handshake.bytes_wanted().min(self.read_buffer.len());
-            match self.stream.read(&mut self.read_buffer[..wanted]) {
+            match self.socket.read(&mut self.read_buffer[..wanted]) {
                 Ok(0) => return Err(LinkError::Handshake("it closed the connection".to_owned())),
                 Ok(count) => {
                     let taken = self.handshake.take(&self.read_buffer[..count]);
@@ -104,10 +107,12 @@ impl TcpLink {
                 Err(error) => return Err(broken(&error)),
             }
         }
-        if !self.peer.proven {
+        if !self.is_known {
             // The last word of the handshake goes out at once: the other end waits for it.
             self.write()?;
-            self.peer.proven = self.handshake.proves_peer();
+            self.peer.certificate = self.socket.peer_certificate();
+            self.peer.proven = self.handshake.proves_peer() || self.peer.certificate.is_some();
+            self.is_known = true;
         }
         Ok(true)
     }
@@ -125,7 +130,7 @@ impl TcpLink {
         while self.unsent_bytes > 0 {
             let slices: Vec<IoSlice<'_>> =
                 self.unsent.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
-            match self.stream.write_vectored(&slices) {
+            match self.socket.write_vectored(&slices) {
                 Ok(0) => return Err(LinkError::Broken("the socket takes nothing".to_owned())),
                 Ok(count) => self.forget_sent(count),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
@@ -135,7 +140,11 @@ impl TcpLink {
                 Err(error) => return Err(broken(&error)),
             }
         }
-        Ok(true)
+        match self.socket.flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(broken(&error)),
+        }
     }
 
     fn forget_sent(&mut self, mut count: usize) {
@@ -158,7 +167,7 @@ impl TcpLink {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(LinkError::Frame(error))),
             }
-            match self.stream.read(&mut self.read_buffer) {
+            match self.socket.read(&mut self.read_buffer) {
                 Ok(0) if self.splitter.is_mid_frame() => {
                     return Poll::Ready(Err(LinkError::Broken("a frame was cut short".to_owned())));
                 }
@@ -173,7 +182,11 @@ impl TcpLink {
 }
 
 fn broken(error: &std::io::Error) -> LinkError {
-    LinkError::Broken(error.to_string())
+    match error.kind() {
+        // TLS says so: a certificate, an alert, or no TLS at all.
+        ErrorKind::InvalidData => LinkError::Handshake(error.to_string()),
+        _ => LinkError::Broken(error.to_string()),
+    }
 }
 
 // The thread that polls these links polls all of them after every event of the poller with which each socket is

@@ -5,7 +5,10 @@ use std::net::TcpStream;
 
 use hotspare::{Config, Expiry, LinkState, ReplicationConfig, Role};
 
+use rustls::pki_types::pem::PemObject;
+
 use super::*;
+use crate::conformance::credentials;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -85,13 +88,99 @@ fn a_secret_is_needed_off_loopback_and_must_match() {
     assert_eq!(old.status().role, Role::Primary);
 }
 
+/// Waits until the replica was refused with these words.
+fn wait_refused(spare: &Cache, words: &str) {
+    let end = Instant::now() + DEADLINE;
+    while !spare.status().last_error.is_some_and(|error| error.contains(words)) {
+        assert!(Instant::now() < end, "{words}: {:?}", spare.status().last_error);
+        std::thread::yield_now();
+    }
+    assert_eq!(spare.status().link, LinkState::Connecting);
+}
+
+#[test]
+fn only_certificates_of_the_groups_authority_get_in() {
+    let [ours, theirs] = credentials(["cache-1", "cache-2"]);
+    let [strangers] = credentials(["cache-1"]);
+    let (old, node) = primary(Options::new().tls(ours));
+    let (right, _right_node) = replica(&node, Options::new().tls(theirs.clone()));
+    wait("attached", || right.status().link == LinkState::Streaming);
+    let (wrong, _wrong_node) = replica(&node, Options::new().tls(strangers));
+    wait_refused(&wrong, "invalid peer certificate");
+    let (plain, _plain_node) = replica(&node, Options::new());
+    wait_refused(&plain, "handshake failed");
+    let (doubtful, _doubtful_node) = replica(&node, Options::new().tls(theirs).secret("s"));
+    wait_refused(&doubtful, "it has no replication secret");
+    old.set("k", "v", Expiry::Never).unwrap();
+    wait("still replicating", || right.status().seq == old.status().seq);
+    assert_eq!(old.status().replicas.len(), 1);
+}
+
+/// What a node says to a TLS client that shows `certificate`, or none.
+fn greet(node: &Node, ca: rustls::RootCertStore, own: Option<[&str; 2]>) -> std::io::Result<usize> {
+    let builder =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_root_certificates(ca);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some([certificate, key]) => {
+            let chain =
+                vec![rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(chain, key).unwrap()
+        }
+    };
+    let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let socket = TcpStream::connect(node.listen_address().unwrap()).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = rustls::StreamOwned::new(session, socket);
+    stream.write_all(&[&b"HSPR\x01\0\0\0"[..], &[7; 32]].concat())?;
+    stream.read(&mut [0; 100])
+}
+
+#[test]
+fn a_listener_talks_to_nobody_without_a_certificate_of_its_authority() {
+    let authority = hotspare_tls::issue::Authority::new("ours").unwrap();
+    let stranger = hotspare_tls::issue::Authority::new("ours").unwrap();
+    let own = authority.issue("cache-1", &[]).unwrap();
+    let text = authority.pem().certificate;
+    let credentials = Credentials::from_pem(&text, &own.certificate, &own.key).unwrap();
+    let (_cache, node) = primary(Options::new().tls(credentials));
+    let ca = || {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(text.as_bytes()).unwrap()).unwrap();
+        roots
+    };
+    assert!(greet(&node, ca(), Some([&own.certificate, &own.key])).unwrap() > 0, "a member is answered");
+    let other = stranger.issue("cache-1", &[]).unwrap();
+    let why = greet(&node, ca(), Some([&other.certificate, &other.key])).unwrap_err().to_string();
+    assert!(why.contains("alert"), "{why}");
+    let why = greet(&node, ca(), None).unwrap_err().to_string();
+    assert!(why.contains("CertificateRequired"), "{why}");
+}
+
 #[test]
 fn garbage_on_the_replication_port_closes_that_connection_only() {
-    let (cache, node) = primary(Options::new());
-    let (spare, _spare_node) = replica(&node, Options::new());
+    let [certificates] = credentials(["cache-1"]);
+    for options in [Options::new(), Options::new().tls(certificates)] {
+        withstand_garbage(&options);
+    }
+}
+
+fn withstand_garbage(options: &Options) {
+    let (cache, node) = primary(options.clone());
+    let (spare, _spare_node) = replica(&node, options.clone());
     let preamble = [&b"HSPR\x01\0\0\0"[..], &[7; 32]].concat();
-    let attacks: [&[u8]; 4] =
-        [b"GET / HTTP/1.1\r\n\r\n", &[0xff; 100], &[&preamble[..], &[0xff; 64]].concat(), &preamble[..20]];
+    // The last two begin, one of them TLS, and say no more.
+    let attacks: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0xff; 100],
+        &[&preamble[..], &[0xff; 64]].concat(),
+        &preamble[..20],
+        &[22, 3, 1, 0, 200, 1, 0, 0, 196],
+    ];
     for attack in attacks {
         let mut socket = TcpStream::connect(node.listen_address().unwrap()).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();

@@ -6,24 +6,76 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hotspare::transport::{Link, LinkError, Transport};
+use hotspare_tls::{Credentials, TlsSocket, server_name};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustls::{ClientConnection, ServerConnection};
 
 use crate::handshake::{Handshake, Side};
 use crate::link::TcpLink;
+use crate::socket::Socket;
+use crate::{Options, StartError};
 
 /// Every socket but the waker has the same token: any event means that all links are looked at.
 pub(crate) const SOCKET: Token = Token(1);
 
 pub(crate) struct TcpTransport {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) listener: Option<TcpListener>,
+    registry: Arc<Registry>,
+    listener: Option<TcpListener>,
     pub(crate) listen_address: Option<SocketAddr>,
-    pub(crate) secret: Option<Vec<u8>>,
-    pub(crate) frame_bytes_max: usize,
+    secret: Option<Vec<u8>>,
+    tls: Option<Credentials>,
+    frame_bytes_max: usize,
 }
 
 impl TcpTransport {
+    /// Listens, if the options say so; all sockets are registered.
+    pub(crate) fn open(
+        options: Options,
+        frame_bytes_max: usize,
+        registry: Registry,
+    ) -> Result<TcpTransport, StartError> {
+        if options.secret.as_ref().is_some_and(Vec::is_empty) {
+            return Err(StartError::SecretEmpty);
+        }
+        let mut transport = TcpTransport {
+            registry: Arc::new(registry),
+            listener: None,
+            listen_address: None,
+            secret: options.secret,
+            tls: options.tls,
+            frame_bytes_max,
+        };
+        let Some(address) = options.listen else { return Ok(transport) };
+        if !transport.may_talk_to(&address) {
+            return Err(StartError::SecretNeeded(address));
+        }
+        let refused = |why| StartError::Listen(address, why);
+        let mut listener = TcpListener::bind(address).map_err(refused)?;
+        transport.registry.register(&mut listener, SOCKET, Interest::READABLE).map_err(StartError::System)?;
+        transport.listen_address = Some(listener.local_addr().map_err(refused)?);
+        transport.listener = Some(listener);
+        Ok(transport)
+    }
+
+    /// Off the loopback, peers must have something to prove themselves by.
+    fn may_talk_to(&self, address: &SocketAddr) -> bool {
+        self.secret.is_some() || self.tls.is_some() || address.ip().is_loopback()
+    }
+
+    /// A socket to a peer, encrypted if there are certificates; `address` is what was dialled.
+    fn socket(&self, stream: TcpStream, address: &str, side: Side) -> std::io::Result<Socket> {
+        let Some(credentials) = &self.tls else { return Ok(Socket::Plain(stream)) };
+        let session = match side {
+            Side::Dialler => {
+                let name = server_name(address).map_err(std::io::Error::other)?;
+                ClientConnection::new(credentials.client(), name).map(rustls::Connection::from)
+            }
+            Side::Listener => ServerConnection::new(credentials.server()).map(rustls::Connection::from),
+        };
+        Ok(Socket::Tls(Box::new(TlsSocket::new(stream, session.map_err(std::io::Error::other)?))))
+    }
+
     fn link(
         &self,
         mut stream: TcpStream,
@@ -39,7 +91,8 @@ impl TcpTransport {
             // Latency matters more than packets; a system that refuses is as good.
             let _ = stream.set_nodelay(true);
         }
-        Ok(Box::new(TcpLink::new(stream, address, connected, handshake, self.frame_bytes_max)))
+        let socket = self.socket(stream, &address, side)?;
+        Ok(Box::new(TcpLink::new(socket, address, connected, handshake, self.frame_bytes_max)))
     }
 }
 
@@ -51,8 +104,8 @@ impl Transport for TcpTransport {
         let Some(resolved) = resolved else {
             return Err(LinkError::Unreachable("the name has no address".to_owned()));
         };
-        if self.secret.is_none() && !resolved.ip().is_loopback() {
-            let why = "an address other than loopback needs a replication secret";
+        if !self.may_talk_to(&resolved) {
+            let why = "an address other than loopback needs a replication secret or certificates";
             return Err(LinkError::Unreachable(why.to_owned()));
         }
         let stream = TcpStream::connect(resolved).map_err(unreachable)?;

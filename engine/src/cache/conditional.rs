@@ -61,6 +61,8 @@ pub struct ItemState {
     pub is_stale: bool,
     /// Whether somebody was told to recache it.
     pub is_token_sent: bool,
+    /// Whether whoever stored the item gave its key encoded, and is to get it so (rule M3). Counting and extending leave it.
+    pub is_key_binary: bool,
 }
 
 impl ItemState {
@@ -69,6 +71,7 @@ impl ItemState {
             client_cas: meta.client_cas,
             is_stale: meta.marks.is_stale(),
             is_token_sent: meta.marks.is_token_sent(),
+            is_key_binary: meta.marks.is_key_binary(),
         }
     }
 }
@@ -184,7 +187,7 @@ impl Cache {
                 Update::StoreWith { value, attributes, state } => {
                     let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
                     let meta = Meta {
-                        marks: Marks::of_state(state.is_stale, state.is_token_sent),
+                        marks: Marks::of_state(state.is_stale, state.is_token_sent, state.is_key_binary),
                         client_cas: state.client_cas,
                         ..Meta::new(attributes.flags, expires_at_ms)
                     };

@@ -3,17 +3,22 @@
 //! Lives here: [`Group`] and what each write and hit does with it. Not here: a replica's side (see `apply`), changes of
 //! role (see `role_changes`), what a build without replication has instead (see `no_group`).
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::config::{Config, ReplicationConfig};
+use crate::error::WriteError;
 use crate::mutation::{Mutation, Version};
+use crate::replication::acks::Acks;
 use crate::replication::doorbell::Doorbell;
 use crate::replication::log::Log;
+use crate::replication::primary::Now;
 use crate::replication::record;
+use crate::replication::risk::Risk;
 use crate::replication::roles::Roles;
-use crate::replication::{Role, Status};
+use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
 
 use super::Cache;
@@ -23,6 +28,15 @@ const SHARD_HINTS_MAX: usize = 4096;
 
 /// The scratch buffer of a shard keeps at most this much.
 const SCRATCH_BYTES_KEPT: usize = 64 << 10;
+
+/// What a record adds to key and value, at most.
+const RECORD_HEAD_BYTES: usize = 64;
+
+thread_local! {
+    /// The version of the last mutation that this thread has logged, in whatever cache; 0 before the first. So a write
+    /// tells whoever asks for it what to wait for, and pays a store for it.
+    pub(super) static LAST_WRITTEN: Cell<u64> = const { Cell::new(0) };
+}
 
 /// A node's part in its group; absent in a standalone cache.
 pub(crate) struct Group {
@@ -36,6 +50,10 @@ pub(crate) struct Group {
     pub(crate) settled_ms: AtomicU64,
     /// How the driver is woken.
     pub(crate) doorbell: Doorbell,
+    /// How far replicas are, for whoever waits for them.
+    pub(crate) acks: Acks,
+    /// The largest item that the configuration allows.
+    item_bytes_max: usize,
     /// A larger record is logged as a deletion.
     record_bytes_max: usize,
     log_bytes_max: usize,
@@ -50,6 +68,7 @@ impl Group {
     /// As the configuration says; `None` without replication.
     pub(super) fn new(config: &Config, shard_count: usize) -> Option<Group> {
         let log_bytes_max = config.log_bytes_max();
+        let item_bytes_max = config.item_bytes_max;
         let config = config.replication.clone()?;
         let mut roles = Roles::new(&config);
         let mut log = Log::new(log_bytes_max);
@@ -64,6 +83,8 @@ impl Group {
             log: Mutex::new(log),
             settled_ms: AtomicU64::new(0),
             doorbell: Doorbell::default(),
+            acks: Acks::new(config.ack_mode),
+            item_bytes_max,
             record_bytes_max,
             log_bytes_max,
             has_replicas: AtomicBool::new(false),
@@ -81,6 +102,26 @@ impl Group {
         self.roles.lock().primary_address()
     }
 
+    /// The largest item that clients may store: where each write has to be acknowledged, one that fits the log.
+    pub(super) fn item_bytes_max(&self) -> usize {
+        match self.acks.needed() {
+            0 => self.item_bytes_max,
+            _ => self.item_bytes_max.min(self.record_bytes_max - RECORD_HEAD_BYTES),
+        }
+    }
+
+    /// Whether what a replica lacks is within the budget.
+    pub(crate) fn affords(&self, risk: &Risk, now: Now) -> bool {
+        let ReplicationConfig { unacked_ms_max, unacked_bytes_max, .. } = self.config;
+        unacked_ms_max.is_none_or(|ms_max| risk.lag_ms(now.local_ms) <= ms_max)
+            && unacked_bytes_max.is_none_or(|bytes_max| risk.lag_bytes() <= bytes_max)
+    }
+
+    /// Why writes are refused for want of replicas.
+    pub(super) fn shortage(&self) -> WriteError {
+        self.roles.lock().shortage()
+    }
+
     /// The version that the next mutation will have.
     pub(super) fn next_version(&self) -> Version {
         self.log.lock().next_version()
@@ -93,7 +134,7 @@ impl Group {
             Mutation::Put { key, value, .. } => key.len() + value.len(),
             _ => 0,
         };
-        let oversized = key_and_value + 64 > self.record_bytes_max;
+        let oversized = key_and_value + RECORD_HEAD_BYTES > self.record_bytes_max;
         match mutation {
             Mutation::Put { key, .. } if oversized => record::encode(&Mutation::Delete { key }, scratch),
             fits => record::encode(fits, scratch),
@@ -102,6 +143,7 @@ impl Group {
         log.oversized += u64::from(oversized);
         let (_, version) = log.append(scratch);
         drop(log);
+        LAST_WRITTEN.set(version.0);
         if scratch.capacity() > SCRATCH_BYTES_KEPT {
             *scratch = Vec::new();
         }
@@ -148,6 +190,7 @@ impl Cache {
         status.log_bytes = log.memory_bytes() as u64;
         status.log_bytes_max = group.log_bytes_max as u64;
         status.oversized_records = log.oversized;
+        status.ack_mode = AckMode::of(group.acks.needed());
         status
     }
 }

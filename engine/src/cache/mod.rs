@@ -9,6 +9,8 @@
 //! every call that would lock a shard or the gate refuses there.
 
 #[cfg(feature = "serde")]
+mod acks;
+#[cfg(feature = "serde")]
 mod apply;
 pub(crate) mod arithmetic;
 mod classes;
@@ -209,7 +211,8 @@ pub(crate) struct Inner {
     standalone_version: CachePadded<AtomicU64>,
     /// Which shard is swept next, when somebody asks for it.
     sweep_turn: AtomicUsize,
-    item_bytes_max: usize,
+    /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
+    pub(crate) item_bytes_max: AtomicUsize,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
@@ -259,7 +262,9 @@ impl Cache {
             flights_under_way: AtomicUsize::new(0),
             standalone_version: CachePadded::new(AtomicU64::new(0)),
             sweep_turn: AtomicUsize::new(0),
-            item_bytes_max: config.item_bytes_max,
+            item_bytes_max: AtomicUsize::new(
+                group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
+            ),
             hits_max: policy.hits_max,
             serving: AtomicU8::new(serving as u8),
             group,
@@ -387,7 +392,20 @@ impl Cache {
         expiry: impl Into<Expiry>,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, WriteError> {
-        self.inner.read_and_touch(key.as_ref(), expiry.into(), reader)
+        self.inner.read_and_touch(key.as_ref(), expiry.into(), true, reader)
+    }
+
+    /// Like [`Cache::read_and_touch`], but leaves marks as they are: to eviction the item is as unread as before.
+    ///
+    /// # Errors
+    /// As [`Cache::read_and_touch`].
+    pub fn peek_and_touch<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        expiry: impl Into<Expiry>,
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        self.inner.read_and_touch(key.as_ref(), expiry.into(), false, reader)
     }
 
     /// Reads like [`Cache::read`], but leaves marks and statistics as they are.
@@ -501,7 +519,7 @@ impl Cache {
     /// # Errors
     /// The write was refused.
     pub fn touch(&self, key: impl AsRef<[u8]>, expiry: impl Into<Expiry>) -> Result<bool, WriteError> {
-        Ok(self.inner.read_and_touch(key.as_ref(), expiry.into(), |_| ())?.is_some())
+        Ok(self.inner.read_and_touch(key.as_ref(), expiry.into(), true, |_| ())?.is_some())
     }
 
     /// Adds `delta` to a decimal value, modulo 2^64 (rules A2 to A5); `None` if the key is absent.
@@ -689,12 +707,7 @@ impl Inner {
     }
 
     pub(crate) fn serving(&self) -> Serving {
-        match self.serving.load(Ordering::Acquire) {
-            0 => Serving::All,
-            1 => Serving::Reads,
-            2 => Serving::Replica,
-            _ => Serving::Fenced,
-        }
+        Serving::from(self.serving.load(Ordering::Acquire))
     }
 
     /// Where the primary is, for the error of a node that is not it.

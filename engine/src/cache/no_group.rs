@@ -1,6 +1,7 @@
 //! In the place of `group` where the engine is built without replication: a group that can't exist.
 
 use crate::config::Config;
+use crate::error::WriteError;
 use crate::mutation::{Mutation, Version};
 use crate::serving::Serving;
 
@@ -17,6 +18,14 @@ impl Group {
     }
 
     pub(super) fn primary_address(&self) -> Option<String> {
+        match *self {}
+    }
+
+    pub(super) fn item_bytes_max(&self) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn shortage(&self) -> WriteError {
         match *self {}
     }
 

@@ -188,7 +188,7 @@ impl Inner {
         self.settle_flush();
         let held = self.tables[self.shard_number(hash)].find(hash, key);
         match self.serving() {
-            Serving::All | Serving::Reads => Ok(held),
+            serving if serving.answers_reads() => Ok(held),
             refused => {
                 drop(held);
                 Err(self.refused_read(refused))
@@ -201,7 +201,7 @@ impl Inner {
     fn read_dead(&self, hash: u64, key: &[u8], version: Version) {
         self.count_dead(version, key);
         // A replica leaves the dead where they are: a touch that its primary made in time may be on its way.
-        if self.serving() == Serving::All {
+        if self.serving().reigns() {
             self.reclaim(hash, key);
         }
     }
@@ -239,10 +239,12 @@ impl Inner {
         }
     }
 
+    /// `leaves_mark`: the item counts as read.
     pub(crate) fn read_and_touch<R>(
         &self,
         key: &[u8],
         expiry: Expiry,
+        leaves_mark: bool,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, WriteError> {
         let mut reader = Some(reader);
@@ -259,7 +261,9 @@ impl Inner {
             };
             locked.log(&Mutation::Touch { key, version: meta.version, expires_at_ms });
             self.read_counters.count(ReadOutcome::Hit);
-            self.mark(&mut locked.cell, id, hash, |marks| marks.read(self.hits_max));
+            if leaves_mark {
+                self.mark(&mut locked.cell, id, hash, |marks| marks.read(self.hits_max));
+            }
             let reader = reader.take().expect("an attempt that succeeds is the last");
             let item = ItemRef {
                 key,

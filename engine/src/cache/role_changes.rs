@@ -7,12 +7,17 @@
 //! shard's lock before the change is done: each write has either finished under the old role or is refused.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use crate::clock::{Deadline, Stopwatch};
 use crate::replication::position::Term;
 use crate::replication::{LinkState, PromoteError, Role};
 use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
+
+/// How often a hand-over that is waited for is looked at.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
 
 /// The longest address of a node.
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -43,6 +48,7 @@ impl Cache {
         let was_installing = roles.installing;
         log.mint(term, branch, random, true);
         roles.become_primary(term);
+        group.acks.clear();
         drop(log);
         drop(roles);
         if was_installing {
@@ -53,6 +59,52 @@ impl Cache {
         group.doorbell.ring();
         tracing::info!(term = term.0, "promoted: this node is the primary now");
         Ok(term.0)
+    }
+
+    /// Begins to hand this primary's role over to a replica: from now on writes are refused
+    /// ([`WriteError::HandingOver`](crate::WriteError::HandingOver)) until a level replica has everything and is told to take
+    /// over, or `within` has passed and this node goes on as before. Once the replica was told this node reigns no longer.
+    /// No write that was answered is lost.
+    ///
+    /// # Errors
+    /// [`PromoteError::NobodyLevel`], or the cache was made without replication.
+    pub fn begin_hand_over(&self, within: Duration) -> Result<(), PromoteError> {
+        let group = self.inner.group_to_change()?;
+        let _gate = group.gate.lock();
+        {
+            let mut roles = group.roles.lock();
+            if roles.role() != Role::Primary || !roles.has_level_replica() {
+                return Err(PromoteError::NobodyLevel);
+            }
+            let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            roles.hands_over_until_ms = Some(self.local_now_ms().saturating_add(within_ms));
+        }
+        // Behind this each write is in the log, or is refused.
+        self.inner.publish_serving(group);
+        group.doorbell.ring();
+        Ok(())
+    }
+
+    /// [`Cache::begin_hand_over`], and waits until the replica reigns; for how long nobody took writes. Needs a
+    /// [`Replicator`](crate::Replicator) that is driven by another thread.
+    ///
+    /// # Errors
+    /// As there; [`PromoteError::NotTakenOver`] if it did not come to that within twice `within`.
+    pub fn hand_over(&self, within: Duration) -> Result<Duration, PromoteError> {
+        let (pause, until) = (Stopwatch::start(), Deadline::after(within.saturating_mul(2)));
+        let term = self.status().term;
+        self.begin_hand_over(within)?;
+        loop {
+            let status = self.status();
+            if status.role != Role::Primary && status.term > term {
+                return Ok(Duration::from_nanos(pause.elapsed_ns()));
+            }
+            let goes_on = status.role == Role::Primary && self.inner.serving() == Serving::All;
+            if goes_on || until.has_passed() {
+                return Err(PromoteError::NotTakenOver);
+            }
+            std::thread::sleep(HAND_OVER_LOOK);
+        }
     }
 
     /// Makes this node a follower of the node that listens for replication at `primary`. A primary stops serving at
@@ -73,7 +125,7 @@ impl Cache {
 }
 
 impl Inner {
-    fn group_to_change(&self) -> Result<&Group, PromoteError> {
+    pub(super) fn group_to_change(&self) -> Result<&Group, PromoteError> {
         let group = self.group.as_ref().ok_or(PromoteError::Standalone)?;
         if is_inside_read() { Err(PromoteError::InsideRead) } else { Ok(group) }
     }
@@ -115,6 +167,7 @@ impl Inner {
     /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
     pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
         group.roles.lock().step_down(term, upstream);
+        group.acks.clear();
         self.publish_serving(group);
         group.doorbell.ring();
     }
@@ -128,11 +181,10 @@ impl Inner {
             Serving::All => self.attention.fetch_and(!attention::SERVING, Ordering::AcqRel),
             _ => self.attention.fetch_or(attention::SERVING, Ordering::AcqRel),
         };
-        if before != Serving::All as u8 {
-            return;
-        }
-        for cell in &self.shards {
-            drop(cell.lock());
+        if Serving::from(before).reigns() {
+            for cell in &self.shards {
+                drop(cell.lock());
+            }
         }
     }
 }

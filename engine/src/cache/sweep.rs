@@ -4,8 +4,6 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::serving::Serving;
-
 use super::{Cache, Inner, ShardCell, is_inside_read};
 
 /// How many looks are made while one shard is locked.
@@ -56,7 +54,7 @@ impl Inner {
         while looks < looks_max && idle_shards < self.shards.len() {
             let turn = self.sweep_turn.load(Ordering::Relaxed) % self.shards.len();
             let mut cell = self.shards[turn].lock();
-            if self.serving() != Serving::All {
+            if !self.serving().reigns() {
                 break;
             }
             let here_max = (looks_max - looks).min(LOOKS_A_LOCK);

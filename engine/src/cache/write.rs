@@ -18,7 +18,7 @@ use crate::storage::{
 
 use super::arithmetic::{self, Direction};
 use super::latency::Timed;
-use super::{Inner, ShardCell, Swap, attention, is_inside_read};
+use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
@@ -84,7 +84,7 @@ impl Locked<'_> {
     /// A value above the limit is refused before anybody looks whether the key is present (rule L3).
     fn check_item_bytes(&mut self, value_bytes: usize) -> Result<(), Refusal> {
         let bytes = item_bytes(self.key.len(), value_bytes);
-        let bytes_max = self.inner.item_bytes_max;
+        let bytes_max = self.inner.item_bytes_max.load(Ordering::Relaxed);
         if bytes <= bytes_max {
             return Ok(());
         }
@@ -238,6 +238,10 @@ impl Inner {
             Serving::All => Ok(()),
             Serving::Reads | Serving::Replica => Err(WriteError::Replica { primary: self.primary_address() }),
             Serving::Fenced => Err(WriteError::Fenced { primary: self.primary_address() }),
+            Serving::Unguarded => {
+                let nobody = WriteError::NotEnoughReplicas { level: 0, needed: 0 };
+                Err(self.group.as_ref().map_or(nobody, Group::shortage))
+            }
         }
     }
 
@@ -261,8 +265,9 @@ impl Inner {
         if bytes < MEMORY_BYTES_MIN {
             return Err(ConfigError::MemoryTooSmall { bytes, bytes_min: MEMORY_BYTES_MIN });
         }
-        if self.item_bytes_max > bytes / 2 {
-            return Err(ConfigError::ItemTooLarge { bytes: self.item_bytes_max, bytes_max: bytes / 2 });
+        let item_bytes_max = self.item_bytes_max.load(Ordering::Relaxed);
+        if item_bytes_max > bytes / 2 {
+            return Err(ConfigError::ItemTooLarge { bytes: item_bytes_max, bytes_max: bytes / 2 });
         }
         self.pool
             .set_memory_bytes_max(bytes)
@@ -312,7 +317,7 @@ impl Inner {
             Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
         // A change of role sets its bit, then passes through this lock.
         let is_plain = self.attention.load(Ordering::Acquire) == 0 && self.hasher.seed() == seed;
-        if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max {
+        if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max.load(Ordering::Relaxed) {
             return None;
         }
         let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
@@ -394,7 +399,7 @@ impl Inner {
             value.extend_from_slice(prefix);
             old.append_to(&mut value);
             value.extend_from_slice(suffix);
-            locked.put(&value, meta.without_state()).map(Some)
+            locked.put(&value, meta.of_changed()).map(Some)
         })
     }
 
@@ -430,7 +435,7 @@ impl Inner {
             };
             let number = arithmetic::step(number, direction, delta);
             let text = arithmetic::text(number, old.len());
-            let meta = meta.without_state();
+            let meta = meta.of_changed();
             locked.put(&text, Meta { marks: meta.marks.hit(locked.inner.hits_max), ..meta })?;
             Ok(Ok(Some(number)))
         });
@@ -555,8 +560,7 @@ impl Inner {
         // Appointments change under the first shard's lock: who comes late, after others have kept it or made another
         // one, must not hide what was stored since, nor cancel the other. A node that lost its role leaves the
         // appointment to the new primary.
-        let is_still_due =
-            || self.serving() == Serving::All && self.flush_at_ms.load(Ordering::Acquire) == at_ms;
+        let is_still_due = || self.serving().reigns() && self.flush_at_ms.load(Ordering::Acquire) == at_ms;
         let cell = self.shards[0].lock();
         if !is_still_due() {
             return;

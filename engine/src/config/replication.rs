@@ -3,6 +3,7 @@
 //! Lives here: [`ReplicationConfig`]. Not here: what only a transport needs (its addresses, secrets).
 
 use crate::error::ConfigError;
+use crate::replication::AckMode;
 
 /// The least `log_bytes_max`: 4 KiB.
 pub const LOG_BYTES_MIN: usize = 4 << 10;
@@ -22,7 +23,11 @@ pub struct ReplicationConfig {
     pub(crate) replica_reads: bool,
     pub(crate) log_bytes_max: Option<usize>,
     pub(crate) frame_bytes_max: usize,
+    pub(crate) ack_mode: AckMode,
+    pub(crate) unacked_ms_max: Option<u64>,
+    pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
+    pub(crate) counts_sent_as_applied: bool,
 }
 
 /// How a node begins.
@@ -49,7 +54,11 @@ impl ReplicationConfig {
             replica_reads: false,
             log_bytes_max: None,
             frame_bytes_max: 16 << 20,
+            ack_mode: AckMode::Async,
+            unacked_ms_max: None,
+            unacked_bytes_max: None,
             random_seed: None,
+            counts_sent_as_applied: false,
         }
     }
 
@@ -122,9 +131,40 @@ impl ReplicationConfig {
         self
     }
 
+    /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
+    /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
+    ///
+    /// The promise of semi-sync holds through a promotion if as many replicas are asked for as the group has: then each
+    /// of them has every write that was acknowledged.
+    pub fn ack(mut self, mode: AckMode) -> ReplicationConfig {
+        self.ack_mode = AckMode::of(mode.replicas());
+        self
+    }
+
+    /// Refuses writes while no attached replica lacks less than so many milliseconds of them. Default: none is refused. It
+    /// is looked at whenever the replicator is polled (about every 5 ms), so it is passed by as much as is written
+    /// meanwhile.
+    pub fn max_unacked_ms(mut self, ms: u64) -> ReplicationConfig {
+        self.unacked_ms_max = Some(ms);
+        self
+    }
+
+    /// As [`ReplicationConfig::max_unacked_ms`], in bytes of the log.
+    pub fn max_unacked_bytes(mut self, bytes: u64) -> ReplicationConfig {
+        self.unacked_bytes_max = Some(bytes);
+        self
+    }
+
     /// Makes branches, gaps and identities repeatable: for simulations only. Default: the system's randomness.
     pub fn random_seed(mut self, seed: u64) -> ReplicationConfig {
         self.random_seed = Some(seed);
+        self
+    }
+
+    /// Breaks semi-sync: what was sent counts as applied. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn counting_sent_as_applied(mut self) -> ReplicationConfig {
+        self.counts_sent_as_applied = true;
         self
     }
 

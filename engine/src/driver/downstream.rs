@@ -1,10 +1,10 @@
 //! A replica that this primary ships to.
 
 use crate::cache::InstallReader;
-use crate::replication::log::LogCursor;
 use crate::replication::message::{ByeReason, Message};
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
+use crate::replication::risk::LogEnd;
 use crate::replication::session::SessionEnd;
 use crate::replication::{LinkState, ReplicaStatus};
 
@@ -33,10 +33,6 @@ impl Downstream {
         self.session.slot
     }
 
-    pub(crate) fn cursor(&self) -> &LogCursor {
-        self.session.cursor()
-    }
-
     pub(crate) fn queue_hints(&mut self, at_seq: Seq, hashes: &[u64]) {
         self.session.queue_hints(at_seq, hashes);
     }
@@ -58,7 +54,19 @@ impl Downstream {
         self.session.deadline_ms()
     }
 
-    pub(crate) fn status(&self, end: Seq, lag_bytes: u64, now: Now) -> ReplicaStatus {
+    pub(crate) fn session(&self) -> &PrimarySession {
+        &self.session
+    }
+
+    pub(crate) fn is_of_reign(&self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
+    pub(crate) fn note_end(&mut self, end: LogEnd) {
+        self.session.note_end(end);
+    }
+
+    pub(crate) fn status(&self, end: Seq, now: Now) -> ReplicaStatus {
         let named = &self.session.address;
         ReplicaStatus {
             node: self.session.node,
@@ -66,9 +74,23 @@ impl Downstream {
             state: self.session.state(),
             applied_seq: self.session.applied(),
             lag_seqs: end.saturating_sub(self.session.applied()),
-            lag_bytes,
-            lag_ms: self.session.lag_ms(end, now),
+            lag_bytes: self.session.risk().lag_bytes(),
+            lag_ms: self.session.risk().lag_ms(now.local_ms),
         }
+    }
+
+    /// Where it listens for replication; `None` if it did not say.
+    pub(crate) fn address(&self) -> Option<&str> {
+        Some(&*self.session.address).filter(|address| !address.is_empty())
+    }
+
+    /// Tells it to take over, if the link takes that now.
+    pub(crate) fn say_handover(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        if !matches!(self.peer.is_ready(cx), Ok(true)) {
+            return false;
+        }
+        let frame = self.session.handover();
+        self.peer.send(frame).is_ok() && self.peer.flush(cx).is_ok()
     }
 
     pub(crate) fn say_goodbye(&mut self, cx: &mut std::task::Context<'_>) {
@@ -109,8 +131,7 @@ impl Downstream {
         for _ in 0..FRAMES_PER_TURN_MAX {
             match self.peer.receive(turn.cx) {
                 Received::Frame(frame) => {
-                    let last_seq = turn.group.log.lock().last_seq();
-                    self.session.handle_frame(&frame, last_seq, turn.now)?;
+                    self.session.handle_frame(&frame, turn.now)?;
                     progressed = true;
                 }
                 Received::Nothing => break,

@@ -47,12 +47,12 @@ impl Incoming {
                 return Outcome::Waiting;
             }
             Received::Nothing => {
-                tracing::warn!(peer = peer.identity().address, "closed: it did not say who it is in time");
+                tracing::warn!(peer = %peer.identity(), "closed: it did not say who it is in time");
                 return Outcome::Done;
             }
             Received::Ended(why) => {
                 if let Some(why) = why {
-                    tracing::warn!(peer = peer.identity().address, %why, "closed a replication link");
+                    tracing::warn!(peer = %peer.identity(), %why, "closed a replication link");
                 }
                 return Outcome::Done;
             }
@@ -61,11 +61,11 @@ impl Incoming {
         match numbers.decode(&frame) {
             Ok(Message::Hello(hello)) => judge(peer, &hello, turn, slots_taken),
             Ok(_) => {
-                tracing::warn!(peer = peer.identity().address, "closed: its first frame is no Hello");
+                tracing::warn!(peer = %peer.identity(), "closed: its first frame is no Hello");
                 Outcome::Done
             }
             Err(why) => {
-                tracing::warn!(peer = peer.identity().address, %why, "closed a replication link");
+                tracing::warn!(peer = %peer.identity(), %why, "closed a replication link");
                 Outcome::Done
             }
         }
@@ -135,7 +135,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             reject(&mut peer, RejectCode::NotPrimary, turn);
         }
         Verdict::Reject(code) => {
-            tracing::warn!(peer = peer.identity().address, why = code.describe(), "refused a peer");
+            tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
             let address = peer.identity().address.clone();
             turn.group.roles.lock().note_reject(&address, code);
             reject(&mut peer, code, turn);
@@ -159,6 +159,7 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             hash_seed: turn.cache.inner.hasher.seed(),
             frame_bytes_max: turn.group.config.frame_bytes_max,
             peers: roles.peers().to_vec(),
+            counts_sent_as_applied: turn.group.config.counts_sent_as_applied,
         };
         (grant, roles.epoch)
     };
@@ -174,6 +175,7 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
     }
     tracing::info!(
         replica = if hello.address.is_empty() { &peer.identity().address } else { &hello.address },
+        peer = %peer.identity(),
         state = session.state().as_str(),
         "a replica attached"
     );

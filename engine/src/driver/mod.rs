@@ -26,10 +26,11 @@ use slab::Slab;
 
 use crate::cache::{Cache, Group};
 use crate::clock::Millis;
-use crate::replication::primary::Now;
+use crate::replication::position::Seq;
+use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::roles::PEERS_MAX;
 use crate::replication::transport::Transport;
-use crate::replication::{Role, admission};
+use crate::replication::{LinkState, Role, admission};
 
 use announce::Announcer;
 use downstream::Downstream;
@@ -96,6 +97,8 @@ pub struct Replicator {
     announcer: Announcer,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
+    /// The epoch and the link's state that were last told to whoever waits.
+    standing: (u64, LinkState),
 }
 
 impl std::fmt::Debug for Replicator {
@@ -129,6 +132,7 @@ impl Replicator {
             announcer: Announcer::default(),
             shipped_at_ms: 0,
             hints_due_ms: 0,
+            standing: (0, LinkState::None),
         })
     }
 
@@ -141,13 +145,18 @@ impl Replicator {
         cache.inner.settle_flush();
         let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
         let progressed = self.run_parts(&cache, group, now, cx);
-        self.publish(group, now);
+        self.publish(&cache, group, now);
         cache.inner.tell_events();
         if progressed {
             self.shipped_at_ms = now.local_ms;
             return Next::Now;
         }
-        if !self.downstream.is_empty() && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS {
+        // Where clients wait for acks, lingering would cost them more than waking costs the writers.
+        let lingers = group.acks.needed() == 0;
+        if lingers
+            && !self.downstream.is_empty()
+            && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS
+        {
             return Next::Soon;
         }
         group.doorbell.arm(cx.waker());
@@ -158,7 +167,7 @@ impl Replicator {
             if replica.can_send(cx) {
                 // A write came between the last look and the arming.
                 group.doorbell.disarm();
-                return Next::Soon;
+                return if lingers { Next::Soon } else { Next::Now };
             }
         }
         if is_any_behind {
@@ -217,22 +226,40 @@ impl Replicator {
             }
             downstream::Outcome::Ended => false,
         });
+        progressed |= hand_over(&mut turn, &mut self.downstream, epoch);
         progressed |= self.upstream.turn(&mut turn);
         progressed |= self.announcer.turn(&mut turn);
         progressed
     }
 
-    fn publish(&self, group: &Group, now: Now) {
-        let (end, behind): (u64, Vec<u64>) = {
-            let log = group.log.lock();
-            let behind = |replica: &Downstream| log.bytes_behind(replica.cursor());
-            (log.last_seq(), self.downstream.iter().map(|(_, replica)| behind(replica)).collect())
-        };
+    /// Tells the others how the replicas stand: status, writers, and whoever waits for acknowledgements.
+    fn publish(&mut self, cache: &Cache, group: &Group, now: Now) {
+        let end = group.log.lock().end(now.local_ms);
+        self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
         roles.replicas.clear();
-        let replicas = self.downstream.iter().zip(behind);
-        roles.replicas.extend(replicas.map(|((_, replica), bytes)| replica.status(end, bytes, now)));
+        roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
+        let standing = (roles.epoch, roles.link);
+        let reign = self.downstream.iter().filter(|(_, replica)| replica.is_of_reign(standing.0));
+        let sessions: Vec<_> = reign.map(|(_, replica)| replica.session()).collect();
+        let level = sessions.iter().filter(|session| session.is_level(now)).count() as u8;
+        let afforded =
+            |session: &&PrimarySession| session.has_been_level() && group.affords(session.risk(), now);
+        roles.set_replicas_standing(level, sessions.iter().any(afforded));
+        let applied: Vec<Seq> = sessions.iter().filter_map(|session| session.holds()).collect();
+        let is_news = roles.serving() != cache.inner.serving();
+        drop(roles);
+        if is_news {
+            let _gate = group.gate.lock();
+            cache.inner.publish_serving(group);
+        }
+        group.acks.publish(&applied);
+        if standing != self.standing {
+            // Who waits for a write of a reign that has ended must look whether it survived.
+            self.standing = standing;
+            group.acks.wake_all();
+        }
     }
 
     fn deadline_ms(&self, now: Now) -> Millis {
@@ -258,6 +285,32 @@ fn hand_out_hints(turn: &Turn<'_, '_>, downstream: &mut Slab<Downstream>) {
     for (_, replica) in downstream {
         replica.queue_hints(at_seq, &hashes);
     }
+}
+
+/// Tells a replica that has everything to take over, if this primary is to hand over; or gives that up in time.
+fn hand_over(turn: &mut Turn<'_, '_>, downstream: &mut Slab<Downstream>, epoch: u64) -> bool {
+    let Some(until_ms) = turn.group.roles.lock().hands_over_until_ms else { return false };
+    let _gate = turn.group.gate.lock();
+    if turn.group.roles.lock().epoch != epoch {
+        return false;
+    }
+    if turn.now.local_ms >= until_ms {
+        turn.group.roles.lock().hands_over_until_ms = None;
+        turn.cache.inner.publish_serving(turn.group);
+        tracing::warn!("no replica was level in time: this primary goes on");
+        return true;
+    }
+    let end = turn.group.log.lock().last_seq();
+    for (_, replica) in downstream {
+        let Some(address) = replica.address().map(str::to_owned) else { continue };
+        if replica.is_of_reign(epoch) && replica.has_applied(end) && replica.say_handover(turn.cx) {
+            tracing::info!(replica = address, "handed over");
+            let term = turn.group.roles.lock().term_seen;
+            turn.cache.inner.step_down(turn.group, term, Some(address));
+            return true;
+        }
+    }
+    false
 }
 
 /// What a node answers to a peer whose term has passed, and says of itself to whom it may concern.

@@ -119,9 +119,16 @@ impl Upstream {
         if let Some(frame) = attached.session.last_words(&end, || fenced_notice(turn.group)) {
             attached.peer.say_last(frame, turn.cx);
         }
-        self.note(turn, &attached.address, &end.describe());
         if may_have_met_a_primary(&end) {
             turn.group.roles.lock().forgo_claim();
+        }
+        if end == SessionEnd::HandedOver {
+            tracing::info!(primary = attached.address, "the primary hands over to this node");
+            if let Err(why) = turn.cache.promote(false) {
+                self.note(turn, &attached.address, &why.to_string());
+            }
+        } else {
+            self.note(turn, &attached.address, &end.describe());
         }
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),

@@ -19,7 +19,7 @@ pub const HEADER_BYTES: usize = 16;
 /// The protocol version that this build writes.
 pub(crate) const VERSION: u16 = 1;
 
-/// What a frame is. Numbers are never used again; 12 and 14 are kept for credit and hand-over.
+/// What a frame is. Numbers are never used again; 12 is kept for credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -35,6 +35,7 @@ pub(crate) enum Kind {
     Hints = 10,
     Want = 11,
     Lineage = 13,
+    Handover = 14,
     Fenced = 15,
     Bye = 16,
 }
@@ -57,7 +58,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Fenced, Bye])
+        .chain([Handover, Fenced, Bye])
         .find(|kind| *kind as u8 == byte)
     }
 }

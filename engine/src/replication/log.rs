@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
+use super::risk::LogEnd;
 use crate::mutation::Version;
 
 /// Bytes in front of each record.
@@ -141,6 +142,13 @@ pub(crate) struct LogCursor {
     offset: u64,
 }
 
+impl LogCursor {
+    /// As if the log ended here, at this moment.
+    pub(crate) fn as_end(&self, at_ms: u64) -> LogEnd {
+        LogEnd { seq: self.position.seq, bytes: self.offset, at_ms }
+    }
+}
+
 /// What follows a cursor.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LogRead {
@@ -214,14 +222,14 @@ impl Log {
         self.ring.end - self.ring.start
     }
 
+    /// Where it ends at this moment.
+    pub(crate) fn end(&self, at_ms: u64) -> LogEnd {
+        LogEnd { seq: self.last_seq(), bytes: self.ring.end, at_ms }
+    }
+
     /// Bytes of memory that the log holds.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.ring.memory_bytes()
-    }
-
-    /// Bytes between a reader and the end.
-    pub(crate) fn bytes_behind(&self, cursor: &LogCursor) -> u64 {
-        self.ring.end - cursor.offset.clamp(self.ring.start, self.ring.end)
     }
 
     /// Forgets everything and takes another history, at whose end it stands.

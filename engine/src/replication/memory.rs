@@ -47,6 +47,11 @@ struct Direction {
 }
 
 impl Direction {
+    /// Whether its reader has seen all that will ever come.
+    fn has_ended(&self) -> bool {
+        self.closed && self.in_flight.is_empty() && self.arrived.is_empty()
+    }
+
     fn wake_both(&mut self) {
         self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
     }
@@ -99,6 +104,11 @@ impl MemoryNetwork {
         direction.arrived.push_back(frame);
         direction.wake_both();
         true
+    }
+
+    /// How many links have an end that is still held.
+    pub fn links(&self) -> usize {
+        self.state.lock().directions.len() / 2
     }
 
     /// Blocks or frees everything from one node to another; frames wait meanwhile.
@@ -166,7 +176,7 @@ impl Transport for MemoryTransport {
         let link = |is_dialler, peer: &str| MemoryLink {
             id,
             is_dialler,
-            peer: PeerIdentity { address: peer.to_owned(), proven: true },
+            peer: PeerIdentity { proven: true, ..PeerIdentity::unproven(peer) },
             network: self.network.clone(),
         };
         state.arriving.entry(address.to_owned()).or_default().push_back(link(false, &self.name));
@@ -218,6 +228,9 @@ impl Link for MemoryLink {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        if self.with_direction(false, |direction, _| direction.has_ended()) {
+            return Poll::Ready(Err(LinkError::Broken("the peer has gone".to_owned())));
+        }
         self.with_direction(true, |direction, _| {
             if direction.cut || direction.closed {
                 return Poll::Ready(Err(cut()));
@@ -284,6 +297,45 @@ impl Drop for MemoryLink {
                 direction.closed |= end.1 == self.is_dialler;
                 direction.wake_both();
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::conformance::{self, Subject};
+
+    struct Memory {
+        network: MemoryNetwork,
+        nodes: usize,
+    }
+
+    impl Subject for Memory {
+        fn open(&mut self) -> Box<dyn Transport> {
+            self.nodes += 1;
+            Box::new(self.network.transport(&format!("node-{}", self.nodes)))
+        }
+
+        fn rest(&mut self) {
+            for (link, from, _, frames) in self.network.in_flight() {
+                (0..frames).for_each(|_| assert!(self.network.deliver(link, &from)));
+            }
+        }
+
+        fn nobody(&mut self) -> String {
+            "nobody".to_owned()
+        }
+
+        fn open_links(&mut self, _address: &str) -> usize {
+            self.network.links()
+        }
+    }
+
+    #[test]
+    fn a_network_in_memory_keeps_the_promises_of_a_transport() {
+        for network in [MemoryNetwork::immediate(), MemoryNetwork::new()] {
+            conformance::run(&mut Memory { network, nodes: 0 });
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) enum Message<'a> {
     Lineage(WireEntry),
     Fenced(Fenced),
     Bye(Bye),
+    Handover(Handover),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +185,12 @@ pub(crate) struct ChunkItem<'a> {
     pub(crate) version: u64,
 }
 
+/// The primary reigns no longer, and wrote nothing after `seq`: the replica, which has applied it, is to take over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Handover {
+    pub(crate) seq: Seq,
+}
+
 /// Every item has been sent; the replica is complete once it has applied `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstallEnd {
@@ -245,6 +252,7 @@ impl Message<'_> {
             Message::Lineage(body) => encode_body(Kind::Lineage, number, body),
             Message::Fenced(body) => encode_body(Kind::Fenced, number, body),
             Message::Bye(body) => encode_body(Kind::Bye, number, body),
+            Message::Handover(body) => encode_body(Kind::Handover, number, body),
         }
     }
 
@@ -266,6 +274,7 @@ impl Message<'_> {
             Kind::Lineage => Message::Lineage(decode_body(raw.body)?),
             Kind::Fenced => Message::Fenced(decode_body(raw.body)?),
             Kind::Bye => Message::Bye(decode_body(raw.body)?),
+            Kind::Handover => Message::Handover(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

@@ -13,10 +13,15 @@
 //! | `session` | what both ends share: frame numbers, time-outs, why a session ended |
 //! | `install` | what a primary reads out of its items |
 //! | `roles` | what this node is, and whom it knows |
+//! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
+//! | `conformance` | what every transport must do, as tests (feature `testing`) |
 
+pub(crate) mod acks;
 pub(crate) mod admission;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub(crate) mod doorbell;
 pub(crate) mod frame;
 pub(crate) mod hello;
@@ -28,11 +33,13 @@ pub(crate) mod position;
 pub(crate) mod primary;
 pub(crate) mod record;
 pub(crate) mod replica;
+pub(crate) mod risk;
 pub(crate) mod roles;
 pub(crate) mod session;
 mod status;
 pub mod transport;
 
+pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
 /// Makes frames of pieces and reads them as [`decode_frames`] does. A piece is a body's length in two bytes, a kind, and

@@ -131,6 +131,12 @@ impl Lineage {
         self.find(position.branch).is_some_and(|entry| position.seq <= entry.last)
     }
 
+    /// Whether the mutation of this version lies in this history.
+    pub(crate) fn contains_version(&self, version: Version) -> bool {
+        let (term, seq) = (Term(version.term()), version.seq());
+        self.entries.iter().any(|entry| entry.term == term && seq <= entry.last)
+    }
+
     /// Adds a branch that begins after a random gap behind the newest one. `random` is the gap's source.
     pub(crate) fn mint(&mut self, term: Term, branch: Branch, random: u64, promoted: bool) -> LineageEntry {
         let last = self.newest().map_or(0, |entry| entry.last);

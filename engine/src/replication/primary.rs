@@ -22,10 +22,11 @@ use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
-    Append, Bye, ByeReason, ChunkKind, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Message, Plan,
-    PrefixFloor, to_wire,
+    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
+    Message, Plan, PrefixFloor, to_wire,
 };
 use super::position::Seq;
+use super::risk::{LogEnd, Risk};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
 
@@ -44,6 +45,9 @@ const HINTS_PER_FRAME_MAX: usize = 4096;
 /// Hashes that a replica may ask for at once; more are dropped.
 const WANTED_MAX: usize = 4096;
 
+/// A level replica was heard of within so many milliseconds, and lacks no write that is older: two heartbeats.
+const LEVEL_WITHIN_MS: u64 = 2 * HEARTBEAT_MS;
+
 /// How often the log may overtake an install before the session gives up.
 const OVERTAKEN_MAX: u32 = 3;
 
@@ -54,6 +58,8 @@ pub(crate) struct Grant {
     pub(crate) hash_seed: u64,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Vec<String>,
+    /// A fault for simulations: see [`PrimarySession::holds`].
+    pub(crate) counts_sent_as_applied: bool,
 }
 
 /// The time of a poll: this node's clock for time-outs, the group's for expiry.
@@ -82,7 +88,10 @@ pub(crate) struct PrimarySession {
     queued_hints: usize,
     wanted: VecDeque<u64>,
     applied: Seq,
-    level_at_ms: u64,
+    /// What it has to have applied to be level for the first time.
+    level_from: Seq,
+    risk: Risk,
+    counts_sent_as_applied: bool,
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
@@ -120,7 +129,9 @@ impl PrimarySession {
             queued_hints: 0,
             wanted: VecDeque::new(),
             applied: resumed.map_or(0, |cursor| cursor.position.seq),
-            level_at_ms: now.local_ms,
+            level_from: end.position.seq,
+            risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
+            counts_sent_as_applied: grant.counts_sent_as_applied,
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
@@ -156,6 +167,7 @@ impl PrimarySession {
         // Behind the cursor: one that comes in between is told twice; the other way round it would not be told at all.
         let flushes = source.flushes();
         self.state = LinkState::Installing;
+        self.applied = 0;
         self.cursor = cursor;
         self.pending = None;
         self.all_items_sent = false;
@@ -186,9 +198,31 @@ impl PrimarySession {
         &self.cursor
     }
 
-    /// For how long the replica has lacked something, in milliseconds; 0 while it has everything.
-    pub(crate) fn lag_ms(&self, last_seq: Seq, now: Now) -> u64 {
-        if self.applied >= last_seq { 0 } else { now.local_ms.saturating_sub(self.level_at_ms) }
+    /// The seq up to which it holds this primary's history; `None` in the middle of a full copy.
+    pub(crate) fn holds(&self) -> Option<Seq> {
+        let seq = if self.counts_sent_as_applied { self.cursor.position.seq } else { self.applied };
+        (self.state == LinkState::Streaming).then_some(seq)
+    }
+
+    /// Notes where the log ends now, for what the replica lacks.
+    pub(crate) fn note_end(&mut self, end: LogEnd) {
+        self.risk.note(end, self.applied);
+    }
+
+    pub(crate) fn risk(&self) -> &Risk {
+        &self.risk
+    }
+
+    /// Whether it has had everything at some moment since it attached or was copied.
+    pub(crate) fn has_been_level(&self) -> bool {
+        self.state == LinkState::Streaming && self.applied >= self.level_from
+    }
+
+    /// Whether a write may count on this replica: it has been level, was heard of lately, and lacks no old write.
+    pub(crate) fn is_level(&self, now: Now) -> bool {
+        self.has_been_level()
+            && now.local_ms.saturating_sub(self.heard_at_ms) <= LEVEL_WITHIN_MS
+            && self.risk.lag_ms(now.local_ms) <= LEVEL_WITHIN_MS
     }
 
     /// When `poll_frame` must be called although nothing has happened.
@@ -214,15 +248,12 @@ impl PrimarySession {
     }
 
     /// Takes a frame from the replica.
-    pub(crate) fn handle_frame(&mut self, frame: &[u8], last_seq: Seq, now: Now) -> Result<(), SessionEnd> {
+    pub(crate) fn handle_frame(&mut self, frame: &[u8], now: Now) -> Result<(), SessionEnd> {
         let message = self.numbers.decode(frame)?;
         self.heard_at_ms = now.local_ms;
         match message {
             Message::Ack(ack) if ack.applied <= self.cursor.position.seq => {
                 self.applied = ack.applied;
-                if self.applied >= last_seq {
-                    self.level_at_ms = now.local_ms;
-                }
                 Ok(())
             }
             Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
@@ -345,6 +376,7 @@ impl PrimarySession {
     fn end_install(&mut self) -> Bytes {
         self.state = LinkState::Streaming;
         self.overtaken = 0;
+        self.level_from = self.cursor.position.seq;
         self.numbers.encode(&Message::InstallEnd(InstallEnd { seq: self.cursor.position.seq }))
     }
 
@@ -369,6 +401,11 @@ impl PrimarySession {
         let (at_seq, hashes) = self.hints.pop_front()?;
         self.queued_hints -= hashes.len();
         Some(self.numbers.encode(&Message::Hints(Hints { at_seq, hashes })))
+    }
+
+    /// The last frame to the replica that takes over.
+    pub(crate) fn handover(&mut self) -> Bytes {
+        self.numbers.encode(&Message::Handover(Handover { seq: self.applied }))
     }
 
     /// The last frame of a session that ends on purpose.

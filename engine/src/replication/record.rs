@@ -166,7 +166,7 @@ mod tests {
                     value: &vec![9; size],
                     flags: number,
                     expires_at_ms: u64::from(number) << 21,
-                    marks: Marks(number as u8 & 127),
+                    marks: Marks(number as u8),
                     client_cas: None,
                 };
                 let mut by_serde = Vec::new();

@@ -140,6 +140,9 @@ impl ReplicaSession {
                 self.ack_due_ms = now_ms;
                 Ok(())
             }
+            (State::Streaming, Message::Handover(handover)) if handover.seq == store.applied() => {
+                Err(SessionEnd::HandedOver)
+            }
             (State::Streaming, Message::Hints(hints)) => self.handle_hints(&hints, store),
             _ => Err(SessionEnd::Unexpected("frame from a primary")),
         }
@@ -300,6 +303,8 @@ impl ReplicaSession {
             let hashes = std::mem::take(&mut self.wanted);
             return Ok(Some(self.numbers.encode(&Message::Want(Want { hashes }))));
         }
+        // In the middle of an install no position is claimed: what was held before is of another history.
+        let applied = if self.state == State::Installing { 0 } else { applied };
         if applied != self.acked || now_ms >= self.ack_due_ms {
             self.acked = applied;
             self.ack_due_ms = now_ms + HEARTBEAT_MS;

@@ -17,6 +17,7 @@ use super::status::{LinkState, ReplicaStatus, Role, Status};
 
 use super::{frame, message::RejectCode};
 use crate::config::{ReplicationConfig, Start};
+use crate::error::WriteError;
 use crate::serving::Serving;
 
 /// Addresses of other nodes that are kept; more are ignored.
@@ -47,6 +48,15 @@ pub(crate) struct Roles {
     /// Whether this follower had all that its primary had told of.
     pub(crate) level: bool,
     pub(crate) link: LinkState,
+    /// How many replicas have to be level for a write to be taken.
+    pub(crate) acks_needed: u8,
+    /// How many attached replicas are level.
+    level_replicas: u8,
+    /// Whether a replica is within the budget of what may be lost, or there is no budget.
+    within_budget: bool,
+    has_budget: bool,
+    /// Until when, on this node's own clock, writes pause for a replica that is to take over.
+    pub(crate) hands_over_until_ms: Option<u64>,
     /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
     pub(crate) young: bool,
     /// It was the primary when it was saved, and nobody was named whom to follow: it reigns on once each node that it
@@ -64,6 +74,7 @@ pub(crate) struct Roles {
 impl Roles {
     pub(crate) fn new(config: &ReplicationConfig) -> Roles {
         let mut random = Random { seeded: config.random_seed };
+        let has_budget = config.unacked_ms_max.is_some() || config.unacked_bytes_max.is_some();
         let mut roles = Roles {
             role: match config.start {
                 Start::Primary => Role::Primary,
@@ -88,6 +99,11 @@ impl Roles {
                 Start::Primary => LinkState::None,
                 Start::Follower => LinkState::Connecting,
             },
+            acks_needed: config.ack_mode.replicas(),
+            level_replicas: 0,
+            within_budget: !has_budget,
+            has_budget,
+            hands_over_until_ms: None,
             young: false,
             claims: false,
             unanswered: Vec::new(),
@@ -114,11 +130,37 @@ impl Roles {
     /// What clients get from this node.
     pub(crate) fn serving(&self) -> Serving {
         match self.role {
+            Role::Primary if self.is_unguarded() => Serving::Unguarded,
             Role::Standalone | Role::Primary => Serving::All,
             Role::Replica if self.replica_reads => Serving::Reads,
             Role::Replica => Serving::Replica,
             Role::Fenced => Serving::Fenced,
         }
+    }
+
+    fn is_unguarded(&self) -> bool {
+        self.level_replicas < self.acks_needed || !self.within_budget || self.hands_over_until_ms.is_some()
+    }
+
+    pub(crate) fn has_level_replica(&self) -> bool {
+        self.level_replicas > 0
+    }
+
+    /// Why writes are refused for want of replicas.
+    pub(crate) fn shortage(&self) -> WriteError {
+        if self.hands_over_until_ms.is_some() {
+            return WriteError::HandingOver;
+        }
+        match self.level_replicas < self.acks_needed {
+            true => WriteError::NotEnoughReplicas { level: self.level_replicas, needed: self.acks_needed },
+            false => WriteError::RiskBudget,
+        }
+    }
+
+    /// Notes how the attached replicas stand.
+    pub(crate) fn set_replicas_standing(&mut self, level: u8, within_budget: bool) {
+        self.level_replicas = level;
+        self.within_budget = within_budget || !self.has_budget;
     }
 
     /// The first reign of a new group.
@@ -178,6 +220,7 @@ impl Roles {
         self.has_data = true;
         self.installing = false;
         self.young = false;
+        self.set_replicas_standing(0, false);
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
         self.upstream = None;
@@ -195,6 +238,8 @@ impl Roles {
         self.link = LinkState::Connecting;
         self.unanswered.clear();
         self.replicas.clear();
+        self.hands_over_until_ms = None;
+        self.set_replicas_standing(0, false);
         if let Some(address) = &upstream {
             self.learn_peer(address);
         }
@@ -330,9 +375,10 @@ impl Roles {
             slot: self.slot,
             primary: self.primary_address(),
             link: self.link,
-            ready: matches!(self.serving(), Serving::All | Serving::Reads) && !self.installing,
+            ready: self.serving().answers_reads() && !self.installing,
             promotable: self.promotable(),
             replicas: self.replicas.clone(),
+            level_replicas: self.level_replicas,
             installs: self.installs,
             catch_ups: self.catch_ups,
             rejects: self.rejects,

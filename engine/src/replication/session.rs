@@ -32,6 +32,8 @@ pub(crate) enum SessionEnd {
     Bye(ByeReason),
     /// The peer refused this node, and named a primary if it knows one.
     Rejected { code: RejectCode, primary: String },
+    /// The primary handed its role over to this node.
+    HandedOver,
     /// The peer knows a newer term.
     Fenced(Fenced),
     /// This replica holds items that a full copy from this peer would destroy without right.
@@ -56,6 +58,7 @@ impl SessionEnd {
             SessionEnd::Bye(ByeReason::Overtaken) => "its log is too small for this link; raise its size".to_owned(),
             SessionEnd::Bye(ByeReason::OutOfStep) => "it lost step".to_owned(),
             SessionEnd::Rejected { code, .. } => code.describe().to_owned(),
+            SessionEnd::HandedOver => "it handed its role over to this node".to_owned(),
             SessionEnd::Fenced(_) => "it knows a newer term".to_owned(),
             SessionEnd::RefusedInstall => {
                 "it has less than this node and would replace it; promote this node, or restart it to start anew"

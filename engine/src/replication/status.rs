@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::acks::AckMode;
+
 /// What a node is in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,11 +68,11 @@ pub struct ReplicaStatus {
     pub state: LinkState,
     /// The last sequence number that it has applied.
     pub applied_seq: u64,
-    /// Mutations that it has not acknowledged.
+    /// Mutations that it has not acknowledged: what would be lost if the primary died now and it were promoted.
     pub lag_seqs: u64,
-    /// Bytes of the log that it has not acknowledged.
+    /// Bytes of the log that it has not acknowledged, or somewhat more.
     pub lag_bytes: u64,
-    /// Milliseconds since it last had everything; 0 while it has.
+    /// The age in milliseconds of the oldest mutation that it has not acknowledged, or somewhat more; 0 while it has all.
     pub lag_ms: u64,
 }
 
@@ -100,6 +102,10 @@ pub struct Status {
     pub promotable: Result<(), &'static str>,
     /// Each attached replica.
     pub replicas: Vec<ReplicaStatus>,
+    /// How many of them are level: they stream, were heard of within 500 ms, and lack no write that is older.
+    pub level_replicas: u8,
+    /// What a write waits for.
+    pub ack_mode: AckMode,
     /// Bytes of the log that are kept now.
     pub log_bytes: u64,
     /// The hard limit of `log_bytes`.
@@ -131,6 +137,8 @@ impl Status {
             ready: true,
             promotable: Err("started without replication"),
             replicas: Vec::new(),
+            level_replicas: 0,
+            ack_mode: AckMode::Async,
             log_bytes: 0,
             log_bytes_max: 0,
             installs: 0,
@@ -154,6 +162,10 @@ pub enum PromoteError {
     InsideRead,
     /// The address is empty or longer than 256 bytes.
     BadAddress,
+    /// No level replica is there to take over, or this node is no primary.
+    NobodyLevel,
+    /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
+    NotTakenOver,
     /// No higher term can be minted.
     TermsExhausted,
 }
@@ -167,6 +179,13 @@ impl fmt::Display for PromoteError {
             }
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
+            PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
+            PromoteError::NotTakenOver => {
+                write!(
+                    f,
+                    "nobody took over in time; look at the status of both nodes, and promote one if neither reigns"
+                )
+            }
             PromoteError::TermsExhausted => write!(f, "the group has used up its terms; start a new group"),
         }
     }

@@ -11,6 +11,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+#[cfg(any(test, feature = "testing"))]
+pub use super::conformance;
 pub use super::frame::{FrameError, FrameSplitter, HEADER_BYTES};
 pub use super::memory::{MemoryNetwork, MemoryTransport};
 
@@ -21,6 +23,41 @@ pub struct PeerIdentity {
     pub address: String,
     /// Whether it proved that it belongs to the group (a shared secret, a certificate).
     pub proven: bool,
+    /// The certificate by which it did, if it was by one.
+    pub certificate: Option<PeerCertificate>,
+}
+
+impl PeerIdentity {
+    /// A peer of which no more is known than its address.
+    pub fn unproven(address: impl Into<String>) -> PeerIdentity {
+        PeerIdentity { address: address.into(), proven: false, certificate: None }
+    }
+}
+
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)?;
+        match &self.certificate {
+            Some(certificate) => write!(f, " ({certificate})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a log says of a peer's certificate. The transport has checked it against the group's authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// Its subject, as in `CN=cache-1`; shown, never compared.
+    pub subject: String,
+    /// SHA-256 of the whole certificate.
+    pub fingerprint: [u8; 32],
+}
+
+impl fmt::Display for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, sha256 ", self.subject)?;
+        self.fingerprint.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// Why a link ended.

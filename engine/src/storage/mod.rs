@@ -85,6 +85,12 @@ impl Meta {
     }
 
     /// Without what meta commands say of the item.
+    /// As a change of the value leaves it: neither stale nor won, and with the log's version for CAS.
+    pub(crate) fn of_changed(self) -> Meta {
+        Meta { marks: self.marks.of_changed(), client_cas: None, ..self }
+    }
+
+    #[cfg(test)]
     pub(crate) fn without_state(self) -> Meta {
         Meta { marks: self.marks.without_state(), client_cas: None, ..self }
     }

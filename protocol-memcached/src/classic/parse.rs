@@ -237,10 +237,11 @@ impl<'a> Line<'a, '_> {
     }
 
     fn count(&self, mut words: Tokens<'a>, direction: Direction) -> Parsed<'a> {
+        // It is the last word, even where it stands in place of the number (rule F10).
+        let noreply = Tokens::take_noreply(&mut words.clone());
         let (Some(key), Some(delta)) = (words.next_word(), words.next_word()) else {
             return self.invalid(ErrorReply::BadLine, false);
         };
-        let noreply = words.take_noreply();
         if !self.is_key(key) {
             return self.invalid(ErrorReply::BadLine, noreply);
         }
@@ -251,10 +252,11 @@ impl<'a> Line<'a, '_> {
     }
 
     fn touch(&self, mut words: Tokens<'a>) -> Parsed<'a> {
+        // It is the last word, even where it stands in place of the number (rule F10).
+        let noreply = Tokens::take_noreply(&mut words.clone());
         let (Some(key), Some(exptime)) = (words.next_word(), words.next_word()) else {
             return self.invalid(ErrorReply::BadLine, false);
         };
-        let noreply = words.take_noreply();
         if !self.is_key(key) {
             return self.invalid(ErrorReply::BadLine, noreply);
         }

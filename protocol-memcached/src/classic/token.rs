@@ -36,8 +36,8 @@ impl<'a> Tokens<'a> {
 
     /// Takes a last word `noreply` off; whether it was there (rule F10).
     pub(crate) fn take_noreply(&mut self) -> bool {
-        let line = self.line.trim_ascii_end();
-        match line.strip_suffix(b"noreply") {
+        let end = self.line.iter().rposition(|byte| *byte != b' ').map_or(0, |at| at + 1);
+        match self.line[..end].strip_suffix(b"noreply") {
             Some(before) if before.is_empty() || before.ends_with(b" ") => {
                 self.line = before;
                 true

@@ -50,10 +50,15 @@ impl<'a> Key<'a> {
 
     /// Appends the key as answers echo it: a binary one encoded anew (rule M3).
     pub fn encode(self, out: &mut Vec<u8>) {
-        if self.is_binary {
-            base64::encode(self.bytes(&mut [0; 250]), out);
-        } else {
-            out.extend_from_slice(self.text);
-        }
+        encode_stored_key(self.bytes(&mut [0; 250]), self.is_binary, out);
+    }
+}
+
+/// Appends a key as it is stored, encoded if it is binary.
+pub fn encode_stored_key(key: &[u8], is_binary: bool, out: &mut Vec<u8>) {
+    if is_binary {
+        base64::encode(key, out);
+    } else {
+        out.extend_from_slice(key);
     }
 }

@@ -29,12 +29,12 @@ mod request;
 mod response;
 
 pub use flags::{Flag, Flags};
-pub use key::{Key, KeyBuffer};
+pub use key::{Key, KeyBuffer, encode_stored_key};
 pub use parse::{Parsed, is_meta, parse_request};
 pub use request::{Direction, Request, StoreMode, Target};
 pub use response::{
     ErrorReply, ParsedResponse, Response, Status, encode_flag, encode_key_flag, encode_number_flag,
-    encode_status, encode_ttl_flag, encode_value_status, end_line, parse_response,
+    encode_status, encode_stored_key_flag, encode_ttl_flag, encode_value_status, end_line, parse_response,
 };
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! A server appends a response piece by piece, since it finds a value's flags while it holds the item: a status,
 //! flags, the line's end, a value. A client parses whole ones.
 
-use super::key::Key;
+use super::key::{Key, KeyBuffer, encode_stored_key};
 use crate::classic::{Limits, Tokens, number};
 use crate::line::{LineEnd, line_end};
 
@@ -122,9 +122,15 @@ pub fn encode_ttl_flag(ttl_s: Option<u64>, out: &mut Vec<u8>) {
 
 /// Appends the key, and for a binary one a ` b` behind it (rule M3).
 pub fn encode_key_flag(key: Key<'_>, out: &mut Vec<u8>) {
+    let mut buffer: KeyBuffer = [0; 250];
+    encode_stored_key_flag(key.bytes(&mut buffer), key.is_binary(), out);
+}
+
+/// Appends a key as it is stored; one that was given in base64 encoded again, and a ` b` behind it (rule M3).
+pub fn encode_stored_key_flag(key: &[u8], is_binary: bool, out: &mut Vec<u8>) {
     encode_flag(b"k", out);
-    key.encode(out);
-    if key.is_binary() {
+    encode_stored_key(key, is_binary, out);
+    if is_binary {
         encode_flag(b"b", out);
     }
 }

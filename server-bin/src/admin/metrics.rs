@@ -13,7 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 23] = [
+    let rows: [(&str, &str, &str, u64); 25] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -38,6 +38,8 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("term", "gauge", "The newest term seen.", u64::from(status.term)),
         ("seq", "gauge", "The last mutation held.", status.seq),
         ("replicas", "gauge", "Replicas attached.", status.replicas.len() as u64),
+        ("ack_replicas", "gauge", "Replicas that a write waits for.", status.ack_mode.replicas().into()),
+        ("level_replicas", "gauge", "Replicas that a write may count on.", status.level_replicas.into()),
         (
             "replica_lag_seqs",
             "gauge",
@@ -83,3 +85,33 @@ const RISKS: [Risk; 3] = [
     ("unacked_bytes", "Bytes of the log that it has not acknowledged.", |replica| replica.lag_bytes),
     ("unacked_ms", "Age of the oldest of them in milliseconds.", |replica| replica.lag_ms),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use hotspare::transport::MemoryNetwork;
+    use hotspare::{Config, Expiry, ReplicationConfig, Replicator};
+
+    use super::*;
+
+    #[test]
+    fn each_replica_has_what_it_lacks_told() {
+        let network = MemoryNetwork::immediate();
+        let cache = |config| Cache::new(Config::new().replication(config)).unwrap();
+        let primary = cache(ReplicationConfig::primary());
+        let spare = cache(ReplicationConfig::replica_of("a").node(7));
+        let mut first = Replicator::new(&primary, network.transport("a")).unwrap();
+        let mut second = Replicator::new(&spare, network.transport("b")).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..50 {
+            first.poll(&mut cx);
+            second.poll(&mut cx);
+        }
+        primary.set("k", "v", Expiry::Never).unwrap();
+        first.poll(&mut cx);
+        let text = write(&primary, &CountersSnapshot::default());
+        let line = format!("hotspare_unacked_writes{{node=\"{:032x}\"}} 1\n", 7);
+        assert!(text.contains(&line) && text.contains("hotspare_unacked_ms{"), "{text}");
+    }
+}

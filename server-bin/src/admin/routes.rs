@@ -1,12 +1,17 @@
 //! What each path of the admin server answers.
 
-use hotspare::{PromoteError, Status};
+use std::time::Duration;
+
+use hotspare::{AckMode, PromoteError, Status};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::http::{Answer, Request};
 use super::{Context, metrics};
 use crate::args::{is_loopback, node_address};
+
+/// How long writes may pause for a replica that is to take over.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
@@ -37,14 +42,21 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
             content_type: "text/plain; version=0.0.4",
             body: metrics::write(&context.cache, &(context.counters)()),
         },
-        ("POST", "/promote" | "/follow") if request.origin || request.browser => {
+        ("POST", "/promote" | "/follow" | "/ack" | "/handover") if request.origin || request.browser => {
             Answer::text("403 Forbidden", "a page may not change this server")
         }
         ("POST", "/promote") => promote(context, request),
         ("POST", "/follow") => follow(context, request),
-        (_, "/livez" | "/readyz" | "/promotable" | "/status" | "/metrics" | "/promote" | "/follow") => {
-            Answer::text("405 Method Not Allowed", "GET reads; POST promotes and follows")
-        }
+        ("POST", "/ack") => set_ack_mode(context, request),
+        ("POST", "/handover") => hand_over(context),
+        (
+            _,
+            "/livez" | "/readyz" | "/promotable" | "/status" | "/metrics" | "/promote" | "/follow" | "/ack"
+            | "/handover",
+        ) => Answer::text(
+            "405 Method Not Allowed",
+            "GET reads; POST promotes, follows, hands over and sets the ack mode",
+        ),
         _ => Answer::text("404 Not Found", "no such path"),
     }
 }
@@ -101,6 +113,28 @@ fn follow(context: &Context, request: &Request) -> Answer {
     }
 }
 
+fn hand_over(context: &Context) -> Answer {
+    match context.cache.hand_over(HAND_OVER_WITHIN) {
+        Ok(pause) => {
+            let primary = context.cache.status().primary;
+            json_answer(&json!({ "primary": primary, "pause_ms": pause.as_micros() as f64 / 1000.0 }))
+        }
+        Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+fn set_ack_mode(context: &Context, request: &Request) -> Answer {
+    let mode = request.field("mode").unwrap_or_default();
+    let mode: AckMode = match mode.parse() {
+        Ok(mode) => mode,
+        Err(why) => return Answer::text("400 Bad Request", format!("mode={mode}: {why}")),
+    };
+    match context.cache.set_ack_mode(mode) {
+        Ok(()) => json_answer(&json!({ "ack": mode.to_string() })),
+        Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
 /// Everything that a node says of itself.
 fn status_json(status: &Status) -> serde_json::Value {
     let replicas: Vec<serde_json::Value> = status
@@ -130,6 +164,8 @@ fn status_json(status: &Status) -> serde_json::Value {
         "ready": status.ready,
         "promotable": status.promotable.is_ok(),
         "promotable_reason": status.promotable.err(),
+        "ack": status.ack_mode.to_string(),
+        "level_replicas": status.level_replicas,
         "replicas": replicas,
         "log_bytes": status.log_bytes,
         "log_bytes_max": status.log_bytes_max,
@@ -213,6 +249,9 @@ mod tests {
             ("/promote", "force=yes"),
             ("/promote", "farce=1"),
             ("/promote", "force=%zz"),
+            ("/ack", "mode=semi-sync:0"),
+            ("/ack", "mode=strict:1"),
+            ("/ack", ""),
         ] {
             let asked = Request { query: query.to_owned(), ..request("POST", path) };
             assert_eq!(code(&answer(&context, &asked)), 400, "{path}?{query}");
@@ -223,6 +262,22 @@ mod tests {
         let asked = Request { query: "address=127.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
         assert_eq!(code(&answer(&context, &asked)), 200);
         assert_ne!(context.cache.status().role, hotspare::Role::Primary);
+    }
+
+    #[test]
+    fn the_ack_mode_is_set_while_the_node_runs() {
+        let cache = Cache::new(Config::new().replication(ReplicationConfig::primary())).unwrap();
+        let context =
+            Context { cache, token: None, loopback_only: true, counters: Box::new(Default::default) };
+        let asked = Request { query: "mode=semi-sync:2".to_owned(), ..request("POST", "/ack") };
+        assert_eq!(code(&answer(&context, &asked)), 200);
+        assert_eq!(context.cache.ack_mode(), AckMode::SemiSync { replicas: 2 });
+        assert_eq!(code(&answer(&context, &Request { origin: true, ..asked })), 403);
+        let status = answer(&context, &request("GET", "/status")).body;
+        assert!(
+            status.contains("\"ack\": \"semi-sync:2\"") && status.contains("\"level_replicas\": 0"),
+            "{status}"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Where clients get in: the words of `-l` and `-a`.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU16;
 
 /// The addresses that the words of `-l` name, each once, and those of them with `notls:` before; those without a port get
 /// `port`.
@@ -45,6 +47,52 @@ fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     // Some systems know it by an address of each family, one of which they don't have.
     let host = if host == "localhost" { "127.0.0.1" } else { host };
     (host, port).to_socket_addrs().map(Iterator::collect).map_err(|why| format!("-l {word}: {why}"))
+}
+
+/// The word of `-U`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UdpPort {
+    Off,
+    Any,
+    Given(NonZeroU16),
+}
+
+impl fmt::Display for UdpPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UdpPort::Off => f.write_str("0"),
+            UdpPort::Any => f.write_str("-1"),
+            UdpPort::Given(port) => port.fmt(f),
+        }
+    }
+}
+
+impl UdpPort {
+    /// The port, if it is a certain one.
+    pub(super) fn number(self) -> Option<u16> {
+        if let UdpPort::Given(port) = self { Some(port.get()) } else { None }
+    }
+
+    /// This port at each of the hosts, once.
+    pub(super) fn at(self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let mut found: Vec<SocketAddr> = Vec::new();
+        for address in addresses {
+            if self != UdpPort::Off && found.iter().all(|other| other.ip() != address.ip()) {
+                found.push(SocketAddr::new(address.ip(), self.number().unwrap_or(0)));
+            }
+        }
+        found
+    }
+}
+
+/// A UDP port as memcached takes it: 0 is off, -1 a free one.
+pub(super) fn udp_port(text: &str) -> Result<UdpPort, String> {
+    if text == "-1" {
+        return Ok(UdpPort::Any);
+    }
+    let port: u16 =
+        text.parse().map_err(|_| "give 1 to 65535, 0 for none, or -1 for a free port".to_owned())?;
+    Ok(NonZeroU16::new(port).map_or(UdpPort::Off, UdpPort::Given))
 }
 
 /// An octal file mode of three digits.

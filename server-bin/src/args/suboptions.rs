@@ -11,6 +11,8 @@ Suboptions (-o):
   request_timeout=SECONDS   close a connection whose request takes longer to come (default: 60; 0: never)
   request_rate=BYTES        give a request so much longer as its bytes take at this many a second (default: 4096;
                             0: no longer)
+  watcher_logbuf_size=KB    let so much wait for one who watches, and lose what is above (default: 256)
+  track_sizes               let stats sizes count items by their size, which goes through all of them
   no_maxconns_fast          when -c is reached let connections wait, instead of refusing them
   ssl_chain_cert=FILE       with -Z: the certificate and its chain, in PEM; read again on SIGHUP
   ssl_key=FILE              the private key, in PEM (default: in the same file)
@@ -21,7 +23,7 @@ Suboptions (-o):
 
 /// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
 /// builds are not among them: ignoring those would promise what is not there.
-const IGNORED_SUBOPTIONS: [&str; 36] = [
+const IGNORED_SUBOPTIONS: [&str; 34] = [
     "hashpower",
     "no_hashexpand",
     "hash_algorithm",
@@ -46,11 +48,9 @@ const IGNORED_SUBOPTIONS: [&str; 36] = [
     "hot_max_factor",
     "warm_max_factor",
     "temporary_ttl",
-    "watcher_logbuf_size",
     "worker_logbuf_size",
     "read_buf_mem_limit",
     "resp_obj_mem_limit",
-    "track_sizes",
     "inline_ascii_resp",
     "no_inline_ascii_resp",
     "no_chunked_items",
@@ -67,6 +67,8 @@ pub(super) struct Suboptions {
     pub(super) idle_timeout_ms: u64,
     pub(super) request_timeout_ms: u64,
     pub(super) request_bytes_per_second_min: u64,
+    pub(super) watcher_queue_bytes_max: usize,
+    pub(super) track_sizes: bool,
     pub(super) tls: TlsWords,
 }
 
@@ -132,6 +134,8 @@ impl Suboptions {
             idle_timeout_ms: defaults.idle_timeout_ms,
             request_timeout_ms: defaults.request_timeout_ms,
             request_bytes_per_second_min: defaults.request_bytes_per_second_min,
+            watcher_queue_bytes_max: defaults.watcher_queue_bytes_max,
+            track_sizes: defaults.track_sizes,
             tls: TlsWords::default(),
         };
         for word in words.iter().filter(|word| !word.is_empty()) {
@@ -145,6 +149,8 @@ impl Suboptions {
                 "idle_timeout" => read.idle_timeout_ms = number(name, value, "SECONDS")? * 1000,
                 "request_timeout" => read.request_timeout_ms = number(name, value, "SECONDS")? * 1000,
                 "request_rate" => read.request_bytes_per_second_min = number(name, value, "BYTES")?,
+                "watcher_logbuf_size" => read.watcher_queue_bytes_max = queue_bytes(value)?,
+                "track_sizes" => read.track_sizes = true,
                 _ if name.starts_with("ssl_") => read.tls.read(name, value)?,
                 _ if IGNORED_SUBOPTIONS.contains(&name) => {}
                 _ => return Err(format!("-o {name}: no such suboption")),
@@ -162,6 +168,14 @@ fn number(name: &str, value: Option<&str>, unit: &str) -> Result<u64, String> {
     number.map(u64::from).ok_or_else(wrong)
 }
 
+/// A watcher's queue, given in KiB: no watcher without a line, and none that takes more than a gigabyte.
+fn queue_bytes(value: Option<&str>) -> Result<usize, String> {
+    match number("watcher_logbuf_size", value, "KB")? {
+        kilobytes @ 1..=1_048_576 => Ok(kilobytes as usize * 1024),
+        kilobytes => Err(format!("-o watcher_logbuf_size={kilobytes}: give 1 to 1048576 (KB)")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +190,7 @@ mod tests {
             read("idle_timeout=5,request_timeout=7,request_rate=0,no_maxconns_fast,idle_timeout=6,").unwrap();
         assert_eq!((read.idle_timeout_ms, read.request_timeout_ms), (6_000, 7_000));
         assert_eq!((read.request_bytes_per_second_min, read.refuses_when_full), (0, false));
+        assert_eq!((read.watcher_queue_bytes_max, read.track_sizes), (256 << 10, false));
     }
 
     #[test]
@@ -183,13 +198,16 @@ mod tests {
         let words = "hashpower=20,slab_chunk_max=1024,slab_automove,slab_automove_window=3,lru_crawler,lru_maintainer,\
                      no_lru_crawler,no_lru_maintainer,modern,no_modern,maxconns_fast,idle_timeout=1,\
                      watcher_logbuf_size=8,worker_logbuf_size=8,hot_lru_pct=10";
-        read(words).unwrap();
+        assert_eq!(read(words).unwrap().watcher_queue_bytes_max, 8 << 10);
+        assert!(read("track_sizes").unwrap().track_sizes);
         assert_eq!(read("modern,nonsense=1").unwrap_err(), "-o nonsense: no such suboption");
     }
 
     #[test]
     fn a_number_that_is_none_is_refused() {
-        for word in ["idle_timeout", "idle_timeout=", "request_timeout=x", "request_rate=-1"] {
+        for word in
+            ["idle_timeout", "idle_timeout=", "request_timeout=x", "request_rate=-1", "watcher_logbuf_size=0"]
+        {
             let why = read(word).unwrap_err();
             assert!(why.starts_with(&format!("-o {word}: give ")), "{why}");
         }

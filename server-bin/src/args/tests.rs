@@ -53,6 +53,28 @@ fn memcacheds_habits_are_read() {
 }
 
 #[test]
+fn u1_udp_is_off_and_its_port_is_memcacheds() {
+    let ports = |line: &str| {
+        let settings = served(line).settings;
+        let texts = |addresses: &[SocketAddr]| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        (texts(&settings.addresses), texts(&settings.udp_addresses))
+    };
+    let expect = |line: &str, tcp: &str, udp: &str| {
+        assert_eq!(ports(line), (tcp.to_owned(), udp.to_owned()), "{line}");
+    };
+    expect("", "127.0.0.1:11211", "");
+    expect("-U 0", "127.0.0.1:11211", "");
+    // As memcached: a port for UDP alone is TCP's, too.
+    expect("-U 5", "127.0.0.1:5", "127.0.0.1:5");
+    expect("-U 5 -p 6", "127.0.0.1:6", "127.0.0.1:5");
+    expect("-U -1 -p -1", "127.0.0.1:0", "127.0.0.1:0");
+    expect("-U 5 -l 127.0.0.1:7,127.0.0.1:8,[::1]", "127.0.0.1:7 127.0.0.1:8 [::1]:5", "127.0.0.1:5 [::1]:5");
+    assert!(served("-U 5 -s /x").settings.udp_addresses.is_empty());
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_a_hint() {
     let cases = [
         ("-m 0", "give 1 to"),
@@ -60,16 +82,20 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("-I 500", "1k to 1g"),
         ("-I 40m", "half of the memory"),
         ("-I x", "number of bytes"),
-        ("-U 11211", "UDP is not supported"),
-        ("-U 11211 -Y users", "with -Y give -U 0"),
+        ("-U 11211 -Y /dev/null", "leave -Y or -U out"),
+        ("-U 11211 -S --sasl-password-file /dev/null", "names nobody"),
+        ("-U 11211 -o track_sizes", "leave -o track_sizes or -U out"),
+        ("-U 11211 -Z -o ssl_chain_cert=x", "not encrypted"),
+        ("-U 11211 -m 1024 -I 65m", "at most -I 64m"),
         ("-o nonsense", "no such suboption"),
         ("-l 1.2.3.4:x", "-l 1.2.3.4:x"),
         ("-l no-such-host.invalid", "-l no-such-host.invalid"),
         ("-l [::1", "-l [::1"),
         ("--replication-listen 0.0.0.0:1", "--replication-secret-file"),
         ("--replication-listen x", "--replication-listen x"),
-        ("--ack strict:1", "only async"),
-        ("--transport quic", "only tcp"),
+        ("--transport quic", "needs --replication-tls-cert"),
+        ("--ack semi-sync:1", "--ack does nothing without replication"),
+        ("--max-unacked-ms 5", "does nothing without replication"),
         ("--bootstrap", "--replication-listen"),
         ("--replica-of nowhere", "HOST:PORT"),
         ("--admin 0.0.0.0:1", "--admin-token-file"),
@@ -108,11 +134,17 @@ fn what_cannot_be_is_refused_with_a_hint() {
 fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
     let usage = [
         ("-t 0", "1..=256"),
+        ("--ack strict:1", "strict is not there yet"),
+        ("--ack semi-sync:0", "semi-sync:N"),
+        ("--ack-timeout-ms 0", "1..=60000"),
+        ("ack strict:1", "strict is not there yet"),
         ("-a 800", "octal"),
         ("-a 1777", "octal"),
         ("--nonsense", "unexpected argument '--nonsense'"),
         ("--replica-off a:1", "tip: "),
         ("-p x", "give 1 to 65535"),
+        ("-U x", "-1 for a free port"),
+        ("-U 65536", "-1 for a free port"),
         ("-B text", "give auto, ascii or binary"),
         ("--sasl-password-file x", "not provided"),
         ("--node-slot 16", "0..=15"),
@@ -148,6 +180,11 @@ fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
     let settings = served(&format!("-S --sasl-password-file {}", file.display())).settings;
     assert_eq!(settings.protocol, Protocol::Binary);
     assert!(settings.sasl_users.unwrap().admit(b"ada", b"pass"));
+    for way in [format!("-Y {}", file.display()), format!("-S --sasl-password-file {}", file.display())] {
+        let Err(Refusal::Message(why)) = read(&format!("-U -1 {way}")) else { panic!("{way}") };
+        assert!(why.contains("over UDP"), "u1: {way}: {why}");
+        assert!(served(&format!("-U 0 {way}")).settings.udp_addresses.is_empty());
+    }
 }
 
 #[test]
@@ -155,6 +192,39 @@ fn commands_are_read() {
     let Ok(Action::Control(request)) = read("promote --force --admin 127.0.0.1:1") else { panic!() };
     assert_eq!((request.kind, &*request.admin), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
     assert!(matches!(read("demo --json"), Ok(Action::Demo(DemoOptions { json: true, trace: None }))));
+}
+
+#[test]
+fn certificates_take_replication_off_the_loopback() {
+    let folder = tempfile::tempdir().unwrap();
+    let issued = certificate_flags(folder.path());
+    let plan = |more: &str| served(&format!("--replica-of cache-1.example:7001 {issued} {more}"));
+    assert!(matches!(plan("").replication_transport, Transport::Tcp { secret: None, credentials: Some(_) }));
+    assert!(matches!(plan("--transport quic").replication_transport, Transport::Quic { .. }));
+    let refused = |line: &str| match read(line) {
+        Err(Refusal::Message(why)) => why,
+        Err(Refusal::Clap(why)) => in_one_line(&why),
+        Ok(action) => panic!("{line}: {action:?}"),
+    };
+    assert!(refused("--replica-of 127.0.0.1:1 --transport quic").contains("needs --replication-tls-cert"));
+    assert!(refused("--replica-of 127.0.0.1:1 --transport carrier-pigeon").contains("tcp or quic"));
+    assert!(refused(&issued).contains("does nothing without replication"));
+    assert!(refused("--replica-of 127.0.0.1:1 --replication-tls-cert x").contains("--replication-tls-key"));
+    let missing = "--replication-tls-cert x --replication-tls-key x --replication-tls-ca /nonexistent/ca.pem";
+    assert!(refused(&format!("--replica-of 127.0.0.1:1 {missing}")).contains("/nonexistent/ca.pem"));
+}
+
+/// The flags that name a node's certificates, made in `folder`.
+fn certificate_flags(folder: &Path) -> String {
+    let authority = hotspare_tls::issue::Authority::new("a group").unwrap();
+    let issued = authority.issue("cache-1", &[]).unwrap();
+    let texts = [("ca", authority.pem().certificate), ("cert", issued.certificate), ("key", issued.key)];
+    let flags = texts.map(|(name, text)| {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        format!("--replication-tls-{name} {}", file.display())
+    });
+    flags.join(" ")
 }
 
 #[test]

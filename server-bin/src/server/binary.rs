@@ -9,7 +9,7 @@ use hotspare_memcached::binary::{
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
-use super::commands::{Executor, VERSION};
+use super::commands::{Executor, VERSION, write_error};
 use super::login::{Login, read_plain};
 use super::requests;
 use super::stats;
@@ -126,7 +126,7 @@ impl Answer {
         match error {
             WriteError::ItemTooLarge { .. } => self.error(Status::TOO_LARGE, out),
             WriteError::OutOfMemory { .. } => self.error(Status::OUT_OF_MEMORY, out),
-            other => self.unavailable(&other.to_string(), out),
+            other => self.unavailable(&write_error(other.clone()), out),
         }
     }
 
@@ -173,6 +173,12 @@ impl Executor<'_> {
             Command::Delete { key } => answer.outcome(self.binary_delete(key, request.cas), out),
             Command::Count { .. } => self.binary_count(request, answer, out),
             Command::Flush { expiry } => {
+                self.counters.cmd_flush.add(1);
+                if !self.shared.settings.flush_enabled {
+                    // Rule G2; the status that memcached has for it.
+                    answer.error(Status::LOGIN_FAILED, out);
+                    return after;
+                }
                 let outcome = self.binary_flush(expiry).map(|()| Ok(no_version));
                 answer.outcome(outcome, out);
             }
@@ -408,7 +414,6 @@ impl Executor<'_> {
     }
 
     fn binary_flush(&mut self, expiry: Option<u32>) -> Result<(), WriteError> {
-        self.counters.cmd_flush.add(1);
         match expiry {
             Some(expiry) if expiry > 0 => self.shared.cache.flush_at(self.expiry(expiry.into())),
             _ => self.shared.cache.flush(),

@@ -385,6 +385,7 @@ pub(super) fn write_error(error: WriteError) -> String {
     match error {
         WriteError::ItemTooLarge { .. } => "object too large for cache".to_owned(),
         WriteError::OutOfMemory { .. } => "out of memory storing object".to_owned(),
+        WriteError::NotEnoughReplicas { .. } => "not enough replicas".to_owned(),
         other => other.to_string(),
     }
 }

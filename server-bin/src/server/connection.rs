@@ -12,16 +12,20 @@
 
 mod turn;
 
+use std::io::Read as _;
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hotspare_memcached::classic::{Limits, Parsed, parse_request};
+use hotspare::{AckMode, Cache};
+use hotspare_memcached::classic::{Limits, Parsed, Request, parse_request};
 use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
 
+use super::Shared;
 use super::auth::{Gate, Look};
 use super::binary;
-use super::commands::{Executor, Flow, Progress};
+use super::commands::{Executor, Flow, Progress, server_error};
+use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
 use super::stopwatch::Stopwatch;
@@ -57,6 +61,8 @@ pub(crate) enum Stop {
     InputUsed,
     /// Too much is unsent.
     OutputFull,
+    /// Replies wait to be acknowledged: too many, or the client watches behind them.
+    Holding,
     /// A long request lets others have a turn.
     Yields,
 }
@@ -89,11 +95,15 @@ pub(crate) struct Connection {
     limits: Limits,
     /// The client watches, and sends no more requests.
     watch: Option<Watch>,
+    /// Replies that wait until what they answer is replicated.
+    held: Held,
     /// Auto until the first byte has come.
     protocol: Protocol,
     login: Login,
     gate: Gate,
     requests_done: u64,
+    /// It has one turn.
+    is_datagram: bool,
     short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
@@ -112,12 +122,18 @@ impl Connection {
             bytes_needed: 1,
             in_long_line: false,
             progress: Progress::default(),
-            limits: Limits { value_bytes_max: settings.item_bytes_max, ..Limits::default() },
+            // An item is more than its value (rule L3), so one as long as the limit never fits.
+            limits: Limits {
+                value_bytes_max: settings.item_bytes_max.saturating_sub(1),
+                ..Limits::default()
+            },
             watch: None,
+            held: Held::default(),
             protocol: settings.protocol,
             login: Login::new(settings),
-            gate: Gate::new(settings.auth_file.is_none()),
+            gate: Gate::new(settings.ascii_users.is_none()),
             requests_done: 0,
+            is_datagram: false,
             short_read_is_last: false,
             peer_closed: false,
             closing: false,
@@ -125,26 +141,58 @@ impl Connection {
         }
     }
 
+    /// One whose requests come in one datagram.
+    pub(crate) fn of_datagram(settings: &Settings) -> Connection {
+        Connection { is_datagram: true, ..Connection::new(settings) }
+    }
+
+    /// Executes the requests, of which the last may lack its end and is left out then, and gives the whole answer. Waits for
+    /// acks where answers wait for them.
+    pub(crate) fn answer_at_once(mut self, mut requests: &[u8], executor: &mut Executor<'_>) -> Vec<u8> {
+        // A slice can always be read.
+        while !requests.is_empty() && self.fill(|room| requests.read(room)).is_ok() {}
+        let mut stop = self.execute(executor);
+        while stop == Stop::InputUsed && !self.held.is_empty() {
+            self.held.wait(&executor.shared.cache);
+            stop = self.execute(executor);
+        }
+        if stop != Stop::InputUsed {
+            self.output.clear();
+            if self.protocol != Protocol::Binary {
+                server_error(&mut self.output, "the answer is too long for UDP");
+            }
+        }
+        self.output
+    }
+
     /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
         let has_begun = self.skip > 0 || self.parsed < self.input.len();
         let bytes = self.skip.max(self.bytes_needed as u64);
-        (has_begun && self.unsent().is_empty()).then_some(Unfinished { ordinal: self.requests_done, bytes })
+        (has_begun && self.unsent().is_empty() && self.held.is_empty())
+            .then_some(Unfinished { ordinal: self.requests_done, bytes })
     }
 
     /// Whether neither side owes the other anything, as far as it was read.
     pub(crate) fn is_at_rest(&self) -> bool {
-        self.skip == 0 && self.parsed == self.input.len() && self.unsent().is_empty()
+        let is_silent = self.unsent().is_empty() && self.held.is_empty();
+        self.skip == 0 && self.parsed == self.input.len() && is_silent
     }
 
-    /// Whether it closes as soon as what is unsent has gone.
+    /// Whether it closes as soon as what is unsent or held has gone.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing
     }
 
     /// What its buffers take, in bytes.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.capacity()
+        self.input.capacity() + self.output.capacity() + self.held.bytes()
+    }
+
+    /// The replies that wait until what they answer is replicated. While there are any, [`Connection::execute`] is to be
+    /// called when the first is due.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     /// The watch, if the client watches.
@@ -227,9 +275,15 @@ impl Connection {
     pub(crate) fn execute(&mut self, executor: &mut Executor<'_>) -> Stop {
         // The first request is executed as it is; those behind it, if any, are looked at before.
         let mut looked_to = self.parsed + 1;
+        let cache = &executor.shared.cache;
+        self.release_held(cache);
+        let waits_for_acks = !self.held.is_empty() || cache.ack_mode() != AckMode::Async;
         while !self.closing && self.watch.is_none() {
             if self.unsent().len() > UNSENT_BYTES_MAX {
                 return Stop::OutputFull;
+            }
+            if self.held.is_full() {
+                return Stop::Holding;
             }
             if self.sent > self.unsent().len() {
                 // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
@@ -248,11 +302,13 @@ impl Connection {
                 if ahead.keys().len() > 1 {
                     executor.shared.cache.prefetch(ahead.keys());
                 }
-                looked_to = self.parsed + ahead.bytes.max(1);
+                // A binary head may state any length.
+                looked_to = self.parsed.saturating_add(ahead.bytes.max(1));
             }
             let ran = match self.stopwatch {
+                None if waits_for_acks => self.execute_held(executor),
                 None => self.execute_one(executor),
-                Some(_) => self.execute_timed(executor),
+                Some(_) => self.execute_timed(waits_for_acks, executor),
             };
             match ran {
                 Ran::Done => {
@@ -266,15 +322,36 @@ impl Connection {
                 Ran::Stopped(stop) => return stop,
             }
         }
-        Stop::InputUsed
+        if self.watch.is_some() && !self.held.is_empty() { Stop::Holding } else { Stop::InputUsed }
     }
 
-    /// As [`Connection::execute_one`], by the stopwatch.
+    /// Moves replies to the output that are acknowledged by now, or never will be.
+    fn release_held(&mut self, cache: &Cache) {
+        if !self.held.is_empty() {
+            let dialect = match self.protocol {
+                Protocol::Binary => Dialect::Binary,
+                Protocol::Auto | Protocol::Ascii => Dialect::Text,
+            };
+            self.held.release(cache, Instant::now(), dialect, &mut self.output);
+        }
+    }
+
+    /// Executes one request, and holds its reply if it has to wait.
+    fn execute_held(&mut self, executor: &mut Executor<'_>) -> Ran {
+        let Shared { cache, settings, .. } = executor.shared;
+        let begun = self.output.len();
+        let (ran, written) = cache.track(|| self.execute_one(executor));
+        let timeout = Duration::from_millis(settings.ack_timeout_ms);
+        self.held.take(&mut self.output, begun, written, timeout);
+        ran
+    }
+
+    /// Executes one request by the stopwatch. Acks that its reply waits for are not in its time.
     #[cold]
-    fn execute_timed(&mut self, executor: &mut Executor<'_>) -> Ran {
+    fn execute_timed(&mut self, waits_for_acks: bool, executor: &mut Executor<'_>) -> Ran {
         executor.counters.requests.forget_newest();
         let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
-        let ran = self.execute_one(executor);
+        let ran = if waits_for_acks { self.execute_held(executor) } else { self.execute_one(executor) };
         let time = begun.elapsed();
         if let Some(stopwatch) = &mut self.stopwatch
             && !matches!(ran, Ran::NeedsMore { .. })
@@ -318,6 +395,10 @@ impl Connection {
 
     fn execute_classic(&mut self, executor: &mut Executor<'_>) -> Ran {
         match parse_request(&self.input[self.parsed..], &self.limits) {
+            Parsed::Complete { request, consumed } if self.is_datagram && takes_turns(&request) => {
+                server_error(&mut self.output, "not over UDP");
+                self.parsed += consumed;
+            }
             Parsed::Complete { request, consumed } => {
                 let bound = self.sent + UNSENT_BYTES_MAX;
                 self.progress.is_pipelined = self.output.len() > self.sent;
@@ -350,7 +431,7 @@ impl Connection {
     /// Before the gate.
     fn look_at_gate(&mut self, executor: &Executor<'_>) -> Ran {
         let input = &self.input[self.parsed..];
-        let users = executor.shared.users.as_ref();
+        let users = executor.shared.settings.ascii_users.as_ref();
         match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
             Look::Answered { consumed, reply } => {
                 self.output.extend_from_slice(reply.as_bytes());
@@ -410,6 +491,15 @@ fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
     if spare.capacity() > shared.capacity() && spare.capacity() <= SHARED_BYTES_MAX {
         spare.clear();
         *shared = spare;
+    }
+}
+
+/// Whether a request goes through the items, or works on after its answer: over TCP others have their turns meanwhile.
+fn takes_turns(request: &Request<'_>) -> bool {
+    match request {
+        Request::Operate { .. } => true,
+        Request::Stats { arguments } => arguments.iter().next() == Some(b"cachedump"),
+        _ => false,
     }
 }
 

@@ -141,6 +141,8 @@ impl Counter {
 #[derive(Debug)]
 pub(crate) struct AllCounters {
     pub(crate) workers: Vec<Arc<CachePadded<Counters>>>,
+    /// Those of the thread that answers datagrams.
+    pub(crate) udp: Arc<CachePadded<Counters>>,
     pub(crate) curr_connections: AtomicU64,
     pub(crate) total_connections: AtomicU64,
     pub(crate) rejected_connections: AtomicU64,
@@ -153,6 +155,7 @@ impl AllCounters {
     pub(crate) fn new(workers: usize) -> AllCounters {
         AllCounters {
             workers: (0..workers).map(|_| Arc::default()).collect(),
+            udp: Arc::default(),
             curr_connections: AtomicU64::new(0),
             total_connections: AtomicU64::new(0),
             rejected_connections: AtomicU64::new(0),
@@ -160,6 +163,10 @@ impl AllCounters {
             time_in_listen_disabled_us: AtomicU64::new(0),
             accepting_conns: AtomicBool::new(true),
         }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Counters> {
+        self.workers.iter().chain([&self.udp]).map(|counters| &***counters)
     }
 
     pub(crate) fn snapshot(&self) -> CountersSnapshot {
@@ -172,13 +179,13 @@ impl AllCounters {
             accepting_conns: self.accepting_conns.load(Ordering::Relaxed),
             ..CountersSnapshot::default()
         };
-        self.workers.iter().for_each(|worker| worker.add_to(&mut sum));
+        self.all().for_each(|counters| counters.add_to(&mut sum));
         sum
     }
 
     /// Zeroes the counters; gauges stay (rule G6).
     pub(crate) fn reset(&self) {
-        self.workers.iter().for_each(|worker| worker.reset());
+        self.all().for_each(Counters::reset);
         self.total_connections.store(0, Ordering::Relaxed);
         self.rejected_connections.store(0, Ordering::Relaxed);
         self.listen_disabled_num.store(0, Ordering::Relaxed);

@@ -285,7 +285,7 @@ fn write_item(format: Format, item: &ItemRef<'_>, details: ItemDetails, out: &mu
         }
         Format::Mgdump => {
             out.extend_from_slice(b"mg ");
-            if is_text(item.key) {
+            if is_text(item.key) && !item.state.is_key_binary {
                 out.extend_from_slice(item.key);
             } else {
                 write_base64(item.key, out);

@@ -11,7 +11,6 @@ mod script;
 mod tests;
 
 use std::io::{ErrorKind, Read, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,7 +18,6 @@ use hotspare::{Cache, Config, Cursor, ManualClock};
 use hotspare_memcached::binary;
 
 use super::Shared;
-use super::auth;
 use super::commands::Executor;
 use super::connection::{Connection, Stop, Turn};
 use super::counters::{AllCounters, CountersSnapshot};
@@ -141,13 +139,13 @@ impl<'a> Run<'a> {
 }
 
 fn shared(ways: &Ways, shutdowns: Arc<AtomicU64>) -> Shared {
-    let users = "ann:other\nbob:secret";
+    let users = Users::parse(b"ann:other\nbob:secret").expect("lines of users");
     let settings = Settings {
         protocol: ways.protocol,
         item_bytes_max: ITEM_BYTES_MAX,
         memory_bytes_max: MEMORY_BYTES_MAX,
-        auth_file: ways.asks_for_user.then(PathBuf::new),
-        sasl_users: if ways.asks_for_sasl { Users::parse(users.as_bytes()).ok() } else { None },
+        ascii_users: if ways.asks_for_user { Some(users.clone()) } else { None },
+        sasl_users: if ways.asks_for_sasl { Some(users) } else { None },
         shutdown_command: true,
         evict: ways.evicts,
         dump_enabled: ways.dumps,
@@ -166,7 +164,6 @@ fn shared(ways: &Ways, shutdowns: Arc<AtomicU64>) -> Shared {
     Shared {
         cache: Cache::new(observation.of_cache(config)).expect("the settings are in range"),
         operator: Operator::new(&settings, observation),
-        users: settings.auth_file.as_ref().and_then(|_| auth::Users::parse(users.as_bytes()).ok()),
         settings,
         certificates: None,
         counters: AllCounters::new(1),

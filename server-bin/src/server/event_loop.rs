@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Wake;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use super::connection::{Buffers, Connection, Turn, Unfinished};
 use super::counters::Counters;
 use super::registry::Peer;
 use super::stopwatch::{Sampler, Stopwatch};
-use super::tls::TlsSocket;
+use super::tls::CountedSocket;
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
@@ -42,7 +43,7 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsSocket>),
+    Tls(Box<CountedSocket>),
 }
 
 impl Socket {
@@ -51,7 +52,7 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
-            Socket::Tls(socket) => socket.socket.shutdown(Shutdown::Write),
+            Socket::Tls(socket) => socket.inner.socket.shutdown(Shutdown::Write),
         }
     }
 
@@ -64,13 +65,13 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => registry.reregister(socket, token, interest),
             Socket::Unix(socket) => registry.reregister(socket, token, interest),
-            Socket::Tls(tls) => registry.reregister(&mut tls.socket, token, interest),
+            Socket::Tls(tls) => registry.reregister(&mut tls.inner.socket, token, interest),
         }
     }
 
     /// Whether the client has still to show that it speaks TLS.
     fn is_handshaking(&self) -> bool {
-        matches!(self, Socket::Tls(socket) if socket.is_handshaking())
+        matches!(self, Socket::Tls(socket) if socket.inner.is_handshaking())
     }
 }
 
@@ -126,7 +127,7 @@ impl Socket {
                 (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
             }
             Socket::Tls(socket) => {
-                let socket = &socket.socket;
+                let socket = &socket.inner.socket;
                 (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr()))
             }
         };
@@ -191,8 +192,10 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
         clients: Slab::new(),
         ready: Vec::new(),
         buffers: Buffers::default(),
+        acks_waker: Arc::new(Rouse(waker.clone())).into(),
         waker,
         watching: Vec::new(),
+        holding: Vec::new(),
         next_scan: Instant::now() + SCAN,
         awaits_requests: false,
         sampler: Sampler::new(index as u32),
@@ -205,6 +208,16 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
     Ok((handle, thread))
 }
 
+/// Wakes a worker from wherever acknowledgements come.
+struct Rouse(Arc<Waker>);
+
+impl Wake for Rouse {
+    fn wake(self: Arc<Self>) {
+        // A poller that is gone needs no waking.
+        let _ = self.0.wake();
+    }
+}
+
 struct Client {
     socket: Socket,
     connection: Connection,
@@ -215,6 +228,8 @@ struct Client {
     has_ended: bool,
     /// Whether the poller tells of room to write.
     awaits_room: bool,
+    /// Whether it is among those whose replies wait.
+    is_holding: bool,
     /// The unfinished request that the last scan found, and when one found it first.
     awaited: Option<(Unfinished, Instant)>,
 }
@@ -268,6 +283,10 @@ struct Worker {
     waker: Arc<Waker>,
     /// The clients that watch.
     watching: Vec<usize>,
+    /// The clients whose replies wait for acknowledgements.
+    holding: Vec<usize>,
+    /// Has this worker look at them.
+    acks_waker: std::task::Waker,
     next_scan: Instant,
     /// Whether a request may be unfinished: then the next scan can't wait for an event.
     awaits_requests: bool,
@@ -282,7 +301,8 @@ impl Worker {
     fn run(&mut self) {
         let mut events = Events::with_capacity(1024);
         while !self.stop.load(Ordering::Acquire) {
-            let timeout = if self.ready.is_empty() { self.sleep() } else { Some(Duration::ZERO) };
+            let first_due = self.look_at_held();
+            let timeout = if self.ready.is_empty() { self.sleep(first_due) } else { Some(Duration::ZERO) };
             if let Err(why) = self.poll.poll(&mut events, timeout)
                 && why.kind() != ErrorKind::Interrupted
             {
@@ -311,8 +331,34 @@ impl Worker {
         self.flush_all();
     }
 
-    fn sleep(&self) -> Option<Duration> {
-        (self.shared.settings.idle_timeout_ms > 0 || self.awaits_requests).then_some(SCAN)
+    fn sleep(&self, first_due: Option<Instant>) -> Option<Duration> {
+        let scan = (self.shared.settings.idle_timeout_ms > 0 || self.awaits_requests).then_some(SCAN);
+        let held = first_due.map(|due| due.saturating_duration_since(Instant::now()));
+        scan.into_iter().chain(held).min()
+    }
+
+    /// Gives a turn to the clients of which a held reply need not wait any more; when the next one's time is over.
+    fn look_at_held(&mut self) -> Option<Instant> {
+        if self.holding.is_empty() {
+            return None;
+        }
+        let cache = &self.shared.cache;
+        // Before the look: an ack that comes behind it wakes this worker.
+        cache.wake_on_acknowledgement(&self.acks_waker);
+        let now = Instant::now();
+        let (clients, ready) = (&mut self.clients, &mut self.ready);
+        let mut first_due = None;
+        self.holding.retain(|key| {
+            let Some(client) = clients.get_mut(*key) else { return false };
+            let held = client.connection.held();
+            client.is_holding = !held.is_empty();
+            if held.is_due(cache, now) && !std::mem::replace(&mut client.is_ready, true) {
+                ready.push(*key);
+            }
+            first_due = first_due.into_iter().chain(held.due()).min();
+            client.is_holding
+        });
+        first_due
     }
 
     fn take_sockets(&mut self) {
@@ -328,7 +374,7 @@ impl Worker {
             let registered = match &mut socket {
                 Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
                 Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
-                Socket::Tls(tls) => self.poll.registry().register(&mut tls.socket, token, interest),
+                Socket::Tls(tls) => self.poll.registry().register(&mut tls.inner.socket, token, interest),
             };
             if let Err(why) = registered {
                 tracing::warn!(%why, "can't watch a connection");
@@ -348,6 +394,7 @@ impl Worker {
                 last_active,
                 is_ready: false,
                 has_ended: false,
+                is_holding: false,
                 awaited: None,
             });
             self.make_ready(token.0);
@@ -404,6 +451,9 @@ impl Worker {
                 self.ready.push(key);
             }
         }
+        if !client.connection.held().is_empty() && !std::mem::replace(&mut client.is_holding, true) {
+            self.holding.push(key);
+        }
         match turn {
             Turn::Waiting if self.is_draining && client.connection.is_at_rest() => self.close(key, "normal"),
             Turn::Waiting => {
@@ -436,21 +486,30 @@ impl Worker {
         }
         client.connection.give_back(&mut self.buffers);
         let keeps_bytes = client.connection.buffer_bytes();
-        if keeps_bytes != kept_bytes {
-            let others_bytes = self.counters.buffer_bytes.get() - kept_bytes as u64;
-            self.counters.buffer_bytes.set(others_bytes + keeps_bytes as u64);
-        }
+        self.count_buffers(kept_bytes, keeps_bytes);
         turn
     }
 
+    /// What a connection keeps between its turns has changed.
+    #[inline]
+    fn count_buffers(&self, kept_bytes: usize, keeps_bytes: usize) {
+        if keeps_bytes != kept_bytes {
+            let others_bytes = self.counters.buffer_bytes.get().saturating_sub(kept_bytes as u64);
+            self.counters.buffer_bytes.set(others_bytes + keeps_bytes as u64);
+        }
+    }
+
     fn close(&mut self, key: usize, reason: &str) {
-        let peer = &self.clients[key].peer;
+        let client = &self.clients[key];
+        let peer = &client.peer;
         self.shared.operator.registry.remove(peer);
         self.shared.operator.observers.saw_close(&peer.address, peer.descriptor, reason);
         self.watching.retain(|watching| *watching != key);
-        let client = self.clients.remove(key);
-        let left_bytes = client.connection.buffer_bytes() as u64;
-        self.counters.buffer_bytes.set(self.counters.buffer_bytes.get() - left_bytes);
+        if client.is_holding {
+            self.holding.retain(|holding| *holding != key);
+        }
+        self.count_buffers(client.connection.buffer_bytes(), 0);
+        self.clients.remove(key);
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }
 

@@ -36,10 +36,10 @@ const REFUSED_BYTES_MAX: usize = 64 << 10;
 pub enum ServerError {
     /// A TCP address can't be listened at.
     Listen(SocketAddr, std::io::Error),
+    /// Datagrams can't be taken at an address.
+    Udp(SocketAddr, std::io::Error),
     /// A unix socket can't be listened at.
     ListenUnix(PathBuf, std::io::Error),
-    /// The users can't be read, or have no sense.
-    Users(String),
     /// The certificates can't be read, or have no sense.
     Certificates(String),
     /// The system refused a thread or a poller.
@@ -50,8 +50,8 @@ impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ServerError::Listen(address, why) => write!(f, "can't listen on {address}: {why}"),
+            ServerError::Udp(address, why) => write!(f, "can't take datagrams at {address}: {why}"),
             ServerError::ListenUnix(path, why) => write!(f, "can't listen on {}: {why}", path.display()),
-            ServerError::Users(why) => write!(f, "-Y: {why}"),
             ServerError::Certificates(why) => write!(f, "-Z: {why}"),
             ServerError::System(why) => write!(f, "can't start serving: {why}"),
         }

@@ -14,7 +14,8 @@ use hotspare::{Expiry, ItemRef, WriteError};
 use hotspare_memcached::classic::Limits;
 use hotspare_memcached::meta::{
     ErrorReply, Flags, KeyBuffer, Parsed, Request, Status, Target, encode_flag, encode_key_flag,
-    encode_number_flag, encode_status, encode_ttl_flag, end_line, parse_request,
+    encode_number_flag, encode_status, encode_stored_key, encode_stored_key_flag, encode_ttl_flag, end_line,
+    parse_request,
 };
 
 use super::commands::{Executor, server_error, write_error};
@@ -41,6 +42,8 @@ struct Facts {
     client_flags: u32,
     /// Whether it was read before this command.
     is_fetched: bool,
+    /// Whether the item was stored under an encoded key (rule M3).
+    is_key_binary: bool,
     bytes: usize,
     /// Time to live, in seconds; `None` is for ever.
     ttl_s: Option<u64>,
@@ -117,6 +120,7 @@ impl Executor<'_> {
             cas: item.cas(),
             client_flags: item.flags,
             is_fetched: item.is_fetched,
+            is_key_binary: item.state.is_key_binary,
             bytes: item.value.len(),
             ttl_s: self.ttl_s(item.expires_at_ms),
         }
@@ -149,8 +153,9 @@ impl Executor<'_> {
         let fetch = if facts.is_fetched { "yes" } else { "no" };
         let (class, size) = (details.class + 1, details.bytes);
         out.extend_from_slice(b"ME ");
-        target.key.encode(out);
-        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}\r\n", facts.cas);
+        encode_stored_key(key, facts.is_key_binary, out);
+        let binary = if facts.is_key_binary { " b" } else { "" };
+        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}{binary}\r\n", facts.cas);
         out.extend_from_slice(text.as_bytes());
         Ok(())
     }
@@ -173,7 +178,10 @@ fn encode_flags(target: &Target<'_>, facts: Option<(&[u8], &Facts)>, out: &mut V
     for flag in target.flags.iter() {
         match (flag.letter, facts) {
             (b'O', _) => encode_flag(flag.word, out),
-            (b'k', _) => encode_key_flag(target.key, out),
+            (b'k', Some((_, facts))) => {
+                encode_stored_key_flag(target.key.bytes(&mut KEY_BUFFER.clone()), facts.is_key_binary, out);
+            }
+            (b'k', None) => encode_key_flag(target.key, out),
             (letter, Some((letters, facts))) if letters.contains(&letter) => facts.encode(letter, out),
             _ => {}
         }

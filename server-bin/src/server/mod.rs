@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   listener ──sockets──> event_loop ──bytes──> connection ──requests──> commands ──> Cache
-//!   (one thread)          (-t workers)          (buffers)               meta, stats
+//!   (one thread)          (-t workers)          (buffers, held)         meta, stats
+//!   udp ─────────────────datagrams────────────────┘
 //! ```
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
@@ -16,6 +17,7 @@ mod counters;
 mod crawler;
 pub(crate) mod cuts;
 mod event_loop;
+mod held;
 mod listener;
 mod login;
 mod meta;
@@ -28,6 +30,7 @@ mod stats;
 mod stopwatch;
 mod tls;
 mod tuning;
+mod udp;
 mod watch;
 
 use std::fmt;
@@ -40,12 +43,13 @@ use hotspare::Cache;
 use hotspare_memcached::classic::ShutdownMode;
 
 use crate::settings::Settings;
-use auth::Users;
+use crate::users::Users;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use listener::Acceptor;
 use operator::Operator;
 use tls::Certificates;
+use udp::Answering;
 
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
@@ -57,8 +61,6 @@ pub(crate) use requests::{HistogramSnapshot, bound_ns};
 pub(crate) struct Shared {
     pub(crate) cache: Cache,
     pub(crate) settings: Settings,
-    /// None: everybody is let in.
-    pub(crate) users: Option<Users>,
     /// None: nothing is encrypted.
     pub(crate) certificates: Option<Certificates>,
     pub(crate) counters: AllCounters,
@@ -73,6 +75,8 @@ pub(crate) struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     acceptor: Option<Acceptor>,
+    /// None also without UDP.
+    answering: Option<Answering>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
     addresses: Vec<SocketAddr>,
 }
@@ -88,7 +92,7 @@ impl Server {
     /// settings allow it, and told how; it must not block.
     ///
     /// # Errors
-    /// An address can't be bound, the users can't be read, or the system refuses threads.
+    /// An address can't be bound, the certificates can't be read, or the system refuses threads.
     pub fn start(
         cache: Cache,
         settings: Settings,
@@ -107,18 +111,17 @@ impl Server {
         observation: Observation,
         on_shutdown_command: impl Fn(ShutdownMode) + Send + Sync + 'static,
     ) -> Result<Server, ServerError> {
-        let users = settings.auth_file.as_deref().map(Users::load).transpose().map_err(ServerError::Users)?;
         let certificates =
             settings.tls.as_ref().map(Certificates::load).transpose().map_err(ServerError::Certificates)?;
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
+        let datagrams = udp::bind(&settings)?;
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             started_at_ms: cache.now_ms(),
             operator: Operator::new(&settings, observation),
             cache,
             settings,
-            users,
             certificates,
             counters: AllCounters::new(threads),
             started: Instant::now(),
@@ -130,12 +133,18 @@ impl Server {
             .map_err(ServerError::System)?;
         let handles = workers.iter().map(|(handle, _)| handle.clone()).collect();
         let acceptor = Acceptor::spawn(bound, shared.clone(), handles).map_err(ServerError::System)?;
-        Ok(Server { shared, acceptor: Some(acceptor), workers, addresses })
+        let answering = Answering::spawn(datagrams, shared.clone()).map_err(ServerError::System)?;
+        Ok(Server { shared, acceptor: Some(acceptor), answering, workers, addresses })
     }
 
     /// The TCP addresses that are listened at, with the ports that were taken.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The addresses at which datagrams are answered, with the ports that were taken.
+    pub fn udp_addresses(&self) -> &[SocketAddr] {
+        self.answering.as_ref().map_or(&[], Answering::addresses)
     }
 
     /// What has been counted since the start or the last reset.
@@ -149,19 +158,22 @@ impl Server {
         move || shared.counters.snapshot()
     }
 
-    /// Reads again what was read from files at the start, the users of `-Y` and the certificates.
+    /// Reads again what was read from files at the start: the users of `-Y` and `-S`, and the certificates.
     ///
     /// # Errors
     /// What can't be read, or has no sense; that stays as it was.
     pub fn reload(&self) -> Result<(), String> {
-        let users = self.shared.users.as_ref().map_or(Ok(()), Users::reload);
+        let settings = &self.shared.settings;
+        let users = [&settings.ascii_users, &settings.sasl_users]
+            .map(|users| users.as_ref().map_or(Ok(()), Users::reload));
         let certificates = self.shared.certificates.as_ref().map_or(Ok(()), Certificates::reload);
-        users.and(certificates)
+        users.into_iter().fold(certificates, Result::and)
     }
 
     /// Closes the listeners; open connections go on.
     pub fn stop_listening(&mut self) {
         self.acceptor = None;
+        self.answering = None;
     }
 
     /// Closes the listeners, and each connection as soon as it has no request half come and no answer half sent.

@@ -16,6 +16,7 @@ use hotspare_memcached::classic::{Response, Tokens};
 use super::Shared;
 use super::commands::VERSION;
 use super::counters::CountersSnapshot;
+use super::tls::Certificates;
 
 /// Appends the answer of `stats` with these words behind it (whole words only, rule T1).
 pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
@@ -27,6 +28,9 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
         (Some(b"reset"), None) => {
             shared.counters.reset();
             shared.cache.reset_stats();
+            if let Some(certificates) = &shared.certificates {
+                certificates.counts.reset();
+            }
             shared.operator.observers.prefixes.clear();
             return Response::Reset.encode(out);
         }
@@ -34,6 +38,9 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
         (Some(b"engine"), None) => engine(shared, out),
         (Some(b"items"), None) => classes::write_items(&shared.cache, out),
         (Some(b"slabs"), None) => classes::write_slabs(&shared.cache, out),
+        (Some(b"sizes"), None) if shared.settings.track_sizes => {
+            return classes::write_sizes(&shared.cache, out);
+        }
         (Some(b"sizes"), None) => stat(out, "sizes_status", "disabled"),
         (Some(b"conns"), None) => {
             for (name, value) in shared.operator.registry.lines(shared.cache.now_ms()) {
@@ -125,6 +132,9 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "log_watchers", watchers.watchers);
     stat(out, "unexpected_napi_ids", 0);
     stat(out, "round_robin_fallback", 0);
+    if let Some(certificates) = &shared.certificates {
+        encryption(certificates, out);
+    }
     stat(out, "bytes", cache.item_bytes);
     stat(out, "curr_items", cache.items);
     stat(out, "total_items", cache.stores);
@@ -136,6 +146,15 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "crawler_reclaimed", 0);
     stat(out, "crawler_items_checked", shared.operator.crawler_items_checked.load(Ordering::Relaxed));
     stat(out, "lrutail_reflocked", 0);
+}
+
+/// What a memcached with TLS tells of it (rule G6).
+fn encryption(certificates: &Certificates, out: &mut Vec<u8>) {
+    let handshakes = &certificates.counts;
+    stat(out, "ssl_handshake_errors", handshakes.handshake_errors.load(Ordering::Relaxed));
+    stat(out, "ssl_proto_errors", handshakes.protocol_errors.load(Ordering::Relaxed));
+    stat(out, "ssl_new_sessions", handshakes.new_sessions.load(Ordering::Relaxed));
+    stat(out, "time_since_server_cert_refresh", certificates.age().as_secs());
 }
 
 fn process(shared: &Shared, server: &CountersSnapshot, out: &mut Vec<u8>) {
@@ -203,7 +222,10 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "primary", status.primary.as_deref().unwrap_or("-"));
     stat(out, "link", status.link.as_str());
     stat(out, "promotable", if status.promotable.is_ok() { "yes" } else { "no" });
+    stat(out, "ack", status.ack_mode);
+    stat(out, "ack_timeout_ms", shared.settings.ack_timeout_ms);
     stat(out, "replicas", status.replicas.len());
+    stat(out, "level_replicas", status.level_replicas);
     stat(out, "log_bytes", status.log_bytes);
     stat(out, "log_bytes_max", status.log_bytes_max);
     stat(out, "installs", status.installs);

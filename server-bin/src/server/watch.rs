@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hotspare_memcached::classic::Tokens;
 use mio::Waker;
 
+use super::Shared;
 use super::administration::line;
 use super::commands::{Executor, Flow, Progress};
 use super::crawler::write_uri_encoded;
@@ -26,9 +27,6 @@ pub(super) const MUTATIONS: u8 = 2;
 pub(super) const EVICTIONS: u8 = 4;
 pub(super) const CONNEVENTS: u8 = 8;
 pub(super) const DELETIONS: u8 = 16;
-
-/// A queue's bound, in bytes: memcached's default (`-o watcher_logbuf_size`).
-pub(super) const QUEUE_BYTES_MAX: usize = 256 << 10;
 
 /// memcached's bound.
 const WATCHERS_MAX: usize = 20;
@@ -52,6 +50,8 @@ pub(super) struct WatcherCounts {
 /// One who watches.
 pub(super) struct Watcher {
     kinds: u8,
+    /// The queue's bound, in bytes.
+    queue_bytes_max: usize,
     queue: Mutex<Queue>,
     /// Wakes the worker that has the connection.
     waker: OnceLock<Arc<Waker>>,
@@ -79,7 +79,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Watcher {
     fn push(&self, text: &[u8]) -> bool {
         let mut queue = lock(&self.queue);
-        if queue.bytes.len() + text.len() > QUEUE_BYTES_MAX {
+        if queue.bytes.len() + text.len() > self.queue_bytes_max {
             queue.skipped += 1;
             return false;
         }
@@ -140,8 +140,9 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// `None` if there are too many already.
-    fn begin(observers: &Arc<Observers>, kinds: u8) -> Option<Watch> {
-        let watcher = Arc::new(Watcher { kinds, queue: Mutex::default(), waker: OnceLock::new() });
+    fn begin(observers: &Arc<Observers>, kinds: u8, queue_bytes_max: usize) -> Option<Watch> {
+        let watcher =
+            Arc::new(Watcher { kinds, queue_bytes_max, queue: Mutex::default(), waker: OnceLock::new() });
         let mut list = lock(&observers.watchers.list);
         if list.len() >= WATCHERS_MAX {
             return None;
@@ -192,7 +193,9 @@ impl Executor<'_> {
         } else if progress.is_pipelined {
             b"ERROR cannot pipeline other commands before watch"
         } else {
-            match kinds(words).map(|kinds| Watch::begin(&self.shared.operator.observers, kinds)) {
+            let Shared { operator, settings, .. } = self.shared;
+            let begin = |kinds| Watch::begin(&operator.observers, kinds, settings.watcher_queue_bytes_max);
+            match kinds(words).map(begin) {
                 Some(Some(watch)) => {
                     line(out, b"OK");
                     return Flow::Watch(watch);

@@ -6,6 +6,7 @@
 //! Faults: links cut, directions blocked, nodes crashed with their memory lost and restarted (as followers, or as
 //! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
 
+pub mod clients;
 pub mod oracle;
 
 use std::sync::Arc;
@@ -14,11 +15,13 @@ use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    Attributes, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator, Role,
+    AckMode, Attributes, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator,
+    Role, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use clients::{Clients, Life};
 use oracle::{Concern, Oracle};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -36,10 +39,16 @@ pub struct Summary {
     pub mutations: u64,
     /// Changes of primary.
     pub promotions: u64,
+    /// Replicas that their primary handed its role to.
+    pub handovers: u64,
     /// Nodes that lost their memory.
     pub crashes: u64,
     /// Links cut.
     pub cuts: u64,
+    /// Writes that clients were told are replicated.
+    pub acknowledged: u64,
+    /// Writes refused for want of replicas.
+    pub refused: u64,
     /// Full copies that replicas began.
     pub installs: u64,
     /// Resumptions from the log.
@@ -48,12 +57,32 @@ pub struct Summary {
     pub fingerprint: u64,
 }
 
+/// What a group is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Two or three.
+    pub nodes: usize,
+    /// Whether each write waits until every other node has it.
+    pub semi_sync: bool,
+    /// A bug put back: what was sent counts as applied.
+    pub counts_sent_as_applied: bool,
+}
+
+impl Default for Setting {
+    fn default() -> Setting {
+        Setting { nodes: NAMES.len(), semi_sync: false, counts_sent_as_applied: false }
+    }
+}
+
 struct Node {
+    life: Life,
     cache: Cache,
     replicator: Option<Replicator>,
 }
 
 struct World {
+    setting: Setting,
+    clients: Clients,
     random: StdRng,
     clock: Arc<ManualClock>,
     network: MemoryNetwork,
@@ -66,9 +95,15 @@ struct World {
 
 /// Runs one seed; panics with the seed and the property that does not hold.
 pub fn run(seed: u64) -> Summary {
-    let mut world = World::new(seed);
+    run_with(seed, Setting::default())
+}
+
+/// [`run`], for another kind of group.
+pub fn run_with(seed: u64, setting: Setting) -> Summary {
+    let mut world = World::new(seed, setting);
     for step in 0..STEPS {
         world.step();
+        world.answer_clients();
         if step % 16 == 0 {
             world.check(&format!("seed {seed}, step {step}"));
         }
@@ -80,10 +115,12 @@ pub fn run(seed: u64) -> Summary {
 }
 
 impl World {
-    fn new(seed: u64) -> World {
+    fn new(seed: u64, setting: Setting) -> World {
         let mut random = StdRng::seed_from_u64(seed);
         let log_bytes = [4 << 10, 16 << 10, 64 << 10][random.random_range(0..3)];
         let mut world = World {
+            setting,
+            clients: Clients::default(),
             random,
             clock: Arc::new(ManualClock::new(1_000_000_000)),
             network: MemoryNetwork::new(),
@@ -93,7 +130,7 @@ impl World {
             oracle: Oracle::default(),
             summary: Summary::default(),
         };
-        for index in 0..NAMES.len() {
+        for index in 0..setting.nodes {
             let begins =
                 if index == 0 { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
             let node = world.boot(index, begins);
@@ -102,15 +139,27 @@ impl World {
         world
     }
 
+    fn names(&self) -> &'static [&'static str] {
+        &NAMES[..self.setting.nodes]
+    }
+
     fn boot(&mut self, index: usize, begins: ReplicationConfig) -> Node {
         self.incarnations += 1;
-        let others = NAMES.iter().enumerate().filter(|(other, _)| *other != index);
+        let others = self.names().iter().enumerate().filter(|(other, _)| *other != index);
         let replication = others.fold(begins, |config, (_, name)| config.peer(*name));
         let replication = replication
             .slot(index as u8)
             .replica_reads(true)
             .log_bytes_max(self.log_bytes)
             .random_seed(self.incarnations);
+        let replication = match self.setting {
+            Setting { semi_sync: false, .. } => replication,
+            Setting { nodes, .. } => replication.ack(AckMode::SemiSync { replicas: nodes as u8 - 1 }),
+        };
+        let replication = match self.setting.counts_sent_as_applied {
+            false => replication,
+            true => replication.counting_sent_as_applied(),
+        };
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
             .clock(self.clock.clone())
@@ -118,7 +167,7 @@ impl World {
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { cache, replicator }
+        Node { life: self.incarnations, cache, replicator }
     }
 
     fn one_in(&mut self, count: u32) -> bool {
@@ -126,7 +175,7 @@ impl World {
     }
 
     fn any_node(&mut self) -> usize {
-        self.random.random_range(0..NAMES.len())
+        self.random.random_range(0..self.setting.nodes)
     }
 
     fn step(&mut self) {
@@ -142,14 +191,20 @@ impl World {
             980..985 => self.cut(),
             985..991 => self.block(),
             991..994 => self.crash(),
+            994..996 => self.hand_over(),
             _ => self.promote_somebody(),
         }
     }
 
     fn poll(&mut self, index: usize) {
         let mut cx = Context::from_waker(Waker::noop());
+        let was_primary = self.nodes[index].cache.status().role == Role::Primary;
         if let Some(replicator) = &mut self.nodes[index].replicator {
             replicator.poll(&mut cx);
+        }
+        if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
+            self.summary.handovers += 1;
+            self.check_promises(index);
         }
     }
 
@@ -172,6 +227,30 @@ impl World {
             assert!(cache.set("k", "v", Expiry::Never).is_err(), "only a primary takes writes");
             return;
         }
+        let before = cache.status().seq;
+        if usize::from(cache.status().level_replicas) < usize::from(cache.ack_mode().replicas()) {
+            let refused = cache.set("k", "v", Expiry::Never);
+            assert!(
+                matches!(refused, Err(WriteError::NotEnoughReplicas { .. } | WriteError::HandingOver)),
+                "{refused:?}"
+            );
+            assert_eq!(cache.status().seq, before, "what is refused changes nothing");
+            self.summary.refused += 1;
+            return;
+        }
+        if cache.touch("k", Expiry::Never) == Err(WriteError::HandingOver) {
+            return;
+        }
+        let before = cache.status().seq;
+        let (_, written) = cache.track(|| self.write_something(&cache, before));
+        if let Some(written) = written
+            && self.setting.semi_sync
+        {
+            self.clients.wrote(self.nodes[index].life, &cache, written);
+        }
+    }
+
+    fn write_something(&mut self, cache: &Cache, before: u64) {
         let key = format!("key{}", self.random.random_range(0..KEYS)).into_bytes();
         let value = vec![self.random.random::<u8>(); self.random.random_range(0..300)];
         let expiry = match self.random.random_range(0..4) {
@@ -179,7 +258,6 @@ impl World {
             _ => Expiry::Never,
         };
         let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
-        let before = cache.status().seq;
         let mut concerns = Concern::Key(key.clone());
         let done = match self.random.random_range(0..100) {
             0..60 => cache.set(&key, &value, attributes).map(|_| ()),
@@ -190,7 +268,7 @@ impl World {
             92..98 => {
                 let number = self.random.random_range(0..100u32).to_string();
                 cache.set(&key, number, attributes).unwrap();
-                self.oracle.note(&cache, concerns.clone(), before);
+                self.oracle.note(cache, concerns.clone(), before);
                 cache.incr(&key, 7).unwrap();
                 Ok(())
             }
@@ -207,8 +285,25 @@ impl World {
         done.expect("a primary takes writes");
         if cache.status().seq != before {
             self.summary.mutations += 1;
-            self.oracle.note(&cache, concerns, before);
+            self.oracle.note(cache, concerns, before);
         }
+    }
+
+    fn answer_clients(&mut self) {
+        if self.setting.semi_sync {
+            self.clients.answer(&self.lives());
+            self.summary.acknowledged = self.clients.acknowledged;
+        }
+    }
+
+    fn lives(&self) -> Vec<(Life, Cache)> {
+        self.nodes.iter().map(|node| (node.life, node.cache.clone())).collect()
+    }
+
+    /// P4, of a node that was just promoted.
+    fn check_promises(&mut self, index: usize) {
+        let kept = self.clients.check_promoted(&self.nodes[index].cache, &self.lives());
+        kept.unwrap_or_else(|why| panic!("P4: {} was promoted, but {why}", NAMES[index]));
     }
 
     fn client_read(&mut self) {
@@ -234,7 +329,8 @@ impl World {
     fn crash(&mut self) {
         let index = self.any_node();
         let was_primary = self.nodes[index].cache.status().role == Role::Primary;
-        let forgot = was_primary && self.one_in(2);
+        // A group that promises something has nobody begin it a second time.
+        let forgot = was_primary && self.one_in(2) && !self.setting.semi_sync;
         let begins = if forgot { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
         self.restart(index, begins);
         self.summary.crashes += 1;
@@ -247,6 +343,12 @@ impl World {
         self.oracle.forget_node(index);
     }
 
+    fn hand_over(&mut self) {
+        let index = self.any_node();
+        // Refused by a node that is no primary, or has no level replica.
+        let _ = self.nodes[index].cache.begin_hand_over(Duration::from_millis(500));
+    }
+
     fn promote_somebody(&mut self) {
         let index = self.any_node();
         let cache = self.nodes[index].cache.clone();
@@ -256,6 +358,7 @@ impl World {
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");
             cache.promote(false).expect("it is promotable");
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
+            self.check_promises(index);
             self.summary.promotions += 1;
         }
     }
@@ -279,13 +382,13 @@ impl World {
 
     /// No more faults: P9 says that all nodes stream again within a bound.
     fn heal(&mut self, seed: u64) {
-        for one in NAMES {
-            for other in NAMES {
+        for one in self.names() {
+            for other in self.names() {
                 self.network.set_blocked(one, other, false);
             }
         }
         for round in 0..HEALING_ROUNDS_MAX {
-            (0..NAMES.len()).for_each(|index| self.poll(index));
+            (0..self.setting.nodes).for_each(|index| self.poll(index));
             for (link, from, _, frames) in self.network.in_flight() {
                 for _ in 0..frames {
                     self.network.deliver(link, &from);
@@ -312,18 +415,19 @@ impl World {
         if self.nodes.iter().any(reigns) {
             return;
         }
-        let best = self.nodes.iter().max_by_key(|node| {
+        let best = self.nodes.iter().enumerate().max_by_key(|(_, node)| {
             let inspection = node.cache.inspect();
             let status = node.cache.status();
             let whole = status.ready || status.role == Role::Fenced;
             (whole, inspection.lineage.last().map(|(term, _, _, last)| (*term, *last)))
         });
-        if let Some(node) = best {
+        if let Some((index, node)) = best {
             if !(node.cache.status().ready || node.cache.status().role == Role::Fenced) {
                 self.oracle.allow_misses();
             }
             node.cache.promote(true).expect("force overrules");
             self.summary.promotions += 1;
+            self.check_promises(index);
         }
     }
 
@@ -351,7 +455,7 @@ impl World {
             status.role == Role::Replica && status.link == LinkState::Streaming && status.promotable.is_ok()
         });
         primaries == 1
-            && followers.count() == NAMES.len() - 1
+            && followers.count() == self.setting.nodes - 1
             && statuses.iter().all(|status| status.seq == statuses[0].seq)
     }
 

@@ -9,9 +9,10 @@ use super::source::Source;
 const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &[]),
     ("protocol-memcached", &[]),
-    ("transport-tcp", &["hotspare"]),
-    ("transport-quic", &["hotspare"]),
-    ("server-bin", &["hotspare", "hotspare-memcached", "hotspare-tcp", "hotspare-quic"]),
+    ("transport-tls", &["hotspare"]),
+    ("transport-tcp", &["hotspare", "hotspare-tls"]),
+    ("transport-quic", &["hotspare", "hotspare-tls"]),
+    ("server-bin", &["hotspare", "hotspare-memcached", "hotspare-tls", "hotspare-tcp", "hotspare-quic"]),
     ("tests", &["hotspare", "hotspare-memcached", "hotspare-tcp", "hotspare-quic", "hotspare-server"]),
     ("fuzz", &["hotspare", "hotspare-memcached", "hotspare-server", "tests"]),
 ];

@@ -1,4 +1,4 @@
-//! Who is let in: ASCII authentication (rules Q1, Z5).
+//! Who is let in: ASCII authentication (rules Q1, Q2, Z5).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -119,6 +119,33 @@ fn sighup_reads_the_users_again_and_a_file_without_sense_changes_nothing() {
     });
     assert_eq!(log_in(&mut Wire::connect(server.clients()), "bob new"), "STORED");
     assert_eq!(inside.ask("get a\r\n"), "END", "who is in stays in");
+}
+
+/// The status of a SASL PLAIN login over a new connection.
+fn log_in_by_sasl(server: &mut Server, password: &str) -> u16 {
+    let message = format!("\0bob\0{password}");
+    let body = [b"PLAIN", message.as_bytes()].concat();
+    let mut request = vec![0; 24];
+    (request[0], request[1], request[3], request[11]) =
+        (0x80, 0x21, 5, u8::try_from(body.len()).expect("a short body"));
+    request.extend(body);
+    let mut wire = Wire::connect(server.clients());
+    wire.send(request);
+    let answer = wire.up_to(24);
+    u16::from_be_bytes([answer[6], answer[7]])
+}
+
+#[test]
+fn q2_sighup_reads_the_passwords_of_sasl_again() {
+    let (_folder, file) = users("bob:old\n");
+    let path = file.to_str().expect("a plain path");
+    let arguments = ["-p", "0", "-m", "16", "-S", "--sasl-password-file", path];
+    let mut server = Server::spawn(crate::BINARY, &arguments);
+    assert_eq!(log_in_by_sasl(&mut server, "old"), 0);
+    fs::write(&file, "bob:new\n").expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_said("files were read again");
+    assert_eq!((log_in_by_sasl(&mut server, "old"), log_in_by_sasl(&mut server, "new")), (0x20, 0));
 }
 
 #[test]

@@ -178,14 +178,24 @@ fn z9_a_suboption_that_nobody_knows_is_named_and_memcacheds_are_accepted() {
 
 #[test]
 fn sigusr1_lets_a_request_that_has_begun_come_to_its_end() {
-    let mut server = crate::standalone(16);
+    ends_gracefully(|server, _| server.signal(Signal::USR1));
+}
+
+#[test]
+fn g4_shutdown_graceful_is_sigusr1() {
+    ends_gracefully(|_, address| Wire::connect(address).send("shutdown graceful\r\n"));
+}
+
+/// Told to, a server lets a request that has begun come to its end.
+fn ends_gracefully(tell: impl FnOnce(&Server, SocketAddr)) {
+    let mut server = Server::start(crate::BINARY, &["-p0", "-m16", "-A"]);
     let address = server.clients();
     let (mut idle, mut begun) = (Wire::connect(address), Wire::connect(address));
     assert!(idle.ask("version\r\n").starts_with("VERSION "));
     // The first answer tells that the half request behind it has come, too.
     assert!(begun.ask("version\r\nset a 0 0 5\r\nab").starts_with("VERSION "));
     let began = Instant::now();
-    server.signal(Signal::USR1);
+    tell(&server, address);
     assert!(idle.is_closed(), "who owes nothing is closed");
     assert!(TcpStream::connect(address).is_err(), "nobody new is let in");
     begun.send("cde\r\nget a\r\n");

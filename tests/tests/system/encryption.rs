@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 use tests::process::Server;
+use tests::wait;
 
 use crate::wire::{self, Wire};
 
@@ -177,6 +178,47 @@ fn g6_refresh_certs_reads_the_certificates_again_or_says_why_not() {
     assert!(Client::connect(server.clients(), &after, None).ask("version\r\n").starts_with("VERSION "));
     let mut without = crate::standalone(16);
     assert_eq!(Wire::connect(without.clients()).ask("refresh_certs\r\n"), "ERROR");
+}
+
+/// The lines of `stats`, asked over an encrypted connection.
+fn stats(client: &mut Client) -> Vec<String> {
+    let mut lines = vec![client.ask("stats\r\n")];
+    while lines.last().is_some_and(|line| line != "END") {
+        lines.push(client.ask(""));
+    }
+    lines
+}
+
+/// Waits until the statistics are these.
+fn wait_stats(client: &mut Client, expected: &[(&str, &str)]) {
+    wait::wait_until("the counts of TLS", LIMIT, || {
+        let lines = stats(client);
+        expected.iter().all(|(name, value)| lines.contains(&format!("STAT {name} {value}")))
+    });
+}
+
+#[test]
+fn g6_tls_tells_its_handshakes_errors_and_the_certificates_age() {
+    let identity = Identity::new();
+    let (_folder, file) = folder_of(&identity);
+    let mut server = server(&file, "", &[]);
+    let address = server.clients();
+    let mut client = Client::connect(address, &identity, None);
+    let fresh = [("ssl_handshake_errors", "0"), ("ssl_proto_errors", "0"), ("ssl_new_sessions", "1")];
+    wait_stats(&mut client, &fresh);
+    Wire::connect(address).send_anyhow(b"version\r\n");
+    wait_stats(&mut client, &[("ssl_handshake_errors", "1"), ("ssl_proto_errors", "0")]);
+    let mut second = Client::connect(address, &identity, None);
+    assert!(second.ask("version\r\n").starts_with("VERSION "));
+    wait_stats(&mut client, &[("ssl_new_sessions", "2")]);
+    second.0.get_mut().sock.write_all(b"no record of TLS").expect("bytes sent");
+    wait_stats(&mut client, &[("ssl_handshake_errors", "1"), ("ssl_proto_errors", "1")]);
+    let is_new =
+        |client: &mut Client| stats(client).contains(&"STAT time_since_server_cert_refresh 0".to_owned());
+    wait::wait_until("certificates that are a second old", LIMIT, || !is_new(&mut client));
+    wait::wait_until("certificates read just now", LIMIT, || {
+        client.ask("refresh_certs\r\n") == "OK" && is_new(&mut client)
+    });
 }
 
 #[test]

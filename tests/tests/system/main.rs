@@ -2,11 +2,14 @@
 //!
 //! Lives here: how every test starts its servers. Not here: what crates promise each on its own.
 
+mod acks;
 mod authentication;
 mod bad_input;
 mod bench;
 mod daemon;
+mod datagrams;
 mod empty_primary;
+mod encrypted_replication;
 mod encryption;
 mod failover;
 mod limits;

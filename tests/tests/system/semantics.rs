@@ -82,6 +82,12 @@ fn f8_and_f10_replies_keep_the_order_and_noreply_is_silent() {
         ("F10 delete of nothing", "delete a noreply\r\n", ""),
         ("F10 incr of nothing", "incr a 1 noreply\r\n", ""),
         ("F10 touch of nothing", "touch a 1 noreply\r\n", ""),
+        ("F10 in place of a number", "incr a noreply\r\ntouch a noreply\r\n", ""),
+        (
+            "F10 not exactly noreply",
+            "delete a noreply\r\r\n",
+            "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n",
+        ),
         ("F10 not the last token", "set noreply 0 0 1\r\nx\r\n", "STORED\r\n"),
     ]);
 }

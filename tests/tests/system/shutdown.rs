@@ -49,3 +49,21 @@ fn writes_made_just_before_the_end_are_on_the_replica() {
         assert_eq!((wire.line(), wire.line()), (format!("{key:04}"), "END".to_owned()));
     }
 }
+
+#[test]
+fn m3_a_replica_knows_which_keys_were_encoded_by_copy_and_by_log() {
+    let mut primary = crate::primary(16, crate::ANY_PORT);
+    let mut wire = Wire::connect(primary.clients());
+    assert_eq!(wire.ask("ms Zm9v 2 b\r\nhi\r\n"), "HD");
+    let mut replica = crate::replica(16, primary.replication());
+    admin::wait_streaming(replica.admin());
+    assert_eq!(wire.ask("ms YmFy 2 b\r\nhi\r\n"), "HD");
+    assert_eq!(wire.ask("ms text 2\r\nhi\r\n"), "HD");
+    primary.terminate();
+    assert_eq!(primary.wait_exit(END_LIMIT), Some(0));
+    admin::promote(replica.admin());
+    let mut wire = Wire::connect(replica.clients());
+    for (key, echoed) in [("foo", "kZm9v b"), ("bar", "kYmFy b"), ("text", "ktext")] {
+        assert_eq!(wire.ask(&format!("mg {key} k\r\n")), format!("HD {echoed}"));
+    }
+}

@@ -56,6 +56,23 @@ impl Wire {
         String::from_utf8(line).expect("text").trim_end().to_owned()
     }
 
+    /// Sends `request` and gives the first line of its reply; `None` if the server is gone.
+    pub(crate) fn ask_anyhow(&mut self, request: &str) -> Option<String> {
+        self.stream.write_all(request.as_bytes()).ok()?;
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).ok()?;
+            line.push(byte[0]);
+        }
+        Some(String::from_utf8(line).expect("text").trim_end().to_owned())
+    }
+
+    /// The same connection once more, to read from while another thread sends.
+    pub(crate) fn split(&self) -> Wire {
+        Wire { stream: self.stream.try_clone().expect("a second handle") }
+    }
+
     /// Sends `request` and gives the first line of its reply.
     pub(crate) fn ask(&mut self, request: &str) -> String {
         self.send(request);

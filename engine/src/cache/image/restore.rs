@@ -139,7 +139,7 @@ impl Inner {
 
     fn is_too_large(&self, item: &ItemFields) -> bool {
         let value_bytes = usize::try_from(item.value_bytes).unwrap_or(usize::MAX);
-        item_bytes(item.key_bytes.into(), value_bytes) > self.item_bytes_max
+        item_bytes(item.key_bytes.into(), value_bytes) > self.item_bytes_max.load(Ordering::Relaxed)
     }
 }
 

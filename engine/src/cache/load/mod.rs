@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Attributes, Expiry, Marks, Version};
-use crate::serving::Serving;
 use crate::storage::Meta;
 
 pub(crate) use flight::Flights;
@@ -433,7 +432,7 @@ impl Inner {
 
     /// Whether something has been stored since the key was looked at, on a node that shows what it has.
     fn is_stored(&self, cell: &super::ShardCell, hash: u64, key: &[u8], policy: LoadPolicy) -> bool {
-        if !matches!(self.serving(), Serving::All | Serving::Reads) {
+        if !self.serving().answers_reads() {
             return false;
         }
         let Some(id) = cell.shard.find(hash, key) else { return false };

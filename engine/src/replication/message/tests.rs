@@ -67,6 +67,7 @@ fn samples() -> Vec<(Message<'static>, &'static [u8])> {
             &[1, 1, 16, 5, 1, 9, 1, 0],
         ),
         (Message::Bye(Bye { reason: ByeReason::OutOfStep }), &[4]),
+        (Message::Handover(Handover { seq: 200 }), &[0xc8, 1]),
     ]
 }
 

@@ -235,7 +235,11 @@ impl Model {
         self.last_version += 1;
         let meta = Meta {
             version: Version(self.last_version),
-            marks: Marks::of_state(self.last_version.is_multiple_of(5), self.last_version.is_multiple_of(10)),
+            marks: Marks::of_state(
+                self.last_version.is_multiple_of(5),
+                self.last_version.is_multiple_of(10),
+                self.last_version.is_multiple_of(7),
+            ),
             client_cas: self.last_version.is_multiple_of(7).then_some(self.last_version << 33 | 1),
             ..Meta::new(self.last_version as u32 % 3, expires_at_ms)
         };

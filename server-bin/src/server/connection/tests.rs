@@ -1,5 +1,6 @@
 //! A connection over a socket made of plain buffers.
 
+mod held;
 mod meta;
 mod operators;
 mod watchers;
@@ -58,7 +59,6 @@ fn shared() -> Shared {
         cache: Cache::new(observation.of_cache(Config::new().memory_bytes_max(64 << 20))).unwrap(),
         operator: Operator::new(&settings, observation),
         settings,
-        users: None,
         certificates: None,
         counters: AllCounters::new(1),
         started: std::time::Instant::now(),
@@ -178,8 +178,7 @@ fn f6_the_end_of_a_long_get_is_looked_for_in_new_bytes_only() {
 fn q1_a_line_too_long_before_the_gate_closes_however_it_is_cut() {
     for piece_bytes in [1, 2048, 5000] {
         let mut shared = shared();
-        shared.settings.auth_file = Some("users".into());
-        shared.users = Some(crate::server::auth::Users::parse(b"bob:secret").unwrap());
+        shared.settings.ascii_users = Some(crate::users::Users::parse(b"bob:secret").unwrap());
         let mut connection = Connection::new(&shared.settings);
         let mut socket = socket(&[b'x'; 2049], piece_bytes);
         assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed, "pieces of {piece_bytes}");

@@ -19,7 +19,7 @@ const WATCH_ROUNDS_A_TURN: usize = 4;
 /// What a turn came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// The socket has nothing more to give, or takes nothing more: its next event brings the next turn.
+    /// The socket has nothing more to give, or takes nothing more: its next event, or that of a held reply, brings the next turn.
     Waiting,
     /// There is more to do at once.
     MoreToDo,
@@ -38,7 +38,7 @@ impl Connection {
         let (mut taken, mut is_empty) = (0, false);
         loop {
             let stop = self.execute(executor);
-            if self.watch().is_some() {
+            if self.watch().is_some() && stop != Stop::Holding {
                 return self.turn_watching(socket, executor.counters);
             }
             let flushed = self.flush(socket, executor.counters);
@@ -53,11 +53,13 @@ impl Connection {
                 Err(_) => return Turn::Closed,
             }
             if self.is_closing() || (self.peer_closed && stop == Stop::InputUsed) {
-                return if has_all_gone { Turn::Closed } else { Turn::Waiting };
+                return if has_all_gone && self.held().is_empty() { Turn::Closed } else { Turn::Waiting };
             }
             match stop {
                 Stop::InputUsed => {}
                 Stop::OutputFull => continue,
+                // Acks, or the end of their time, bring the next turn.
+                Stop::Holding => return Turn::Waiting,
                 Stop::Yields => return Turn::MoreToDo,
             }
             if taken >= TURN_BYTES_MAX {

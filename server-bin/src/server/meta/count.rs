@@ -44,7 +44,8 @@ impl Executor<'_> {
                 let command = if direction == Direction::Up { "incr" } else { "decr" };
                 self.shared.operator.observers.saw_count(key, command, number);
                 let ttl_s = self.ttl_s(expires_at_ms);
-                let facts = Facts { cas, client_flags: 0, is_fetched: false, bytes: 0, ttl_s };
+                let is_key_binary = target.key.is_binary();
+                let facts = Facts { cas, client_flags: 0, is_fetched: false, is_key_binary, bytes: 0, ttl_s };
                 encode_number(target, number, &facts, out);
             }
             Counted::Refused(status) => {
@@ -113,11 +114,12 @@ impl Executor<'_> {
                 _ => self.expires_at_ms(attributes.expiry),
             };
             counted = Counted::Number { number, cas: 0, expires_at_ms };
+            let is_key_binary = item.map_or(flags.has(b'b'), |item| item.state.is_key_binary);
             Update::StoreWith {
                 // Rule A5: padded to the length that was there.
                 value: format!("{number:<old_bytes$}").into(),
                 attributes,
-                state: ItemState { client_cas: flags.new_cas, ..ItemState::default() },
+                state: ItemState { client_cas: flags.new_cas, is_key_binary, ..ItemState::default() },
             }
         })?;
         if let (Updated::Stored(version), Counted::Number { cas, .. }) = (updated, &mut counted) {
@@ -137,6 +139,10 @@ impl Executor<'_> {
             let vivify_ttl = flags.vivify_ttl.ok_or(Counted::Refused(Status::NotFound))?;
             return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(vivify_ttl).into()));
         };
+        // An empty value is told before a wrong CAS, as memcached has it.
+        if item.value.is_empty() {
+            return Err(Counted::NotANumber);
+        }
         if !is_cas_right(flags, &item) {
             return Err(Counted::Refused(Status::Exists));
         }

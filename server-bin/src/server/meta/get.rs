@@ -95,6 +95,7 @@ impl Executor<'_> {
         };
         let flags = &get.target.flags;
         Ok(match flags.ttl {
+            Some(ttl) if flags.has(b'u') => cache.peek_and_touch(get.key, self.expiry(ttl), look)?,
             Some(ttl) => cache.read_and_touch(get.key, self.expiry(ttl), look)?,
             None if flags.has(b'u') => cache.peek(get.key, look)?,
             None => cache.read(get.key, look)?,
@@ -160,6 +161,7 @@ impl Executor<'_> {
     fn vivify(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<bool, WriteError> {
         let flags = &get.target.flags;
         let Some(vivify_ttl) = flags.vivify_ttl else { return Ok(false) };
+        let is_key_binary = get.target.key.is_binary();
         // `T` touches what is there by now.
         let expiry = self.expiry(flags.ttl.unwrap_or(vivify_ttl));
         let updated = self.shared.cache.update(get.key, |item| match item {
@@ -167,7 +169,12 @@ impl Executor<'_> {
             None => Update::StoreWith {
                 value: Bytes::new(),
                 attributes: expiry.into(),
-                state: ItemState { client_cas: flags.new_cas, is_token_sent: true, ..ItemState::default() },
+                state: ItemState {
+                    client_cas: flags.new_cas,
+                    is_token_sent: true,
+                    is_key_binary,
+                    ..ItemState::default()
+                },
             },
         })?;
         let Updated::Stored(version) = updated else { return Ok(false) };
@@ -180,6 +187,7 @@ impl Executor<'_> {
             cas: flags.new_cas.unwrap_or(version.0),
             client_flags: 0,
             is_fetched: false,
+            is_key_binary,
             bytes: 0,
             ttl_s: self.ttl_s(self.expires_at_ms(told)),
         };

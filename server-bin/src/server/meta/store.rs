@@ -39,8 +39,14 @@ impl Executor<'_> {
         if flags.compare_cas.is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
             self.count_cas(stored.status);
         }
-        let facts =
-            Facts { cas: stored.cas, client_flags: 0, is_fetched: false, bytes: stored.bytes, ttl_s: None };
+        let facts = Facts {
+            cas: stored.cas,
+            client_flags: 0,
+            is_fetched: false,
+            is_key_binary: target.key.is_binary(),
+            bytes: stored.bytes,
+            ttl_s: None,
+        };
         Self::meta_status(target, stored.status, Status::Ok, Some((LETTERS, &facts)), out);
         Ok(())
     }
@@ -81,6 +87,10 @@ impl Executor<'_> {
         let cache = &self.shared.cache;
         let attributes = self.attributes(flags);
         let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
+        // That a key was given encoded is kept with the item (rule M3), and stays with one that grows.
+        if flags.has(b'b') && !is_extension {
+            return None;
+        }
         if is_extension && (flags.vivify_ttl.is_some() || flags.has(b's')) {
             return None;
         }
@@ -156,7 +166,7 @@ impl Executor<'_> {
                 Attributes { expiry: self.expiry(vivify_ttl), ..attributes }
             }
         };
-        let state = ItemState { client_cas: flags.new_cas, ..ItemState::default() };
+        let state = fresh_state(flags);
         Ok((Bytes::copy_from_slice(data), attributes, state))
     }
 
@@ -169,7 +179,7 @@ impl Executor<'_> {
         data: &[u8],
     ) -> Result<(Bytes, Attributes, ItemState), Status> {
         let attributes = self.attributes(flags);
-        let fresh = ItemState { client_cas: flags.new_cas, ..ItemState::default() };
+        let fresh = fresh_state(flags);
         let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
         if mode == StoreMode::Add {
             // Whatever its CAS is (rule D9).
@@ -196,7 +206,8 @@ impl Executor<'_> {
         if mode == StoreMode::Append {
             value.extend_from_slice(data);
         }
-        Ok((value.into(), Attributes { flags: item.flags, expiry: expiry_of(item) }, fresh))
+        let state = ItemState { is_key_binary: item.state.is_key_binary, ..fresh };
+        Ok((value.into(), Attributes { flags: item.flags, expiry: expiry_of(item) }, state))
     }
 
     pub(super) fn meta_delete(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
@@ -255,11 +266,17 @@ impl Executor<'_> {
                     client_cas: flags.new_cas.or(kept_cas),
                     is_stale: marks_stale,
                     is_token_sent: false,
+                    is_key_binary: item.state.is_key_binary,
                 },
             }
         })?;
         Ok(status)
     }
+}
+
+/// The state that an ordinary store gives.
+fn fresh_state(flags: &Flags<'_>) -> ItemState {
+    ItemState { client_cas: flags.new_cas, is_key_binary: flags.has(b'b'), ..ItemState::default() }
 }
 
 /// What watchers are told of a store (rule G8).

@@ -1,11 +1,18 @@
-//! `stats items` and `stats slabs` (rule G5): the engine's size classes under memcached's names.
+//! `stats items`, `stats slabs` and `stats sizes` (rule G5): the engine's size classes under memcached's names.
 //!
 //! A class is numbered from 1, as memcached does. The engine keeps hits, ages and evictions for all classes together, so
 //! here they read 0. An item may lie in several chunks; `number` counts chunks in use.
 
-use hotspare::{Cache, ClassStats};
+use std::collections::BTreeMap;
+
+use hotspare::{Cache, ClassStats, Cursor};
+use hotspare_memcached::classic::Response;
 
 use super::stat;
+use crate::server::commands::server_error;
+
+/// How far apart the sizes are that `stats sizes` counts items under, in bytes; memcached's.
+const SIZE_STEP: usize = 32;
 
 /// Names of `stats items` that have no meaning for one class here.
 const ITEM_ZEROES: [&str; 27] = [
@@ -78,4 +85,24 @@ pub(super) fn write_slabs(cache: &Cache, out: &mut Vec<u8>) {
     }
     stat(out, "active_slabs", classes.len());
     stat(out, "total_malloced", cache.stats().memory_bytes);
+}
+
+/// How many items there are up to each size, header and key included, from the step below it on. It goes through all
+/// items at once, a shard's lock at a time.
+pub(super) fn write_sizes(cache: &Cache, out: &mut Vec<u8>) {
+    let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut next = Some(Cursor::START);
+    while let Some(cursor) = next {
+        let step = cache.scan_details(cursor, |_, details| {
+            *counts.entry(details.bytes.next_multiple_of(SIZE_STEP)).or_default() += 1;
+        });
+        match step {
+            Ok(cursor) => next = cursor,
+            Err(why) => return server_error(out, &why.to_string()),
+        }
+    }
+    for (bytes, count) in counts {
+        stat(out, &bytes.to_string(), count);
+    }
+    Response::End.encode(out);
 }

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::watch::QUEUE_BYTES_MAX;
 use super::{Shared, stat};
 
 fn yes_no(is_so: bool) -> &'static str {
@@ -22,7 +21,7 @@ fn listening(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "maxbytes", shared.cache.stats().memory_bytes_max);
     stat(out, "maxconns", settings.connections_max);
     stat(out, "tcpport", if settings.unix_socket.is_some() { 0 } else { port });
-    stat(out, "udpport", 0);
+    stat(out, "udpport", settings.udp_addresses.first().map_or(0, |address| address.port()));
     stat(out, "inter", inter.join(","));
     stat(out, "verbosity", shared.operator.verbosity.load(Ordering::Relaxed));
     stat(out, "oldest", 0);
@@ -39,14 +38,14 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "growth_factor", "1.25");
     stat(out, "chunk_size", 48);
     stat(out, "num_threads", settings.threads);
-    stat(out, "num_threads_per_udp", 0);
+    stat(out, "num_threads_per_udp", u8::from(!settings.udp_addresses.is_empty()));
     stat(out, "stat_key_prefix", ":");
     stat(out, "detail_enabled", yes_no(shared.operator.observers.is_detail_on()));
     stat(out, "reqs_per_event", 20);
     stat(out, "cas_enabled", "yes");
     stat(out, "tcp_backlog", 1024);
     stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
-    stat(out, "auth_enabled_ascii", if settings.auth_file.is_some() { "yes" } else { "no" });
+    stat(out, "auth_enabled_ascii", if settings.ascii_users.is_some() { "yes" } else { "no" });
     if settings.tls.is_some() {
         stat(out, "ssl_enabled", "yes");
     }
@@ -81,10 +80,10 @@ fn storage(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "warm_max_factor", "2.00");
     stat(out, "temp_lru", "no");
     stat(out, "temporary_ttl", 0);
-    stat(out, "watcher_logbuf_size", QUEUE_BYTES_MAX);
+    stat(out, "watcher_logbuf_size", settings.watcher_queue_bytes_max);
     stat(out, "worker_logbuf_size", 0);
     stat(out, "read_buf_mem_limit", 0);
-    stat(out, "track_sizes", "no");
+    stat(out, "track_sizes", yes_no(settings.track_sizes));
     stat(out, "inline_ascii_response", "no");
     stat(out, "watch_enabled", yes_no(settings.watch_enabled));
 }

@@ -214,6 +214,19 @@ fn b4_a_flush_takes_an_expiry() {
 }
 
 #[test]
+fn g2_f_refuses_a_flush_over_binary_too() {
+    let settings = Settings { flush_enabled: false, ..Settings::default() };
+    let pairs = [
+        (set(0x11, "a", b"1"), Vec::new()),
+        (ask(0x08, b"", "", b""), error(0x08, LOGIN_FAILED)),
+        // Errors are never quiet.
+        (ask(0x18, b"", "", b""), error(0x18, LOGIN_FAILED)),
+        (ask(0x00, b"", "a", b""), told(0x00, 1, b"\0\0\0\x05", "", b"1")),
+    ];
+    check(&settings, Turn::Waiting, &pairs);
+}
+
+#[test]
 fn b5_a_cas_must_match_and_a_change_tells_the_new_one() {
     let set_cas = |opcode, cas, key| ask_cas(opcode, cas, &[0; 8], key, b"5");
     answers(&[

@@ -74,11 +74,41 @@ fn m3_a_binary_key_is_stored_decoded_and_echoed_encoded() {
         ("mg foo v|", "VA 2|hi|"),
         ("mg Zm9v v|", "EN|"),
         ("mg Zm9v b k v|", "VA 2 kZm9v b|hi|"),
+        // The item knows that its key was encoded, however it is asked for, and whatever changes it but a new store.
+        ("mg foo k|", "HD kZm9v b|"),
+        ("append foo 0 0 1|!|", "STORED|"),
+        ("mg foo k q u T0|", "HD kZm9v b|"),
+        ("ms foo 0 MA T0 s||", "HD s3|"),
+        ("md foo I|", "HD|"),
+        ("mg foo k|", "HD kZm9v b X W|"),
+        ("ms foo 1|5|", "HD|"),
+        ("mg Zm9v b k|", "HD kfoo|"),
+        ("ms Zm9v 1 b|5|", "HD|"),
+        ("incr foo 1|", "6|"),
+        ("ma foo T0|", "HD|"),
+        ("mg foo k v|", "VA 1 kZm9v b|7|"),
+        ("mg AAEC b N0 k|", "HD kAAEC b W|"),
         ("mg Zm9 b|", "CLIENT_ERROR error decoding key|"),
         ("ma AAECAw== b k N0 J7 v|", "VA 1 kAAECAw== b|7|"),
         ("md AAECAw== b k Ox|", "HD kAAECAw== b Ox|"),
         ("md AAECAw== b k|", "NF kAAECAw== b|"),
     ]);
+}
+
+#[test]
+fn m3_m7_g7_debug_lines_and_dumps_know_that_a_key_was_encoded() {
+    let shared = shared();
+    converse(&shared, "ms Zm9v 2 b|hi|ms bar 2|hi|", 1 << 20);
+    for key in ["me foo|", "me Zm9v b|"] {
+        let line = converse(&shared, key, 1 << 20);
+        assert!(line.starts_with("ME Zm9v exp=-1 ") && line.ends_with(" b|"), "{line}");
+    }
+    let line = converse(&shared, "me bar|", 1 << 20);
+    assert!(line.starts_with("ME bar exp=-1 ") && !line.ends_with(" b|"), "{line}");
+    let dump = converse(&shared, "lru_crawler mgdump all|", 1 << 20);
+    let mut lines: Vec<&str> = dump.split('|').collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["", "EN", "OK", "mg Zm9v b", "mg bar"]);
 }
 
 #[test]
@@ -173,7 +203,8 @@ fn d1_a_get_returns_a_value_and_what_is_asked_of_the_item() {
     expect(&[
         ("ms a 3 F5 T90|abc|", "HD|"),
         ("mg a u h|", "HD h0|"),
-        ("mg a h|", "HD h0|"),
+        ("mg a u T60 h t|", "HD h0 t60|"),
+        ("mg a h T90|", "HD h0|"),
         ("mg a h v|", "VA 3 h1|abc|"),
         ("mg a c f k s t O1|", "HD c1 f5 ka s3 t90 O1|"),
         ("ms a 0||", "HD|"),

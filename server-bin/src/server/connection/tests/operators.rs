@@ -93,6 +93,29 @@ fn t1_stats_subcommands_are_whole_words() {
 }
 
 #[test]
+fn g5_z9_track_sizes_lets_stats_sizes_count_items_in_steps_of_32_bytes() {
+    let mut shared = shared();
+    shared.settings.track_sizes = true;
+    assert_eq!(ask(&shared, "stats sizes\r\n"), "END\r\n");
+    for (name, value_bytes) in [("a", 1), ("b", 1), ("c", 5000)] {
+        shared.cache.set(name, vec![0; value_bytes], hotspare::Expiry::Never).unwrap();
+    }
+    let step_of = |key: &str| shared.cache.details(key).unwrap().unwrap().bytes.div_ceil(32) * 32;
+    let expected = format!("STAT {} 2\r\nSTAT {} 1\r\nEND\r\n", step_of("a"), step_of("c"));
+    assert_eq!(ask(&shared, "stats sizes\r\n"), expected);
+    assert!(step_of("a") < step_of("c"));
+    assert_eq!(stat(&ask(&shared, "stats settings\r\n"), "track_sizes"), "yes");
+}
+
+#[test]
+fn u1_stats_settings_name_the_udp_port() {
+    let mut shared = shared();
+    shared.settings.udp_addresses = vec!["127.0.0.1:7".parse().unwrap()];
+    let answer = ask(&shared, "stats settings\r\n");
+    assert_eq!((stat(&answer, "udpport"), stat(&answer, "num_threads_per_udp")), ("7", "1"));
+}
+
+#[test]
 fn l8_stats_settings_has_memcacheds_defaults() {
     let answer = ask(&shared(), "stats settings\r\n");
     let expected = [
@@ -100,6 +123,9 @@ fn l8_stats_settings_has_memcacheds_defaults() {
         ("maxconns", "1024"),
         ("tcpport", "11211"),
         ("udpport", "0"),
+        ("num_threads_per_udp", "0"),
+        ("watcher_logbuf_size", "262144"),
+        ("track_sizes", "no"),
         ("num_threads", "4"),
         ("growth_factor", "1.25"),
         ("chunk_size", "48"),

@@ -98,6 +98,18 @@ fn g8_a_slow_reader_loses_lines_and_learns_how_many() {
 }
 
 #[test]
+fn z9_watcher_logbuf_size_bounds_what_waits_for_a_watcher() {
+    let mut shared = shared();
+    shared.settings.watcher_queue_bytes_max = 1024;
+    let mut slow = watching(&shared, " fetchers");
+    ask(&shared, "get 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25\r\n");
+    let text = slow.ask(&shared, "");
+    let (kept, skipped) = text.rsplit_once("skipped=").unwrap();
+    assert!((900..=1024).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(skipped.trim_end().parse(), Ok(25 - kept.lines().count()));
+}
+
+#[test]
 fn g8_watch_is_refused_by_w_pipelined_and_in_other_words() {
     let mut shared = shared();
     let refused = "END\r\nERROR cannot pipeline other commands before watch\r\n";

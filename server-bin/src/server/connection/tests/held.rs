@@ -1,0 +1,180 @@
+//! Replies that wait for acknowledgements, over a pair whose replica answers when the test lets it.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use hotspare::transport::MemoryNetwork;
+use hotspare::{AckMode, ManualClock, ReplicationConfig, Replicator};
+
+use super::*;
+
+/// A server on the primary of a pair.
+struct Pair {
+    shared: Shared,
+    clock: Arc<ManualClock>,
+    nodes: [Replicator; 2],
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let network = MemoryNetwork::immediate();
+        let cache = |config| {
+            Cache::new(Config::new().memory_bytes_max(16 << 20).clock(clock.clone()).replication(config))
+                .unwrap()
+        };
+        let primary = cache(ReplicationConfig::primary().ack(AckMode::SemiSync { replicas: 1 }));
+        let spare = cache(ReplicationConfig::replica_of("a"));
+        let nodes = [
+            Replicator::new(&primary, network.transport("a")).unwrap(),
+            Replicator::new(&spare, network.transport("b")).unwrap(),
+        ];
+        let mut shared = Shared { cache: primary, ..shared() };
+        // Longer than any test: nothing here depends on how fast the machine is.
+        shared.settings.ack_timeout_ms = 600_000;
+        let mut pair = Pair { shared, clock, nodes };
+        pair.acknowledge();
+        pair
+    }
+
+    /// Has the replica apply everything.
+    fn acknowledge(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..100 {
+            self.clock.advance_ms(5);
+            self.nodes.iter_mut().for_each(|node| {
+                node.poll(&mut cx);
+            });
+        }
+    }
+
+    /// What has been answered after `input`, before and after the acks.
+    fn ask(&mut self, input: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut connection = Connection::new(&self.shared.settings);
+        let mut socket = socket(input, 1 << 20);
+        run(&self.shared, &mut connection, &mut socket);
+        let before = socket.output.clone();
+        self.acknowledge();
+        run(&self.shared, &mut connection, &mut socket);
+        (before, socket.output)
+    }
+}
+
+#[test]
+fn whatever_writes_waits_and_whatever_only_reads_does_not() {
+    let mut pair = Pair::new();
+    let writes: [&[u8]; 17] = [
+        b"set n 0 0 1\r\n5\r\n",
+        b"add new 0 0 1\r\n5\r\n",
+        b"replace n 0 0 1\r\n6\r\n",
+        b"append n 0 0 1\r\n0\r\n",
+        b"prepend n 0 0 1\r\n1\r\n",
+        b"incr n 1\r\n",
+        b"decr n 1\r\n",
+        b"touch n 100\r\n",
+        b"gat 100 n\r\n",
+        b"delete new\r\n",
+        b"delete nothing\r\n",
+        b"ms n 1\r\n7\r\n",
+        b"ma n\r\n",
+        b"mg n T100 v\r\n",
+        b"mg vivified N100\r\n",
+        b"md vivified\r\n",
+        b"flush_all\r\n",
+    ];
+    for write in writes {
+        let (before, after) = pair.ask(write);
+        assert!(before.is_empty() && !after.is_empty(), "{}", write.escape_ascii());
+        assert!(!after.starts_with(b"SERVER_ERROR"), "{}", after.escape_ascii());
+    }
+    pair.ask(b"set n 0 0 1\r\n5\r\n");
+    let reads: [&[u8]; 7] = [
+        b"get n\r\n",
+        b"gets n x\r\n",
+        b"mg n v\r\n",
+        b"mn\r\n",
+        b"version\r\n",
+        b"stats\r\n",
+        b"add n 0 0 1\r\n9\r\n",
+    ];
+    for read in reads {
+        let (before, after) = pair.ask(read);
+        assert!(!before.is_empty() && before == after, "{}", read.escape_ascii());
+    }
+}
+
+#[test]
+fn a_binary_write_waits_too_and_a_quiet_one_holds_up_nothing() {
+    let mut pair = Pair::new();
+    let set =
+        |opcode: u8| [&[0x80, opcode, 0, 1, 8, 0, 0, 0, 0, 0, 0, 10][..], &[0; 12], &[0; 8], b"kv"].concat();
+    let (before, after) = pair.ask(&set(0x01));
+    assert_eq!((before.len(), after.len()), (0, 24));
+    let noop = [&[0x80, 0x0a][..], &[0; 22]].concat();
+    let (before, after) = pair.ask(&[set(0x11), noop].concat());
+    assert_eq!((before.len(), after.len()), (24, 24), "SetQ has no answer; Noop's does not wait for one");
+    let (before, after) = pair.ask(b"set k 0 0 1 noreply\r\nv\r\nget k\r\n");
+    assert!(before.starts_with(b"VALUE") && before == after);
+}
+
+#[test]
+fn a_client_that_pipelines_while_the_replica_hangs_is_executed_up_to_a_bound_and_loses_no_answer() {
+    let mut pair = Pair::new();
+    let mut connection = Connection::new(&pair.shared.settings);
+    let requests = 30_000;
+    let mut socket = socket(&b"set k 0 0 1\r\nv\r\n".repeat(requests), 1 << 20);
+    assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Waiting);
+    assert!(socket.output.is_empty() && connection.held().is_full());
+    assert!(!socket.input.is_empty(), "reading has stopped");
+    let written = pair.shared.cache.stats().stores;
+    assert!(written < requests as u64 / 2 && connection.buffer_bytes() < 2 << 20, "{written}");
+    assert_eq!(connection.unfinished(), None, "it is not the client that lets anybody wait");
+    let mut turns = 0;
+    while socket.output.len() < requests * b"STORED\r\n".len() {
+        pair.acknowledge();
+        assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Waiting);
+        turns += 1;
+        assert!(turns < requests, "{} bytes answered", socket.output.len());
+    }
+    assert_eq!(socket.output, b"STORED\r\n".repeat(requests));
+    assert!(connection.is_at_rest());
+}
+
+#[test]
+fn a_connection_that_ends_waits_for_its_last_acks() {
+    for (end, ends) in [(&b"quit\r\n"[..], false), (b"", true)] {
+        let mut pair = Pair::new();
+        let mut connection = Connection::new(&pair.shared.settings);
+        let mut socket = socket(&[b"set k 0 0 1\r\nv\r\n", end].concat(), 1 << 20);
+        socket.ends = ends;
+        assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Waiting);
+        pair.acknowledge();
+        assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Closed);
+        assert_eq!(socket.output, b"STORED\r\n");
+    }
+}
+
+#[test]
+fn who_watches_behind_a_write_is_told_of_it_first() {
+    let mut pair = Pair::new();
+    let (before, after) = pair.ask(b"set k 0 0 1\r\nv\r\nwatch mutations\r\n");
+    assert!(before.is_empty());
+    assert!(after.starts_with(b"STORED\r\nOK\r\n"), "{}", after.escape_ascii());
+}
+
+#[test]
+fn acks_that_do_not_come_in_time_make_an_error_of_the_write_and_of_nothing_else() {
+    let mut pair = Pair::new();
+    pair.shared.settings.ack_timeout_ms = 0;
+    let mut connection = Connection::new(&pair.shared.settings);
+    let mut socket = socket(b"set k 0 0 1\r\nv\r\nget k\r\n", 1 << 20);
+    for _ in 0..2 {
+        run(&pair.shared, &mut connection, &mut socket);
+    }
+    let expected = b"SERVER_ERROR replication timeout\r\nVALUE k 0 1\r\nv\r\nEND\r\n";
+    assert_eq!(socket.output.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    pair.shared.cache.promote(false).unwrap();
+    pair.shared.cache.follow("b").unwrap();
+    let (_, after) = pair.ask(b"set k 0 0 1\r\nv\r\n");
+    assert!(after.starts_with(b"SERVER_ERROR another node is primary"), "{}", after.escape_ascii());
+}

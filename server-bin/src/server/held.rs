@@ -1,0 +1,180 @@
+//! Replies that wait until what they answer is replicated (semi-sync).
+//!
+//! Lives here: one connection's replies, in the order of its requests, and what is said when the time is over. Not here:
+//! what a request wrote and how far replicas are (the cache knows), who wakes a connection (see `event_loop`).
+//!
+//! ```text
+//!   execute ──> [ reply | reply of a write, until its acks | reply | ... ] ──> output
+//! ```
+//! A reply behind a waiting one waits, too, whatever it answers: a client reads them in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Wake;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use hotspare::{Acknowledgement, Cache, Written};
+use hotspare_memcached::binary::{Limits, ParsedResponse, Response, Status, parse_response};
+
+use super::commands::server_error;
+
+/// Replies that may wait on one connection; then nothing more is executed or read.
+const REPLIES_MAX: usize = 4096;
+
+/// Bytes of waiting replies, likewise; one value more may be added.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What is said of a write whose acks did not come: it may have been replicated or not.
+const TIMEOUT_TEXT: &str = "replication timeout";
+
+/// What is said of a write that the group lost to a change of primary.
+const DIVERGED_TEXT: &str = "replication diverged";
+
+/// How errors are told on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Text,
+    Binary,
+}
+
+#[derive(Debug)]
+struct Reply {
+    bytes: Vec<u8>,
+    /// What it waits for, and until when; none if it waits only for those before it.
+    waits: Option<(Written, Instant)>,
+}
+
+/// 1. The first reply waits for acks; without one nothing is held.
+/// 2. `bytes` is the sum of the replies' lengths.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    replies: VecDeque<Reply>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// What the replies take, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether no more should be executed before some have gone.
+    pub(crate) fn is_full(&self) -> bool {
+        self.replies.len() >= REPLIES_MAX || self.bytes > BYTES_MAX
+    }
+
+    /// Takes the reply at the end of `output`, from `begun` on, if it has to wait: its request wrote something, or others
+    /// wait before it. A request that wants no reply has none to wait.
+    pub(crate) fn take(
+        &mut self,
+        output: &mut Vec<u8>,
+        begun: usize,
+        written: Option<Written>,
+        timeout: Duration,
+    ) {
+        if output.len() <= begun || (written.is_none() && self.is_empty()) {
+            return;
+        }
+        let bytes = output.split_off(begun);
+        self.bytes += bytes.len();
+        self.replies
+            .push_back(Reply { bytes, waits: written.map(|written| (written, Instant::now() + timeout)) });
+    }
+
+    /// When the first reply's time is over; none if nothing is held.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.replies.front()?.waits.map(|(_, due)| due)
+    }
+
+    /// Blocks until [`Held::release`] would release something, which is so when the first reply's time is over at the
+    /// latest.
+    pub(crate) fn wait(&self, cache: &Cache) {
+        let waker = Arc::new(Unpark(thread::current())).into();
+        while let Some(due) = self.due() {
+            // Before the look: an ack that comes behind it unparks.
+            cache.wake_on_acknowledgement(&waker);
+            let now = Instant::now();
+            if self.is_due(cache, now) {
+                return;
+            }
+            thread::park_timeout(due - now);
+        }
+    }
+
+    /// Whether [`Held::release`] would release something.
+    pub(crate) fn is_due(&self, cache: &Cache, now: Instant) -> bool {
+        let Some(first) = self.replies.front() else { return false };
+        first.waits.is_none_or(|(written, due)| is_decided(cache.acknowledged(written)) || now >= due)
+    }
+
+    /// Moves to `output` what need not wait any more.
+    pub(crate) fn release(&mut self, cache: &Cache, now: Instant, dialect: Dialect, output: &mut Vec<u8>) {
+        while let Some(first) = self.replies.front() {
+            let text = match first.waits {
+                None => None,
+                Some((written, due)) => match cache.acknowledged(written) {
+                    Acknowledgement::Replicated { .. } => None,
+                    Acknowledgement::Diverged => Some(DIVERGED_TEXT),
+                    Acknowledgement::Unknown { .. } if now >= due => Some(TIMEOUT_TEXT),
+                    Acknowledgement::Unknown { .. } => return,
+                },
+            };
+            match text {
+                None => output.extend_from_slice(&first.bytes),
+                Some(text) => fail(&first.bytes, text, dialect, output),
+            }
+            self.bytes -= first.bytes.len();
+            self.replies.pop_front();
+        }
+    }
+}
+
+/// Wakes a thread that waits for acks.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn is_decided(outcome: Acknowledgement) -> bool {
+    !matches!(outcome, Acknowledgement::Unknown { .. })
+}
+
+/// An error in the place of a reply.
+fn fail(reply: &[u8], text: &str, dialect: Dialect, output: &mut Vec<u8>) {
+    match dialect {
+        Dialect::Text => server_error(output, text),
+        Dialect::Binary => {
+            let limits = Limits { value_bytes_max: usize::MAX, ..Limits::default() };
+            if let ParsedResponse::Complete { response, .. } = parse_response(reply, &limits) {
+                let (status, value) = (Status::TEMPORARY_FAILURE, text.as_bytes());
+                Response { status, cas: 0, extras: b"", key: b"", value, ..response }.encode(output);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_in_the_place_of_a_binary_response_is_one_to_the_same_request() {
+        let response = |status, value| {
+            let mut bytes = Vec::new();
+            Response { opcode: 5, status, opaque: 0x0102_0304, cas: 0, extras: b"", key: b"", value }
+                .encode(&mut bytes);
+            bytes
+        };
+        let mut output = Vec::new();
+        fail(&response(Status::OK, b"12345678"), TIMEOUT_TEXT, Dialect::Binary, &mut output);
+        assert_eq!(output, response(Status::TEMPORARY_FAILURE, TIMEOUT_TEXT.as_bytes()));
+    }
+}

@@ -1,0 +1,74 @@
+//! The same random requests to memcached and to this server, and what they answer, side by side.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `request` | requests with names in place of what differs from server to server, and their bytes |
+//! | `text`, `binary` | making them, of each dialect, sound and nearly sound |
+//! | `peer` | a connection to one server |
+//! | `mask` | taking out of answers what may differ: CAS values, times |
+//! | `known` | what differs on purpose, by the rule of the specification that says so |
+//! | `run` | conversations with both servers, and the shortest one that shows a difference |
+//!
+//! A *conversation* is one connection to each server and a few keys that no other conversation uses, so each can be
+//! had again by itself, whatever came before.
+
+mod binary;
+mod known;
+mod mask;
+mod peer;
+mod request;
+mod run;
+mod text;
+
+pub use request::{Conversation, Part, Request, Step};
+pub use run::{Bounds, Difference, Pair, Summary, run};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Which commands are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// The text commands but for the meta ones.
+    Classic,
+    /// `mg ms md ma mn me`, with some classic ones between them.
+    Meta,
+    /// Binary packets.
+    Binary,
+}
+
+impl Dialect {
+    /// All of them, with their names.
+    pub const ALL: [(&'static str, Dialect); 3] =
+        [("classic", Dialect::Classic), ("meta", Dialect::Meta), ("binary", Dialect::Binary)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Dialect::ALL.iter().find(|(_, dialect)| *dialect == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// The conversation of a seed and a number: always the same one.
+pub fn conversation(dialect: Dialect, seed: u64, number: u64) -> Conversation {
+    let mut rng =
+        StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let steps = rng.random_range(4..24);
+    (0..steps).map(|_| step(dialect, &mut rng)).collect()
+}
+
+fn step(dialect: Dialect, rng: &mut StdRng) -> Step {
+    let request = |rng: &mut StdRng| match dialect {
+        Dialect::Binary => binary::request(rng),
+        Dialect::Meta if rng.random_bool(0.85) => text::meta(rng),
+        _ => text::classic(rng),
+    };
+    let mut requests = vec![request(rng)];
+    while rng.random_bool(0.4) && requests.iter().all(Request::is_small) {
+        requests.push(request(rng));
+    }
+    // One large value at most, at the end: answers to the others fit the socket's buffers.
+    Step { is_separated: rng.random_bool(0.8), requests }
+}
+
+#[cfg(test)]
+mod tests;

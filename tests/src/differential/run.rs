@@ -1,0 +1,297 @@
+//! Conversations with both servers, step by step, and the shortest one that shows a difference.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::mask::{mask, shown};
+use super::peer::{End, Peer};
+use super::request::{Conversation, Request, Step, key_bytes};
+use super::{Dialect, conversation, known};
+
+/// How long an answer may be silent before its fence counts as swallowed.
+const SILENCE: Duration = Duration::from_millis(40);
+/// How long one server may take when the other has answered.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often a conversation is tried again with something left out.
+const TRIES_MAX: usize = 60;
+/// What a CAS of an absent key is taken for: no server has given it yet.
+const CAS_OF_NOTHING: u64 = 8_000_000_000_000_000_000;
+/// A server's first CAS values are below those that requests give (rule M6); they are used up before.
+const FIRST_CAS_VALUES: usize = 64;
+
+/// The two servers.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// memcached's unix socket.
+    pub theirs: PathBuf,
+    /// Ours.
+    pub ours: PathBuf,
+}
+
+/// One difference, in the shortest conversation that shows it.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The conversation's number.
+    pub number: u64,
+    /// What was said before it.
+    pub before: Vec<String>,
+    /// The request.
+    pub request: String,
+    /// memcached's answer, masked.
+    pub theirs: String,
+    /// Our answer, masked.
+    pub ours: String,
+}
+
+/// Where a run begins and ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The first conversation's number.
+    pub first: u64,
+    /// Commands to send.
+    pub commands: usize,
+    /// Differences after which it ends.
+    pub differences: usize,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Commands sent to each server.
+    pub commands: usize,
+    /// Conversations held.
+    pub conversations: u64,
+    /// Differences that are meant, by rule and words, with their number.
+    pub known: BTreeMap<(&'static str, &'static str), usize>,
+    /// The others.
+    pub differences: Vec<Difference>,
+    /// Differences that did not show again: of the machine, not of the servers.
+    pub unrepeated: Vec<Difference>,
+}
+
+/// Sends commands within `bounds`, in the conversations of `seed`.
+///
+/// # Errors
+/// A server can't be reached.
+pub fn run(pair: &Pair, dialect: Dialect, seed: u64, bounds: Bounds) -> io::Result<Summary> {
+    let mut talk = Talk { pair, dialect, next: 0 };
+    talk.use_up_first_cas_values()?;
+    let mut summary = Summary::default();
+    for number in bounds.first.. {
+        if summary.commands >= bounds.commands || summary.differences.len() >= bounds.differences {
+            break;
+        }
+        let said = conversation(dialect, seed, number);
+        summary.conversations += 1;
+        summary.commands += said.iter().map(|step| step.requests.len()).sum::<usize>();
+        match talk.hold(&said)? {
+            Outcome::Same => {}
+            Outcome::Known(known) => *summary.known.entry((known.rule, known.what)).or_default() += 1,
+            Outcome::Different(difference) => match talk.shrink(said)? {
+                Some(shortest) => summary.differences.push(Difference { number, ..shortest }),
+                None => summary.unrepeated.push(Difference { number, ..difference }),
+            },
+        }
+    }
+    Ok(summary)
+}
+
+enum Outcome {
+    Same,
+    Known(&'static known::Known),
+    Different(Difference),
+}
+
+struct Talk<'a> {
+    pair: &'a Pair,
+    dialect: Dialect,
+    /// Of the next conversation: its keys are its own.
+    next: u64,
+}
+
+/// Both connections.
+struct Peers {
+    theirs: Peer,
+    ours: Peer,
+}
+
+impl Talk<'_> {
+    fn connect(&self) -> io::Result<Peers> {
+        let theirs = Peer::connect(&self.pair.theirs, self.dialect)?;
+        Ok(Peers { theirs, ours: Peer::connect(&self.pair.ours, self.dialect)? })
+    }
+
+    fn use_up_first_cas_values(&self) -> io::Result<()> {
+        if self.dialect == Dialect::Binary {
+            return Ok(());
+        }
+        let mut peers = self.connect()?;
+        let sets = b"set first 0 0 1\r\nx\r\n".repeat(FIRST_CAS_VALUES);
+        peers.exchange(&sets, &sets).map(drop)
+    }
+
+    /// Holds a conversation, up to the first difference.
+    fn hold(&mut self, said: &Conversation) -> io::Result<Outcome> {
+        let number = self.next;
+        self.next += 1;
+        let mut peers = self.connect()?;
+        let mut before = Vec::new();
+        for step in said {
+            let (their_cas, our_cas) = self.learn_cas(&mut peers, step, number)?;
+            let (theirs, requests) = self.render(step, number, &their_cas);
+            let (ours, _) = self.render(step, number, &our_cas);
+            let (their_answer, our_answer) = peers.exchange(&theirs, &ours)?;
+            let is_over = their_answer.1 != End::Fence || our_answer.1 != End::Fence;
+            let theirs = self.split(&their_answer, step.is_separated);
+            let ours = self.split(&our_answer, step.is_separated);
+            for place in 0..theirs.len().max(ours.len()) {
+                let (theirs, ours) = (at(&theirs, place), at(&ours, place));
+                let request = requests.get(place).or(requests.last()).map_or(&[][..], Vec::as_slice);
+                if theirs == ours {
+                    before.push(request.to_vec());
+                    continue;
+                }
+                if let Some(known) = known::find(
+                    self.dialect,
+                    &known::Exchange { request, before: &before, theirs: &theirs, ours: &ours },
+                ) {
+                    return Ok(Outcome::Known(known));
+                }
+                let request = shown(request);
+                let before = before.iter().map(|request| shown(request)).collect();
+                return Ok(Outcome::Different(Difference { number, before, request, theirs, ours }));
+            }
+            if is_over {
+                break;
+            }
+        }
+        Ok(Outcome::Same)
+    }
+
+    /// The CAS values that the step needs, on both servers.
+    #[allow(clippy::type_complexity, reason = "one for each server")]
+    fn learn_cas(
+        &self,
+        peers: &mut Peers,
+        step: &Step,
+        number: u64,
+    ) -> io::Result<(HashMap<u8, u64>, HashMap<u8, u64>)> {
+        let mut known = (HashMap::new(), HashMap::new());
+        for key in step.requests.iter().flat_map(Request::keys_for_cas) {
+            let name = key_bytes(number, key);
+            let question = match self.dialect {
+                Dialect::Binary => {
+                    let mut packet = vec![0; 24];
+                    (packet[0], packet[3], packet[11]) = (0x80, name.len() as u8, name.len() as u8);
+                    [packet, name.to_vec()].concat()
+                }
+                _ => [b"gets ", &name[..], b"\r\n"].concat(),
+            };
+            let (theirs, ours) = peers.exchange(&question, &question)?;
+            known.0.insert(key, self.read_cas(&theirs.0));
+            known.1.insert(key, self.read_cas(&ours.0));
+        }
+        Ok(known)
+    }
+
+    fn read_cas(&self, answer: &[u8]) -> u64 {
+        let cas = match self.dialect {
+            Dialect::Binary => {
+                answer.get(16..24).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
+            }
+            _ => {
+                let line =
+                    answer.split(|byte| *byte == b'\r').next().and_then(|line| str::from_utf8(line).ok());
+                line.and_then(|line| line.split(' ').nth(4)?.parse().ok())
+            }
+        };
+        cas.filter(|cas| *cas != 0).unwrap_or(CAS_OF_NOTHING)
+    }
+
+    /// The step's bytes, and each request's.
+    fn render(&self, step: &Step, number: u64, cas: &HashMap<u8, u64>) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut bytes = Vec::new();
+        let mut requests = Vec::new();
+        for (place, request) in step.requests.iter().enumerate() {
+            if place > 0 && step.is_separated {
+                bytes.extend_from_slice(&Peer::separator(self.dialect));
+            }
+            let start = bytes.len();
+            request.render(number, |key| cas.get(&key).copied().unwrap_or(CAS_OF_NOTHING), &mut bytes);
+            requests.push(bytes[start..].to_vec());
+        }
+        if !step.is_separated {
+            requests = vec![bytes.clone()];
+        }
+        (bytes, requests)
+    }
+
+    /// One masked answer a request, if no-ops stand between them.
+    fn split(&self, answer: &(Vec<u8>, End), is_separated: bool) -> Vec<String> {
+        let mut pieces = Vec::new();
+        let mut rest = &answer.0[..];
+        let separator = Peer::separator_answer(self.dialect);
+        while is_separated
+            && let Some(at) = rest.windows(separator.len()).position(|bytes| bytes == separator)
+        {
+            pieces.push(mask(self.dialect, &rest[..at]));
+            rest = &rest[at + separator.len()..];
+        }
+        let end = match answer.1 {
+            End::Fence => "",
+            End::Closed => "<closed>",
+            End::Silence => "<silence>",
+        };
+        pieces.push(mask(self.dialect, rest) + end);
+        pieces
+    }
+
+    /// Leaves out what it can while a difference stays; `None` if it does not show again.
+    fn shrink(&mut self, mut said: Conversation) -> io::Result<Option<Difference>> {
+        let Outcome::Different(mut shown) = self.hold(&said)? else { return Ok(None) };
+        let mut tries = 0;
+        let mut has_changed = true;
+        while has_changed && tries < TRIES_MAX {
+            has_changed = false;
+            for step in (0..said.len()).rev() {
+                for request in (0..said[step].requests.len()).rev() {
+                    let mut shorter = said.clone();
+                    shorter[step].requests.remove(request);
+                    shorter.retain(|step| !step.requests.is_empty());
+                    tries += 1;
+                    if let Outcome::Different(difference) = self.hold(&shorter)? {
+                        (said, shown, has_changed) = (shorter, difference, true);
+                        break;
+                    }
+                }
+                if has_changed {
+                    break;
+                }
+            }
+        }
+        Ok(Some(shown))
+    }
+}
+
+fn at(answers: &[String], place: usize) -> String {
+    answers.get(place).cloned().unwrap_or_else(|| "<nothing>".to_owned())
+}
+
+impl Peers {
+    /// Sends to both, and waits for both: long only for the one that the other is ahead of.
+    #[allow(clippy::type_complexity, reason = "one for each server")]
+    fn exchange(&mut self, theirs: &[u8], ours: &[u8]) -> io::Result<((Vec<u8>, End), (Vec<u8>, End))> {
+        self.theirs.send(theirs);
+        self.ours.send(ours);
+        let (mut their_bytes, mut our_bytes) = (Vec::new(), Vec::new());
+        let mut their_end = self.theirs.receive(&mut their_bytes, SILENCE)?;
+        let patience = if their_end == End::Silence { SILENCE } else { PATIENCE };
+        let our_end = self.ours.receive(&mut our_bytes, patience)?;
+        if their_end == End::Silence && our_end != End::Silence {
+            their_end = self.theirs.receive(&mut their_bytes, PATIENCE)?;
+        }
+        Ok(((their_bytes, their_end), (our_bytes, our_end)))
+    }
+}

@@ -1,0 +1,279 @@
+//! Classic and meta commands, at random: mostly sound, some nearly so.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use super::request::{KEY_BYTES, Part, Request};
+
+/// Keys of a conversation: few, so that commands meet.
+const KEYS: u8 = 4;
+
+/// Numbers that are at some edge, or are none.
+const ODD_NUMBERS: &[&str] = &[
+    "-1",
+    "+1",
+    "0",
+    "00012",
+    "-0",
+    "18446744073709551615",
+    "18446744073709551616",
+    "4294967295",
+    "4294967296",
+    "2147483647",
+    "2147483648",
+    "-2147483648",
+    "-2147483649",
+    "x",
+    "1x",
+    "1.5",
+    "0x10",
+    "99999999999999999999999",
+    "-9223372036854775808",
+    "noreply",
+];
+/// Lifetimes that nobody has to wait for.
+const TTLS: &[&str] = &["0", "0", "0", "500", "10000", "2592000", "2147483000", "-1", "2592001", "1"];
+/// A CAS to give, and to compare with: below and above all that a server makes.
+pub(super) const GIVEN_CAS: &[&str] = &["1", "5", "9000000000000000001", "9000000000000000005"];
+const WORDS: &[&str] = &["noreply", "0", "5", "x", "q", "noreply noreply", "k0", "\t", "C1"];
+
+type Token = Vec<Part>;
+
+fn word(text: impl AsRef<[u8]>) -> Token {
+    vec![Part::bytes(text)]
+}
+
+fn pick<'a>(rng: &mut StdRng, choices: &[&'a str]) -> &'a str {
+    choices.choose(rng).copied().unwrap_or_default()
+}
+
+fn key(rng: &mut StdRng) -> Token {
+    let key = Part::Key(rng.random_range(0..KEYS));
+    match rng.random_range(0..100) {
+        0..2 => vec![key, Part::Bytes(vec![b'l'; 250 - KEY_BYTES])],
+        2..4 => vec![key, Part::Bytes(vec![b'l'; 251 - KEY_BYTES])],
+        4..5 => vec![key, Part::bytes(b"\x01\xff")],
+        _ => vec![key],
+    }
+}
+
+fn number(rng: &mut StdRng, sound: &[&str]) -> Token {
+    let choices = if rng.random_bool(0.06) { ODD_NUMBERS } else { sound };
+    word(pick(rng, choices))
+}
+
+/// A value: mostly short, often a number.
+pub(super) fn value(rng: &mut StdRng) -> Vec<u8> {
+    match rng.random_range(0..1000) {
+        0..350 => rng.random_range(0..2000u32).to_string().into_bytes(),
+        350..400 => pick(
+            rng,
+            &[
+                " 12",
+                "12 ",
+                "-1",
+                "12a",
+                "",
+                "000000000000000000005",
+                "18446744073709551615",
+                "18446744073709551616",
+                "1 2",
+                "\t7",
+            ],
+        )
+        .into(),
+        400..900 => (0..rng.random_range(0..24)).map(|_| rng.random_range(b'a'..=b'z')).collect(),
+        900..950 => {
+            (0..rng.random_range(0..12)).map(|_| *b"\r\n \0\xff09".choose(rng).unwrap_or(&0)).collect()
+        }
+        950..985 => vec![b'm'; rng.random_range(100..3000)],
+        985..996 => vec![b'L'; rng.random_range(10_000..600_000)],
+        996..999 => vec![b'L'; 1 << 20],
+        _ => vec![b'L'; 1_500_000],
+    }
+}
+
+/// A line, and the data block behind it.
+struct Line {
+    tokens: Vec<Token>,
+    block: Option<Vec<u8>>,
+}
+
+impl Line {
+    fn of(name: &str, tokens: impl IntoIterator<Item = Token>) -> Line {
+        Line { tokens: std::iter::once(word(name)).chain(tokens).collect(), block: None }
+    }
+
+    /// Breaks something.
+    fn damage(&mut self, rng: &mut StdRng) {
+        let place = rng.random_range(0..self.tokens.len());
+        match rng.random_range(0..5) {
+            0 => {
+                self.tokens.remove(place);
+            }
+            1 => self.tokens.insert(place, self.tokens[place].clone()),
+            2 => self.tokens.push(word(pick(rng, WORDS))),
+            3 => self.tokens[place] = word(pick(rng, ODD_NUMBERS)),
+            _ => {
+                if let Some(Part::Bytes(name)) = self.tokens[0].first_mut() {
+                    name.make_ascii_uppercase();
+                }
+            }
+        }
+    }
+
+    /// Sound for the most part: one in a dozen is damaged.
+    fn build(mut self, rng: &mut StdRng) -> Request {
+        if rng.random_bool(0.08) {
+            self.damage(rng);
+        }
+        let mut parts = Vec::new();
+        for (place, token) in self.tokens.into_iter().enumerate() {
+            if place > 0 {
+                parts.push(Part::bytes(if rng.random_bool(0.01) { "  " } else { " " }));
+            }
+            parts.extend(token);
+        }
+        let ends = ["\r\n", "\n", " \r\n", "\r\r\n"];
+        let end = if rng.random_bool(0.96) { ends[0] } else { pick(rng, &ends) };
+        parts.push(Part::bytes(end));
+        if let Some(block) = self.block {
+            parts.push(Part::Bytes(block));
+            let end =
+                if rng.random_bool(0.98) { "\r\n" } else { pick(rng, &["\n", "x", "\r", "", "xx\r\n"]) };
+            parts.push(Part::bytes(end));
+        }
+        Request { parts }
+    }
+}
+
+/// The length to state for a value: sometimes not its own.
+fn stated(rng: &mut StdRng, value: &[u8]) -> Token {
+    let by = if rng.random_bool(0.03) { rng.random_range(-3..6) } else { 0 };
+    let odd = rng.random_bool(0.01);
+    word(if odd { pick(rng, ODD_NUMBERS).to_owned() } else { (value.len() as i64 + by).to_string() })
+}
+
+/// A classic command.
+pub(super) fn classic(rng: &mut StdRng) -> Request {
+    let mut line = match rng.random_range(0..100) {
+        0..36 => store(rng),
+        36..60 => {
+            let name = pick(rng, &["get", "gets"]);
+            let keys: Vec<Token> = (0..rng.random_range(1..6)).map(|_| key(rng)).collect();
+            Line::of(name, keys)
+        }
+        60..66 => {
+            let name = pick(rng, &["gat", "gats"]);
+            let mut words = vec![number(rng, TTLS)];
+            // No long keys: memcached touches those before it all the same (rule R2 says nothing of that).
+            words.extend((0..rng.random_range(1..4)).map(|_| vec![Part::Key(rng.random_range(0..KEYS))]));
+            Line::of(name, words)
+        }
+        66..76 => Line::of("delete", [key(rng)]),
+        76..90 => {
+            let name = pick(rng, &["incr", "decr"]);
+            let words = [key(rng), number(rng, &["1", "7", "100", "18446744073709551615"])];
+            Line::of(name, words)
+        }
+        90..95 => Line::of("touch", [key(rng), number(rng, TTLS)]),
+        95..96 => {
+            let delays = ["", "0", "-1", "100000"];
+            let words = Some(pick(rng, &delays)).filter(|delay| !delay.is_empty()).map(word);
+            Line::of("flush_all", words)
+        }
+        96..97 => Line::of("verbosity", [number(rng, &["0", "1"])]),
+        _ => Line::of(pick(rng, &["foo", "", "gett", "stats nothing", "version x", "se", "incr", "cas"]), []),
+    };
+    let takes_noreply = !matches!(&line.tokens[0][0], Part::Bytes(name) if name.starts_with(b"g"));
+    if takes_noreply && rng.random_bool(0.1) {
+        line.tokens.push(word("noreply"));
+    }
+    line.build(rng)
+}
+
+fn store(rng: &mut StdRng) -> Line {
+    let name = pick(rng, &["set", "set", "set", "add", "replace", "append", "prepend", "cas", "cas"]);
+    let value = value(rng);
+    let flags = number(rng, &["0", "0", "5", "4294967295"]);
+    let mut tokens = vec![key(rng), flags, number(rng, TTLS), stated(rng, &value)];
+    if name == "cas" {
+        tokens.push(vec![cas(rng)]);
+    }
+    Line { block: Some(value), ..Line::of(name, tokens) }
+}
+
+/// The CAS of some key: mostly as it is.
+fn cas(rng: &mut StdRng) -> Part {
+    let by = if rng.random_bool(0.8) { 0 } else { rng.random_range(-1..=1) };
+    match rng.random_bool(0.93) {
+        true => Part::Cas(rng.random_range(0..KEYS), by),
+        false => Part::bytes(pick(rng, &["0", "1", "x", "-1", "18446744073709551615"])),
+    }
+}
+
+/// A meta command.
+pub(super) fn meta(rng: &mut StdRng) -> Request {
+    let name = pick(rng, &["mg", "mg", "mg", "mg", "ms", "ms", "ms", "md", "md", "ma", "ma", "me"]);
+    let is_encoded = rng.random_bool(0.15);
+    let subject = rng.random_range(0..KEYS);
+    let mut tokens = vec![match is_encoded {
+        // Sometimes the text itself is the key.
+        true => vec![Part::EncodedKey(subject)],
+        false => key(rng),
+    }];
+    let value = value(rng);
+    if name == "ms" {
+        tokens.push(stated(rng, &value));
+    }
+    if is_encoded && rng.random_bool(0.9) || rng.random_bool(0.01) {
+        tokens.push(word("b"));
+    }
+    for _ in 0..if name == "me" { 0 } else { rng.random_range(0..6) } {
+        let flag = flag(rng, name, subject);
+        let is_repeated = tokens[1..].iter().any(|known| first_byte(known) == first_byte(&flag));
+        if !is_repeated || rng.random_bool(0.02) {
+            tokens.push(flag);
+        }
+    }
+    Line { block: (name == "ms").then_some(value), ..Line::of(name, tokens) }.build(rng)
+}
+
+fn first_byte(token: &Token) -> Option<u8> {
+    token.first().and_then(|part| if let Part::Bytes(bytes) = part { bytes.first().copied() } else { None })
+}
+
+/// A flag, mostly one that means something to the command.
+fn flag(rng: &mut StdRng, name: &str, subject: u8) -> Token {
+    if rng.random_bool(0.01) {
+        return word(pick(
+            rng,
+            &["!", "z", "S", "Z", "W", "\x01", "T", "C", "M", "MSS", "Oooooooooooooooooooooooooooooooo1"],
+        ));
+    }
+    let letters: &[u8] = match name {
+        _ if rng.random_bool(0.03) => b"bcfhkqstvuxIOFCMTNRJDE",
+        "mg" => b"cfhkqstvvvuONNTRRC",
+        "ms" => b"ckqOFFTTICCMMMN",
+        "md" => b"kqOICCTT",
+        "ma" => b"kqvvctONNJDTMC",
+        _ => b"q",
+    };
+    let letter = *letters.choose(rng).unwrap_or(&b'k');
+    let mut token = vec![Part::Bytes(vec![letter])];
+    match letter {
+        b'T' | b'N' | b'R' => token.extend(number(rng, &["0", "500", "1000", "10000", "-1", "20000"])),
+        b'C' if rng.random_bool(0.75) => {
+            token.push(Part::Cas(subject, if rng.random_bool(0.7) { 0 } else { -1 }))
+        }
+        b'C' | b'E' => token.extend(number(rng, GIVEN_CAS)),
+        b'F' => token.extend(number(rng, &["0", "7", "4294967295"])),
+        b'J' | b'D' => token.extend(number(rng, &["0", "10", "18446744073709551615"])),
+        b'O' => token.extend(word(pick(rng, &["", "abc", "ooooooooooooooooooooooooooooooo", "1"]))),
+        b'M' if name == "ma" => token.extend(word(pick(rng, &["I", "D", "+", "-", "i", "incr", "x"]))),
+        b'M' => token.extend(word(pick(rng, &["S", "E", "A", "P", "R", "s", "a", "X"]))),
+        _ => {}
+    }
+    token
+}

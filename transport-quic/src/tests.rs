@@ -1,0 +1,148 @@
+//! Two nodes over real sockets: a fail-over, a changed address, strangers that say nothing, other runtimes.
+
+use std::net::UdpSocket;
+
+use hotspare::{Config, Expiry, LinkState, ReplicationConfig, Role};
+
+use super::*;
+use crate::conformance::group;
+use crate::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn listening(credentials: &Credentials) -> Options {
+    Options::new(credentials.clone()).listen("127.0.0.1:0".parse().unwrap())
+}
+
+fn primary(credentials: &Credentials) -> (Cache, Node) {
+    let cache = Cache::new(Config::new().replication(ReplicationConfig::primary())).unwrap();
+    let node = Node::start(&cache, listening(credentials)).unwrap();
+    (cache, node)
+}
+
+fn replica(of: &Node, credentials: &Credentials) -> (Cache, Node) {
+    let address = of.listen_address().unwrap().to_string();
+    let cache = Cache::new(Config::new().replication(ReplicationConfig::replica_of(address))).unwrap();
+    let node = Node::start(&cache, listening(credentials)).unwrap();
+    (cache, node)
+}
+
+fn write(cache: &Cache, indexes: std::ops::Range<u32>) {
+    for index in indexes {
+        cache.set(index.to_le_bytes(), index.to_string(), Expiry::Never).unwrap();
+    }
+}
+
+fn walk_through_a_fail_over() {
+    let (_, [one, other]) = group(["cache-1", "cache-2"]);
+    let (old, old_node) = primary(&one);
+    write(&old, 0..2_000);
+    let (spare, spare_node) = replica(&old_node, &other);
+    wait("streaming", || spare.status().link == LinkState::Streaming);
+    write(&old, 2_000..4_000);
+    wait("level", || spare.status().seq == old.status().seq);
+    spare.promote(false).unwrap();
+    for index in 0..4_000u32 {
+        assert_eq!(spare.get(index.to_le_bytes()).unwrap().unwrap().value, index.to_string());
+    }
+    wait("the old primary follows", || {
+        let status = old.status();
+        status.role == Role::Replica && status.link == LinkState::Streaming
+    });
+    write(&spare, 0..20_000);
+    spare_node.shutdown(Duration::from_secs(10));
+    assert_eq!(spare.status().seq, old.status().seq, "a shutdown drains");
+}
+
+#[test]
+fn a_program_without_a_runtime_fails_over() {
+    walk_through_a_fail_over();
+}
+
+#[test]
+fn a_program_inside_a_runtime_fails_over() {
+    for mut builder in
+        [tokio::runtime::Builder::new_current_thread(), tokio::runtime::Builder::new_multi_thread()]
+    {
+        builder.enable_all().build().unwrap().block_on(async { walk_through_a_fail_over() });
+    }
+}
+
+#[test]
+fn a_changed_address_keeps_the_session() {
+    let (_, [one, other]) = group(["cache-1", "cache-2"]);
+    let (old, old_node) = primary(&one);
+    write(&old, 0..100);
+    let (spare, spare_node) = replica(&old_node, &other);
+    wait("streaming", || spare.status().link == LinkState::Streaming);
+    let port = |node: &Node| node.dialler.v4.as_ref().unwrap().local_addr().unwrap().port();
+    for round in 1..4 {
+        let before = port(&spare_node);
+        spare_node.rebind().unwrap();
+        assert_ne!(port(&spare_node), before);
+        write(&old, 0..1_000 * round);
+        wait("level by the new address", || spare.status().seq == old.status().seq);
+        assert_eq!(spare.status().link, LinkState::Streaming);
+    }
+    let status = old.status();
+    assert_eq!(status.installs + status.catch_ups, 1, "one session, all the time: {status:?}");
+}
+
+#[test]
+fn a_node_of_another_group_is_refused_and_told_why() {
+    let (_, [ours]) = group(["cache-1"]);
+    let (_, [theirs]) = group(["cache-2"]);
+    let (old, node) = primary(&ours);
+    let (stranger, _stranger_node) = replica(&node, &theirs);
+    wait("refused", || {
+        stranger.status().last_error.is_some_and(|error| error.contains("invalid peer certificate"))
+    });
+    assert_eq!(stranger.status().link, LinkState::Connecting);
+    assert!(old.status().replicas.is_empty());
+}
+
+/// The first packet of a connection, as quinn makes it.
+fn first_packet(credentials: &Credentials) -> Vec<u8> {
+    let trap = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let runtime = Runtime::new().unwrap();
+    let endpoint = runtime.spawner().bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let config = limits::client(credentials).unwrap();
+    runtime.block_on(async {
+        let _connecting = endpoint.connect_with(config, trap.local_addr().unwrap(), "localhost").unwrap();
+        trap.set_nonblocking(true).unwrap();
+        let mut packet = vec![0; 2_000];
+        loop {
+            if let Ok((count, _)) = trap.recv_from(&mut packet) {
+                packet.truncate(count);
+                return packet;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+}
+
+#[test]
+fn strangers_that_begin_and_say_no_more_are_bounded_and_keep_nobody_out() {
+    let (_, [ours, theirs]) = group(["cache-1", "cache-2"]);
+    let (old, node) = primary(&ours);
+    let packets: Vec<Vec<u8>> = (0..HANDSHAKES_MAX * 3).map(|_| first_packet(&theirs)).collect();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for packet in &packets {
+        socket.send_to(packet, node.listen_address().unwrap()).unwrap();
+    }
+    // Those that were answered wait for their time-out meanwhile; who is real gets in beside them.
+    let began = Instant::now();
+    let (spare, _spare_node) = replica(&node, &theirs);
+    wait("streaming", || spare.status().link == LinkState::Streaming);
+    assert!(began.elapsed() < HANDSHAKE_TIMEOUT, "{:?}", began.elapsed());
+    write(&old, 0..10);
+    wait("level", || spare.status().seq == old.status().seq);
+}

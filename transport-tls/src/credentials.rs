@@ -1,0 +1,172 @@
+//! A node's certificate, whom it believes, and how a peer is named.
+//!
+//! One authority makes a group: whoever shows a certificate of it is let in, so it should sign nothing else. Both ends
+//! show one, by TLS 1.3 only. The dialler also checks that the certificate is for the host that it dialled. Nothing is
+//! resumed: each link proves itself anew.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hotspare::transport::PeerCertificate;
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use sha2::{Digest, Sha256};
+
+use crate::pem;
+
+/// What replication is called in the TLS handshake.
+pub const ALPN: &[u8] = b"hotspare/1";
+
+/// The longest subject that is shown, in characters.
+const SUBJECT_CHARACTERS_MAX: usize = 200;
+
+/// What a node shows to its peers, and whom it believes.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+}
+
+impl Credentials {
+    /// Reads PEM files: the group's authority, this node's certificate (with what lies between the two, if anything),
+    /// and its private key.
+    ///
+    /// # Errors
+    /// A file can't be read, or the key is not the certificate's; the text names the file.
+    pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Credentials, String> {
+        let named = |why| format!("{} with {}: {why}", certificate.display(), key.display());
+        Credentials::new(pem::authorities(authority)?, pem::certificates(certificate)?, pem::key(key)?)
+            .map_err(named)
+    }
+
+    /// The same from PEM texts, wherever they are kept.
+    ///
+    /// # Errors
+    /// A text is none of the kind, or the key is not the certificate's.
+    pub fn from_pem(authority: &str, certificate: &str, key: &str) -> Result<Credentials, String> {
+        let certificates = |text: &str| -> Result<Vec<CertificateDer<'static>>, String> {
+            CertificateDer::pem_slice_iter(text.as_bytes())
+                .collect::<Result<_, _>>()
+                .map_err(|why| why.to_string())
+        };
+        let mut authorities = RootCertStore::empty();
+        for authority in certificates(authority)? {
+            authorities.add(authority).map_err(|why| why.to_string())?;
+        }
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|why| why.to_string())?;
+        Credentials::new(authorities, certificates(certificate)?, key)
+    }
+
+    fn new(
+        authorities: RootCertStore,
+        chain: Vec<CertificateDer<'static>>,
+        secret: PrivateKeyDer<'static>,
+    ) -> Result<Credentials, String> {
+        let authorities = Arc::new(authorities);
+        let provider = Arc::new(ring::default_provider());
+        let unfit = |why: rustls::Error| why.to_string();
+        let verifier = WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone())
+            .build()
+            .map_err(|why| why.to_string())?;
+        let mut server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unfit)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain.clone(), secret.clone_key())
+            .map_err(unfit)?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.send_tls13_tickets = 0;
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(unfit)?
+            .with_root_certificates(authorities)
+            .with_client_auth_cert(chain, secret)
+            .map_err(unfit)?;
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.resumption = Resumption::disabled();
+        Ok(Credentials { client: Arc::new(client), server: Arc::new(server) })
+    }
+
+    /// For the end that dials.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+
+    /// For the end that accepts.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+}
+
+/// The name that the certificate of the node at `HOST:PORT` must be for.
+///
+/// # Errors
+/// No certificate can be for that host.
+pub fn server_name(address: &str) -> Result<ServerName<'static>, String> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(bare.to_owned()).map_err(|_| format!("no certificate can be for the host {bare}"))
+}
+
+/// What a log says of a peer, by the chain that it showed and that was verified.
+pub fn peer_certificate(chain: &[CertificateDer<'_>]) -> Option<PeerCertificate> {
+    let own = chain.first()?;
+    let subject = x509_parser::parse_x509_certificate(own)
+        .map_or_else(|_| "unreadable".to_owned(), |(_, certificate)| certificate.subject().to_string());
+    let subject = subject
+        .chars()
+        .take(SUBJECT_CHARACTERS_MAX)
+        // It goes into logs.
+        .map(|character| if character.is_control() { '?' } else { character })
+        .collect();
+    Some(PeerCertificate { subject, fingerprint: Sha256::digest(own).into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_asked_for_is_the_host_that_was_dialled() {
+        assert_eq!(
+            server_name("cache-1.example:7400").unwrap(),
+            ServerName::try_from("cache-1.example").unwrap()
+        );
+        assert_eq!(server_name("[::1]:7400").unwrap(), ServerName::try_from("::1").unwrap());
+        assert!(server_name("a b:1").is_err());
+    }
+
+    #[test]
+    fn a_subject_can_write_no_line_of_its_own_into_a_log() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        let name = format!("evil\nINFO all is well{}", "x".repeat(500));
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let made = parameters.self_signed(&key).unwrap();
+        let seen = peer_certificate(&[made.der().clone()]).unwrap();
+        assert!(seen.subject.starts_with("CN=evil?INFO") && seen.subject.len() == SUBJECT_CHARACTERS_MAX);
+        assert_eq!(seen.fingerprint, <[u8; 32]>::from(Sha256::digest(made.der())));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| {
+            let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+            let files = [".pem", ".key"].map(|end| folder.path().join(format!("{name}{end}")));
+            std::fs::write(&files[0], made.cert.pem()).unwrap();
+            std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+            files
+        });
+        assert!(Credentials::read(&one[0], &one[0], &one[1]).is_ok());
+        let why = Credentials::read(&one[0], &one[0], &other[1]).unwrap_err();
+        assert!(why.contains("one.pem") && why.contains("other.key"), "{why}");
+        assert!(Credentials::read(&one[0], &one[1], &one[1]).unwrap_err().contains("no certificate in"));
+        assert!(Credentials::read(&one[0], &one[0], &one[0]).unwrap_err().contains("can't read the key"));
+    }
+}
