@@ -3,6 +3,7 @@
 //! Lives here: parsing, and every check that needs no system call but reading a secret's file and looking a host's
 //! name up. Not here: starting anything (see `run`).
 
+mod bench;
 mod listen;
 mod suboptions;
 
@@ -17,9 +18,12 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use hotspare::{AckMode, Config, ReplicationConfig};
 use hotspare_tls::Credentials;
 
+use crate::log::LogFormat;
 use crate::replication::Transport;
 use crate::settings::{Protocol, Settings};
 use crate::users::Users;
+use bench::BenchOptions;
+pub(crate) use bench::BenchPlan;
 use listen::UdpPort;
 use suboptions::Suboptions;
 
@@ -96,6 +100,8 @@ enum Command {
     },
     /// Kill a primary in front of your eyes and compare the hit ratios
     Demo(DemoOptions),
+    /// Put a memcached server under load and print what came of it
+    Bench(BenchOptions),
     /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like
     Cert(CertOptions),
 }
@@ -177,6 +183,12 @@ struct Serve {
     /// Say more; repeat for more still
     #[arg(short = 'v', long, action = ArgAction::Count)]
     verbose: u8,
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Log each request that takes so many milliseconds or more, at most 10 a second; default: none
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    slow_log_ms: Option<u64>,
     /// UDP port for clients, at the addresses of -l; 0 is off, the default, and -1 takes a free one
     #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port,
         allow_negative_numbers = true)]
@@ -320,6 +332,7 @@ pub(crate) enum Action {
     Serve(Box<Plan>),
     Control(ControlRequest),
     Demo(DemoOptions),
+    Bench(BenchPlan),
     Cert(CertOptions),
 }
 
@@ -334,6 +347,7 @@ pub(crate) struct Plan {
     pub(crate) replicates: bool,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) admin_token: Option<Vec<u8>>,
+    pub(crate) log_format: LogFormat,
 }
 
 /// How the process itself is to live.
@@ -395,6 +409,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
         Some(Command::Ack { mode, admin }) => control(admin, ControlKind::Ack { mode }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
+        Some(Command::Bench(options)) => Ok(Action::Bench(options.plan()?)),
         Some(Command::Cert(options)) => Ok(Action::Cert(options)),
     }
 }
@@ -453,6 +468,7 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         replicates,
         admin,
         admin_token,
+        log_format: serve.log_format,
     })
 }
 
@@ -532,6 +548,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         flush_enabled: !serve.no_flush,
         watch_enabled: !serve.no_watch,
         debug_clock: serve.debug_time.then(Arc::default),
+        slow_log_ms: serve.slow_log_ms,
         verbosity: serve.verbose,
         protocol,
         ack_timeout_ms: serve.replication.ack_timeout_ms,

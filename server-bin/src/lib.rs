@@ -13,9 +13,11 @@
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
 //! | `debug_clock` | a clock for tests |
 //! | `demo` | the demonstration |
+//! | `bench` | any memcached server under load |
 
 mod admin;
 mod args;
+pub mod bench;
 mod certificates;
 mod control;
 mod daemon;
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Ok(args::Action::Serve(plan)) => run::serve(*plan),
         Ok(args::Action::Control(request)) => control::run(&request),
         Ok(args::Action::Demo(options)) => demo::run(&options),
+        Ok(args::Action::Bench(plan)) => bench::run(&plan),
         Ok(args::Action::Cert(options)) => certificates::run(&options),
         Err(args::Refusal::Message(text)) => {
             say(&text);

@@ -64,6 +64,8 @@ pub struct Settings {
     pub track_sizes: bool,
     /// The cache's clock, if the `debugtime` command may advance it (`--debug-time`). Default none.
     pub debug_clock: Option<Arc<DebugClock>>,
+    /// A request that takes so many milliseconds is logged (`--slow-log-ms`). Default none: no request is timed for it.
+    pub slow_log_ms: Option<u64>,
     /// How talkative the log is (`-v`). Default 0.
     pub verbosity: u8,
     /// The protocol that clients speak (`-B`). Default auto.
@@ -151,6 +153,7 @@ impl Default for Settings {
             watcher_queue_bytes_max: 256 << 10,
             track_sizes: false,
             debug_clock: None,
+            slow_log_ms: None,
             verbosity: 0,
             protocol: Protocol::Auto,
             ack_timeout_ms: 50,

@@ -153,7 +153,7 @@ impl Drop for Server {
 /// The address in `line` after `mark`.
 fn address_after(line: &str, mark: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(mark)?;
-    rest.split([' ', ',']).next()?.parse().ok()
+    rest.split([' ', ',', '"']).next()?.parse().ok()
 }
 
 #[cfg(test)]

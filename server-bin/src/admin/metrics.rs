@@ -1,5 +1,7 @@
 //! `/metrics`: gauges and counters in Prometheus's text format.
 
+mod labelled;
+
 use std::fmt::Write;
 
 use hotspare::{Cache, ReplicaStatus, Role};
@@ -11,7 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 24] = [
+    let rows: [(&str, &str, &str, u64); 25] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -29,6 +31,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
             "Connections closed for a request that did not come.",
             server.slow_request_kicks,
         ),
+        ("slow_requests_total", "counter", "Requests above --slow-log-ms.", server.slow_requests),
         ("accepting_pauses_total", "counter", "Pauses of accepting.", server.listen_disabled_num),
         ("is_primary", "gauge", "1 on a primary.", u64::from(status.role == Role::Primary)),
         ("is_promotable", "gauge", "1 if the node may be promoted.", u64::from(status.promotable.is_ok())),
@@ -52,7 +55,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("replica_lag_ms", "gauge", "Milliseconds behind, worst replica.", worst(|replica| replica.lag_ms)),
         ("log_bytes", "gauge", "Bytes of the replication log.", status.log_bytes),
     ];
-    let mut out = String::new();
+    let mut out = labelled::text(&stats, &status, server);
     for (name, kind, help, value) in rows {
         // Writing to a string can't fail.
         let _ = write!(

@@ -11,6 +11,7 @@ use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
 use super::commands::{Executor, VERSION, write_error};
 use super::login::{Login, read_plain};
+use super::requests;
 use super::stats;
 use crate::settings::Protocol;
 
@@ -58,6 +59,32 @@ pub(crate) fn step(input: &[u8], login: &mut Login, executor: &mut Executor<'_>,
             let after = executor.execute_binary(&request, answer, login, out);
             Step::Done { consumed, skip: after.skip, close: after.close }
         }
+    }
+}
+
+/// What a request counts as; a set with a CAS to compare is memcached's `cas`.
+fn counted_as(request: &Request<'_>) -> requests::Command {
+    use requests::Command as Counted;
+    match request.command {
+        Command::Get { touch: None, .. } => Counted::Get,
+        Command::Get { touch: Some(_), .. } => Counted::GetAndTouch,
+        Command::Touch { .. } => Counted::Touch,
+        Command::Store { mode, .. } | Command::TooLarge { mode: Ok(mode), .. } => match mode {
+            _ if request.cas != 0 => Counted::Cas,
+            StoreMode::Set => Counted::Set,
+            StoreMode::Add => Counted::Add,
+            StoreMode::Replace => Counted::Replace,
+        },
+        Command::Extend { side, .. } | Command::TooLarge { mode: Err(side), .. } => match side {
+            Side::Back => Counted::Append,
+            Side::Front => Counted::Prepend,
+        },
+        Command::Delete { .. } => Counted::Delete,
+        Command::Count { direction: Direction::Up, .. } => Counted::Incr,
+        Command::Count { direction: Direction::Down, .. } => Counted::Decr,
+        Command::Flush { .. } => Counted::FlushAll,
+        Command::Stat { .. } => Counted::Stats,
+        _ => Counted::Other,
     }
 }
 
@@ -127,6 +154,7 @@ impl Executor<'_> {
     ) -> After {
         let mut after = After::default();
         let no_version = Version(0);
+        self.counters.requests.count(counted_as(request));
         match request.command {
             Command::Get { key, with_key, touch } => self.binary_get(key, with_key, touch, answer, out),
             Command::Touch { key, expiry } => self.binary_touch(key, expiry, answer, out),

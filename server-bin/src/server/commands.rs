@@ -14,6 +14,7 @@ use hotspare_memcached::classic::{
 use super::administration::Arguments;
 use super::counters::Counters;
 use super::crawler::Dump;
+use super::requests::Command;
 use super::tls::Certificates;
 use super::watch::Watch;
 use super::{Shared, stats};
@@ -39,6 +40,36 @@ pub(crate) struct Progress {
     pub(super) dump: Option<Dump>,
     /// Whether the client has answers to come of requests before this one.
     pub(super) is_pipelined: bool,
+}
+
+impl Progress {
+    fn is_at_start(&self) -> bool {
+        self.keys_answered == 0 && self.dump.is_none()
+    }
+}
+
+/// What a request counts as.
+#[inline]
+fn command_of(request: &Request<'_>) -> Command {
+    match request {
+        Request::Get { .. } => Command::Get,
+        Request::GetAndTouch { .. } => Command::GetAndTouch,
+        Request::Store(Store { command, .. }) | Request::StoreTooLarge { command, .. } => match command {
+            StoreCommand::Set => Command::Set,
+            StoreCommand::Add => Command::Add,
+            StoreCommand::Replace => Command::Replace,
+            StoreCommand::Append => Command::Append,
+            StoreCommand::Prepend => Command::Prepend,
+            StoreCommand::Cas(_) => Command::Cas,
+        },
+        Request::Delete { .. } => Command::Delete,
+        Request::Count { direction: Direction::Up, .. } => Command::Incr,
+        Request::Count { direction: Direction::Down, .. } => Command::Decr,
+        Request::Touch { .. } => Command::Touch,
+        Request::FlushAll { .. } => Command::FlushAll,
+        Request::Stats { .. } => Command::Stats,
+        _ => Command::Other,
+    }
 }
 
 /// What the connection does next.
@@ -68,6 +99,9 @@ impl Executor<'_> {
         output_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Flow {
+        if progress.is_at_start() {
+            self.counters.requests.count(command_of(request));
+        }
         match *request {
             Request::Get { with_cas, keys } => {
                 return self.get(keys, with_cas, None, progress, output_bytes_max, out);

@@ -28,6 +28,7 @@ use super::commands::{Executor, Flow, Progress, server_error};
 use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
+use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
 pub(crate) use turn::Turn;
@@ -106,6 +107,8 @@ pub(crate) struct Connection {
     short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
+    /// Lent for a turn whose requests are timed.
+    pub(crate) stopwatch: Option<Box<Stopwatch>>,
 }
 
 impl Connection {
@@ -134,6 +137,7 @@ impl Connection {
             short_read_is_last: false,
             peer_closed: false,
             closing: false,
+            stopwatch: None,
         }
     }
 
@@ -298,9 +302,14 @@ impl Connection {
                 if ahead.keys().len() > 1 {
                     executor.shared.cache.prefetch(ahead.keys());
                 }
-                looked_to = self.parsed + ahead.bytes.max(1);
+                // A binary head may state any length.
+                looked_to = self.parsed.saturating_add(ahead.bytes.max(1));
             }
-            let ran = if waits_for_acks { self.execute_held(executor) } else { self.execute_one(executor) };
+            let ran = match self.stopwatch {
+                None if waits_for_acks => self.execute_held(executor),
+                None => self.execute_one(executor),
+                Some(_) => self.execute_timed(waits_for_acks, executor),
+            };
             match ran {
                 Ran::Done => {
                     self.bytes_needed = 1;
@@ -334,6 +343,24 @@ impl Connection {
         let (ran, written) = cache.track(|| self.execute_one(executor));
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
         self.held.take(&mut self.output, begun, written, timeout);
+        ran
+    }
+
+    /// Executes one request by the stopwatch. Acks that its reply waits for are not in its time.
+    #[cold]
+    fn execute_timed(&mut self, waits_for_acks: bool, executor: &mut Executor<'_>) -> Ran {
+        executor.counters.requests.forget_newest();
+        let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
+        let ran = if waits_for_acks { self.execute_held(executor) } else { self.execute_one(executor) };
+        let time = begun.elapsed();
+        if let Some(stopwatch) = &mut self.stopwatch
+            && !matches!(ran, Ran::NeedsMore { .. })
+        {
+            let is_whole = matches!(ran, Ran::Done);
+            let request = &self.input[from..if is_whole { self.parsed } else { self.input.len() }];
+            let answer_bytes = self.output.len().saturating_sub(output_bytes);
+            stopwatch.note(time, is_whole, request, answer_bytes, executor.counters);
+        }
         ran
     }
 

@@ -5,12 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use super::requests::{Requests, RequestsSnapshot};
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// One worker's counters: written by that worker only, read by anybody.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
+            pub(crate) requests: Requests,
+            /// Bytes of connections' buffers, now.
+            pub(crate) buffer_bytes: Counter,
         }
 
         /// The sum of all workers' counters.
@@ -18,6 +23,10 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct CountersSnapshot {
             $($(#[$doc])* pub $name: u64,)*
+            /// Requests by command, and how long they took.
+            pub requests: RequestsSnapshot,
+            /// Bytes of connections' buffers, now.
+            pub buffer_bytes: u64,
             /// Connections open now.
             pub curr_connections: u64,
             /// Connections accepted since the start.
@@ -35,10 +44,13 @@ macro_rules! counters {
         impl Counters {
             fn add_to(&self, sum: &mut CountersSnapshot) {
                 $(sum.$name += self.$name.get();)*
+                self.requests.add_to(&mut sum.requests);
+                sum.buffer_bytes += self.buffer_bytes.get();
             }
 
             fn reset(&self) {
                 $(self.$name.reset();)*
+                self.requests.reset();
             }
         }
     };
@@ -97,6 +109,8 @@ counters! {
     idle_kicks,
     /// Connections closed because a request took too long to come.
     slow_request_kicks,
+    /// Requests that took longer than the slow log's bound (`--slow-log-ms`).
+    slow_requests,
 }
 
 /// A number with one writer.
@@ -109,11 +123,16 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed) + count, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    /// Takes a new value: a gauge.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }

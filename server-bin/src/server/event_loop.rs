@@ -27,6 +27,7 @@ use super::commands::Executor;
 use super::connection::{Buffers, Connection, Turn, Unfinished};
 use super::counters::Counters;
 use super::registry::Peer;
+use super::stopwatch::{Sampler, Stopwatch};
 use super::tls::CountedSocket;
 use crate::settings::Settings;
 
@@ -197,6 +198,8 @@ pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(Worke
         holding: Vec::new(),
         next_scan: Instant::now() + SCAN,
         awaits_requests: false,
+        sampler: Sampler::new(index as u32),
+        stopwatch: Some(Box::new(Stopwatch::new(shared.settings.slow_log_ms))),
         shared,
         counters,
     };
@@ -287,6 +290,9 @@ struct Worker {
     next_scan: Instant,
     /// Whether a request may be unfinished: then the next scan can't wait for an event.
     awaits_requests: bool,
+    sampler: Sampler,
+    /// Lent to the connection whose turn is timed.
+    stopwatch: Option<Box<Stopwatch>>,
     shared: Arc<Shared>,
     counters: Arc<CachePadded<Counters>>,
 }
@@ -426,11 +432,8 @@ impl Worker {
         if self.shared.settings.idle_timeout_ms > 0 {
             client.last_active = Instant::now();
         }
-        let mut executor = Executor { shared: &self.shared, counters: &self.counters };
-        client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
-        client.connection.borrow(&mut self.buffers);
-        let turn = client.connection.turn(&mut client.socket, &mut executor);
-        client.connection.give_back(&mut self.buffers);
+        let turn = self.give_turn(key);
+        let client = &mut self.clients[key];
         let turn = match client.watch_writability(Token(key), self.poll.registry()) {
             Ok(()) => turn,
             Err(why) => {
@@ -465,6 +468,37 @@ impl Worker {
         }
     }
 
+    /// Has the connection read, execute and write, with buffers of the worker's, and with its stopwatch in some turns.
+    fn give_turn(&mut self, key: usize) -> Turn {
+        let client = &mut self.clients[key];
+        let mut executor = Executor { shared: &self.shared, counters: &self.counters };
+        client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
+        let kept_bytes = client.connection.buffer_bytes();
+        client.connection.borrow(&mut self.buffers);
+        let is_timed = self.sampler.takes() || self.shared.settings.slow_log_ms.is_some();
+        let begun = is_timed.then(Instant::now);
+        client.connection.stopwatch = if is_timed { self.stopwatch.take() } else { None };
+        let turn = client.connection.turn(&mut client.socket, &mut executor);
+        if let (Some(begun), Some(mut stopwatch)) = (begun, client.connection.stopwatch.take()) {
+            self.counters.requests.turns.add(begun.elapsed());
+            stopwatch.tell(&client.peer.address, &self.shared.operator.slow_log);
+            self.stopwatch = Some(stopwatch);
+        }
+        client.connection.give_back(&mut self.buffers);
+        let keeps_bytes = client.connection.buffer_bytes();
+        self.count_buffers(kept_bytes, keeps_bytes);
+        turn
+    }
+
+    /// What a connection keeps between its turns has changed.
+    #[inline]
+    fn count_buffers(&self, kept_bytes: usize, keeps_bytes: usize) {
+        if keeps_bytes != kept_bytes {
+            let others_bytes = self.counters.buffer_bytes.get().saturating_sub(kept_bytes as u64);
+            self.counters.buffer_bytes.set(others_bytes + keeps_bytes as u64);
+        }
+    }
+
     fn close(&mut self, key: usize, reason: &str) {
         let client = &self.clients[key];
         let peer = &client.peer;
@@ -474,6 +508,7 @@ impl Worker {
         if client.is_holding {
             self.holding.retain(|holding| *holding != key);
         }
+        self.count_buffers(client.connection.buffer_bytes(), 0);
         self.clients.remove(key);
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }

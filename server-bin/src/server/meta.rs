@@ -19,6 +19,7 @@ use hotspare_memcached::meta::{
 };
 
 use super::commands::{Executor, server_error, write_error};
+use super::requests::Command;
 
 /// What the connection does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl Executor<'_> {
         match parse_request(input, limits) {
             Parsed::Complete { request, consumed } => {
                 self.counters.cmd_meta.add(1);
+                self.counters.requests.count(command_of(&request));
                 let start = out.len();
                 let skip = self.execute_meta_request(&request, out).unwrap_or_else(|error| {
                     out.truncate(start);
@@ -156,6 +158,18 @@ impl Executor<'_> {
         let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}{binary}\r\n", facts.cas);
         out.extend_from_slice(text.as_bytes());
         Ok(())
+    }
+}
+
+/// What a request counts as.
+fn command_of(request: &Request<'_>) -> Command {
+    match request {
+        Request::Get(_) => Command::MetaGet,
+        Request::Store { .. } | Request::StoreTooLarge { .. } => Command::MetaSet,
+        Request::Delete(_) => Command::MetaDelete,
+        Request::Count { .. } => Command::MetaArithmetic,
+        Request::Debug(_) => Command::MetaDebug,
+        Request::Noop => Command::MetaNoop,
     }
 }
 

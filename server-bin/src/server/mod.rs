@@ -25,7 +25,9 @@ mod observers;
 mod operator;
 mod prefixes;
 mod registry;
+mod requests;
 mod stats;
+mod stopwatch;
 mod tls;
 mod tuning;
 mod udp;
@@ -52,6 +54,8 @@ use udp::Answering;
 pub use counters::CountersSnapshot;
 pub use listener::ServerError;
 pub use observers::Observation;
+pub use requests::RequestsSnapshot;
+pub(crate) use requests::{HistogramSnapshot, bound_ns};
 
 /// What every part of a running server shares.
 pub(crate) struct Shared {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 
 use super::observers::{Observation, Observers};
 use super::registry::Registry;
+use super::stopwatch::SlowLog;
 use crate::settings::Settings;
 
 /// Rule G1.
@@ -17,6 +18,7 @@ pub(crate) const VERBOSITY_MAX: u8 = 2;
 pub(crate) struct Operator {
     pub(crate) observers: Arc<Observers>,
     pub(crate) registry: Registry,
+    pub(crate) slow_log: SlowLog,
     /// As `verbosity` last set it (rule G1).
     pub(crate) verbosity: AtomicU8,
     /// Whether `lru_crawler disable` was the last word on it.

@@ -5,6 +5,7 @@
 mod acks;
 mod authentication;
 mod bad_input;
+mod bench;
 mod daemon;
 mod datagrams;
 mod empty_primary;
@@ -13,6 +14,7 @@ mod encryption;
 mod failover;
 mod limits;
 mod listeners;
+mod metrics;
 mod operators;
 mod semantics;
 mod shutdown;

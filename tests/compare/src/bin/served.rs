@@ -9,9 +9,10 @@ use std::io;
 use std::time::Duration;
 
 use clap::Parser;
-use hotspare_compare::served::load::{Slice, Workload, fill, run};
-use hotspare_compare::served::process::{Program, Server};
-use hotspare_compare::served::requests::{Dialect, Family};
+use hotspare_compare::served::process::{Family, Program, Server};
+use hotspare_compare::served::workload::{HUGE, LARGE, SMALL, Slice, Workload, fill, run};
+use hotspare_server::bench::load::Load;
+use hotspare_server::bench::requests::Dialect;
 
 #[derive(Parser)]
 struct Args {
@@ -37,58 +38,52 @@ struct Args {
     threads: usize,
 }
 
-const BASE: Workload = Workload {
-    name: "",
-    what: "",
+/// Gets, one at a time.
+const LOAD: Load = Load {
     dialect: Dialect::Classic,
-    redis: false,
-    unix: false,
     connections: 50,
     pipeline: 1,
     keys: 1,
     sets: 0,
     quiet: false,
-    kind: 'k',
+    population: SMALL,
     connects: false,
     rate: 0,
 };
 
+/// W1's mix.
+const MIXED: Load = Load { sets: 10, ..LOAD };
+
+/// 16 gets at once.
+const PIPELINED: Load = Load { pipeline: 16, ..LOAD };
+
+const fn workload(name: &'static str, what: &'static str, load: Load) -> Workload {
+    Workload { name, what, redis: false, unix: false, load }
+}
+
 const WORKLOADS: [Workload; 13] = [
-    Workload { name: "W1", what: "one at a time, 90/10", sets: 10, ..BASE },
-    Workload { name: "W1r", what: "W1 at 20 000 a second", sets: 10, rate: 20_000, ..BASE },
-    Workload { name: "W1u", what: "W1 over a unix socket", sets: 10, unix: true, ..BASE },
-    Workload { name: "W2", what: "gets, 16 pipelined", pipeline: 16, redis: true, ..BASE },
-    Workload { name: "W3", what: "multi-get of 50", keys: 50, redis: true, ..BASE },
-    Workload { name: "W4", what: "sets, one at a time", sets: 100, ..BASE },
+    workload("W1", "one at a time, 90/10", MIXED),
+    workload("W1r", "W1 at 20 000 a second", Load { rate: 20_000, ..MIXED }),
+    Workload { unix: true, ..workload("W1u", "W1 over a unix socket", MIXED) },
+    Workload { redis: true, ..workload("W2", "gets, 16 pipelined", PIPELINED) },
+    Workload { redis: true, ..workload("W3", "multi-get of 50", Load { keys: 50, ..LOAD }) },
+    workload("W4", "sets, one at a time", Load { sets: 100, ..LOAD }),
     Workload {
-        name: "W4n",
-        what: "sets, noreply, 16 pipelined",
-        sets: 100,
-        pipeline: 16,
-        quiet: true,
         redis: true,
-        ..BASE
+        ..workload("W4n", "sets, noreply, 16 pipelined", Load { sets: 100, quiet: true, ..PIPELINED })
     },
-    Workload { name: "W5", what: "W1 on 1000 connections", sets: 10, connections: 1000, ..BASE },
-    Workload { name: "W6", what: "gets of 16 KiB", kind: 'l', ..BASE },
-    Workload { name: "W7", what: "gets of 512 KiB", kind: 'h', ..BASE },
+    workload("W5", "W1 on 1000 connections", Load { connections: 1000, ..MIXED }),
+    workload("W6", "gets of 16 KiB", Load { population: LARGE, ..LOAD }),
+    workload("W7", "gets of 512 KiB", Load { population: HUGE, ..LOAD }),
     Workload {
-        name: "W8",
-        what: "mg with v and O, 16 pipelined",
-        dialect: Dialect::Meta,
-        pipeline: 16,
         redis: true,
-        ..BASE
+        ..workload("W8", "mg with v and O, 16 pipelined", Load { dialect: Dialect::Meta, ..PIPELINED })
     },
     Workload {
-        name: "W9",
-        what: "binary get, 16 pipelined",
-        dialect: Dialect::Binary,
-        pipeline: 16,
         redis: true,
-        ..BASE
+        ..workload("W9", "binary get, 16 pipelined", Load { dialect: Dialect::Binary, ..PIPELINED })
     },
-    Workload { name: "W10", what: "connect, set, disconnect", sets: 100, connects: true, ..BASE },
+    workload("W10", "connect, set, disconnect", Load { sets: 100, connects: true, ..LOAD }),
 ];
 
 fn programs(args: &Args) -> Vec<Program> {

@@ -2,21 +2,40 @@
 
 use std::fs;
 use std::io::{self, Error, ErrorKind};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::requests::Family;
+use hotspare_server::bench::load::Address;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where clients connect.
-#[derive(Debug, Clone)]
-pub enum Address {
-    Tcp(u16),
-    Unix(PathBuf),
+/// What a server understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// memcached's dialects, and its flags.
+    Memcached,
+    /// redis' protocol, and its flags.
+    Redis,
+}
+
+impl Family {
+    /// The flags that say where to listen.
+    pub fn listening(self, address: &Address) -> Vec<String> {
+        let words: &[&str] = match (self, address) {
+            (Family::Memcached, Address::Tcp(_)) => &["-l", "127.0.0.1", "-U", "0", "-p", "{}"],
+            (Family::Memcached, Address::Unix(_)) => &["-s", "{}"],
+            (Family::Redis, Address::Tcp(_)) => &["--bind", "127.0.0.1", "--port", "{}"],
+            (Family::Redis, Address::Unix(_)) => &["--port", "0", "--unixsocket", "{}"],
+        };
+        let place = match address {
+            Address::Tcp(at) => at.port().to_string(),
+            Address::Unix(path) => path.display().to_string(),
+        };
+        words.iter().map(|word| if *word == "{}" { place.clone() } else { (*word).to_owned() }).collect()
+    }
 }
 
 /// A program that speaks one of the dialects.
@@ -48,8 +67,8 @@ impl Drop for Server {
 }
 
 /// A port that is free now is free a moment later too, on a machine that does nothing else.
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+fn free_port() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 impl Server {
@@ -113,7 +132,7 @@ impl Server {
 
 fn is_listening(address: &Address) -> bool {
     match address {
-        Address::Tcp(port) => TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_ok(),
+        Address::Tcp(at) => TcpStream::connect(at).is_ok(),
         Address::Unix(path) => UnixStream::connect(path).is_ok(),
     }
 }

@@ -1,44 +1,19 @@
 //! The bytes of requests, and how many bytes answer them.
 //!
-//! Every key that is asked for is there and its value's length is known, so an answer's length is known beforehand:
-//! the generator counts bytes, and parses nothing. What a wrong answer would be is checked once, before a measurement
-//! (see `load`).
-
-use super::process::Address;
-
-/// What a server understands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// memcached's dialects, and its flags.
-    Memcached,
-    /// redis' protocol, and its flags.
-    Redis,
-}
-
-impl Family {
-    /// The flags that say where to listen.
-    pub fn listening(self, address: &Address) -> Vec<String> {
-        let words: &[&str] = match (self, address) {
-            (Family::Memcached, Address::Tcp(_)) => &["-l", "127.0.0.1", "-U", "0", "-p", "{}"],
-            (Family::Memcached, Address::Unix(_)) => &["-s", "{}"],
-            (Family::Redis, Address::Tcp(_)) => &["--bind", "127.0.0.1", "--port", "{}"],
-            (Family::Redis, Address::Unix(_)) => &["--port", "0", "--unixsocket", "{}"],
-        };
-        let place = match address {
-            Address::Tcp(port) => port.to_string(),
-            Address::Unix(path) => path.display().to_string(),
-        };
-        words.iter().map(|word| if *word == "{}" { place.clone() } else { (*word).to_owned() }).collect()
-    }
-}
+//! Where every key that is asked for is there and its value's length is known, an answer's length is known beforehand; how
+//! answers are awaited otherwise is in `answers`.
 
 /// How a request is spelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
+    /// memcached's text commands.
+    #[default]
     Classic,
     /// `mg` with the value and an opaque, `ms`.
     Meta,
+    /// memcached's binary protocol.
     Binary,
+    /// redis' own protocol.
     Redis,
 }
 
@@ -157,4 +132,26 @@ fn binary_header(opcode: u8, key_bytes: usize, extras_bytes: u8, body_bytes: usi
     out.extend_from_slice(&[extras_bytes, 0, 0, 0]);
     out.extend_from_slice(&(body_bytes as u32).to_be_bytes());
     out.extend_from_slice(&[0; 12]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_spelled_as_the_protocols_have_them() {
+        let text = |dialect: Dialect, keys: &[&[u8]]| {
+            let mut out = Vec::new();
+            let due = dialect.get(keys, 100, &mut out);
+            (String::from_utf8(out).unwrap(), due)
+        };
+        assert_eq!(text(Dialect::Classic, &[b"a", b"b"]), ("get a b\r\n".to_owned(), 2 * (14 + 2 + 100) + 5));
+        assert_eq!(text(Dialect::Meta, &[b"a"]), ("mg a v Oabc\r\n".to_owned(), 13 + 102));
+        assert_eq!(text(Dialect::Redis, &[b"a"]), ("*2\r\n$3\r\nGET\r\n$1\r\na\r\n".to_owned(), 108));
+        let mut out = Vec::new();
+        assert_eq!(Dialect::Classic.set(b"k", b"0123456789", true, &mut out), 0);
+        assert_eq!(out, b"set k 0 0 10 noreply\r\n0123456789\r\n");
+        assert_eq!(key('k', 0).len(), 32);
+        assert_ne!(key('k', 0), key('k', 1));
+    }
 }

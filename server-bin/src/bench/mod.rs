@@ -1,0 +1,144 @@
+//! `hotspare bench`: any memcached server under load, and what came of it.
+//!
+//! Lives here: the command's course, progress, summary. `load` is the generator, `requests` are the bytes of each dialect,
+//! `answers` what comes back, `popularity` which keys are wanted. `tests/compare` measures servers beside each other with the
+//! same generator.
+
+mod answers;
+pub mod load;
+pub mod popularity;
+pub mod requests;
+
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::args::BenchPlan;
+pub use answers::Tally;
+use load::{Address, Generator, Outcome};
+
+/// Above this part of the time the generator may be what limits the figures.
+const BUSY_MAX: f64 = 0.9;
+
+/// The percentiles that are told, and their names.
+const PERCENTILES: [(f64, &str); 5] =
+    [(50.0, "p50"), (90.0, "p90"), (99.0, "p99"), (99.9, "p99.9"), (100.0, "max")];
+
+/// Fills the server, asks, prints the summary. Exit code 1 if the server can't be measured or has refused requests.
+pub(crate) fn run(plan: &BenchPlan) -> ExitCode {
+    match measure(plan) {
+        Ok(outcome) => {
+            crate::print(&if plan.json { json_summary(plan, &outcome) } else { summary(plan, &outcome) });
+            if outcome.tally.refused == 0 {
+                return ExitCode::SUCCESS;
+            }
+            crate::say(&format!("{} refused {} requests", plan.server, outcome.tally.refused));
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            crate::say(&format!("{}: {why}", plan.server));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(plan: &BenchPlan) -> std::io::Result<Outcome> {
+    let address = find(&plan.server)?;
+    let load = plan.load;
+    if plan.fills {
+        let bar = progress(load.population.keys as u64, "filling {bar:30} {pos}/{len} keys {msg}");
+        let told = load::fill(&address, load.dialect, load.population, plan.patience, &mut |keys| {
+            bar.set_position(keys as u64);
+        });
+        bar.finish_and_clear();
+        told?;
+    }
+    let mut generator = Generator::new(address, load, false, plan.patience);
+    generator.check()?;
+    let bar = progress(plan.time.as_millis() as u64, "asking  {bar:30} {percent} % {msg}");
+    let outcome = generator.run(plan.time, &mut |elapsed: Duration, batches| {
+        let per_second = (batches * load.pipeline as u64) as f64 / elapsed.as_secs_f64();
+        bar.set_message(format!("{per_second:.0} requests a second"));
+        bar.set_position(elapsed.as_millis() as u64);
+    });
+    bar.finish_and_clear();
+    outcome
+}
+
+/// A path is a unix socket, all else a host and a port.
+fn find(server: &str) -> std::io::Result<Address> {
+    if server.contains('/') {
+        return Ok(Address::Unix(Path::new(server).to_owned()));
+    }
+    let found = server.to_socket_addrs()?.next();
+    found.map(Address::Tcp).ok_or_else(|| std::io::Error::other("the name has no address"))
+}
+
+/// A bar on standard error, if that is a terminal; else nothing is written.
+fn progress(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
+    ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr()).with_style(style)
+}
+
+/// The part of the keys asked for that was found; none if no key was.
+fn hit_percent(tally: &Tally) -> Option<f64> {
+    let asked = tally.hits + tally.misses;
+    (asked > 0).then(|| tally.hits as f64 * 100.0 / asked as f64)
+}
+
+fn summary(plan: &BenchPlan, outcome: &Outcome) -> String {
+    let (load, population) = (&plan.load, &plan.load.population);
+    let seconds = outcome.elapsed.as_secs_f64();
+    let hits = match hit_percent(&outcome.tally) {
+        Some(percent) => format!("{percent:.2} % of {} keys", outcome.tally.hits + outcome.tally.misses),
+        None => "no key was asked for".to_owned(),
+    };
+    let percentiles: Vec<String> = PERCENTILES
+        .iter()
+        .map(|(percent, name)| format!("{name} {:.0}", outcome.percentile_us(*percent)))
+        .collect();
+    let limit = if outcome.busy > BUSY_MAX { ": it may be what limits the figures" } else { "" };
+    [
+        format!(
+            "{}: {} connections, {} pipelined, {} % sets, {} keys, values of {} bytes",
+            plan.server, load.connections, load.pipeline, load.sets, population.keys, population.value_bytes
+        ),
+        format!("requests    {} in {seconds:.1} s, {:.0} a second", outcome.requests, outcome.per_second()),
+        format!("hits        {hits}"),
+        format!("refused     {}", outcome.tally.refused),
+        format!("latency     {} µs, a batch", percentiles.join(", ")),
+        format!("generator   busy {:.0} % of the time{limit}", outcome.busy * 100.0),
+    ]
+    .join("\n")
+}
+
+fn json_summary(plan: &BenchPlan, outcome: &Outcome) -> String {
+    let (load, tally) = (&plan.load, &outcome.tally);
+    let latency_us: serde_json::Map<String, serde_json::Value> = PERCENTILES
+        .iter()
+        .map(|(percent, name)| ((*name).to_owned(), json!(outcome.percentile_us(*percent))))
+        .collect();
+    let summary = json!({
+        "server": plan.server,
+        "connections": load.connections,
+        "pipeline": load.pipeline,
+        "keys_a_get": load.keys,
+        "sets_percent": load.sets,
+        "rate": load.rate,
+        "keys": load.population.keys,
+        "value_bytes": load.population.value_bytes,
+        "requests": outcome.requests,
+        "seconds": outcome.elapsed.as_secs_f64(),
+        "requests_a_second": outcome.per_second(),
+        "hits": tally.hits,
+        "misses": tally.misses,
+        "refused": tally.refused,
+        "batch_latency_us": latency_us,
+        "generator_busy": outcome.busy,
+    });
+    format!("{summary:#}")
+}

@@ -1,0 +1,82 @@
+//! A workload by its name, and a slice of it on one server.
+
+use std::io;
+use std::time::Duration;
+
+use hotspare_server::bench::load::{self, Generator, Load, Population};
+use hotspare_server::bench::requests::Dialect;
+
+use super::process::{Family, Server};
+
+/// How long a server may be silent.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keys of every server, 32 bytes each, with values of 100 bytes.
+pub const SMALL: Population = Population { prefix: 'k', keys: 1_000_000, value_bytes: 100 };
+/// Keys with values of 16 KiB.
+pub const LARGE: Population = Population { prefix: 'l', keys: 10_000, value_bytes: 16 << 10 };
+/// Keys with values of 512 KiB.
+pub const HUGE: Population = Population { prefix: 'h', keys: 200, value_bytes: 512 << 10 };
+
+/// What is asked, and of whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Whether redis is measured too; the dialect is its own then.
+    pub redis: bool,
+    pub unix: bool,
+    pub load: Load,
+}
+
+/// What a slice of a workload came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Slice {
+    /// Microseconds of the server's CPU a request.
+    pub cpu_us: f64,
+    /// Requests a second.
+    pub per_second: f64,
+    /// Of a batch, in microseconds.
+    pub p99_us: f64,
+    /// As `p99_us`.
+    pub p999_us: f64,
+    /// The generator's own CPU time, as a part of the time.
+    pub busy: f64,
+}
+
+/// Stores every key that workloads ask for.
+///
+/// # Errors
+/// The connection broke, or the server refused.
+pub fn fill(server: &Server) -> io::Result<()> {
+    let dialect = if server.family == Family::Redis { Dialect::Redis } else { Dialect::Classic };
+    for population in [SMALL, LARGE, HUGE] {
+        load::fill(&server.address, dialect, population, PATIENCE, &mut |_| ())
+            .map_err(|why| named(server, why))?;
+    }
+    Ok(())
+}
+
+/// One slice of a workload on one server.
+///
+/// # Errors
+/// A connection broke, or an answer is not what it must be.
+pub fn run(server: &Server, workload: Workload, time: Duration) -> io::Result<Slice> {
+    let dialect = if server.family == Family::Redis { Dialect::Redis } else { workload.load.dialect };
+    let load = Load { dialect, ..workload.load };
+    let mut generator = Generator::new(server.address.clone(), load, true, PATIENCE);
+    generator.check().map_err(|why| named(server, why))?;
+    let cpu = server.cpu()?;
+    let outcome = generator.run(time, &mut |_, _| ()).map_err(|why| named(server, why))?;
+    Ok(Slice {
+        cpu_us: (server.cpu()? - cpu).as_secs_f64() * 1e6 / outcome.requests as f64,
+        per_second: outcome.per_second(),
+        p99_us: outcome.percentile_us(99.0),
+        p999_us: outcome.percentile_us(99.9),
+        busy: outcome.busy,
+    })
+}
+
+fn named(server: &Server, why: io::Error) -> io::Error {
+    io::Error::new(why.kind(), format!("{}: {why}", server.name))
+}
