@@ -59,6 +59,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell whether a fail-over manager may promote a node, by the exit code: 0 if it may, or is the primary
+    Promotable {
+        #[command(flatten)]
+        admin: AdminClient,
+    },
     /// Make a node the primary
     Promote {
         #[command(flatten)]
@@ -74,6 +79,21 @@ enum Command {
         address: String,
         #[command(flatten)]
         admin: AdminClient,
+    },
+    /// Keep a node's role in step with keepalived: primary where the virtual address is
+    Keepalived {
+        /// keepalived's vrrp_notify_fifo
+        #[arg(long, value_name = "PATH")]
+        fifo: PathBuf,
+        #[command(flatten)]
+        admin: AdminClient,
+        /// Where the other node listens for replication: a primary that lost the virtual address, and that the other
+        /// one can't reach, then steps down
+        #[arg(long, value_name = "ADDR", value_parser = node_address)]
+        other: Option<String>,
+        /// The vrrp_instance to obey; default: the first one that is named
+        #[arg(long, value_name = "NAME")]
+        instance: Option<String>,
     },
     /// Kill a primary in front of your eyes and compare the hit ratios
     Demo(DemoOptions),
@@ -267,6 +287,7 @@ struct Replication {
 pub(crate) enum Action {
     Serve(Box<Plan>),
     Control(ControlRequest),
+    Keepalived(KeepalivedPlan),
     Demo(DemoOptions),
 }
 
@@ -296,17 +317,33 @@ pub(crate) struct DaemonPlan {
     pub(crate) lock_memory: bool,
 }
 
+/// A node's admin server.
+#[derive(Debug)]
+pub(crate) struct NodeAdmin {
+    pub(crate) address: String,
+    pub(crate) token: Option<Vec<u8>>,
+}
+
 /// A command to a running node.
 #[derive(Debug)]
 pub(crate) struct ControlRequest {
-    pub(crate) admin: String,
-    pub(crate) token: Option<Vec<u8>>,
+    pub(crate) node: NodeAdmin,
     pub(crate) kind: ControlKind,
+}
+
+/// A node to keep in step with keepalived.
+#[derive(Debug)]
+pub(crate) struct KeepalivedPlan {
+    pub(crate) fifo: PathBuf,
+    pub(crate) node: NodeAdmin,
+    pub(crate) other: Option<String>,
+    pub(crate) instance: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ControlKind {
     Status { json: bool },
+    Promotable,
     Promote { force: bool },
     Follow { address: String },
 }
@@ -327,14 +364,21 @@ impl From<String> for Refusal {
 /// Reads arguments, the program's name first.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Refusal> {
     let cli = Cli::try_parse_from(arguments).map_err(Refusal::Clap)?;
-    let control = |admin: AdminClient, kind| -> Result<Action, Refusal> {
+    let node = |admin: AdminClient| -> Result<NodeAdmin, Refusal> {
         let token =
             admin.admin_token_file.as_deref().map(|file| read_secret(file, "admin token")).transpose()?;
-        Ok(Action::Control(ControlRequest { admin: admin.admin, token, kind }))
+        Ok(NodeAdmin { address: admin.admin, token })
+    };
+    let control = |admin: AdminClient, kind| -> Result<Action, Refusal> {
+        Ok(Action::Control(ControlRequest { node: node(admin)?, kind }))
     };
     match cli.command {
         None => Ok(Action::Serve(Box::new(plan(cli.serve)?))),
         Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
+        Some(Command::Promotable { admin }) => control(admin, ControlKind::Promotable),
+        Some(Command::Keepalived { fifo, admin, other, instance }) => {
+            Ok(Action::Keepalived(KeepalivedPlan { fifo, node: node(admin)?, other, instance }))
+        }
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),

@@ -10,6 +10,7 @@ mod encryption;
 mod failover;
 mod limits;
 mod listeners;
+mod managed;
 mod operators;
 mod semantics;
 mod shutdown;
