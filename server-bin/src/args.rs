@@ -5,6 +5,7 @@
 
 mod bench;
 mod listen;
+mod replication;
 mod suboptions;
 
 use std::ffi::OsString;
@@ -25,6 +26,8 @@ use crate::users::Users;
 use bench::BenchOptions;
 pub(crate) use bench::BenchPlan;
 use listen::UdpPort;
+use replication::{Replication, beyond_loopback, replication, transport};
+pub(crate) use replication::{is_loopback, node_address};
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
@@ -69,6 +72,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Tell whether a fail-over manager may promote a node, by the exit code: 0 if it may, or is the primary
+    Promotable {
+        #[command(flatten)]
+        admin: AdminClient,
+    },
     /// Make a node the primary
     Promote {
         #[command(flatten)]
@@ -97,6 +105,21 @@ enum Command {
         mode: AckMode,
         #[command(flatten)]
         admin: AdminClient,
+    },
+    /// Keep a node's role in step with keepalived: primary where the virtual address is
+    Keepalived {
+        /// keepalived's vrrp_notify_fifo
+        #[arg(long, value_name = "PATH")]
+        fifo: PathBuf,
+        #[command(flatten)]
+        admin: AdminClient,
+        /// Where the other node listens for replication: a primary that lost the virtual address, and that the other
+        /// one can't reach, then steps down
+        #[arg(long, value_name = "ADDR", value_parser = node_address)]
+        other: Option<String>,
+        /// The vrrp_instance to obey; default: the first one that is named
+        #[arg(long, value_name = "NAME")]
+        instance: Option<String>,
     },
     /// Kill a primary in front of your eyes and compare the hit ratios
     Demo(DemoOptions),
@@ -270,67 +293,12 @@ struct Habits {
     _large_pages: bool,
 }
 
-#[derive(Debug, Args)]
-struct Replication {
-    /// Accept the group's other nodes at this address
-    #[arg(long, value_name = "ADDR")]
-    replication_listen: Option<String>,
-    /// Follow the node that listens for replication at ADDR
-    #[arg(long, value_name = "ADDR")]
-    replica_of: Option<String>,
-    /// Another node of the group, by its replication address; repeatable
-    #[arg(long, value_name = "ADDR")]
-    peer: Vec<String>,
-    /// The group's name [default: default]
-    #[arg(long, value_name = "NAME")]
-    group: Option<String>,
-    /// 0 to 15, unique in the group; default 0 for a primary, 1 for a follower
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
-    node_slot: Option<u8>,
-    /// Begin as the primary of a new group
-    #[arg(long, conflicts_with = "replica_of")]
-    bootstrap: bool,
-    /// A file with the secret that the group shares; without it, and without certificates, replication stays on
-    /// loopback
-    #[arg(long, value_name = "FILE")]
-    replication_secret_file: Option<PathBuf>,
-    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority
-    #[arg(long, value_name = "FILE", requires_all = ["replication_tls_key", "replication_tls_ca"])]
-    replication_tls_cert: Option<PathBuf>,
-    /// The certificate's private key, PEM
-    #[arg(long, value_name = "FILE", requires = "replication_tls_cert")]
-    replication_tls_key: Option<PathBuf>,
-    /// The authority that signs the certificates of this group and no others, PEM
-    #[arg(long, value_name = "FILE", requires = "replication_tls_cert")]
-    replication_tls_ca: Option<PathBuf>,
-    /// Answer reads while this node is a replica
-    #[arg(long)]
-    replica_reads: bool,
-    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level
-    #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
-    ack: AckMode,
-    /// How long a write waits for its acks; then it is answered that nobody knows
-    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    ack_timeout_ms: u64,
-    /// Refuse writes while no replica lacks less than MS milliseconds of them
-    #[arg(long, value_name = "MS")]
-    max_unacked_ms: Option<u64>,
-    /// Refuse writes while no replica lacks less than BYTES of them
-    #[arg(long, value_name = "BYTES")]
-    max_unacked_bytes: Option<u64>,
-    /// The replication transport: tcp, or quic, which needs certificates
-    #[arg(long, value_name = "NAME", default_value = "tcp")]
-    transport: String,
-    /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
-    #[arg(long, value_name = "BYTES")]
-    log_bytes: Option<usize>,
-}
-
 /// What the arguments ask for.
 #[derive(Debug)]
 pub(crate) enum Action {
     Serve(Box<Plan>),
     Control(ControlRequest),
+    Keepalived(KeepalivedPlan),
     Demo(DemoOptions),
     Bench(BenchPlan),
     Cert(CertOptions),
@@ -363,17 +331,33 @@ pub(crate) struct DaemonPlan {
     pub(crate) lock_memory: bool,
 }
 
+/// A node's admin server.
+#[derive(Debug)]
+pub(crate) struct NodeAdmin {
+    pub(crate) address: String,
+    pub(crate) token: Option<Vec<u8>>,
+}
+
 /// A command to a running node.
 #[derive(Debug)]
 pub(crate) struct ControlRequest {
-    pub(crate) admin: String,
-    pub(crate) token: Option<Vec<u8>>,
+    pub(crate) node: NodeAdmin,
     pub(crate) kind: ControlKind,
+}
+
+/// A node to keep in step with keepalived.
+#[derive(Debug)]
+pub(crate) struct KeepalivedPlan {
+    pub(crate) fifo: PathBuf,
+    pub(crate) node: NodeAdmin,
+    pub(crate) other: Option<String>,
+    pub(crate) instance: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ControlKind {
     Status { json: bool },
+    Promotable,
     Promote { force: bool },
     Follow { address: String },
     Ack { mode: AckMode },
@@ -396,14 +380,21 @@ impl From<String> for Refusal {
 /// Reads arguments, the program's name first.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Refusal> {
     let cli = Cli::try_parse_from(arguments).map_err(Refusal::Clap)?;
-    let control = |admin: AdminClient, kind| -> Result<Action, Refusal> {
+    let node = |admin: AdminClient| -> Result<NodeAdmin, Refusal> {
         let token =
             admin.admin_token_file.as_deref().map(|file| read_secret(file, "admin token")).transpose()?;
-        Ok(Action::Control(ControlRequest { admin: admin.admin, token, kind }))
+        Ok(NodeAdmin { address: admin.admin, token })
+    };
+    let control = |admin: AdminClient, kind| -> Result<Action, Refusal> {
+        Ok(Action::Control(ControlRequest { node: node(admin)?, kind }))
     };
     match cli.command {
         None => Ok(Action::Serve(Box::new(plan(cli.serve)?))),
         Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
+        Some(Command::Promotable { admin }) => control(admin, ControlKind::Promotable),
+        Some(Command::Keepalived { fifo, admin, other, instance }) => {
+            Ok(Action::Keepalived(KeepalivedPlan { fifo, node: node(admin)?, other, instance }))
+        }
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
         Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
         Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
@@ -634,120 +625,6 @@ fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {
     text.replace("localhost:", "127.0.0.1:")
         .parse()
         .map_err(|_| format!("{flag} {text}: give an IP address and a port, such as 127.0.0.1:7001"))
-}
-
-fn transport(flags: &Replication) -> Result<Transport, String> {
-    let secret_file = flags.replication_secret_file.as_deref();
-    let secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
-    let files = (&flags.replication_tls_ca, &flags.replication_tls_cert, &flags.replication_tls_key);
-    let credentials = match files {
-        (Some(authority), Some(certificate), Some(key)) => {
-            Some(Credentials::read(authority, certificate, key)?)
-        }
-        _ => None,
-    };
-    match (&*flags.transport, credentials) {
-        ("tcp", credentials) => Ok(Transport::Tcp { secret, credentials }),
-        ("quic", _) if secret.is_some() => {
-            Err("--replication-secret-file does nothing over QUIC: certificates prove who a peer is"
-                .to_owned())
-        }
-        ("quic", Some(credentials)) => Ok(Transport::Quic { credentials }),
-        ("quic", None) => Err("--transport quic needs --replication-tls-cert, --replication-tls-key and \
-                               --replication-tls-ca; hotspare cert makes them"
-            .to_owned()),
-        (other, _) => Err(format!("--transport {other}: give tcp or quic")),
-    }
-}
-
-fn replication(flags: &Replication, listen: Option<SocketAddr>) -> Result<Option<ReplicationConfig>, String> {
-    let mut config = match (&flags.replica_of, flags.bootstrap, listen) {
-        (Some(primary), _, _) => ReplicationConfig::replica_of(primary),
-        (None, true, _) => ReplicationConfig::primary(),
-        (None, false, _) if !flags.peer.is_empty() => ReplicationConfig::follower(),
-        (None, false, Some(listen)) if listen.ip().is_loopback() => ReplicationConfig::primary(),
-        (None, false, Some(_)) => {
-            return Err("a node that listens beyond loopback and names no peer needs --bootstrap to begin \
-                        a group, or --replica-of to join one"
-                .to_owned());
-        }
-        (None, false, None) => return refuse_without_effect(flags).map(|()| None),
-    };
-    if flags.bootstrap && listen.is_none() {
-        return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
-    }
-    config = config.replica_reads(flags.replica_reads).ack(flags.ack);
-    if let Some(ms) = flags.max_unacked_ms {
-        config = config.max_unacked_ms(ms);
-    }
-    if let Some(bytes) = flags.max_unacked_bytes {
-        config = config.max_unacked_bytes(bytes);
-    }
-    if let Some(group) = &flags.group {
-        if group.is_empty() {
-            return Err("--group: give a name".to_owned());
-        }
-        config = config.group(group);
-    }
-    for peer in &flags.peer {
-        config = config.peer(peer);
-    }
-    if let Some(slot) = flags.node_slot {
-        config = config.slot(slot);
-    }
-    if let Some(bytes) = flags.log_bytes {
-        config = config.log_bytes_max(bytes);
-    }
-    Ok(Some(config))
-}
-
-/// A flag that only replication obeys, on a server without it, is a misunderstanding.
-fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
-    let given = [
-        ("--group", flags.group.is_some()),
-        ("--node-slot", flags.node_slot.is_some()),
-        ("--replication-secret-file", flags.replication_secret_file.is_some()),
-        ("--replication-tls-cert", flags.replication_tls_cert.is_some()),
-        ("--replica-reads", flags.replica_reads),
-        ("--log-bytes", flags.log_bytes.is_some()),
-        ("--ack", flags.ack != AckMode::Async),
-        ("--max-unacked-ms", flags.max_unacked_ms.is_some()),
-        ("--max-unacked-bytes", flags.max_unacked_bytes.is_some()),
-    ];
-    match given.into_iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((flag, _)) => Err(format!(
-            "{flag} does nothing without replication; add --replication-listen, --replica-of or --peer"
-        )),
-    }
-}
-
-/// The first replication address that may be another machine, with its flag. A name other than localhost may.
-fn beyond_loopback(flags: &Replication, listen: Option<SocketAddr>) -> Option<String> {
-    let listen = listen.map(|address| ("--replication-listen", address.to_string()));
-    let upstream = flags.replica_of.iter().map(|address| ("--replica-of", address.clone()));
-    let peers = flags.peer.iter().map(|address| ("--peer", address.clone()));
-    let mut given = listen.into_iter().chain(upstream).chain(peers);
-    given.find(|(_, address)| !is_loopback(address)).map(|(flag, address)| format!("{flag} {address}"))
-}
-
-/// Whether an address can only be this machine.
-pub(crate) fn is_loopback(address: &str) -> bool {
-    match address.parse::<SocketAddr>() {
-        Ok(address) => address.ip().is_loopback(),
-        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
-    }
-}
-
-/// The address of a node, which is looked up when it is dialled: HOST:PORT in shape.
-pub(crate) fn node_address(text: &str) -> Result<String, String> {
-    let plain = text.len() <= ADDRESS_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let (host, port) = text.rsplit_once(':').unwrap_or_default();
-    let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
-    match port.parse::<u16>() {
-        Ok(1..) if plain && !host.is_empty() && !bare_v6 => Ok(text.to_owned()),
-        _ => Err("give HOST:PORT, such as 127.0.0.1:7001".to_owned()),
-    }
 }
 
 fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String> {

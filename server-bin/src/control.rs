@@ -1,4 +1,4 @@
-//! The commands `status`, `promote`, `follow`, `handover` and `ack`: a small client of the admin server.
+//! The commands `status`, `promotable`, `promote`, `follow`, `handover` and `ack`: a small client of the admin server.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,27 +7,27 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::args::{ControlKind, ControlRequest};
+use crate::args::{ControlKind, ControlRequest, NodeAdmin};
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Sends the command; prints the answer, or the reason on standard error with exit code 1.
 pub(crate) fn run(request: &ControlRequest) -> ExitCode {
+    let node = &request.node;
     let outcome = match &request.kind {
-        ControlKind::Status { json } => call(request, "GET", "/status").map(|body| match json {
+        ControlKind::Status { json } => call(node, "GET", "/status").map(|body| match json {
             true => body,
             false => table(&body),
         }),
         ControlKind::Promote { force } => {
             let path = if *force { "/promote?force=1" } else { "/promote" };
-            call(request, "POST", path)
+            call(node, "POST", path)
         }
-        ControlKind::Follow { address } => {
-            call(request, "POST", &format!("/follow?address={}", encode(address)))
-        }
-        ControlKind::Handover => call(request, "POST", "/handover"),
-        ControlKind::Ack { mode } => call(request, "POST", &format!("/ack?mode={mode}")),
+        ControlKind::Handover => call(node, "POST", "/handover"),
+        ControlKind::Ack { mode } => call(node, "POST", &format!("/ack?mode={mode}")),
+        ControlKind::Promotable => call(node, "GET", "/promotable"),
+        ControlKind::Follow { address } => call(node, "POST", &follow_path(address)),
     };
     match outcome {
         Ok(text) => {
@@ -41,6 +41,11 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
     }
 }
 
+/// What to post so that a node follows the one at `address`.
+pub(crate) fn follow_path(address: &str) -> String {
+    format!("/follow?address={}", encode(address))
+}
+
 /// Percent-encodes what an address should not hold.
 fn encode(address: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte);
@@ -50,8 +55,9 @@ fn encode(address: &str) -> String {
         .collect()
 }
 
-fn call(request: &ControlRequest, method: &str, path: &str) -> Result<String, String> {
-    let admin = &request.admin;
+/// One request to a node's admin server; the body of the answer, or why there is none, in words.
+pub(crate) fn call(node: &NodeAdmin, method: &str, path: &str) -> Result<String, String> {
+    let admin = &node.address;
     let unreachable = |why: std::io::Error| {
         format!("nothing answers at {admin} ({why}); is the server started with --admin?")
     };
@@ -62,7 +68,7 @@ fn call(request: &ControlRequest, method: &str, path: &str) -> Result<String, St
     socket.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n").into_bytes();
-    if let Some(token) = &request.token {
+    if let Some(token) = &node.token {
         head.extend_from_slice(b"Authorization: Bearer ");
         head.extend_from_slice(token);
         head.extend_from_slice(b"\r\n");

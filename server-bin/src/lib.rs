@@ -11,6 +11,8 @@
 //! | `server` | memcached's clients |
 //! | `users` | their names and passwords |
 //! | `admin` | the operator's HTTP, and `control`, its command-line client |
+//! | `keepalived` | a node's role in step with keepalived's virtual address |
+//! | `service_manager` | telling systemd how the process is |
 //! | `debug_clock` | a clock for tests |
 //! | `demo` | the demonstration |
 //! | `bench` | any memcached server under load |
@@ -23,11 +25,13 @@ mod control;
 mod daemon;
 pub mod debug_clock;
 pub mod demo;
+mod keepalived;
 mod log;
 mod memory_file;
 mod replication;
 mod run;
 pub mod server;
+mod service_manager;
 pub mod settings;
 pub mod users;
 
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
         }
         Ok(args::Action::Serve(plan)) => run::serve(*plan),
         Ok(args::Action::Control(request)) => control::run(&request),
+        Ok(args::Action::Keepalived(plan)) => keepalived::run(plan),
         Ok(args::Action::Demo(options)) => demo::run(&options),
         Ok(args::Action::Bench(plan)) => bench::run(&plan),
         Ok(args::Action::Cert(options)) => certificates::run(&options),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use hotspare::{Cache, Config};
 use hotspare_memcached::classic::ShutdownMode;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -19,7 +19,7 @@ use crate::daemon::{self, PidFile};
 use crate::memory_file::MemoryFile;
 use crate::replication::Node;
 use crate::server::{Observation, Server, ServerError};
-use crate::{EXIT_SYSTEM, EXIT_USAGE};
+use crate::{EXIT_SYSTEM, EXIT_USAGE, service_manager};
 
 /// How long a stopping primary ships what its replicas lack.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -123,7 +123,9 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     if habits.in_background {
         daemon::settle(is_verbose, habits.core_files).map_err(|why| system(&why))?;
     }
-    let stop = wait(&wishes, &mut server);
+    service_manager::ready();
+    let stop = wait(&wishes, &mut server, &cache);
+    service_manager::stopping();
     server.stop_listening();
     drop(admin);
     server.shutdown();
@@ -200,9 +202,19 @@ fn listen_to_signals(wish: Sender<Wish>) -> std::io::Result<()> {
 }
 
 /// Until it is time to stop.
-fn wait(wishes: &Receiver<Wish>, server: &mut Server) -> Stop {
+fn wait(wishes: &Receiver<Wish>, server: &mut Server, cache: &Cache) -> Stop {
+    let alive_interval = service_manager::alive_interval();
     loop {
-        match wishes.recv() {
+        let wish = match alive_interval {
+            None => wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(interval) => wishes.recv_timeout(interval),
+        };
+        match wish {
+            Err(RecvTimeoutError::Timeout) => {
+                // It takes the locks of the log and the roles: were one held for ever, nobody would be told.
+                let _ = cache.status();
+                service_manager::alive();
+            }
             Ok(Wish::Stop(reason)) => {
                 tracing::info!("stopping: {reason}");
                 return Stop::Plain;
@@ -217,7 +229,7 @@ fn wait(wishes: &Receiver<Wish>, server: &mut Server) -> Stop {
                 Ok(()) => tracing::info!("files were read again"),
                 Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
             },
-            Err(_) => {
+            Err(RecvTimeoutError::Disconnected) => {
                 tracing::error!("stopping: nobody is left to say when");
                 return Stop::Plain;
             }

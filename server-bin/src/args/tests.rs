@@ -190,7 +190,14 @@ fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
 #[test]
 fn commands_are_read() {
     let Ok(Action::Control(request)) = read("promote --force --admin 127.0.0.1:1") else { panic!() };
-    assert_eq!((request.kind, &*request.admin), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
+    assert_eq!((request.kind, &*request.node.address), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
+    let Ok(Action::Keepalived(plan)) = read("keepalived --fifo f --admin 127.0.0.1:1 --other b:7400") else {
+        panic!()
+    };
+    assert_eq!((plan.fifo.to_str(), plan.other.as_deref(), plan.instance), (Some("f"), Some("b:7400"), None));
+    for wrong in ["keepalived", "keepalived --fifo f --other 7400", "promotable --admin 7400"] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
     assert!(matches!(read("demo --json"), Ok(Action::Demo(DemoOptions { json: true, trace: None }))));
 }
 

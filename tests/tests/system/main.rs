@@ -14,6 +14,7 @@ mod encryption;
 mod failover;
 mod limits;
 mod listeners;
+mod managed;
 mod metrics;
 mod operators;
 mod semantics;
