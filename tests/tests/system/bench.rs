@@ -46,7 +46,7 @@ fn every_protocol_is_measured_and_the_server_has_seen_as_much() {
         let before = wire::stat(server.clients(), counter);
         let summary = measured(&address, &["--protocol", protocol, "-d", "8", "--sets", "0"]);
         let requests = summary["requests"].as_u64().expect("a number");
-        assert!(requests > 0 && requests % 8 == 0, "{summary}");
+        assert!(requests > 0 && requests.is_multiple_of(8), "{summary}");
         assert_eq!(summary["misses"], 0, "{summary}");
         assert!(summary["hits"].as_u64() >= Some(requests), "{summary}");
         let seen = wire::stat(server.clients(), counter) - before;
@@ -141,13 +141,16 @@ fn behave(socket: &mut TcpStream, answers: usize) {
     }
 }
 
+/// Its name, what it does to a connection, and words of the error that it must give.
+type Treatment = (&'static str, fn(TcpStream), &'static str);
+
 fn drain(mut socket: TcpStream) {
     let _ = std::io::copy(&mut socket, &mut std::io::sink());
 }
 
 #[test]
 fn servers_that_do_not_behave_give_an_error_and_never_a_hang() {
-    let treatments: [(&str, fn(TcpStream), &str); 7] = [
+    let treatments: [Treatment; 7] = [
         (
             "rubbish",
             |mut socket| drop(socket.write_all(b"220 mail ESMTP\r\n").map(|()| drain(socket))),
