@@ -145,7 +145,7 @@ mod tests {
             let due = dialect.get(keys, 100, &mut out);
             (String::from_utf8(out).unwrap(), due)
         };
-        assert_eq!(text(Dialect::Classic, &[b"a", b"b"]), ("get a b\r\n".to_owned(), 2 * (14 + 2 + 100) + 5));
+        assert_eq!(text(Dialect::Classic, &[b"a", b"b"]), ("get a b\r\n".to_owned(), 2 * (15 + 100 + 2) + 5));
         assert_eq!(text(Dialect::Meta, &[b"a"]), ("mg a v Oabc\r\n".to_owned(), 13 + 102));
         assert_eq!(text(Dialect::Redis, &[b"a"]), ("*2\r\n$3\r\nGET\r\n$1\r\na\r\n".to_owned(), 108));
         let mut out = Vec::new();
