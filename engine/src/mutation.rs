@@ -123,11 +123,6 @@ impl Marks {
     /// What only a store changes.
     const STATE: u8 = Marks::STALE | Marks::TOKEN_SENT | Marks::BINARY_KEY;
 
-    /// Whether no bit is set but those that have a meaning: it may come from outside.
-    pub(crate) fn are_known(self) -> bool {
-        self.0 < 2 * Marks::TOKEN_SENT
-    }
-
     /// As a store with this state begins.
     pub(crate) fn of_state(is_stale: bool, is_token_sent: bool, is_key_binary: bool) -> Marks {
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Acknowledgement, Cache, Config, Expiry, LinkState, ManualClock, PromoteError, ReplicationConfig,
-    Replicator, Role, WriteError, Written,
+    AckMode, Acknowledgement, Cache, Config, Expiry, LinkState, ManualClock, Next, PromoteError,
+    ReplicationConfig, Replicator, Role, WriteError, Written,
 };
 
 /// A primary and followers over a network in memory, on a clock of their own.
@@ -205,6 +205,24 @@ fn a_hand_over_to_a_replica_that_hangs_is_given_up_and_one_to_nobody_refused() {
     assert_eq!((cache.delete("k"), cache.status().role), (Ok(true), Role::Primary));
     group.run_primary(500);
     assert_eq!(cache.begin_hand_over(Duration::from_secs(1)), Err(PromoteError::NobodyLevel));
+}
+
+#[test]
+fn a_hand_over_to_a_replica_that_died_is_given_up_in_time_by_who_polls_when_told_to() {
+    let mut group = Group::new(ReplicationConfig::primary(), 1);
+    let cache = group.cache(0).clone();
+    cache.begin_hand_over(Duration::from_millis(100)).unwrap();
+    group.nodes.truncate(1);
+    let mut waited_ms = 0;
+    while cache.delete("k").is_err() {
+        let step_ms = match group.nodes[0].1.poll(&mut Context::from_waker(Waker::noop())) {
+            Next::At(moment) => moment.saturating_sub(cache.local_now_ms()).min(10_000),
+            Next::Now | Next::Soon => 0,
+        };
+        group.clock.advance_ms(step_ms);
+        waited_ms += step_ms;
+        assert!(waited_ms <= 100, "{waited_ms} ms");
+    }
 }
 
 #[test]

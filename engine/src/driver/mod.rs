@@ -262,6 +262,11 @@ impl Replicator {
         }
     }
 
+    /// Until when writes pause for a hand-over: also with nobody attached any more that has to be noticed.
+    fn hands_over_until_ms(&self) -> Option<Millis> {
+        self.cache.inner.group.as_ref()?.roles.lock().hands_over_until_ms
+    }
+
     fn deadline_ms(&self, now: Now) -> Millis {
         let incoming = self.incoming.iter().map(|(_, incoming)| incoming.deadline_ms());
         let downstream = self.downstream.iter().map(|(_, replica)| replica.deadline_ms());
@@ -269,6 +274,7 @@ impl Replicator {
         incoming
             .chain(downstream)
             .chain(hints)
+            .chain(self.hands_over_until_ms())
             .chain([self.upstream.deadline_ms(), self.announcer.deadline_ms()])
             .min()
             .unwrap_or(Millis::MAX)

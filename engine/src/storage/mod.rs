@@ -84,12 +84,12 @@ impl Meta {
         Meta { version: Version(0), flags, expires_at_ms, marks: Marks::default(), client_cas: None }
     }
 
-    /// Without what meta commands say of the item.
     /// As a change of the value leaves it: neither stale nor won, and with the log's version for CAS.
     pub(crate) fn of_changed(self) -> Meta {
         Meta { marks: self.marks.of_changed(), client_cas: None, ..self }
     }
 
+    /// Without what meta commands say of the item.
     #[cfg(test)]
     pub(crate) fn without_state(self) -> Meta {
         Meta { marks: self.marks.without_state(), client_cas: None, ..self }

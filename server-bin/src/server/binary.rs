@@ -4,8 +4,8 @@
 
 use hotspare::{ItemRef, Swap, Update, Updated, Version, WriteError, counter};
 use hotspare_memcached::binary::{
-    Command, Direction, Limits, Parsed, REQUEST_MAGIC, Request, Response, Side, Status, StoreMode,
-    may_come_before_login, parse_request,
+    Command, Direction, HEADER_BYTES, Limits, Parsed, REQUEST_MAGIC, Request, Response, Side, Status,
+    StoreMode, may_come_before_login, parse_request,
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
@@ -30,6 +30,17 @@ pub(crate) enum Step {
 /// The dialect of a connection whose first byte this is (rule B1).
 pub(crate) fn protocol_of(first: u8) -> Protocol {
     if first == REQUEST_MAGIC { Protocol::Binary } else { Protocol::Ascii }
+}
+
+/// What a quiet request would be answered if it were not: an error takes its place.
+pub(crate) fn quiet_success(request: &[u8]) -> Option<Vec<u8>> {
+    let header = request.first_chunk::<HEADER_BYTES>()?;
+    let opaque = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+    let response =
+        Response { opcode: header[1], status: Status::OK, opaque, cas: 0, extras: b"", key: b"", value: b"" };
+    let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    response.encode(&mut bytes);
+    Some(bytes)
 }
 
 /// Carries out the request that the input begins with.

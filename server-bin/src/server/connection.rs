@@ -339,10 +339,16 @@ impl Connection {
     /// Executes one request, and holds its reply if it has to wait.
     fn execute_held(&mut self, executor: &mut Executor<'_>) -> Ran {
         let Shared { cache, settings, .. } = executor.shared;
-        let begun = self.output.len();
+        let (begun, request_at) = (self.output.len(), self.parsed);
         let (ran, written) = cache.track(|| self.execute_one(executor));
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
-        self.held.take(&mut self.output, begun, written, timeout);
+        let request = &self.input[request_at..];
+        let quiet = || match self.protocol {
+            Protocol::Binary => binary::quiet_success(request),
+            // An error of a quiet meta command is told; `noreply` wants to hear nothing.
+            Protocol::Auto | Protocol::Ascii => is_meta(request).then(Vec::new),
+        };
+        self.held.take(&mut self.output, begun, written, quiet, timeout);
         ran
     }
 

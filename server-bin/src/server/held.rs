@@ -6,7 +6,8 @@
 //! ```text
 //!   execute ──> [ reply | reply of a write, until its acks | reply | ... ] ──> output
 //! ```
-//! A reply behind a waiting one waits, too, whatever it answers: a client reads them in order.
+//! A reply behind a waiting one waits, too, whatever it answers: a client reads them in order. So does one behind a quiet
+//! write, whose client takes the next answer for its success.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) enum Dialect {
 #[derive(Debug)]
 struct Reply {
     bytes: Vec<u8>,
+    /// Not sent unless it fails.
+    is_quiet: bool,
     /// What it waits for, and until when; none if it waits only for those before it.
     waits: Option<(Written, Instant)>,
 }
@@ -69,21 +72,25 @@ impl Held {
     }
 
     /// Takes the reply at the end of `output`, from `begun` on, if it has to wait: its request wrote something, or others
-    /// wait before it. A request that wants no reply has none to wait.
+    /// wait before it. If there is none, `quiet` says in whose place an error would be; of a request that wants none
+    /// whatever happens, nothing.
     pub(crate) fn take(
         &mut self,
         output: &mut Vec<u8>,
         begun: usize,
         written: Option<Written>,
+        quiet: impl FnOnce() -> Option<Vec<u8>>,
         timeout: Duration,
     ) {
-        if output.len() <= begun || (written.is_none() && self.is_empty()) {
+        if written.is_none() && (output.len() <= begun || self.is_empty()) {
             return;
         }
-        let bytes = output.split_off(begun);
+        let is_quiet = output.len() <= begun;
+        let bytes = if is_quiet { quiet() } else { Some(output.split_off(begun)) };
+        let Some(bytes) = bytes else { return };
         self.bytes += bytes.len();
-        self.replies
-            .push_back(Reply { bytes, waits: written.map(|written| (written, Instant::now() + timeout)) });
+        let waits = written.map(|written| (written, Instant::now() + timeout));
+        self.replies.push_back(Reply { bytes, is_quiet, waits });
     }
 
     /// When the first reply's time is over; none if nothing is held.
@@ -125,6 +132,7 @@ impl Held {
                 },
             };
             match text {
+                None if first.is_quiet => {}
                 None => output.extend_from_slice(&first.bytes),
                 Some(text) => fail(&first.bytes, text, dialect, output),
             }

@@ -151,7 +151,7 @@ fn check_item(item: &ItemFields, last_version: Version) -> Result<(), Damage> {
     if meta.version > last_version {
         return Err(Damage::Nonsense("an item's version"));
     }
-    if !meta.marks.are_known() || meta.marks.is_absence() && meta.expires_at_ms == 0 {
+    if meta.marks.is_absence() && meta.expires_at_ms == 0 {
         return Err(Damage::Nonsense("an item's marks"));
     }
     Ok(())

@@ -104,7 +104,7 @@ fn whatever_writes_waits_and_whatever_only_reads_does_not() {
 }
 
 #[test]
-fn a_binary_write_waits_too_and_a_quiet_one_holds_up_nothing() {
+fn a_binary_write_waits_too_and_what_is_answered_behind_a_quiet_one_waits_for_it() {
     let mut pair = Pair::new();
     let set =
         |opcode: u8| [&[0x80, opcode, 0, 1, 8, 0, 0, 0, 0, 0, 0, 10][..], &[0; 12], &[0; 8], b"kv"].concat();
@@ -112,9 +112,35 @@ fn a_binary_write_waits_too_and_a_quiet_one_holds_up_nothing() {
     assert_eq!((before.len(), after.len()), (0, 24));
     let noop = [&[0x80, 0x0a][..], &[0; 22]].concat();
     let (before, after) = pair.ask(&[set(0x11), noop].concat());
-    assert_eq!((before.len(), after.len()), (24, 24), "SetQ has no answer; Noop's does not wait for one");
+    assert_eq!((before.len(), after.len()), (0, 24), "SetQ has no answer; Noop's says that it is done");
+    let (before, after) = pair.ask(b"ms k 1 q\r\nv\r\nmd k q\r\nmn\r\n");
+    assert_eq!((&before[..], &after[..]), (&b""[..], &b"MN\r\n"[..]));
     let (before, after) = pair.ask(b"set k 0 0 1 noreply\r\nv\r\nget k\r\n");
     assert!(before.starts_with(b"VALUE") && before == after);
+}
+
+#[test]
+fn a_quiet_write_whose_acks_do_not_come_is_answered_with_an_error() {
+    let mut pair = Pair::new();
+    pair.shared.settings.ack_timeout_ms = 0;
+    let answered = |input: &[u8]| {
+        let mut connection = Connection::new(&pair.shared.settings);
+        let mut socket = socket(input, 1 << 20);
+        for _ in 0..2 {
+            run(&pair.shared, &mut connection, &mut socket);
+        }
+        assert!(connection.is_at_rest());
+        socket.output
+    };
+    let set_quietly = [&[0x80, 0x11, 0, 1, 8, 0, 0, 0, 0, 0, 0, 10][..], &[7; 4], &[0; 16], b"kv"].concat();
+    let noop = [&[0x80, 0x0a][..], &[0; 22]].concat();
+    let output = answered(&[set_quietly, noop].concat());
+    assert_eq!(output[..16], [0x81, 0x11, 0, 0, 0, 0, 0, 0x86, 0, 0, 0, 19, 7, 7, 7, 7]);
+    assert_eq!(&output[24..43], b"replication timeout");
+    assert_eq!(output[43..45], [0x81, 0x0a]);
+    let output = answered(b"ms k 1 q\r\nv\r\nmn\r\n");
+    assert_eq!(output, b"SERVER_ERROR replication timeout\r\nMN\r\n");
+    assert_eq!(answered(b"set k 0 0 1 noreply\r\nv\r\nmn\r\n"), b"MN\r\n");
 }
 
 #[test]
