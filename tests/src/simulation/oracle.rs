@@ -87,7 +87,8 @@ impl Oracle {
     }
 
     /// A node has rolled back: each key that was changed in the part of its history that it left may be missing, as it was
-    /// before that.
+    /// before that. So may one that had expired by this node's clock: as a primary it has swept it, while the other's
+    /// clock was behind and let it be touched in time.
     pub fn note_roll_back(&mut self, before: &Inspection, after: &Inspection) {
         let last_in = |inspection: &Inspection, branch: u128| {
             inspection.lineage.iter().find(|entry| entry.1 == branch).map(|entry| entry.3)
@@ -102,7 +103,14 @@ impl Oracle {
                 true => effect.seq <= last_shared,
                 false => last_in(after, effect.branch).is_some(),
             };
-            if let (true, false, Concern::Key(key)) = (was_held, is_shared, &effect.concerns) {
+            let Concern::Key(key) = &effect.concerns else { continue };
+            let had_expired = effect.state.as_ref().filter(|state| state.2 != 0 && state.2 <= before.now_ms);
+            let dropped = match (was_held, is_shared) {
+                (true, false) => Some(version),
+                (true, true) => had_expired.map(|state| state.3),
+                (false, _) => None,
+            };
+            if let Some(version) = dropped {
                 let up_to = self.dropped.entry(key.clone()).or_default();
                 *up_to = version.max(*up_to);
             }
