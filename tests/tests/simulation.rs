@@ -21,15 +21,25 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
         total.cuts += summary.cuts;
         total.installs += summary.installs;
         total.catch_ups += summary.catch_ups;
+        total.roll_backs += summary.roll_backs;
+        total.rolled_back_keys += summary.rolled_back_keys;
     }
     println!("{total:?}");
     assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0, "nobody joined: {total:?}");
+    assert!(total.roll_backs > 0 && total.rolled_back_keys > 0, "nobody came back ahead: {total:?}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(7), run(7));
+}
+
+/// An old primary sweeps an item; the new one, whose clock is behind, touches it in time; the old one rolls back to a
+/// point before both and lacks it.
+#[test]
+fn seed_2078_an_item_swept_before_a_roll_back_is_a_miss() {
+    run(2078);
 }
 
 /// Two nodes and three, in turn; each write waits for all others.
@@ -69,4 +79,17 @@ fn a_primary_that_counts_what_it_sent_as_applied_is_found() {
     let found = (1..=100).find(is_found);
     println!("found by seed {found:?}");
     assert!(found.is_some(), "100 seeds did not find it");
+}
+
+#[test]
+fn a_roll_back_across_a_flush_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { rolls_back_over_flushes: true, ..Setting::default() };
+        let found = catch_unwind(|| run_with(*seed, setting));
+        let text = found.err().and_then(|why| why.downcast::<String>().ok());
+        text.is_some_and(|text| text.starts_with("P2/P3/P7") || text.starts_with("P3"))
+    };
+    let found = (1..=500).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "500 seeds did not find it");
 }

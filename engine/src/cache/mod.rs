@@ -30,6 +30,8 @@ mod no_group;
 mod read;
 #[cfg(feature = "serde")]
 mod role_changes;
+#[cfg(feature = "serde")]
+mod roll_back;
 mod scan;
 mod sweep;
 mod write;

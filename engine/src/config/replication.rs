@@ -28,6 +28,7 @@ pub struct ReplicationConfig {
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
     pub(crate) counts_sent_as_applied: bool,
+    pub(crate) rolls_back_over_flushes: bool,
 }
 
 /// How a node begins.
@@ -59,6 +60,7 @@ impl ReplicationConfig {
             unacked_bytes_max: None,
             random_seed: None,
             counts_sent_as_applied: false,
+            rolls_back_over_flushes: false,
         }
     }
 
@@ -165,6 +167,13 @@ impl ReplicationConfig {
     #[doc(hidden)]
     pub fn counting_sent_as_applied(mut self) -> ReplicationConfig {
         self.counts_sent_as_applied = true;
+        self
+    }
+
+    /// Breaks the roll-back: keys that a flush made absent stay absent. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn rolling_back_over_flushes(mut self) -> ReplicationConfig {
+        self.rolls_back_over_flushes = true;
         self
     }
 

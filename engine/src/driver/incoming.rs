@@ -166,17 +166,11 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
     let reader = InstallReader::new(turn.cache.inner.clone());
     let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
     session.numbers_mut().skip_one_in();
-    {
-        let mut roles = turn.group.roles.lock();
-        match session.state() {
-            crate::replication::LinkState::Installing => roles.installs += 1,
-            _ => roles.catch_ups += 1,
-        }
-    }
+    turn.group.roles.lock().count(session.plan());
     tracing::info!(
         replica = if hello.address.is_empty() { &peer.identity().address } else { &hello.address },
         peer = %peer.identity(),
-        state = session.state().as_str(),
+        plan = ?session.plan(),
         "a replica attached"
     );
     Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch)))

@@ -40,12 +40,23 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn attached(&mut self, ok: &HelloOk, term: Term) {
-        let installing = ok.plan == crate::replication::message::Plan::Install;
-        self.group.roles.lock().attached_to(self.address, term, installing);
+        self.group.roles.lock().attached_to(self.address, term, ok.plan);
         self.inner.publish_serving(self.group);
         // What another primary did, and by which clock, says nothing of this one.
         self.group.settled_ms.store(0, Ordering::Relaxed);
-        tracing::info!(primary = self.address, term = term.0, installing, "attached to the primary");
+        tracing::info!(primary = self.address, term = term.0, plan = ?ok.plan, "attached to the primary");
+    }
+
+    fn roll_back(&mut self, to: Position) -> Result<Vec<u64>, SessionEnd> {
+        let dropped = self.inner.roll_back(self.group, to).map_err(|_| SessionEnd::OutOfStep)?;
+        self.group.roles.lock().rolled_back_keys += dropped.items;
+        tracing::warn!(
+            primary = self.address,
+            items = dropped.items,
+            seq = to.seq,
+            "dropped what this node wrote alone: another node was promoted"
+        );
+        Ok(dropped.hashes)
     }
 
     fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd> {

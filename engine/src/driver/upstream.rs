@@ -105,11 +105,15 @@ impl Upstream {
     }
 
     fn hello(&self, turn: &Turn<'_, '_>) -> Hello {
-        let lineage = turn.group.log.lock().lineage().clone();
+        let (lineage, undo_floor) = {
+            let log = turn.group.log.lock();
+            (log.lineage().clone(), log.undo_floor(turn.group.config.rolls_back_over_flushes))
+        };
         let position = lineage.position();
         let frame_bytes_max = turn.group.config.frame_bytes_max;
         let roles = turn.group.roles.lock();
-        roles.hello(Purpose::Follow, &lineage, position, frame_bytes_max, turn.now.group_ms)
+        let hello = roles.hello(Purpose::Follow, &lineage, position, frame_bytes_max, turn.now.group_ms);
+        Hello { undo_floor: hello.position.map(|_| undo_floor), ..hello }
     }
 
     /// Ends the session and plans the next try.

@@ -8,7 +8,7 @@
 //! ```
 
 use super::frame::FrameError;
-use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Term};
+use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
 
 /// The longest address that a node may name.
 pub(crate) const ADDRESS_BYTES_MAX: usize = 256;
@@ -37,6 +37,9 @@ pub(crate) struct Hello {
     pub(crate) lineage: Lineage,
     /// The last mutation held; `None` for an empty node and in the middle of an install.
     pub(crate) position: Option<Position>,
+    /// The lowest seq that this node can roll back to by dropping keys; `None` from a node that has nothing, or does not
+    /// know how.
+    pub(crate) undo_floor: Option<Seq>,
     pub(crate) frame_bytes_max: u32,
     pub(crate) clock_ms: u64,
     /// Where this node listens for replication, empty if it does not.
@@ -55,6 +58,7 @@ const POSITION: u8 = 9;
 const FRAME_BYTES_MAX: u8 = 10;
 const CLOCK: u8 = 11;
 const ADDRESS: u8 = 12;
+const UNDO_FLOOR: u8 = 13;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -75,6 +79,9 @@ impl Hello {
             let bytes = [&position.branch.0.to_le_bytes()[..], &position.seq.to_le_bytes()].concat();
             put(out, POSITION, &bytes);
         }
+        if let Some(seq) = self.undo_floor {
+            put(out, UNDO_FLOOR, &seq.to_le_bytes());
+        }
         put(out, FRAME_BYTES_MAX, &self.frame_bytes_max.to_le_bytes());
         put(out, CLOCK, &self.clock_ms.to_le_bytes());
         put(out, ADDRESS, self.address.as_bytes());
@@ -92,6 +99,7 @@ impl Hello {
             term_seen: Term(0),
             lineage: Lineage::default(),
             position: None,
+            undo_floor: None,
             frame_bytes_max: 0,
             clock_ms: 0,
             address: String::new(),
@@ -121,6 +129,7 @@ impl Hello {
                 let branch = Branch(u128::from_le_bytes(*branch));
                 self.position = Some(Position { branch, seq: u64::from_le_bytes(seq.try_into().ok()?) });
             }
+            UNDO_FLOOR => self.undo_floor = Some(u64::from_le_bytes(value.try_into().ok()?)),
             FRAME_BYTES_MAX => self.frame_bytes_max = u32::from_le_bytes(value.try_into().ok()?),
             CLOCK => self.clock_ms = u64::from_le_bytes(value.try_into().ok()?),
             ADDRESS if value.len() > ADDRESS_BYTES_MAX => return None,
@@ -180,6 +189,7 @@ mod tests {
             term_seen: Term(33),
             position: lineage.position(),
             lineage,
+            undo_floor: Some(7),
             frame_bytes_max: 1 << 20,
             clock_ms: 99,
             address: "127.0.0.1:7001".to_owned(),
@@ -200,7 +210,7 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
-        assert_eq!(whole, 12, "nothing, and behind each of the eleven tags before the last");
+        assert_eq!(whole, 13, "nothing, and behind each of the twelve tags before the last");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
+use super::record;
 use super::risk::LogEnd;
 use crate::mutation::Version;
 
@@ -108,6 +109,14 @@ impl ByteRing {
         }
     }
 
+    /// Forgets from the end all behind `end`.
+    fn truncate(&mut self, end: u64) {
+        assert!(self.start <= end && end <= self.end);
+        let first_piece = self.start >> self.piece_shift;
+        self.pieces.truncate((end.div_ceil(self.piece_bytes as u64) - first_piece) as usize);
+        self.end = end;
+    }
+
     fn clear(&mut self) {
         self.pieces.clear();
         self.start = 0;
@@ -167,6 +176,7 @@ pub(crate) enum LogRead {
 /// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole; there are
 ///    `retained_records` of them.
 /// 3. `mark_bytes` is what marks take of the ring, at most one part in [`MARKS_DIVISOR`].
+/// 4. No record behind `last_of_many` concerns more than one key.
 #[derive(Debug)]
 pub(crate) struct Log {
     ring: ByteRing,
@@ -175,6 +185,8 @@ pub(crate) struct Log {
     first_seq: Seq,
     retained_records: u64,
     mark_bytes: u64,
+    /// The seq of the last flush of any kind; 0 before the first.
+    last_of_many: Seq,
     bytes_max: usize,
     /// Records replaced by a deletion because they are above `record_bytes_max`.
     pub(crate) oversized: u64,
@@ -189,6 +201,7 @@ impl Log {
             first_seq: 1,
             retained_records: 0,
             mark_bytes: 0,
+            last_of_many: 0,
             // Up to two pieces are partly empty; they count.
             bytes_max: bytes_max.saturating_sub(2 * piece_bytes).max(bytes_max / 2),
             oversized: 0,
@@ -241,6 +254,37 @@ impl Log {
         self.lineage = lineage;
     }
 
+    /// The lowest seq that this node can roll back to: the log holds all that follows, and each record of it concerns
+    /// one key. With `over_flushes` they may be flushes, too: a fault for simulations.
+    pub(crate) fn undo_floor(&self, over_flushes: bool) -> Seq {
+        let first = if self.retained_records == 0 { self.last_seq() + 1 } else { self.first_seq };
+        let held = self.lineage.seq_before(first);
+        if over_flushes { held } else { held.max(self.last_of_many) }
+    }
+
+    /// Forgets from the end all that came behind `position`; false if that is not what the log holds. Nobody reads this log
+    /// meanwhile or goes on behind the new end with an older cursor: only a primary has readers, and the driver ends
+    /// them when it steps down.
+    pub(crate) fn truncate_to(&mut self, position: Position) -> bool {
+        let Some(mut cursor) = self.cursor_at(position) else { return false };
+        let end = cursor.offset;
+        while cursor.offset < self.ring.end {
+            let length = self.ring.length_at(cursor.offset);
+            let bytes = entry_bytes(length);
+            cursor.offset += bytes;
+            match length & MARK_BIT {
+                0 => self.retained_records -= 1,
+                _ => self.mark_bytes -= bytes,
+            }
+        }
+        self.ring.truncate(end);
+        self.lineage.truncate_to(position);
+        if self.retained_records == 0 {
+            self.first_seq = position.seq + 1;
+        }
+        true
+    }
+
     /// Begins a branch; see [`Lineage::mint`].
     pub(crate) fn mint(&mut self, term: Term, branch: Branch, random: u64, promoted: bool) -> LineageEntry {
         self.forget_branches_beyond_lineage();
@@ -282,6 +326,9 @@ impl Log {
             self.first_seq = seq;
         }
         self.retained_records += 1;
+        if !record::concerns_one_key(record) {
+            self.last_of_many = seq;
+        }
         self.ring.append(&(record.len() as u32).to_le_bytes());
         self.ring.append(record);
         (seq, version)

@@ -61,6 +61,9 @@ pub(crate) enum Plan {
     Resume,
     /// A full copy; the replica drops what it has.
     Install,
+    /// The log from this position on, once the replica has dropped each key that its own log names behind it. Only for one
+    /// that named an `undo_floor` at or below it.
+    RollBack { branch: u128, seq: Seq },
 }
 
 /// The listener refuses the dialler.

@@ -131,10 +131,36 @@ impl Lineage {
         self.find(position.branch).is_some_and(|entry| position.seq <= entry.last)
     }
 
+    /// The lowest seq of a position behind which comes no seq below `first`, over gaps and empty branches.
+    pub(crate) fn seq_before(&self, first: Seq) -> Seq {
+        let used = self.entries.iter().filter(|entry| entry.start <= entry.last && entry.start < first);
+        used.map(|entry| entry.last.min(first - 1)).max().unwrap_or(0)
+    }
+
     /// Whether the mutation of this version lies in this history.
     pub(crate) fn contains_version(&self, version: Version) -> bool {
         let (term, seq) = (Term(version.term()), version.seq());
         self.entries.iter().any(|entry| entry.term == term && seq <= entry.last)
+    }
+
+    /// The last point that two histories share: in their latest common branch, as far as both have it.
+    pub(crate) fn last_shared_with(&self, other: &Lineage) -> Option<Position> {
+        self.entries.iter().rev().find_map(|ours| {
+            let theirs = other.find(ours.branch)?;
+            Some(Position { branch: ours.branch, seq: ours.last.min(theirs.last) })
+        })
+    }
+
+    /// Forgets what came behind `position`, which lies in this history.
+    pub(crate) fn truncate_to(&mut self, position: Position) {
+        assert!(self.contains(position), "only what was there can be gone back to");
+        while let Some(newest) = self.entries.last_mut() {
+            if newest.branch == position.branch {
+                newest.last = position.seq;
+                return;
+            }
+            self.entries.pop();
+        }
     }
 
     /// Adds a branch that begins after a random gap behind the newest one. `random` is the gap's source.
@@ -195,6 +221,39 @@ mod tests {
         assert!(lineage.contains(Position { branch: Branch(1), seq: 100 }));
         assert!(!lineage.contains(Position { branch: Branch(1), seq: 101 }));
         assert!(!lineage.contains(Position { branch: Branch(3), seq: 1 }));
+    }
+
+    #[test]
+    fn histories_part_where_the_shorter_one_ends_in_their_latest_common_branch() {
+        let of = |entries: &[LineageEntry]| Lineage::from_entries(entries.to_vec()).unwrap();
+        let old = of(&[entry(16, 1, 1, 120)]);
+        let new = of(&[entry(16, 1, 1, 100), entry(33, 2, 150, 200)]);
+        let e = Position { branch: Branch(1), seq: 100 };
+        assert_eq!((old.last_shared_with(&new), new.last_shared_with(&old)), (Some(e), Some(e)));
+        let other = of(&[entry(16, 1, 1, 100), entry(33, 2, 150, 170), entry(48, 4, 180, 180)]);
+        assert_eq!(new.last_shared_with(&other), Some(Position { branch: Branch(2), seq: 170 }));
+        assert_eq!(new.last_shared_with(&of(&[entry(16, 9, 1, 100)])), None);
+    }
+
+    #[test]
+    fn a_history_cut_back_ends_there_and_goes_on_from_there() {
+        let mut lineage = Lineage::from_entries(vec![entry(16, 1, 1, 100), entry(33, 2, 150, 200)]).unwrap();
+        let e = Position { branch: Branch(1), seq: 60 };
+        lineage.truncate_to(e);
+        assert_eq!(lineage.position(), Some(e));
+        assert!(
+            !lineage.contains_version(Version::new(16, 61)) && lineage.contains_version(Version::new(16, 60))
+        );
+        assert_eq!(lineage.push(entry(49, 3, 61, 60)).start, 61);
+    }
+
+    #[test]
+    fn the_seq_before_one_lies_over_gaps_and_empty_branches() {
+        let lineage =
+            Lineage::from_entries(vec![entry(16, 1, 5, 100), entry(33, 2, 150, 149), entry(49, 3, 170, 180)])
+                .unwrap();
+        let before = [5, 6, 101, 150, 170, 171, 181].map(|first| lineage.seq_before(first));
+        assert_eq!(before, [0, 5, 100, 100, 100, 170, 180]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `admission`).
 //!
 //! ```text
-//!   Hello ──> [ Installing ──(every item sent)──> ] Streaming ──> ended
+//!   Hello ──> [ Installing ──(every item sent)──> ] Streaming ──> ended      (a roll-back is the replica's, at once)
 //!                  ^───────(the log overtook it)───────┘
 //! ```
 //! Drain contract: after each `handle_frame`, and whenever the log grew or a deadline came, call `poll_frame` until
@@ -25,7 +25,7 @@ use super::message::{
     Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
     Message, Plan, PrefixFloor, to_wire,
 };
-use super::position::Seq;
+use super::position::{Position, Seq};
 use super::risk::{LogEnd, Risk};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
@@ -79,6 +79,7 @@ pub(crate) struct PrimarySession {
     numbers: FrameNumbers,
     frame_bytes_max: usize,
     state: LinkState,
+    plan: Plan,
     opening: VecDeque<Bytes>,
     cursor: LogCursor,
     pending: Option<(ChunkKind, ItemsAt)>,
@@ -98,8 +99,8 @@ pub(crate) struct PrimarySession {
 }
 
 impl PrimarySession {
-    /// Answers a replica that may attach: from the log if it holds all that follows, else with a full copy. The
-    /// log of a primary always has a position.
+    /// Answers a replica that may attach: from the log if it holds all that follows, or all that follows a point to which
+    /// the replica can roll back; else with a full copy. The log of a primary always has a position.
     pub(crate) fn new(
         hello: &Hello,
         log: &Mutex<Log>,
@@ -107,10 +108,11 @@ impl PrimarySession {
         grant: Grant,
         now: Now,
     ) -> Self {
-        let resumed = hello.position.and_then(|position| log.lock().cursor_at(position));
-        let (lineage, end) = {
+        let (lineage, end, plan, resumed) = {
             let log = log.lock();
-            (log.lineage().clone(), log.cursor_at_end().expect("a primary has minted a branch"))
+            let (plan, resumed) = plan_for(hello, &log);
+            let end = log.cursor_at_end().expect("a primary has minted a branch");
+            (log.lineage().clone(), end, plan, resumed)
         };
         let frame_bytes_max = grant.frame_bytes_max.min(hello.frame_bytes_max as usize).max(64 << 10);
         let mut session = PrimarySession {
@@ -120,6 +122,7 @@ impl PrimarySession {
             numbers: FrameNumbers::default(),
             frame_bytes_max,
             state: LinkState::Streaming,
+            plan,
             opening: VecDeque::new(),
             cursor: resumed.unwrap_or(end),
             pending: None,
@@ -138,7 +141,7 @@ impl PrimarySession {
         };
         let ok = HelloOk {
             lineage: to_wire(&lineage),
-            plan: if resumed.is_some() { Plan::Resume } else { Plan::Install },
+            plan,
             node: grant.node,
             slot: grant.slot,
             hash_seed: grant.hash_seed,
@@ -183,6 +186,11 @@ impl PrimarySession {
         };
         let begin = self.numbers.encode(&Message::InstallBegin(begin));
         self.opening.push_back(begin);
+    }
+
+    /// What the replica was told when it attached.
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan
     }
 
     pub(crate) fn state(&self) -> LinkState {
@@ -413,3 +421,23 @@ impl PrimarySession {
         self.numbers.encode(&Message::Bye(Bye { reason }))
     }
 }
+
+/// How a replica gets level, and from where in the log on; `None` for a full copy.
+fn plan_for(hello: &Hello, log: &Log) -> (Plan, Option<LogCursor>) {
+    let Some(position) = hello.position else { return (Plan::Install, None) };
+    if let Some(cursor) = log.cursor_at(position) {
+        return (Plan::Resume, Some(cursor));
+    }
+    let shared = log.lineage().last_shared_with(&hello.lineage);
+    let in_reach = |to: &Position| hello.undo_floor.is_some_and(|floor| floor <= to.seq);
+    match shared.filter(in_reach).and_then(|to| log.cursor_at(to)) {
+        Some(cursor) => {
+            let Position { branch, seq } = cursor.position;
+            (Plan::RollBack { branch: branch.0, seq }, Some(cursor))
+        }
+        None => (Plan::Install, None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

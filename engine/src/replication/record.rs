@@ -40,6 +40,13 @@ enum Record<'a> {
     },
 }
 
+/// Whether what a record did can be undone by dropping one key: a put, a touch or a delete. Looks at the kind only, since
+/// it is asked of each record that is appended.
+#[inline]
+pub(crate) fn concerns_one_key(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(0..=2))
+}
+
 /// A record that no node of this version writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadRecord;
@@ -155,6 +162,11 @@ mod tests {
         assert_eq!(bytes_of(&Mutation::Flush), [3]);
         assert_eq!(bytes_of(&Mutation::FlushAt { at_ms: 7 }), [4, 7]);
         assert_eq!(bytes_of(&Mutation::FlushPrefix { prefix: b"u:" }), [5, 2, b'u', b':']);
+        let prefix = Mutation::FlushPrefix { prefix: b"k" };
+        let of_one_key = [put, touch, Mutation::Delete { key: b"k" }];
+        let of_many = [Mutation::Flush, Mutation::FlushAt { at_ms: 7 }, prefix];
+        assert!(of_one_key.iter().all(|mutation| concerns_one_key(&bytes_of(mutation))));
+        assert!(!of_many.iter().any(|mutation| concerns_one_key(&bytes_of(mutation))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   Hello sent ──> AwaitingAnswer ──> [ Installing ──> ] Streaming ──> ended
+//!                        └──(rolled back, within the answer's turn)──^
 //! ```
 //! Drain contract: after each `handle_frame`, and at each deadline, call `poll_frame` until it gives none.
 
@@ -15,7 +16,7 @@ use super::message::{
     Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Message, Plan, Want,
     WireEntry, from_wire,
 };
-use super::position::{Lineage, LineageEntry, Position, Seq, Term};
+use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 
 /// Hashes in one `Want`; more unmatched hints are forgotten.
@@ -34,6 +35,9 @@ pub(crate) trait ReplicaStore {
     fn lineage(&self) -> Lineage;
     /// A primary took this node as its replica.
     fn attached(&mut self, ok: &HelloOk, term: Term);
+    /// Drops each key that the log names behind this position, then stands there; gives the hashes of those keys, the
+    /// last ones where they are many.
+    fn roll_back(&mut self, to: Position) -> Result<Vec<u64>, SessionEnd>;
     /// Drops everything; what follows is a full copy.
     fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd>;
     /// The full copy is complete.
@@ -76,6 +80,8 @@ pub(crate) struct ReplicaSession {
     to_settle: Option<(Seq, u64)>,
     acked: Seq,
     wanted: Vec<u64>,
+    /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
+    dropped: Vec<u64>,
     heard_at_ms: u64,
     ack_due_ms: u64,
 }
@@ -96,6 +102,7 @@ impl ReplicaSession {
             to_settle: None,
             acked: 0,
             wanted: Vec::new(),
+            dropped: Vec::new(),
             heard_at_ms: now_ms,
             ack_due_ms: u64::MAX,
         }
@@ -168,22 +175,48 @@ impl ReplicaSession {
             Plan::Resume if !store.position().is_some_and(|position| theirs.contains(position)) => {
                 return Err(SessionEnd::Unexpected("resumption"));
             }
+            Plan::RollBack { branch, seq } => {
+                self.roll_back(Position { branch: Branch(branch), seq }, &theirs, store)?;
+            }
             Plan::Install | Plan::Resume => {}
         }
-        self.state = match ok.plan {
-            Plan::Resume => State::Streaming,
-            Plan::Install => State::Installing,
-        };
+        self.state = if ok.plan == Plan::Install { State::Installing } else { State::Streaming };
         self.hash_seed = ok.hash_seed;
         self.primary_last = theirs.newest().map_or(0, |entry| entry.last);
         self.ack_due_ms = now_ms;
         store.attached(ok, theirs.term());
         store.learn_peers(&ok.peers);
         store.set_clock(ok.clock_ms);
-        if ok.plan == Plan::Resume {
+        if self.state == State::Streaming {
             self.update_level(store);
         }
         Ok(())
+    }
+
+    /// Before this node says that it follows, and before anybody reads what it holds as a replica's.
+    fn roll_back(
+        &mut self,
+        to: Position,
+        theirs: &Lineage,
+        store: &mut dyn ReplicaStore,
+    ) -> Result<(), SessionEnd> {
+        if store.position().is_none() || !theirs.contains(to) || !store.lineage().contains(to) {
+            return Err(SessionEnd::Unexpected("roll-back"));
+        }
+        // What would be dropped is this node's alone: the right to that is the right to replace all.
+        if !may_install(store, theirs) {
+            return Err(SessionEnd::RefusedInstall);
+        }
+        self.dropped = store.roll_back(to)?;
+        self.want_dropped();
+        Ok(())
+    }
+
+    /// Asks for some more of what a roll-back has dropped: the primary may have an older or a newer value of it.
+    fn want_dropped(&mut self) {
+        let room = WANT_MAX - self.wanted.len();
+        let kept = self.dropped.len().saturating_sub(room);
+        self.wanted.extend(self.dropped.drain(kept..));
     }
 
     fn handle_heartbeat(
@@ -201,6 +234,7 @@ impl ReplicaSession {
         self.to_settle.get_or_insert((heartbeat.last_seq, heartbeat.clock_ms));
         self.settle(store);
         self.update_level(store);
+        self.want_dropped();
         Ok(())
     }
 
@@ -220,6 +254,7 @@ impl ReplicaSession {
         store.begin_install(begin, self.hash_seed)?;
         self.state = State::Installing;
         self.wanted.clear();
+        self.dropped.clear();
         Ok(())
     }
 

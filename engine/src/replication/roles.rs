@@ -15,7 +15,8 @@ use super::position::{Branch, Lineage, Position, Term};
 
 use super::status::{LinkState, ReplicaStatus, Role, Status};
 
-use super::{frame, message::RejectCode};
+use super::frame;
+use super::message::{Plan, RejectCode};
 use crate::config::{ReplicationConfig, Start};
 use crate::error::WriteError;
 use crate::serving::Serving;
@@ -67,6 +68,8 @@ pub(crate) struct Roles {
     pub(crate) replicas: Vec<ReplicaStatus>,
     pub(crate) installs: u64,
     pub(crate) catch_ups: u64,
+    pub(crate) roll_backs: u64,
+    pub(crate) rolled_back_keys: u64,
     pub(crate) rejects: u64,
     pub(crate) last_error: Option<String>,
 }
@@ -110,6 +113,8 @@ impl Roles {
             replicas: Vec::new(),
             installs: 0,
             catch_ups: 0,
+            roll_backs: 0,
+            rolled_back_keys: 0,
             rejects: 0,
             last_error: None,
         };
@@ -247,7 +252,7 @@ impl Roles {
     }
 
     /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
-    pub(crate) fn attached_to(&mut self, address: &str, term: Term, installing: bool) {
+    pub(crate) fn attached_to(&mut self, address: &str, term: Term, plan: Plan) {
         self.role = Role::Replica;
         self.claims = false;
         self.term_seen = self.term_seen.max(term);
@@ -255,12 +260,20 @@ impl Roles {
         self.learn_peer(address);
         self.level = false;
         self.last_error = None;
-        if installing {
-            self.installs += 1;
-        } else {
-            self.catch_ups += 1;
+        self.count(plan);
+        if plan != Plan::Install {
             self.link = LinkState::Streaming;
         }
+    }
+
+    /// Notes how a replica gets level, this node or one of its own.
+    pub(crate) fn count(&mut self, plan: Plan) {
+        let counter = match plan {
+            Plan::Install => &mut self.installs,
+            Plan::Resume => &mut self.catch_ups,
+            Plan::RollBack { .. } => &mut self.roll_backs,
+        };
+        *counter += 1;
     }
 
     pub(crate) fn set_installing(&mut self, installing: bool) {
@@ -345,6 +358,7 @@ impl Roles {
             term_seen: self.term_seen,
             lineage: lineage.clone(),
             position: position.filter(|_| self.has_data),
+            undo_floor: None,
             frame_bytes_max: frame_bytes_max as u32,
             clock_ms,
             address: self.own_address.clone().unwrap_or_default(),
@@ -381,6 +395,8 @@ impl Roles {
             level_replicas: self.level_replicas,
             installs: self.installs,
             catch_ups: self.catch_ups,
+            roll_backs: self.roll_backs,
+            rolled_back_keys: self.rolled_back_keys,
             rejects: self.rejects,
             last_error: self.last_error.clone(),
             ..Status::standalone()

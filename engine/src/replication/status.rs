@@ -114,6 +114,11 @@ pub struct Status {
     pub installs: u64,
     /// Resumptions from the log, as a primary or as a replica.
     pub catch_ups: u64,
+    /// Replicas that came back ahead of their primary and dropped what it lacks instead of being copied anew, as a primary
+    /// or as a replica.
+    pub roll_backs: u64,
+    /// Items that this node has dropped so.
+    pub rolled_back_keys: u64,
     /// Records that were too large for the log and went in as deletions.
     pub oversized_records: u64,
     /// Peers refused.
@@ -143,6 +148,8 @@ impl Status {
             log_bytes_max: 0,
             installs: 0,
             catch_ups: 0,
+            roll_backs: 0,
+            rolled_back_keys: 0,
             oversized_records: 0,
             rejects: 0,
             last_error: None,

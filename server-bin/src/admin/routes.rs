@@ -171,6 +171,8 @@ fn status_json(status: &Status) -> serde_json::Value {
         "log_bytes_max": status.log_bytes_max,
         "installs": status.installs,
         "catch_ups": status.catch_ups,
+        "roll_backs": status.roll_backs,
+        "rolled_back_keys": status.rolled_back_keys,
         "oversized_records": status.oversized_records,
         "rejects": status.rejects,
         "last_error": status.last_error,

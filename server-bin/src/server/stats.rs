@@ -230,6 +230,8 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "log_bytes_max", status.log_bytes_max);
     stat(out, "installs", status.installs);
     stat(out, "catch_ups", status.catch_ups);
+    stat(out, "roll_backs", status.roll_backs);
+    stat(out, "rolled_back_keys", status.rolled_back_keys);
     stat(out, "rejects", status.rejects);
     stat(out, "oversized_records", status.oversized_records);
     for (index, replica) in status.replicas.iter().enumerate() {

@@ -53,6 +53,10 @@ pub struct Summary {
     pub installs: u64,
     /// Resumptions from the log.
     pub catch_ups: u64,
+    /// Nodes that came back ahead and dropped what they had alone.
+    pub roll_backs: u64,
+    /// Items that they dropped.
+    pub rolled_back_keys: u64,
     /// The state of all nodes at the end, as one number.
     pub fingerprint: u64,
 }
@@ -66,11 +70,18 @@ pub struct Setting {
     pub semi_sync: bool,
     /// A bug put back: what was sent counts as applied.
     pub counts_sent_as_applied: bool,
+    /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
+    pub rolls_back_over_flushes: bool,
 }
 
 impl Default for Setting {
     fn default() -> Setting {
-        Setting { nodes: NAMES.len(), semi_sync: false, counts_sent_as_applied: false }
+        Setting {
+            nodes: NAMES.len(),
+            semi_sync: false,
+            counts_sent_as_applied: false,
+            rolls_back_over_flushes: false,
+        }
     }
 }
 
@@ -160,6 +171,10 @@ impl World {
             false => replication,
             true => replication.counting_sent_as_applied(),
         };
+        let replication = match self.setting.rolls_back_over_flushes {
+            false => replication,
+            true => replication.rolling_back_over_flushes(),
+        };
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
             .clock(self.clock.clone())
@@ -198,9 +213,21 @@ impl World {
 
     fn poll(&mut self, index: usize) {
         let mut cx = Context::from_waker(Waker::noop());
-        let was_primary = self.nodes[index].cache.status().role == Role::Primary;
+        let before = self.nodes[index].cache.status();
+        let was_primary = before.role == Role::Primary;
+        // Only who looks for a primary may find that it is ahead of it.
+        let looks = before.link == LinkState::Connecting;
+        let inspected = looks.then(|| self.nodes[index].cache.inspect());
         if let Some(replicator) = &mut self.nodes[index].replicator {
             replicator.poll(&mut cx);
+        }
+        let after = self.nodes[index].cache.status();
+        if after.roll_backs > before.roll_backs
+            && let Some(inspected) = inspected
+        {
+            self.oracle.note_roll_back(&inspected, &self.nodes[index].cache.inspect());
+            self.summary.roll_backs += 1;
+            self.summary.rolled_back_keys += after.rolled_back_keys - before.rolled_back_keys;
         }
         if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
             self.summary.handovers += 1;
@@ -466,6 +493,8 @@ impl World {
         let newest_ms = all.iter().map(|inspection| inspection.now_ms).max().unwrap_or(0);
         for inspection in &mut all {
             inspection.items.retain(|item| item.3 == 0 || item.3 > newest_ms);
+            // What a roll-back dropped is asked for again, but not for ever; each that is held is checked above.
+            inspection.items.retain(|item| !self.oracle.may_be_dropped(&item.0, item.4));
         }
         for (index, inspection) in all.iter().enumerate() {
             // Where a node with half a copy reigned, others may hold more than it; each held key is checked above.

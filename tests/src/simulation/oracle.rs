@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use hotspare::{Cache, Inspection};
 
+/// Bits of a version that are the seq; the term lies above them.
+const VERSION_SEQ_BITS: u32 = 44;
+
 /// An item without its version's place: value, flags, expiry, version.
 type State = (Vec<u8>, u32, u64, u64);
 
@@ -40,6 +43,9 @@ pub struct Oracle {
     effects: Vec<Effect>,
     records: HashMap<(u128, u64), Vec<u8>>,
     values: HashMap<(Vec<u8>, u64), (Vec<u8>, u32)>,
+    /// Keys that a roll-back has dropped, and the version up to which they may be missing: it dropped what they were
+    /// before as well, and who copies that node lacks it too.
+    dropped: HashMap<Vec<u8>, u64>,
     histories: HashMap<usize, Vec<(u32, u128)>>,
     misses_allowed: bool,
     newest_ms: u64,
@@ -78,6 +84,42 @@ impl Oracle {
     /// Whether an item may be missing.
     pub fn are_misses_allowed(&self) -> bool {
         self.misses_allowed
+    }
+
+    /// A node has rolled back: each key that was changed in the part of its history that it left may be missing, as it was
+    /// before that. So may one that had expired by this node's clock: as a primary it has swept it, while the other's
+    /// clock was behind and let it be touched in time.
+    pub fn note_roll_back(&mut self, before: &Inspection, after: &Inspection) {
+        let last_in = |inspection: &Inspection, branch: u128| {
+            inspection.lineage.iter().find(|entry| entry.1 == branch).map(|entry| entry.3)
+        };
+        let common = before.lineage.iter().rev().find(|entry| last_in(after, entry.1).is_some());
+        let Some((term, branch, _, last)) = common.copied() else { return };
+        let last_shared = last_in(after, branch).map_or(last, |theirs| theirs.min(last));
+        let version = u64::from(term) << VERSION_SEQ_BITS | last_shared;
+        for effect in &self.effects {
+            let was_held = last_in(before, effect.branch).is_some_and(|last| effect.seq <= last);
+            let is_shared = match effect.branch == branch {
+                true => effect.seq <= last_shared,
+                false => last_in(after, effect.branch).is_some(),
+            };
+            let Concern::Key(key) = &effect.concerns else { continue };
+            let had_expired = effect.state.as_ref().filter(|state| state.2 != 0 && state.2 <= before.now_ms);
+            let dropped = match (was_held, is_shared) {
+                (true, false) => Some(version),
+                (true, true) => had_expired.map(|state| state.3),
+                (false, _) => None,
+            };
+            if let Some(version) = dropped {
+                let up_to = self.dropped.entry(key.clone()).or_default();
+                *up_to = version.max(*up_to);
+            }
+        }
+    }
+
+    /// Whether a roll-back has dropped this version of the key.
+    pub fn may_be_dropped(&self, key: &[u8], version: u64) -> bool {
+        self.dropped.get(key).is_some_and(|up_to| version <= *up_to)
     }
 
     /// A node lost its memory: its history begins anew.
@@ -151,7 +193,9 @@ impl Oracle {
         for (key, state) in &expected {
             // A follower's clock is behind by as long as frames took; who gave it the item may have seen it die.
             let may_be_dead = state.2 != 0 && state.2 <= self.newest_ms;
-            let may_be_missing = !held.contains_key(key) && (self.misses_allowed || may_be_dead);
+            let may_be_dropped = self.may_be_dropped(key, state.3);
+            let may_be_missing =
+                !held.contains_key(key) && (self.misses_allowed || may_be_dead || may_be_dropped);
             if held.get(key) != Some(*state) && !may_be_missing {
                 return Err(format!("{} should be {state:?} and is {:?}", key.escape_ascii(), held.get(key)));
             }

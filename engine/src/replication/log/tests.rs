@@ -115,6 +115,7 @@ fn a_restarted_log_stands_at_the_end_of_its_new_history() {
     let mut replica = Log::new(4 << 10);
     replica.restart(followed);
     assert_eq!(replica.position(), log.position());
+    assert_eq!(replica.undo_floor(false), log.last_seq(), "it has nothing that it could undo");
     assert_eq!(replica.append(b"two"), log.append(b"two"));
 }
 
@@ -139,4 +140,66 @@ fn marks_are_read_at_their_place_and_take_no_seq_and_a_quarter_of_the_log_at_mos
     assert_eq!(cursor.position.seq, seq);
     let taken = (0..1000).filter(|hash| log.append_mark(*hash)).count();
     assert!((30..100).contains(&taken), "{taken}");
+}
+
+/// Puts of one key, as a log that can be gone back in has them.
+fn put_record(seq: Seq) -> Vec<u8> {
+    [&[0], &record_of(seq, 60)[..]].concat()
+}
+
+#[test]
+fn a_log_cut_back_reads_and_goes_on_as_if_it_had_never_gone_further() {
+    for cut in 0..=40 {
+        let mut log = Log::new(64 << 10);
+        log.mint(Term(16), Branch(1), 0, false);
+        let mut positions = vec![log.position().unwrap()];
+        for step in 0..40 {
+            if step % 15 == 14 {
+                log.mint(log.lineage().term().next_for(1).unwrap(), Branch(step), 3, true);
+            }
+            log.append(&put_record(log.last_seq() + 1));
+            log.append_mark(7);
+            positions.push(log.position().unwrap());
+        }
+        let begin = positions[0];
+        let to = positions[cut];
+        let all = read_all(&log, begin, 500).unwrap();
+        assert!(log.undo_floor(false) <= begin.seq && log.truncate_to(to));
+        assert_eq!(log.position(), Some(to));
+        assert_eq!(read_all(&log, begin, 500).unwrap()[..], all[..cut]);
+        assert_eq!(log.append(b"next").0, to.seq + 1);
+        assert_eq!(read_all(&log, to, 500).unwrap(), [(to.branch, to.seq + 1, b"next".to_vec())]);
+        // What marks take was counted down with them: there is room for as many as in the beginning.
+        assert!(log.mark_bytes <= cut as u64 * 12);
+    }
+}
+
+#[test]
+fn a_log_cut_back_behind_what_it_forgot_stays_as_it_was() {
+    let mut log = Log::new(4 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    let begin = log.position().unwrap();
+    for seq in 0..200 {
+        log.append(&put_record(seq));
+    }
+    let before = log.position();
+    assert!(log.undo_floor(false) > begin.seq);
+    assert!(!log.truncate_to(begin));
+    assert_eq!(log.position(), before);
+    let floor = Position { seq: log.undo_floor(false), ..begin };
+    assert!(log.truncate_to(floor), "the floor itself can be gone back to");
+    assert_eq!((log.retained_bytes(), log.position()), (0, Some(floor)));
+}
+
+#[test]
+fn no_flush_of_any_kind_can_be_undone() {
+    for flush in [&[3][..], &[4, 7], &[5, 1, b'u']] {
+        let mut log = Log::new(4 << 10);
+        log.mint(Term(16), Branch(1), 0, false);
+        log.append(&put_record(1));
+        let (flushed, _) = log.append(flush);
+        log.append(&put_record(3));
+        assert_eq!(log.undo_floor(false), flushed);
+        assert!(log.undo_floor(true) < flushed, "but for the simulation's fault");
+    }
 }

@@ -3,17 +3,11 @@
 use super::*;
 use proptest::prelude::*;
 
-fn samples() -> Vec<(Message<'static>, &'static [u8])> {
+type Sample = (Message<'static>, &'static [u8]);
+
+/// One for each plan.
+fn answers() -> Vec<Sample> {
     let entry = WireEntry { term: 16, branch: 5, start: 1, last: 9, promoted: true };
-    let item = || ChunkItem {
-        key: b"k",
-        value: b"v",
-        flags: 1,
-        expires_at_ms: 2,
-        client_cas: None,
-        marks: 3,
-        version: 4,
-    };
     vec![
         (
             Message::HelloOk(HelloOk {
@@ -28,6 +22,34 @@ fn samples() -> Vec<(Message<'static>, &'static [u8])> {
             }),
             &[1, 16, 5, 1, 9, 1, 1, 1, 2, 3, 4, 5, 1, 1, b'a'],
         ),
+        (
+            Message::HelloOk(HelloOk {
+                lineage: Vec::new(),
+                plan: Plan::RollBack { branch: 5, seq: 200 },
+                node: 1,
+                slot: 2,
+                hash_seed: 3,
+                clock_ms: 4,
+                frame_bytes_max: 5,
+                peers: Vec::new(),
+            }),
+            &[0, 2, 5, 0xc8, 1, 1, 2, 3, 4, 5, 0],
+        ),
+    ]
+}
+
+fn samples() -> Vec<Sample> {
+    let entry = WireEntry { term: 16, branch: 5, start: 1, last: 9, promoted: true };
+    let item = || ChunkItem {
+        key: b"k",
+        value: b"v",
+        flags: 1,
+        expires_at_ms: 2,
+        client_cas: None,
+        marks: 3,
+        version: 4,
+    };
+    vec![
         (
             Message::Reject(Reject {
                 code: RejectCode::StaleTerm,
@@ -73,7 +95,7 @@ fn samples() -> Vec<(Message<'static>, &'static [u8])> {
 
 #[test]
 fn each_body_has_its_golden_bytes_and_reads_back() {
-    for (number, (message, golden)) in samples().into_iter().enumerate() {
+    for (number, (message, golden)) in answers().into_iter().chain(samples()).enumerate() {
         let frame = message.encode(number as u32);
         assert_eq!(&frame[frame::HEADER_BYTES..], golden, "{message:?}");
         assert_eq!(Message::decode(&frame).unwrap(), (number as u32, message));
