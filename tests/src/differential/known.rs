@@ -8,6 +8,8 @@ use super::request::stated_bytes;
 /// One request, and what was answered.
 pub(super) struct Exchange<'a> {
     pub(super) request: &'a [u8],
+    /// Whether it is one request; else several in a row.
+    pub(super) is_alone: bool,
     /// memcached's answer, masked.
     pub(super) theirs: &'a str,
     /// Ours, masked.
@@ -45,6 +47,22 @@ const KNOWN: &[Known] = &[
         },
     },
     Known {
+        rule: "F5, S3",
+        what: "a store with too few words, or a cas without its number, is a bad line, not an unknown name",
+        is_last: true,
+        dialects: TEXT,
+        matches: |it| {
+            let words = it.words().len();
+            it.theirs.starts_with("ERROR")
+                && it.ours.starts_with(BAD_LINE)
+                && match it.name() {
+                    b"set" | b"add" | b"replace" | b"append" | b"prepend" => words < 6,
+                    b"cas" => words < 7,
+                    _ => false,
+                }
+        },
+    },
+    Known {
         rule: "F5",
         what: "a gat of no key is a bad line before its lifetime is looked at",
         is_last: false,
@@ -71,9 +89,7 @@ const KNOWN: &[Known] = &[
         what: "a negative length, or one of 2^31-2 and more, is a bad line",
         is_last: false,
         dialects: TEXT,
-        matches: |it| {
-            it.has_bad_length() && it.only_differs_in("CLIENT_ERROR bad data chunk", BAD_LINE)
-        },
+        matches: |it| it.has_bad_length() && it.only_differs_in("CLIENT_ERROR bad data chunk", BAD_LINE),
     },
     Known {
         rule: "S3, L2",
@@ -147,13 +163,14 @@ const KNOWN: &[Known] = &[
     },
     Known {
         rule: "X3",
-        what: "a lifetime of a meta command that is no number is a bad token",
+        what: "a lifetime or CAS of a meta command that is no number is a bad token",
         is_last: false,
         dialects: META,
         matches: |it| {
             it.name().len() == 2
                 && it.words().iter().skip(2).any(|word| {
-                    matches!(word[0], b'T' | b'N' | b'R') && !word[1..].iter().all(u8::is_ascii_digit)
+                    matches!(word[0], b'T' | b'N' | b'R' | b'C' | b'E')
+                        && (word.len() == 1 || !word[1..].iter().all(u8::is_ascii_digit))
                 })
                 && it.only_differs_in(
                     "CLIENT_ERROR invalid or duplicate flag",
@@ -169,14 +186,90 @@ const KNOWN: &[Known] = &[
         matches: |it| it.has_long_lifetime(),
     },
     Known {
-        rule: "B7",
-        what: "AppendQ and PrependQ tell a wrong CAS",
+        rule: "X1",
+        what: "an item that is dead when it is made has no time to live",
         is_last: false,
-        dialects: BINARY,
+        dialects: META,
         matches: |it| {
-            matches!(it.request.get(1), Some(0x19 | 0x1a))
-                && it.theirs.is_empty()
-                && it.ours.contains(" status=0002 ")
+            it.words().iter().any(|word| matches!(word[0], b'N' | b'T') && word[1..].starts_with(b"-"))
+                && it.ours.contains(" t0")
+                && without_ttl(it.ours) == without_ttl(it.theirs)
+        },
+    },
+    Known {
+        rule: "M3",
+        what: "an item that mg N makes remembers that its key came in base64",
+        is_last: true,
+        dialects: META,
+        matches: |it| {
+            it.name() == b"mg"
+                && it.words().contains(&&b"b"[..])
+                && it.words().iter().any(|word| word[0] == b'N')
+                && it.ours.lines().next().is_some_and(|line| line.contains(" b ") && line.ends_with(" W"))
+                && it.theirs.lines().next().is_some_and(|line| line.ends_with(" W"))
+        },
+    },
+    Known {
+        rule: "M3",
+        what: "md and ma tell a key that can't be decoded",
+        is_last: false,
+        dialects: META,
+        matches: |it| {
+            it.words().contains(&&b"b"[..])
+                && it.only_differs_in(
+                    "CLIENT_ERROR invalid or duplicate flag",
+                    "CLIENT_ERROR error decoding key",
+                )
+        },
+    },
+    Known {
+        rule: "D8",
+        what: "ms N makes the item that it was to append to",
+        is_last: true,
+        dialects: META,
+        matches: |it| {
+            it.name() == b"ms"
+                && it.words().iter().skip(3).any(|word| word[0] == b'N')
+                && it.theirs.starts_with("NS")
+                && (it.ours.starts_with("HD") || it.ours.is_empty())
+        },
+    },
+    Known {
+        rule: "A5",
+        what: "a number that got shorter is padded, which memcached leaves out while an answer holds the item",
+        is_last: true,
+        dialects: &[Dialect::Classic, Dialect::Meta, Dialect::Binary],
+        matches: |it| unpadded(it.theirs) == unpadded(it.ours),
+    },
+    Known {
+        rule: "R2",
+        what: "a key that is too long discards what its own get gathered, not the answers to what came before",
+        is_last: false,
+        dialects: TEXT,
+        matches: |it| {
+            !it.is_alone
+                && it.theirs.contains(BAD_LINE)
+                && it.ours.contains(BAD_LINE)
+                && it.lines().any(is_get_of_a_long_key)
+        },
+    },
+    Known {
+        rule: "R2",
+        what: "OPEN: a gat with a key that is too long touches nothing; memcached touches those before it",
+        is_last: true,
+        dialects: TEXT,
+        matches: |it| it.lines().any(|line| line.starts_with(b"gat") && is_get_of_a_long_key(line)),
+    },
+    Known {
+        rule: "F6",
+        what: "a line that is too long closes, and what was answered before still comes",
+        is_last: true,
+        dialects: TEXT,
+        matches: |it| {
+            it.theirs.ends_with("<closed>")
+                && it.ours.ends_with("<closed>")
+                && it.ours.starts_with(it.theirs.trim_end_matches("<closed>"))
+                && it.lines().any(|line| line.len() > 2048)
         },
     },
     Known {
@@ -193,11 +286,13 @@ const KNOWN: &[Known] = &[
     },
     Known {
         rule: "B4",
-        what: "a bad packet's error comes before the connection is closed",
+        what: "a bad packet's error, and what was answered before it, come before the connection is closed",
         is_last: true,
         dialects: BINARY,
         matches: |it| {
-            it.theirs == "<closed>" && it.ours.ends_with("<closed>") && it.ours.lines().count() == 2
+            it.theirs.ends_with("<closed>")
+                && it.ours.ends_with("<closed>")
+                && it.ours.starts_with(it.theirs.trim_end_matches("<closed>"))
         },
     },
 ];
@@ -206,7 +301,8 @@ const KNOWN: &[Known] = &[
 pub(super) fn find(dialect: Dialect, exchange: &Exchange<'_>) -> Option<&'static Known> {
     KNOWN.iter().find(|known| {
         known.dialects.contains(&dialect)
-            && (exchange.theirs != exchange.ours || (known.rule == "X3" && known.is_last))
+            && (exchange.theirs != exchange.ours || (known.is_last && matches!(known.rule, "X3" | "R2")))
+            && (exchange.is_alone || matches!(known.rule, "R2" | "B4" | "F6" | "A5" | "X3"))
             && (known.matches)(exchange)
     })
 }
@@ -274,6 +370,10 @@ impl<'a> Exchange<'a> {
 
     /// Whether a lifetime does not fit 32 bits.
     fn has_long_lifetime(&self) -> bool {
+        self.lines().any(|line| Exchange { request: line, ..*self }.has_long_lifetime_first())
+    }
+
+    fn has_long_lifetime_first(&self) -> bool {
         let words = self.words();
         let place = match self.name() {
             b"touch" => 2,
@@ -302,7 +402,6 @@ impl<'a> Exchange<'a> {
             words.skip(2).any(|word| word[0].is_ascii_alphabetic() && !known.contains(&word[0]))
         })
     }
-
 }
 
 /// A status line without the size that it tells.
@@ -311,6 +410,33 @@ fn without_size(answer: &str) -> String {
     let line =
         |line: &str| line.split(' ').filter(|word| !is_size(word)).collect::<Vec<_>>().join(" ") + "\n";
     answer.lines().map(line).collect()
+}
+
+/// A status line without its time to live.
+fn without_ttl(answer: &str) -> String {
+    let words =
+        |line: &str| line.split(' ').filter(|word| !word.starts_with('t')).collect::<Vec<_>>().join(" ");
+    answer.lines().map(words).collect()
+}
+
+/// The answer without the spaces behind numbers, and the lengths that count them.
+fn unpadded(answer: &str) -> String {
+    let is_size = |word: &str| {
+        word.trim_start_matches('s').bytes().all(|byte| byte.is_ascii_digit()) && !word.is_empty()
+    };
+    let line = |line: &str| {
+        let is_head = ["VALUE ", "VA ", "HD "].iter().any(|head| line.starts_with(head));
+        match is_head {
+            true => line.split(' ').filter(|word| !is_size(word)).collect::<Vec<_>>().join(" "),
+            false => line.trim_end_matches("\\r\\n").trim_end().to_owned(),
+        }
+    };
+    answer.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn is_get_of_a_long_key(line: &[u8]) -> bool {
+    [&b"get"[..], b"gat"].iter().any(|name| line.starts_with(name))
+        && line.trim_ascii_end().split(|byte| *byte == b' ').any(|word| word.len() > 250)
 }
 
 /// `+1`, `-0`, `1\r`, also behind a flag's letter.

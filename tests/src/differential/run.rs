@@ -161,10 +161,15 @@ impl Talk<'_> {
             for place in 0..theirs.len().max(ours.len()) {
                 let (theirs, ours) = (at(&theirs, place), at(&ours, place));
                 let request = requests.get(place).or(requests.last()).map_or(&[][..], Vec::as_slice);
-                let exchange = known::Exchange { request, theirs: &theirs, ours: &ours };
+                let exchange = known::Exchange {
+                    request,
+                    is_alone: step.is_separated || step.requests.len() == 1,
+                    theirs: &theirs,
+                    ours: &ours,
+                };
                 let known = known::find(self.dialect, &exchange);
                 if theirs != ours && known.is_none() {
-                    if !step.is_separated && step.requests.len() > 1 {
+                    if !exchange.is_alone {
                         return self.hold_separated(said, at_step, exchange.told(number, &before));
                     }
                     held.difference = Some(exchange.told(number, &before));
