@@ -47,6 +47,17 @@ const KNOWN: &[Known] = &[
         },
     },
     Known {
+        rule: "F10",
+        what: "a length that is none is told in spite of noreply",
+        is_last: true,
+        dialects: TEXT,
+        matches: |it| {
+            it.words().last() == Some(&&b"noreply"[..])
+                && stated_bytes(it.lines().next().unwrap_or_default()).is_none()
+                && it.ours == format!("{BAD_LINE}\n{}", it.theirs)
+        },
+    },
+    Known {
         rule: "F5, S3",
         what: "a store with too few words, or a cas without its number, is a bad line, not an unknown name",
         is_last: true,
@@ -70,7 +81,8 @@ const KNOWN: &[Known] = &[
         matches: |it| {
             it.has_too_few_words()
                 && it.name().starts_with(b"gat")
-                && it.only_differs_in("CLIENT_ERROR invalid exptime argument", BAD_LINE)
+                && (it.only_differs_in("CLIENT_ERROR invalid exptime argument", BAD_LINE)
+                    || it.only_differs_in("END", BAD_LINE))
         },
     },
     Known {
@@ -137,7 +149,7 @@ const KNOWN: &[Known] = &[
         dialects: META,
         matches: |it| {
             it.name() == b"ma"
-                && it.words().contains(&&b"q"[..])
+                && it.words().iter().skip(2).any(|word| word[0] == b'q')
                 && it.ours.is_empty()
                 && (it.theirs.starts_with("HD") || it.theirs.starts_with("VA "))
         },
@@ -392,7 +404,7 @@ impl<'a> Exchange<'a> {
     fn has_later_flag(&self) -> bool {
         self.lines().any(|line| {
             let known: &[u8] = match line.get(..3) {
-                Some(b"mg ") => b"bcfhklOqstvuENTRC",
+                Some(b"mg ") => b"bcfhklOqstvuNTRC",
                 Some(b"ms ") => b"bcCFIkOqTM",
                 Some(b"md ") => b"bCIkOqT",
                 Some(b"ma ") => b"bNJDTMqtcvkOC",
