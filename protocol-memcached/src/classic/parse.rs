@@ -106,6 +106,12 @@ fn is_http(words: Tokens<'_>) -> bool {
     words.iter().last().is_some_and(|word| word.starts_with(b"HTTP/"))
 }
 
+/// Whether more than one word is left behind those that a command needs: one is taken for `noreply`, or passed over.
+/// No rule speaks of it; memcached 1.6.18 takes such a line for an unknown command.
+fn is_too_many(mut rest: Tokens<'_>, noreply: bool) -> bool {
+    rest.next_word().is_some() && (noreply || rest.next_word().is_some())
+}
+
 fn complete(request: Request<'_>, consumed: usize) -> Parsed<'_> {
     Parsed::Complete { request, consumed }
 }
@@ -180,13 +186,17 @@ impl<'a> Line<'a, '_> {
             // Too few words: rule F10's word counts as one of them, then, and what follows are commands.
             return self.invalid(ErrorReply::BadLine, false);
         };
+        let cas = if let StoreCommand::Cas(_) = command { words.next_word() } else { None };
+        if is_too_many(words, noreply) {
+            return self.invalid(ErrorReply::Error, false);
+        }
         let bytes = match number::unsigned(bytes) {
             Some(bytes) if bytes <= STATED_BYTES_MAX => bytes,
             // An error found before noreply is recognised is sent (rule F10).
             _ => return self.invalid(ErrorReply::BadLine, false),
         };
         let command = match command {
-            StoreCommand::Cas(_) => words.next_word().and_then(number::unsigned).map(StoreCommand::Cas),
+            StoreCommand::Cas(_) => cas.and_then(number::unsigned).map(StoreCommand::Cas),
             other => Some(other),
         };
         let sound = (command, number::flags(flags), number::signed_leniently(exptime));
@@ -226,6 +236,9 @@ impl<'a> Line<'a, '_> {
         let Some(key) = words.next_word() else { return self.invalid(ErrorReply::BadLine, false) };
         let noreply = words.take_noreply();
         let old_time_argument = words.next_word();
+        if old_time_argument.is_some() && is_too_many(words, noreply) {
+            return self.invalid(ErrorReply::Error, false);
+        }
         let surplus = words.next_word().is_some() || old_time_argument.is_some_and(|word| word != b"0");
         if surplus {
             return self.invalid(ErrorReply::BadDelete, noreply);
@@ -242,6 +255,9 @@ impl<'a> Line<'a, '_> {
         let (Some(key), Some(delta)) = (words.next_word(), words.next_word()) else {
             return self.invalid(ErrorReply::BadLine, false);
         };
+        if is_too_many(words, false) {
+            return self.invalid(ErrorReply::Error, false);
+        }
         if !self.is_key(key) {
             return self.invalid(ErrorReply::BadLine, noreply);
         }
@@ -257,6 +273,9 @@ impl<'a> Line<'a, '_> {
         let (Some(key), Some(exptime)) = (words.next_word(), words.next_word()) else {
             return self.invalid(ErrorReply::BadLine, false);
         };
+        if is_too_many(words, false) {
+            return self.invalid(ErrorReply::Error, false);
+        }
         if !self.is_key(key) {
             return self.invalid(ErrorReply::BadLine, noreply);
         }
@@ -271,6 +290,9 @@ impl<'a> Line<'a, '_> {
         let Some(exptime) = words.next_word() else {
             return self.complete(Request::FlushAll { exptime: None, noreply });
         };
+        if is_too_many(words, noreply) {
+            return self.invalid(ErrorReply::Error, false);
+        }
         match number::signed(exptime) {
             Some(exptime) => self.complete(Request::FlushAll { exptime: Some(exptime), noreply }),
             None => self.invalid(ErrorReply::InvalidExptime, noreply),

@@ -131,6 +131,21 @@ impl<'a> Flags<'a> {
         self.iter().take_while(|flag| flag.letter != other).any(|flag| flag.letter == letter)
     }
 
+    /// The lifetime of an item that `N` makes: that of `N` or `T`, whichever comes last; and what `t` tells of it, which
+    /// is what came before `t`, as memcached has it. `None` is no time to live yet.
+    pub fn vivified_ttls(&self) -> (Option<i64>, Option<i64>) {
+        let (mut ttl, mut told) = (None, None);
+        for flag in self.iter() {
+            match flag.letter {
+                b'N' => ttl = self.vivify_ttl,
+                b'T' => ttl = self.ttl,
+                b't' => told = ttl,
+                _ => {}
+            }
+        }
+        (ttl, told)
+    }
+
     /// Rule L6.
     pub(super) fn check_opaque(&self) -> Result<(), ErrorReply> {
         match self.iter().any(|flag| flag.letter == b'O' && flag.word.len() > OPAQUE_BYTES_MAX) {

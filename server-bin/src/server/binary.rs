@@ -47,7 +47,8 @@ pub(crate) fn quiet_success(request: &[u8]) -> Option<Vec<u8>> {
 pub(crate) fn step(input: &[u8], login: &mut Login, executor: &mut Executor<'_>, out: &mut Vec<u8>) -> Step {
     let close = Step::Done { consumed: 0, skip: 0, close: true };
     // Who is not logged in has no value taken: it is refused when its head has come.
-    let value_bytes_max = if login.bars(false) { 0 } else { executor.shared.settings.item_bytes_max };
+    let value_bytes_max =
+        if login.bars(false) { 0 } else { executor.shared.settings.item_bytes_max.saturating_sub(1) };
     let limits = Limits { value_bytes_max, ..Limits::default() };
     let (opcode, opaque, parsed) = match parse_request(input, &limits) {
         Parsed::Incomplete { bytes_needed } => return Step::Incomplete { bytes_needed },
@@ -386,7 +387,10 @@ impl Executor<'_> {
                     outcome = Ok(initial);
                     return Update::Store { value: counter::text(initial, 0).into(), attributes };
                 }
-                Some(item) if request.cas != 0 && item.version != Version(request.cas) => {
+                // An empty value is told before a wrong CAS, as memcached has it.
+                Some(item)
+                    if request.cas != 0 && item.version != Version(request.cas) && !item.value.is_empty() =>
+                {
                     outcome = Err(Status::EXISTS);
                     return Update::Keep;
                 }

@@ -154,8 +154,7 @@ impl Executor<'_> {
         let (class, size) = (details.class + 1, details.bytes);
         out.extend_from_slice(b"ME ");
         encode_stored_key(key, facts.is_key_binary, out);
-        let binary = if facts.is_key_binary { " b" } else { "" };
-        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}{binary}\r\n", facts.cas);
+        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}\r\n", facts.cas);
         out.extend_from_slice(text.as_bytes());
         Ok(())
     }

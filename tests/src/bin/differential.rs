@@ -89,6 +89,9 @@ fn print_summary(summary: &Summary, dialect: Dialect, seed: u64) {
         "{}: seed {seed}, {commands} commands in {conversations} conversations, {differences} differences",
         dialect.name()
     );
+    if summary.silences > 0 {
+        println!("  {} steps were not answered to their end", summary.silences);
+    }
     for ((rule, what), count) in &summary.known {
         println!("  on purpose, rule {rule}: {what} ({count} times)");
     }

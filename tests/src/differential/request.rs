@@ -5,6 +5,10 @@ pub(super) const KEY_BYTES: usize = 10;
 /// From here on a request is large, in bytes.
 const LARGE_BYTES: usize = 16 << 10;
 
+/// The most that is sent behind a request for the length that it states: any CAS that a server has given, taken for a
+/// length, is below.
+const FILLER_BYTES_MAX: usize = 1 << 20;
+
 /// A piece of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
@@ -49,8 +53,23 @@ impl Request {
         })
     }
 
-    /// Its bytes in conversation `number`, with the CAS values that `cas_of` knows.
+    /// Its bytes in conversation `number`, with the CAS values that `cas_of` knows, and behind them what the length
+    /// that it states wants more: so it never takes from what is sent next.
     pub(super) fn render(&self, number: u64, cas_of: impl Fn(u8) -> u64, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.render_parts(number, cas_of, out);
+        let missing = missing_bytes(&out[start..]).min(FILLER_BYTES_MAX);
+        out.resize(out.len() + missing, b'f');
+    }
+
+    /// Whether it states a length that is taken for one and is far from what it has: no filler would do.
+    pub(super) fn states_too_much(&self) -> bool {
+        let mut bytes = Vec::new();
+        self.render_parts(0, |_| 0, &mut bytes);
+        missing_bytes(&bytes) > FILLER_BYTES_MAX
+    }
+
+    fn render_parts(&self, number: u64, cas_of: impl Fn(u8) -> u64, out: &mut Vec<u8>) {
         for part in &self.parts {
             let moved = |key: u8, by: i64| cas_of(key).saturating_add_signed(by);
             match part {
@@ -62,6 +81,31 @@ impl Request {
             }
         }
     }
+}
+
+/// How many bytes are to come behind a storage command's text for the length that it states.
+fn missing_bytes(request: &[u8]) -> usize {
+    let Some(line_bytes) = request.iter().position(|byte| *byte == b'\n').map(|at| at + 1) else { return 0 };
+    let stated = stated_bytes(&request[..line_bytes]);
+    stated.map_or(0, |stated| (stated + 2).saturating_sub(request.len() - line_bytes))
+}
+
+/// The length that the line of a storage command states, if it is one that servers take (rule F9).
+pub(super) fn stated_bytes(line: &[u8]) -> Option<usize> {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let place = match words.next()? {
+        _ if line.starts_with(b" ") => return None,
+        b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => 3,
+        b"ms" => 1,
+        _ => return None,
+    };
+    let word = words.nth(place)?;
+    // memcached reads `+5` and `5\r` as 5.
+    let digits = word.strip_prefix(b"+").unwrap_or(word).trim_ascii();
+    let stated: usize = str::from_utf8(digits).ok()?.parse().ok()?;
+    (stated <= (1 << 31) - 3).then_some(stated)
 }
 
 /// Requests that are sent at once.

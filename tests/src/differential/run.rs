@@ -11,9 +11,9 @@ use super::request::{Conversation, Request, Step, key_bytes};
 use super::{Dialect, conversation, known};
 
 /// How long an answer may be silent before its fence counts as swallowed.
-const SILENCE: Duration = Duration::from_millis(40);
+const SILENCE: Duration = Duration::from_millis(250);
 /// How long one server may take when the other has answered.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a conversation is tried again with something left out.
 const TRIES_MAX: usize = 60;
 /// What a CAS of an absent key is taken for: no server has given it yet.
@@ -67,6 +67,8 @@ pub struct Summary {
     pub known: BTreeMap<(&'static str, &'static str), usize>,
     /// The others.
     pub differences: Vec<Difference>,
+    /// Steps that swallowed their fence: each costs a wait.
+    pub silences: usize,
     /// Differences that did not show again: of the machine, not of the servers.
     pub unrepeated: Vec<Difference>,
 }
@@ -86,22 +88,29 @@ pub fn run(pair: &Pair, dialect: Dialect, seed: u64, bounds: Bounds) -> io::Resu
         let said = conversation(dialect, seed, number);
         summary.conversations += 1;
         summary.commands += said.iter().map(|step| step.requests.len()).sum::<usize>();
-        match talk.hold(&said)? {
-            Outcome::Same => {}
-            Outcome::Known(known) => *summary.known.entry((known.rule, known.what)).or_default() += 1,
-            Outcome::Different(difference) => match talk.shrink(said)? {
+        let held = talk.hold(&said)?;
+        for known in held.known {
+            *summary.known.entry((known.rule, known.what)).or_default() += 1;
+        }
+        summary.silences += held.silences;
+        if let Some(difference) = held.difference {
+            match talk.shrink(said)? {
                 Some(shortest) => summary.differences.push(Difference { number, ..shortest }),
                 None => summary.unrepeated.push(Difference { number, ..difference }),
-            },
+            }
         }
     }
     Ok(summary)
 }
 
-enum Outcome {
-    Same,
-    Known(&'static known::Known),
-    Different(Difference),
+/// What a conversation came to.
+#[derive(Default)]
+struct Held {
+    known: Vec<&'static known::Known>,
+    /// Steps whose fence was never answered.
+    silences: usize,
+    /// The first difference that is not meant: it ends the conversation.
+    difference: Option<Difference>,
 }
 
 struct Talk<'a> {
@@ -132,42 +141,67 @@ impl Talk<'_> {
         peers.exchange(&sets, &sets).map(drop)
     }
 
-    /// Holds a conversation, up to the first difference.
-    fn hold(&mut self, said: &Conversation) -> io::Result<Outcome> {
+    /// Holds a conversation, up to the first difference that is not meant or after which the servers hold different
+    /// items.
+    fn hold(&mut self, said: &Conversation) -> io::Result<Held> {
         let number = self.next;
         self.next += 1;
         let mut peers = self.connect()?;
         let mut before = Vec::new();
-        for step in said {
+        let mut held = Held::default();
+        for (at_step, step) in said.iter().enumerate() {
             let (their_cas, our_cas) = self.learn_cas(&mut peers, step, number)?;
             let (theirs, requests) = self.render(step, number, &their_cas);
             let (ours, _) = self.render(step, number, &our_cas);
             let (their_answer, our_answer) = peers.exchange(&theirs, &ours)?;
+            held.silences += usize::from(their_answer.1 == End::Silence || our_answer.1 == End::Silence);
             let is_over = their_answer.1 != End::Fence || our_answer.1 != End::Fence;
             let theirs = self.split(&their_answer, step.is_separated);
             let ours = self.split(&our_answer, step.is_separated);
             for place in 0..theirs.len().max(ours.len()) {
                 let (theirs, ours) = (at(&theirs, place), at(&ours, place));
                 let request = requests.get(place).or(requests.last()).map_or(&[][..], Vec::as_slice);
-                if theirs == ours {
-                    before.push(request.to_vec());
-                    continue;
+                let exchange = known::Exchange {
+                    request,
+                    is_alone: step.is_separated || step.requests.len() == 1,
+                    theirs: &theirs,
+                    ours: &ours,
+                };
+                let known = known::find(self.dialect, &exchange);
+                if theirs != ours && known.is_none() {
+                    if !exchange.is_alone {
+                        return self.hold_separated(said, at_step, exchange.told(number, &before));
+                    }
+                    held.difference = Some(exchange.told(number, &before));
+                    return Ok(held);
                 }
-                if let Some(known) = known::find(
-                    self.dialect,
-                    &known::Exchange { request, before: &before, theirs: &theirs, ours: &ours },
-                ) {
-                    return Ok(Outcome::Known(known));
+                before.push(request.to_vec());
+                held.known.extend(known);
+                if known.is_some_and(|known| known.is_last) {
+                    return Ok(held);
                 }
-                let request = shown(request);
-                let before = before.iter().map(|request| shown(request)).collect();
-                return Ok(Outcome::Different(Difference { number, before, request, theirs, ours }));
             }
             if is_over {
                 break;
             }
         }
-        Ok(Outcome::Same)
+        Ok(held)
+    }
+
+    /// Holds a conversation again, with no-ops in the step that differed: what is meant of a request is known by the
+    /// request alone. Where nothing differs then, the difference is one of requests in a row.
+    fn hold_separated(
+        &mut self,
+        said: &Conversation,
+        at_step: usize,
+        in_a_row: Difference,
+    ) -> io::Result<Held> {
+        let mut separated = said.clone();
+        separated.truncate(at_step + 1);
+        separated[at_step].is_separated = true;
+        let held = self.hold(&separated)?;
+        let is_same = held.known.is_empty() && held.difference.is_none();
+        Ok(if is_same { Held { difference: Some(in_a_row), ..held } } else { held })
     }
 
     /// The CAS values that the step needs, on both servers.
@@ -250,7 +284,7 @@ impl Talk<'_> {
 
     /// Leaves out what it can while a difference stays; `None` if it does not show again.
     fn shrink(&mut self, mut said: Conversation) -> io::Result<Option<Difference>> {
-        let Outcome::Different(mut shown) = self.hold(&said)? else { return Ok(None) };
+        let Some(mut shown) = self.hold(&said)?.difference else { return Ok(None) };
         let mut tries = 0;
         let mut has_changed = true;
         while has_changed && tries < TRIES_MAX {
@@ -261,7 +295,7 @@ impl Talk<'_> {
                     shorter[step].requests.remove(request);
                     shorter.retain(|step| !step.requests.is_empty());
                     tries += 1;
-                    if let Outcome::Different(difference) = self.hold(&shorter)? {
+                    if let Some(difference) = self.hold(&shorter)?.difference {
                         (said, shown, has_changed) = (shorter, difference, true);
                         break;
                     }
@@ -272,6 +306,18 @@ impl Talk<'_> {
             }
         }
         Ok(Some(shown))
+    }
+}
+
+impl known::Exchange<'_> {
+    fn told(&self, number: u64, before: &[Vec<u8>]) -> Difference {
+        Difference {
+            number,
+            before: before.iter().map(|request| shown(request)).collect(),
+            request: shown(self.request),
+            theirs: self.theirs.to_owned(),
+            ours: self.ours.to_owned(),
+        }
     }
 }
 

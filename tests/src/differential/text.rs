@@ -33,7 +33,7 @@ const ODD_NUMBERS: &[&str] = &[
     "noreply",
 ];
 /// Lifetimes that nobody has to wait for.
-const TTLS: &[&str] = &["0", "0", "0", "500", "10000", "2592000", "2147483000", "-1", "2592001", "1"];
+const TTLS: &[&str] = &["0", "0", "0", "500", "10000", "2592000", "2147483000", "-1", "2592001"];
 /// A CAS to give, and to compare with: below and above all that a server makes.
 pub(super) const GIVEN_CAS: &[&str] = &["1", "5", "9000000000000000001", "9000000000000000005"];
 const WORDS: &[&str] = &["noreply", "0", "5", "x", "q", "noreply noreply", "k0", "\t", "C1"];
@@ -85,16 +85,19 @@ pub(super) fn value(rng: &mut StdRng) -> Vec<u8> {
         .into(),
         400..900 => (0..rng.random_range(0..24)).map(|_| rng.random_range(b'a'..=b'z')).collect(),
         900..950 => {
-            (0..rng.random_range(0..12)).map(|_| *b"\r\n \0\xff09".choose(rng).unwrap_or(&0)).collect()
+            // Never spaces alone, nor digits and a zero byte: memcached 1.6.18 reads such a number past its end.
+            let bytes = (0..rng.random_range(0..12)).map(|_| *b"\r\n \xff09".choose(rng).unwrap_or(&0));
+            bytes.chain([b'x']).collect()
         }
-        950..985 => vec![b'm'; rng.random_range(100..3000)],
-        985..996 => vec![b'L'; rng.random_range(10_000..600_000)],
+        950..985 => b"m\0".repeat(rng.random_range(50..900)),
+        985..996 => vec![b'L'; rng.random_range(20_000..600_000)],
         996..999 => vec![b'L'; 1 << 20],
         _ => vec![b'L'; 1_500_000],
     }
 }
 
 /// A line, and the data block behind it.
+#[derive(Clone)]
 struct Line {
     tokens: Vec<Token>,
     block: Option<Vec<u8>>,
@@ -125,9 +128,16 @@ impl Line {
 
     /// Sound for the most part: one in a dozen is damaged.
     fn build(mut self, rng: &mut StdRng) -> Request {
+        let sound = self.clone();
         if rng.random_bool(0.08) {
             self.damage(rng);
         }
+        let request = self.render(rng);
+        // A megabyte that never comes: nobody waits for it.
+        if request.states_too_much() { sound.render(rng) } else { request }
+    }
+
+    fn render(self, rng: &mut StdRng) -> Request {
         let mut parts = Vec::new();
         for (place, token) in self.tokens.into_iter().enumerate() {
             if place > 0 {
@@ -167,8 +177,7 @@ pub(super) fn classic(rng: &mut StdRng) -> Request {
         60..66 => {
             let name = pick(rng, &["gat", "gats"]);
             let mut words = vec![number(rng, TTLS)];
-            // No long keys: memcached touches those before it all the same (rule R2 says nothing of that).
-            words.extend((0..rng.random_range(1..4)).map(|_| vec![Part::Key(rng.random_range(0..KEYS))]));
+            words.extend((0..rng.random_range(1..4)).map(|_| key(rng)));
             Line::of(name, words)
         }
         66..76 => Line::of("delete", [key(rng)]),
@@ -206,7 +215,8 @@ fn store(rng: &mut StdRng) -> Line {
 
 /// The CAS of some key: mostly as it is.
 fn cas(rng: &mut StdRng) -> Part {
-    let by = if rng.random_bool(0.8) { 0 } else { rng.random_range(-1..=1) };
+    // Not one more: memcached counts them, and may well give that one before it comes.
+    let by = if rng.random_bool(0.85) { 0 } else { -1 };
     match rng.random_bool(0.93) {
         true => Part::Cas(rng.random_range(0..KEYS), by),
         false => Part::bytes(pick(rng, &["0", "1", "x", "-1", "18446744073709551615"])),
@@ -230,7 +240,7 @@ pub(super) fn meta(rng: &mut StdRng) -> Request {
     if is_encoded && rng.random_bool(0.9) || rng.random_bool(0.01) {
         tokens.push(word("b"));
     }
-    for _ in 0..if name == "me" { 0 } else { rng.random_range(0..6) } {
+    for _ in 0..if name == "me" { rng.random_range(0..2) } else { rng.random_range(0..6) } {
         let flag = flag(rng, name, subject);
         let is_repeated = tokens[1..].iter().any(|known| first_byte(known) == first_byte(&flag));
         if !is_repeated || rng.random_bool(0.02) {
@@ -255,7 +265,7 @@ fn flag(rng: &mut StdRng, name: &str, subject: u8) -> Token {
     let letters: &[u8] = match name {
         _ if rng.random_bool(0.03) => b"bcfhkqstvuxIOFCMTNRJDE",
         "mg" => b"cfhkqstvvvuONNTRRC",
-        "ms" => b"ckqOFFTTICCMMMN",
+        "ms" => b"ckqOFFTTICCMMMNsE",
         "md" => b"kqOICCTT",
         "ma" => b"kqvvctONNJDTMC",
         _ => b"q",

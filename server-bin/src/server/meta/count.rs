@@ -101,6 +101,7 @@ impl Executor<'_> {
         let mut counted = Counted::NotANumber;
         // As with mg: `t` before `T` tells the old time to live (rule D3).
         let tells_old_ttl = flags.is_before(b't', b'T') && flags.has(b'T');
+        let mut was_fetched = false;
         let updated = self.shared.cache.update(key, |item| {
             let (number, old_bytes, attributes) = match self.decide_count(item, flags, direction) {
                 Ok(decided) => decided,
@@ -111,17 +112,24 @@ impl Executor<'_> {
             };
             let expires_at_ms = match item {
                 Some(item) if tells_old_ttl => item.expires_at_ms,
+                None => flags.vivified_ttls().1.and_then(|ttl| self.expires_at_ms(self.expiry(ttl))),
                 _ => self.expires_at_ms(attributes.expiry),
             };
             counted = Counted::Number { number, cas: 0, expires_at_ms };
+            // Rule A5: padded to the length that was there.
+            let value = format!("{number:<old_bytes$}");
+            // As memcached has it, a number written in place leaves the item's marks; one that grows is an item anew.
+            let is_in_place = value.len() == old_bytes;
+            was_fetched = item.is_some_and(|item| is_in_place && item.is_fetched);
             let is_key_binary = item.map_or(flags.has(b'b'), |item| item.state.is_key_binary);
-            Update::StoreWith {
-                // Rule A5: padded to the length that was there.
-                value: format!("{number:<old_bytes$}").into(),
-                attributes,
-                state: ItemState { client_cas: flags.new_cas, is_key_binary, ..ItemState::default() },
-            }
+            let marks = item.filter(|_| is_in_place).map_or(ItemState::default(), |item| item.state);
+            let state = ItemState { client_cas: flags.new_cas, is_key_binary, ..marks };
+            Update::StoreWith { value: value.into(), attributes, state }
         })?;
+        if was_fetched {
+            // What was stored anew counts as unread.
+            self.shared.cache.read(key, |_| ())?;
+        }
         if let (Updated::Stored(version), Counted::Number { cas, .. }) = (updated, &mut counted) {
             *cas = flags.new_cas.unwrap_or(version.0);
         }
@@ -136,8 +144,9 @@ impl Executor<'_> {
         direction: Direction,
     ) -> Result<(u64, usize, Attributes), Counted> {
         let Some(item) = item else {
-            let vivify_ttl = flags.vivify_ttl.ok_or(Counted::Refused(Status::NotFound))?;
-            return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(vivify_ttl).into()));
+            flags.vivify_ttl.ok_or(Counted::Refused(Status::NotFound))?;
+            let ttl = flags.vivified_ttls().0.unwrap_or_default();
+            return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(ttl).into()));
         };
         // An empty value is told before a wrong CAS, as memcached has it.
         if item.value.is_empty() {

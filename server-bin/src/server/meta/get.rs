@@ -160,10 +160,12 @@ impl Executor<'_> {
     /// item is there by now.
     fn vivify(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<bool, WriteError> {
         let flags = &get.target.flags;
-        let Some(vivify_ttl) = flags.vivify_ttl else { return Ok(false) };
+        let (Some(ttl), told_ttl) = flags.vivified_ttls() else { return Ok(false) };
+        if flags.vivify_ttl.is_none() {
+            return Ok(false);
+        }
         let is_key_binary = get.target.key.is_binary();
-        // `T` touches what is there by now.
-        let expiry = self.expiry(flags.ttl.unwrap_or(vivify_ttl));
+        let expiry = self.expiry(ttl);
         let updated = self.shared.cache.update(get.key, |item| match item {
             Some(_) => Update::Keep,
             None => Update::StoreWith {
@@ -182,14 +184,13 @@ impl Executor<'_> {
             // The next one finds it fetched: this was the first access.
             self.shared.cache.read(get.key, |_| ())?;
         }
-        let told = if flags.is_before(b't', b'T') { self.expiry(vivify_ttl) } else { expiry };
         let facts = Facts {
             cas: flags.new_cas.unwrap_or(version.0),
             client_flags: 0,
             is_fetched: false,
             is_key_binary,
             bytes: 0,
-            ttl_s: self.ttl_s(self.expires_at_ms(told)),
+            ttl_s: self.ttl_s(told_ttl.and_then(|ttl| self.expires_at_ms(self.expiry(ttl)))),
         };
         begin_hit(get.target, &facts, out);
         encode_flag(b"W", out);
