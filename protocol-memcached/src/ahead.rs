@@ -36,7 +36,7 @@ impl<'a> Ahead<'a> {
 /// ```
 /// let ahead = hotspare_memcached::keys_ahead(b"get a\r\nset b 0 0 3\r\nget\r\nmg c v\r\nget");
 /// assert_eq!(ahead.keys(), [b"a", b"b", b"c"]);
-/// assert_eq!(ahead.bytes, 35);
+/// assert_eq!(ahead.bytes, 33);
 /// ```
 pub fn keys_ahead(buffer: &[u8]) -> Ahead<'_> {
     let mut ahead = Ahead::default();

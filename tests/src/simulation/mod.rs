@@ -460,15 +460,17 @@ impl World {
 
     /// What an operator does with a node that believes a term whose other holders are all gone, while somebody else
     /// reigns: its status says so, and a restart makes it forget. So does one for a primary that nobody follows, beside
-    /// one of a higher term that has followers: without a secret it can't tell that term from an invented one.
+    /// one that has followers: without a secret neither can tell the other's term from an invented one.
     fn restart_stranded(&mut self) {
         let statuses: Vec<_> = self.nodes.iter().map(|node| node.cache.status()).collect();
         let followed = statuses.iter().filter(|status| !status.replicas.is_empty());
         let followed_term = followed.map(|status| status.term).max().unwrap_or(0);
         for (index, status) in statuses.into_iter().enumerate() {
             let is_cut_off = status.role != Role::Primary && status.link == LinkState::Connecting;
-            let is_left =
-                status.role == Role::Primary && status.replicas.is_empty() && status.term < followed_term;
+            let is_left = status.role == Role::Primary
+                && status.replicas.is_empty()
+                && followed_term > 0
+                && status.term != followed_term;
             if is_cut_off || is_left {
                 self.restart(index, ReplicationConfig::follower());
             }

@@ -202,7 +202,7 @@ fn replica_goes_on_without_a_full_copy_when_its_primary_or_it_itself_restarts_wa
     primary.wait_said("this node is the primary, as before");
     assert_eq!(gets(primary.clients(), "key-5").1, "first");
     assert_eq!(Wire::connect(primary.clients()).ask("set key-5 5 0 6\r\nsecond\r\n"), "STORED");
-    replica.wait_said("installing=false");
+    replica.wait_said("plan=Resume");
     assert_eq!(installs(replica.admin()), 1, "none since the first");
 
     stop_gracefully(&mut replica);

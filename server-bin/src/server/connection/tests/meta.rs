@@ -101,7 +101,8 @@ fn m3_m7_g7_debug_lines_and_dumps_know_that_a_key_was_encoded() {
     converse(&shared, "ms Zm9v 2 b|hi|ms bar 2|hi|", 1 << 20);
     for key in ["me foo|", "me Zm9v b|"] {
         let line = converse(&shared, key, 1 << 20);
-        assert!(line.starts_with("ME Zm9v exp=-1 ") && line.ends_with(" b|"), "{line}");
+        // As memcached writes it, without the b that `k` has behind it.
+        assert!(line.starts_with("ME Zm9v exp=-1 ") && !line.ends_with(" b|"), "{line}");
     }
     let line = converse(&shared, "me bar|", 1 << 20);
     assert!(line.starts_with("ME bar exp=-1 ") && !line.ends_with(" b|"), "{line}");
