@@ -225,6 +225,9 @@ struct Serve {
     /// Refuse the commands that list keys: stats cachedump, stats detail, lru_crawler metadump
     #[arg(short = 'X')]
     no_dump: bool,
+    /// Show no CAS uniques: all read 0
+    #[arg(short = 'C', long = "disable-cas")]
+    no_cas: bool,
     /// Refuse the watch command
     #[arg(short = 'W')]
     no_watch: bool,
@@ -482,20 +485,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         memory_bytes_max.filter(|bytes| (1 << 20..=hotspare::MEMORY_BYTES_MAX).contains(bytes)).ok_or_else(
             || format!("-m {}: give 1 to {} megabytes", serve.memory, hotspare::MEMORY_BYTES_MAX >> 20),
         )?;
-    let item_bytes_max = match &serve.item_size {
-        // With very little memory the default shrinks; a stated size does not.
-        None => (1 << 20).min(memory_bytes_max / 2),
-        Some(text) => match size(text) {
-            Some(bytes) if !(1 << 10..=1 << 30).contains(&bytes) => {
-                return Err(format!("-I {text}: give 1k to 1g"));
-            }
-            Some(bytes) if bytes > memory_bytes_max / 2 => {
-                return Err(format!("-I {text}: give at most half of the memory (-m)"));
-            }
-            Some(bytes) => bytes,
-            None => return Err(format!("-I {text}: give a number of bytes, or with k, m or g")),
-        },
-    };
+    let item_bytes_max = item_bytes_max(serve.item_size.as_deref(), memory_bytes_max)?;
     let sasl_users = sasl_users(serve)?;
     let protocol = match serve.protocol {
         None if serve.sasl => Protocol::Binary,
@@ -536,6 +526,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         shutdown_command: serve.shutdown_command,
         evict: !serve.no_evict,
         dump_enabled: !serve.no_dump,
+        cas_enabled: !serve.no_cas,
         flush_enabled: !serve.no_flush,
         watch_enabled: !serve.no_watch,
         debug_clock: serve.debug_time.then(Arc::default),
@@ -545,6 +536,22 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         ack_timeout_ms: serve.replication.ack_timeout_ms,
         sasl_users,
     })
+}
+
+/// The size that `-I` gives, or the default.
+fn item_bytes_max(given: Option<&str>, memory_bytes_max: usize) -> Result<usize, String> {
+    match given {
+        // With very little memory the default shrinks; a stated size does not.
+        None => Ok((1 << 20).min(memory_bytes_max / 2)),
+        Some(text) => match size(text) {
+            Some(bytes) if !(1 << 10..=1 << 30).contains(&bytes) => Err(format!("-I {text}: give 1k to 1g")),
+            Some(bytes) if bytes > memory_bytes_max / 2 => {
+                Err(format!("-I {text}: give at most half of the memory (-m)"))
+            }
+            Some(bytes) => Ok(bytes),
+            None => Err(format!("-I {text}: give a number of bytes, or with k, m or g")),
+        },
+    }
 }
 
 /// Where datagrams are answered (rule U1). A unix socket stands instead of all addresses.

@@ -53,6 +53,8 @@ pub struct Settings {
     pub evict: bool,
     /// Whether the items' keys may be listed (`-X` says no). Default yes.
     pub dump_enabled: bool,
+    /// Whether clients see each item's CAS unique; else all read 0 (`-C`, rule C3). Default yes.
+    pub cas_enabled: bool,
     /// Whether `flush_all` is obeyed (`-F` says no). Default yes.
     pub flush_enabled: bool,
     /// Whether `watch` is obeyed (`-W` says no). Default yes.
@@ -126,6 +128,13 @@ pub enum VerifyClients {
     Always,
 }
 
+impl Settings {
+    /// What clients see of a CAS unique (rule C3).
+    pub(crate) fn shown_cas(&self, cas: u64) -> u64 {
+        if self.cas_enabled { cas } else { 0 }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Settings {
@@ -148,6 +157,7 @@ impl Default for Settings {
             shutdown_command: false,
             evict: true,
             dump_enabled: true,
+            cas_enabled: true,
             flush_enabled: true,
             watch_enabled: true,
             watcher_queue_bytes_max: 256 << 10,

@@ -57,7 +57,7 @@ pub(crate) fn step(input: &[u8], login: &mut Login, executor: &mut Executor<'_>,
         Parsed::Complete { request, consumed } => (request.opcode(), request.opaque, Ok((request, consumed))),
     };
     let quiet = parsed.is_ok_and(|(request, _)| request.quiet);
-    let answer = Answer { opcode, opaque, quiet };
+    let answer = Answer { opcode, opaque, quiet, shows_cas: executor.shared.settings.cas_enabled };
     if login.bars(may_come_before_login(opcode)) && parsed != Err(Status::UNKNOWN_COMMAND) {
         answer.error(Status::LOGIN_FAILED, out);
         return close;
@@ -113,6 +113,8 @@ struct Answer {
     opcode: u8,
     opaque: u32,
     quiet: bool,
+    /// Whether clients see CAS uniques (rule C3).
+    shows_cas: bool,
 }
 
 impl Answer {
@@ -124,8 +126,12 @@ impl Answer {
     /// Success, unless the request was quiet.
     fn success(&self, cas: Version, value: &[u8], out: &mut Vec<u8>) {
         if !self.quiet {
-            Response { cas: cas.0, ..self.response(Status::OK, value) }.encode(out);
+            Response { cas: self.shown(cas.0), ..self.response(Status::OK, value) }.encode(out);
         }
+    }
+
+    fn shown(&self, cas: u64) -> u64 {
+        if self.shows_cas { cas } else { 0 }
     }
 
     /// An error is always told (rule B7).
@@ -225,7 +231,7 @@ impl Executor<'_> {
         let tell = |item: ItemRef<'_>| {
             let extras = item.flags.to_be_bytes();
             let head = answer.response(Status::OK, b"");
-            Response { cas: item.cas(), extras: &extras, key: told_key, ..head }
+            Response { cas: answer.shown(item.cas()), extras: &extras, key: told_key, ..head }
                 .encode_head(item.value.len(), out);
             item.value.append_to(out);
         };
@@ -258,7 +264,8 @@ impl Executor<'_> {
         match found {
             // The flags come along, as memcached has it.
             Some((flags, cas)) => {
-                Response { cas, extras: &flags, ..answer.response(Status::OK, b"") }.encode(out);
+                Response { cas: answer.shown(cas), extras: &flags, ..answer.response(Status::OK, b"") }
+                    .encode(out);
             }
             None => answer.error(Status::NOT_FOUND, out),
         }

@@ -188,7 +188,10 @@ impl Executor<'_> {
             if number % AHEAD_MAX == 0 && !keys.is_one() {
                 fetch_ahead(cache, &mut ahead);
             }
-            let read = |item: ItemRef<'_>| write_value(&item, with_cas, out);
+            let read = |item: ItemRef<'_>| {
+                let cas = with_cas.then(|| self.shared.settings.shown_cas(item.cas()));
+                write_value(&item, cas, out)
+            };
             let answered = match expiry {
                 None => cache.read(key, read).map_err(read_error),
                 Some(expiry) => cache.read_and_touch(key, expiry, read).map_err(write_error),
@@ -345,8 +348,7 @@ fn fetch_ahead<'a>(cache: &Cache, keys: &mut impl Iterator<Item = &'a [u8]>) {
 }
 
 /// Gives the value's length.
-fn write_value(item: &ItemRef<'_>, with_cas: bool, out: &mut Vec<u8>) -> usize {
-    let cas = with_cas.then_some(item.cas());
+fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> usize {
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");

@@ -256,7 +256,8 @@ impl Executor<'_> {
                 return;
             }
             let begun = out.len();
-            write_item(format, &item, details, out);
+            let cas = self.shared.settings.shown_cas(item.cas());
+            write_item(format, &item, cas, details, out);
             dump.items_left -= 1;
             dump.bytes_left = dump.bytes_left.saturating_sub((out.len() - begun) as u64);
         })?;
@@ -264,7 +265,7 @@ impl Executor<'_> {
     }
 }
 
-fn write_item(format: Format, item: &ItemRef<'_>, details: ItemDetails, out: &mut Vec<u8>) {
+fn write_item(format: Format, item: &ItemRef<'_>, shown_cas: u64, details: ItemDetails, out: &mut Vec<u8>) {
     let seconds = item.expires_at_ms.map(|moment| moment / 1000);
     // Writing to a vector can't fail.
     let _ = match format {
@@ -277,7 +278,7 @@ fn write_item(format: Format, item: &ItemRef<'_>, details: ItemDetails, out: &mu
             }
             .and_then(|()| {
                 let fetched = if details.is_fetched { "yes" } else { "no" };
-                let (cas, class, bytes) = (item.cas(), details.class + 1, details.bytes);
+                let (cas, class, bytes) = (shown_cas, details.class + 1, details.bytes);
                 // The engine keeps an order of recency but no times of access.
                 let flags = item.flags;
                 writeln!(out, " la=0 cas={cas} fetch={fetched} cls={class} size={bytes} flags={flags} ")

@@ -117,7 +117,7 @@ impl Executor<'_> {
 
     fn facts(&self, item: &ItemRef<'_>) -> Facts {
         Facts {
-            cas: item.cas(),
+            cas: self.shared.settings.shown_cas(item.cas()),
             client_flags: item.flags,
             is_fetched: item.is_fetched,
             is_key_binary: item.state.is_key_binary,

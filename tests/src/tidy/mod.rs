@@ -5,6 +5,7 @@
 //! tested with a planted violation. Not here: what `rustfmt`, `clippy` and the compiler already say.
 
 pub mod arrows;
+pub mod rules;
 pub mod sizes;
 pub mod source;
 pub mod words;
@@ -69,6 +70,13 @@ pub fn check(path: &str, text: &str) -> Vec<Violation> {
 /// Checks every file below `root`, except what builds leave behind and hidden folders.
 pub fn check_tree(root: &Path) -> io::Result<Vec<Violation>> {
     let mut found = Vec::new();
+    for_each_file(root, |path, text| found.extend(check(path, text)))?;
+    found.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
+    Ok(found)
+}
+
+/// Shows every manifest and Rust source below `root`, by its path from there, except what builds leave behind and hidden folders.
+fn for_each_file(root: &Path, mut look: impl FnMut(&str, &str)) -> io::Result<()> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
@@ -80,12 +88,11 @@ pub fn check_tree(root: &Path) -> io::Result<Vec<Violation>> {
                 }
             } else if name.ends_with(".rs") || name == "Cargo.toml" {
                 let relative = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
-                found.extend(check(&relative, &fs::read_to_string(&path)?));
+                look(&relative, &fs::read_to_string(&path)?);
             }
         }
     }
-    found.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
-    Ok(found)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ fn check(cases: &[Case]) {
 }
 
 #[test]
-fn f_lines_are_framed_as_memcached_frames_them() {
+fn f1_f2_f3_lines_are_framed_as_memcached_frames_them() {
     check(&[
         ("F1 bare newline", "get a\n", "END\r\n"),
         ("F1 mixed ends", "set a 0 0 1\nx\r\nget a\n", "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n"),
@@ -50,7 +50,7 @@ fn f_lines_are_framed_as_memcached_frames_them() {
 }
 
 #[test]
-fn f_bad_lines_are_refused_and_the_connection_stays() {
+fn f4_f5_f9_bad_lines_are_refused_and_the_connection_stays() {
     check(&[
         ("F4 empty line", "\r\n", LINE_ERROR),
         ("F4 short line", " \n", LINE_ERROR),
@@ -113,7 +113,7 @@ fn f6_a_get_line_may_be_longer_than_any_buffer() {
 }
 
 #[test]
-fn l_limits_hold() {
+fn l1_l2_r2_limits_hold() {
     let longest: &'static str = "k".repeat(250).leak();
     let longer: &'static str = "k".repeat(251).leak();
     let set = |key: &str| -> &'static str { format!("set {key} 0 0 1\r\nx\r\n").leak() };
@@ -152,7 +152,7 @@ fn l3_and_l5_a_set_too_large_is_refused_and_removes_the_old_item() {
 }
 
 #[test]
-fn x_expiry_is_relative_up_to_30_days_absolute_beyond_and_negative_is_past() {
+fn x1_x2_x4_expiry_is_relative_up_to_30_days_absolute_beyond_and_negative_is_past() {
     check(&[
         ("X1 never", "set a 0 0 1\r\nx\r\nget a\r\n", "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n"),
         ("X1 negative", "set a 0 -1 1\r\nx\r\nget a\r\n", "STORED\r\nEND\r\n"),
@@ -223,7 +223,7 @@ fn c2_cas_stores_on_the_same_unique_only() {
 }
 
 #[test]
-fn s_storage_commands_store_what_they_should() {
+fn s1_s2_s3_s4_storage_commands_store_what_they_should() {
     check(&[
         ("S1 add", "add a 0 0 1\r\nx\r\nadd a 0 0 1\r\ny\r\n", "STORED\r\nNOT_STORED\r\n"),
         (
@@ -267,7 +267,7 @@ fn s_storage_commands_store_what_they_should() {
 }
 
 #[test]
-fn r_retrieval_answers_hits_in_order_and_misses_silently() {
+fn r1_r3_retrieval_answers_hits_in_order_and_misses_silently() {
     check(&[
         (
             "R1 order and repeats",
@@ -285,7 +285,7 @@ fn r_retrieval_answers_hits_in_order_and_misses_silently() {
 }
 
 #[test]
-fn a_delete_counters_and_touch() {
+fn a1_a2_a3_a4_a5_a6_z1_z3_delete_counters_and_touch() {
     const NON_NUMERIC: &str = "STORED\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
     check(&[
         ("A1", "set a 0 0 1\r\nx\r\ndelete a\r\ndelete a\r\n", "STORED\r\nDELETED\r\nNOT_FOUND\r\n"),

@@ -45,7 +45,7 @@ pub(crate) fn token(client: &Client, key: &str) -> u64 {
 }
 
 #[test]
-fn a_stock_client_stores_reads_counts_and_deletes() -> Result<(), MemcacheError> {
+fn t4_a_stock_client_stores_reads_counts_and_deletes() -> Result<(), MemcacheError> {
     let mut server = crate::standalone(16);
     let client = connect(server.clients());
     client.set("a", Flagged { value: b"\0binary\r\n", flags: 77 }, 0)?;

@@ -298,6 +298,10 @@ impl Model {
                 });
                 expected.meta.expires_at_ms = expires_at_ms;
                 expected.bytes = item::counted_bytes(self.shards[shard].memory(), id.chunk());
+                if is_rewritten {
+                    // Behind what was promoted meanwhile.
+                    self.raise(key);
+                }
             }
             Err(ReserveError::Shortage { .. }) => {}
             Err(ReserveError::OutOfMemory) => panic!("a copy of an item fits"),
@@ -542,4 +546,28 @@ fn long_run_holds_what_the_model_says() {
         println!("{counters:?}");
         assert!(counters.evictions > 100 && counters.reclaimed > 100 && counters.pages_moved > 10);
     }
+}
+
+/// Found by a run of the property above.
+#[test]
+fn an_item_written_anew_is_hotter_than_what_was_promoted_to_make_room_for_it() {
+    let put = |(key, size)| Op::Put { key, size, lifetime_ms: 0, place: Place::New };
+    let stored = [(0, 0); 6].into_iter().chain([
+        (21, 0),
+        (1, 7),
+        (11, 8),
+        (16, 0),
+        (13, 0),
+        (0, 5),
+        (37, 10),
+        (20, 7),
+        (21, 4),
+        (10, 0),
+        (9, 0),
+    ]);
+    let mut model = Model::new(19 * 4096);
+    stored.map(put).for_each(|op| model.apply(op));
+    assert_eq!(model.orders[1].queue(true), [21]);
+    model.apply(Op::Expire { key: 21, lifetime_ms: 0 });
+    assert_eq!(model.orders[1].queue(true), [13, 21]);
 }

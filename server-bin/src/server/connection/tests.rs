@@ -3,6 +3,7 @@
 mod held;
 mod meta;
 mod operators;
+mod rules;
 mod watchers;
 
 use std::io::{ErrorKind, Read, Write};

@@ -131,7 +131,7 @@ impl Executor<'_> {
             self.shared.cache.read(key, |_| ())?;
         }
         if let (Updated::Stored(version), Counted::Number { cas, .. }) = (updated, &mut counted) {
-            *cas = flags.new_cas.unwrap_or(version.0);
+            *cas = self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0));
         }
         Ok(counted)
     }

@@ -185,7 +185,7 @@ impl Executor<'_> {
             self.shared.cache.read(get.key, |_| ())?;
         }
         let facts = Facts {
-            cas: flags.new_cas.unwrap_or(version.0),
+            cas: self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)),
             client_flags: 0,
             is_fetched: false,
             is_key_binary,

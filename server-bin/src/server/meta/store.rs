@@ -103,7 +103,7 @@ impl Executor<'_> {
         };
         Some(version.map(|version| Stored {
             status: if version.is_some() { Status::Ok } else { Status::NotStored },
-            cas: version.map_or(0, |version| version.0),
+            cas: version.map_or(0, |version| self.shared.settings.shown_cas(version.0)),
             bytes: data.len(),
         }))
     }
@@ -141,7 +141,7 @@ impl Executor<'_> {
             }
         })?;
         let cas = match updated {
-            Updated::Stored(version) => flags.new_cas.unwrap_or(version.0),
+            Updated::Stored(version) => self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)),
             _ => 0,
         };
         Ok(Stored { status, cas, bytes })

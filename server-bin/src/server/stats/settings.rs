@@ -42,7 +42,7 @@ fn workers(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "stat_key_prefix", ":");
     stat(out, "detail_enabled", yes_no(shared.operator.observers.is_detail_on()));
     stat(out, "reqs_per_event", 20);
-    stat(out, "cas_enabled", "yes");
+    stat(out, "cas_enabled", yes_no(settings.cas_enabled));
     stat(out, "tcp_backlog", 1024);
     stat(out, "auth_enabled_sasl", if settings.sasl_users.is_some() { "yes" } else { "no" });
     stat(out, "auth_enabled_ascii", if settings.ascii_users.is_some() { "yes" } else { "no" });

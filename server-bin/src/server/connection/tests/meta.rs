@@ -13,7 +13,7 @@ fn talk(input: &str) -> String {
     std::mem::take(&mut answers[0])
 }
 
-fn converse(shared: &Shared, input: &str, piece_bytes: usize) -> String {
+pub(super) fn converse(shared: &Shared, input: &str, piece_bytes: usize) -> String {
     let mut connection = Connection::new(&shared.settings);
     let mut socket = socket(input.replace('|', "\r\n").as_bytes(), piece_bytes);
     assert_eq!(run(shared, &mut connection, &mut socket), Turn::Waiting);
