@@ -245,6 +245,16 @@ impl PagePool {
         self.trim(&mut state);
     }
 
+    /// Takes an item page back that was taken for nothing. It may never have been written, and what is kept counts as memory:
+    /// so it is not kept.
+    pub(super) fn give_unused(&self, page: u32) {
+        let mut state = self.state.lock();
+        state.items_out -= 1;
+        self.memory.release_item_page(page);
+        state.released_items.push(page);
+        self.tell_available(&state);
+    }
+
     /// Takes a line page back; all its lines are empty.
     pub(super) fn give_lines(&self, page: u32) {
         let mut state = self.state.lock();

@@ -160,6 +160,9 @@ impl Shard {
             Reservation { first, footprint }
         });
         self.shortage_told = matches!(reservation, Err(ReserveError::Shortage { .. }));
+        if reservation.is_err() {
+            self.in_hand.drain(..).for_each(|page| self.pool.give_unused(page));
+        }
         self.return_pages();
         reservation
     }
