@@ -179,11 +179,14 @@ impl Model {
             }
             Op::Advance { by_ms } => self.now_ms += by_ms,
             Op::Flush => {
-                self.flush_floor = Version(self.last_version + 1);
+                // Each flush has a version of its own, as each mutation has.
+                self.last_version += 1;
+                self.flush_floor = Version(self.last_version);
                 self.floors.raise_all(self.flush_floor);
             }
             Op::FlushPrefix { first } => {
-                let floor = Version(self.last_version + 1);
+                self.last_version += 1;
+                let floor = Version(self.last_version);
                 self.prefix_floors.insert(first, floor);
                 self.floors.raise_prefix(&[first], floor).unwrap();
             }
@@ -570,4 +573,16 @@ fn an_item_written_anew_is_hotter_than_what_was_promoted_to_make_room_for_it() {
     assert_eq!(model.orders[1].queue(true), [21]);
     model.apply(Op::Expire { key: 21, lifetime_ms: 0 });
     assert_eq!(model.orders[1].queue(true), [13, 21]);
+}
+
+/// Found by a run of the property above.
+#[test]
+fn a_flush_right_behind_a_half_swept_one_of_a_prefix_is_swept_for_as_well() {
+    let mut model = Model::new(35 * 4096);
+    model.apply(Op::Put { key: 19, size: 0, lifetime_ms: 0, place: Place::New });
+    model.apply(Op::FlushPrefix { first: 0 });
+    model.apply(Op::SweepAllDue { shard: 1, looks: 1 });
+    model.apply(Op::Flush);
+    model.apply(Op::SweepAllDue { shard: 1, looks: usize::MAX });
+    assert!(model.items.is_empty());
 }
