@@ -75,6 +75,9 @@ pub struct Load {
     pub rate: usize,
 }
 
+/// What takes longer counts as this: ten minutes, in nanoseconds.
+const LATENCY_NS_MAX: u64 = 600_000_000_000;
+
 /// What a slice of a load came to.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -313,7 +316,9 @@ struct Course<'a> {
 impl<'a> Course<'a> {
     fn new(time: Duration, watcher: Watcher<'a>) -> Course<'a> {
         let begun = Instant::now();
-        let latencies = Histogram::new(3).expect("three digits are allowed");
+        // With a stated end: a histogram that grows by itself does not do so for values that it would have to cut.
+        let latencies =
+            Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("a range and digits that are allowed");
         let (end, tally) = (begun + time, Tally::default());
         Course { begun, end, batches: 0, tally, latencies, watcher, told: begun }
     }
