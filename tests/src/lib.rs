@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod differential;
 pub mod hit_ratio;
+pub mod ports;
 pub mod process;
 pub mod simulation;
 pub mod tidy;

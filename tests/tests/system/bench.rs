@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tests::ports;
 use tests::process::Server;
 
 use crate::wire;
@@ -199,7 +200,7 @@ fn servers_that_do_not_behave_give_an_error_and_never_a_hang() {
 
 #[test]
 fn a_server_that_is_not_there_and_senseless_flags_are_named() {
-    let nobody = TcpListener::bind(crate::ANY_PORT).expect("a port").local_addr().expect("an address");
+    let nobody = ports::local();
     for server in [&nobody.to_string()[..], "/nonexistent/socket", "nonsense", "host.invalid:1"] {
         let (code, _, said) = bench(&[server, "--patience", "1"]);
         assert_eq!(code, Some(1), "{said}");

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tests::process::Server;
-use tests::{admin, wait};
+use tests::{admin, ports, wait};
 
 use crate::wire::Wire;
 
@@ -29,8 +29,8 @@ fn items_on(server: &mut Server) -> usize {
 
 #[test]
 fn a_primary_that_comes_back_empty_does_not_empty_its_replica_and_follows_it_once_promoted() {
-    let mut primary = crate::primary(16, crate::ANY_PORT);
-    let peers = primary.replication();
+    let peers = ports::local();
+    let mut primary = crate::primary(16, &peers.to_string());
     let mut replica = crate::replica(16, peers);
     admin::wait_streaming(replica.admin());
     let mut wire = Wire::connect(primary.clients());

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tests::process::Server;
-use tests::wait;
+use tests::{ports, wait};
 
 use crate::wire;
 
@@ -60,8 +60,7 @@ fn both_families_take_the_same_port() {
     if !has_ipv6() {
         return eprintln!("skipped: no IPv6 here");
     }
-    let free =
-        TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let free = ports::port();
     let both = format!("0.0.0.0:{free},[::]:{free}");
     let server = Server::start(crate::BINARY, &["-m", "16", "-l", &both]);
     assert_eq!(server.all_clients(2), [format!("0.0.0.0:{free}"), format!("[::]:{free}")]);

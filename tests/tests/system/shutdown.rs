@@ -5,7 +5,8 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use tests::admin;
+use tests::process::Server;
+use tests::{admin, ports};
 
 use crate::wire::Wire;
 
@@ -16,8 +17,8 @@ const LAST_WRITES: usize = 1_000;
 
 #[test]
 fn sigterm_ends_with_0_in_time_and_frees_the_port() {
-    let mut server = crate::standalone(16);
-    let address = server.clients();
+    let address = ports::local();
+    let mut server = Server::start(crate::BINARY, &["-m", "16", "-l", &address.to_string()]);
     let _idle = Wire::connect(address);
     let began = Instant::now();
     server.terminate();

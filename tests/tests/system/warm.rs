@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tests::process::Server;
-use tests::{admin, wait};
+use tests::{admin, ports, wait};
 
 use crate::wire::{Wire, stat};
 
@@ -188,8 +188,9 @@ fn wait_all(server: &mut Server) {
 fn replica_goes_on_without_a_full_copy_when_its_primary_or_it_itself_restarts_warm() {
     let (of_primary, of_replica) = (Place::new(), Place::new());
     let nodes = ["--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
-    let mut primary = of_primary.server(&nodes);
-    let (listens, clients) = (primary.replication().to_string(), primary.clients());
+    let listens = ports::local().to_string();
+    let mut primary = of_primary.server(&["--replication-listen", &listens, "--admin", crate::ANY_PORT]);
+    let clients = primary.clients();
     let of = ["--replica-of", &listens];
     let mut replica = of_replica.server(&[&nodes[..], &of].concat());
     admin::wait_streaming(replica.admin());
@@ -222,9 +223,8 @@ fn replica_goes_on_without_a_full_copy_when_its_primary_or_it_itself_restarts_wa
 #[test]
 fn primary_whose_spare_was_promoted_meanwhile_answers_nothing_old() {
     let place = Place::new();
-    let nodes = ["--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
-    let mut primary = place.server(&nodes);
-    let listens = primary.replication().to_string();
+    let listens = ports::local().to_string();
+    let mut primary = place.server(&["--replication-listen", &listens, "--admin", crate::ANY_PORT]);
     let mut replica = crate::replica(16, primary.replication());
     admin::wait_streaming(replica.admin());
     fill(primary.clients(), "old");
