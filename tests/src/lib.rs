@@ -9,6 +9,7 @@ pub mod hit_ratio;
 pub mod ports;
 pub mod process;
 pub mod simulation;
+pub mod soak;
 pub mod tidy;
 pub mod wait;
 pub mod workload;
