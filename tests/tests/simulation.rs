@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use tests::simulation::{Setting, run, run_with};
+use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -92,4 +92,35 @@ fn a_roll_back_across_a_flush_is_found() {
     let found = (1..=500).find(is_found);
     println!("found by seed {found:?}");
     assert!(found.is_some(), "500 seeds did not find it");
+}
+
+/// Pairs and three nodes in turn, each on a clock of its own.
+fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
+    Setting { nodes: 2 + (seed % 2) as usize, semi_sync, strict, drifts: true, ..Setting::default() }
+}
+
+#[test]
+fn strict_is_linearizable_for_each_key_misses_apart() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = registers::Seen::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        match registers::run(seed, registers_of(seed, false, true)) {
+            Ok(seen) => total.add(&seen),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    println!("{total:?}");
+    assert!(total.hits > 0 && total.held_reads > 0 && total.writes > 0 && total.unknown > 0, "{total:?}");
+    assert!(total.promotions > 0 && total.pauses > 0, "nothing happened: {total:?}");
+    assert!(total.lease_misses > 0 && total.hits_without_lease > 0, "no lease mattered: {total:?}");
+}
+
+#[test]
+fn async_and_semi_sync_are_not_linearizable() {
+    for (name, semi_sync) in [("async", false), ("semi-sync", true)] {
+        let found =
+            (1..=100).find(|seed| registers::run(*seed, registers_of(*seed, semi_sync, false)).is_err());
+        println!("{name}: found by seed {found:?}");
+        assert!(found.is_some(), "100 seeds did not find it in {name}");
+    }
 }

@@ -22,16 +22,36 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
 /// The longest address of a node.
 const ADDRESS_BYTES_MAX: usize = 256;
 
+/// Why a node becomes the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promotion {
+    /// Somebody asked for it.
+    Asked,
+    /// An operator overrules what speaks against it.
+    Forced,
+    /// The primary before has told it to take over, and reigns no longer.
+    HandedOver,
+}
+
 impl Cache {
     /// Makes this node the primary, under a new term and branch, and gives the term. A primary stays what it is.
     ///
     /// It waits for no peer: writes of the old primary that have not arrived are lost, and counted by nobody. The
     /// replicator tells every known peer, which fences the old primary.
     ///
+    /// In strict it answers only once no lease counts any more that it has granted to the old primary, about a second after
+    /// it last heard of it ([`Status::lease`](crate::Status::lease)).
+    ///
     /// # Errors
     /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
-    /// there; `force` overrules it. What has arrived of an unfinished copy stays.
+    /// there; in strict on each node that is not [promotable](crate::Status::promotable). `force` overrules it, and waits for
+    /// no lease. What has arrived of an unfinished copy stays.
     pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
+        self.promote_as(if force { Promotion::Forced } else { Promotion::Asked })
+    }
+
+    pub(crate) fn promote_as(&self, promotion: Promotion) -> Result<u32, PromoteError> {
+        let force = promotion == Promotion::Forced;
         let group = self.inner.group_to_change()?;
         let gate = group.gate.lock();
         let mut roles = group.roles.lock();
@@ -43,12 +63,26 @@ impl Cache {
             let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
             return Err(PromoteError::NotPromotable(why));
         }
+        if !force && roles.is_strict {
+            roles.promotable().map_err(PromoteError::NotPromotable)?;
+        }
         let mut log = group.log.lock();
+        let held = log.last_seq();
         let (term, branch, random) = roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?;
         let was_installing = roles.installing;
         log.mint(term, branch, random, true);
+        let is_pair = roles.peers().len() <= 1;
         roles.become_primary(term);
         group.acks.clear();
+        group.lease.begin(match promotion {
+            Promotion::Asked => group.lease.granted_is_over_ms(),
+            // The operator says that the old primary is gone; or it said that it reigns no longer.
+            Promotion::Forced | Promotion::HandedOver => self.inner.lease_now_ms(),
+        });
+        if is_pair || force {
+            // The one other node has reigned, and can't be promoted before it has all that this one has.
+            group.lease.do_without(held);
+        }
         drop(log);
         drop(roles);
         if was_installing {
@@ -99,7 +133,8 @@ impl Cache {
             if status.role != Role::Primary && status.term > term {
                 return Ok(Duration::from_nanos(pause.elapsed_ns()));
             }
-            let goes_on = status.role == Role::Primary && self.inner.serving() == Serving::All;
+            let serving = self.inner.serving();
+            let goes_on = status.role == Role::Primary && matches!(serving, Serving::All | Serving::Leased);
             if goes_on || until.has_passed() {
                 return Err(PromoteError::NotTakenOver);
             }
@@ -157,6 +192,7 @@ impl Inner {
         drop(log);
         let young = roles.young;
         roles.become_primary(term);
+        group.lease.begin(group.lease.granted_is_over_ms());
         roles.young = young;
         drop(roles);
         self.publish_serving(group);
@@ -166,7 +202,11 @@ impl Inner {
 
     /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
     pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
-        group.roles.lock().step_down(term, upstream);
+        {
+            let mut roles = group.roles.lock();
+            roles.step_down(term, upstream);
+            group.lease.begin(0);
+        }
         group.acks.clear();
         self.publish_serving(group);
         group.doorbell.ring();

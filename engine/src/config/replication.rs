@@ -136,10 +136,10 @@ impl ReplicationConfig {
     /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
     /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
     ///
-    /// The promise of semi-sync holds through a promotion if as many replicas are asked for as the group has: then each
+    /// The promises of semi-sync and of strict hold through a promotion if as many replicas are asked for as the group has: then each
     /// of them has every write that was acknowledged.
     pub fn ack(mut self, mode: AckMode) -> ReplicationConfig {
-        self.ack_mode = AckMode::of(mode.replicas());
+        self.ack_mode = mode.bounded();
         self
     }
 

@@ -150,6 +150,9 @@ impl Downstream {
             }
             let frame = self.session.poll_frame(&turn.group.log, &mut self.reader, &peers, turn.now)?;
             let Some(frame) = frame else { break };
+            if self.session.state() == LinkState::Streaming {
+                turn.group.lease.need_one();
+            }
             self.peer.send(frame).map_err(|error| broken(Some(error)))?;
             sent += 1;
         }

@@ -26,6 +26,7 @@ use slab::Slab;
 
 use crate::cache::{Cache, Group};
 use crate::clock::Millis;
+use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::roles::PEERS_MAX;
@@ -143,7 +144,11 @@ impl Replicator {
         group.doorbell.disarm();
         // Replicas wait for this flush, and it may be that nobody asks the primary for anything.
         cache.inner.settle_flush();
-        let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
+        let now = Now {
+            local_ms: cache.inner.local_now_ms(),
+            group_ms: cache.now_ms(),
+            lease_ms: group.lease.is_strict().then(|| cache.inner.lease_now_ms()),
+        };
         let progressed = self.run_parts(&cache, group, now, cx);
         self.publish(&cache, group, now);
         cache.inner.tell_events();
@@ -248,6 +253,11 @@ impl Replicator {
             |session: &&PrimarySession| session.has_been_level() && group.affords(session.risk(), now);
         roles.set_replicas_standing(level, sessions.iter().any(afforded));
         let applied: Vec<Seq> = sessions.iter().filter_map(|session| session.holds()).collect();
+        if group.lease.is_strict() {
+            let needed = group.acks.needed();
+            let asked = sessions.iter().filter_map(|session| session.granted_ms());
+            group.lease.renew(reached_by(needed, asked), reached_by(needed, applied.iter().copied()));
+        }
         let is_news = roles.serving() != cache.inner.serving();
         drop(roles);
         if is_news {

@@ -106,6 +106,10 @@ impl ReplicaStore for CacheStore<'_> {
         }
     }
 
+    fn grant_lease(&mut self) {
+        self.group.lease.grant(self.inner.lease_now_ms());
+    }
+
     fn settle(&mut self, clock_ms: u64) {
         self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
     }

@@ -3,6 +3,7 @@
 //! A follower asks the node that it was named, then every peer it knows, until one is primary. A pause between
 //! rounds grows from 50 ms to 1 s, and to a minute while each primary found is one that it must not copy.
 
+use crate::cache::Promotion;
 use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
 use crate::replication::replica::ReplicaSession;
@@ -128,7 +129,7 @@ impl Upstream {
         }
         if end == SessionEnd::HandedOver {
             tracing::info!(primary = attached.address, "the primary hands over to this node");
-            if let Err(why) = turn.cache.promote(false) {
+            if let Err(why) = turn.cache.promote_as(Promotion::HandedOver) {
                 self.note(turn, &attached.address, &why.to_string());
             }
         } else {

@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Handover = 14,
     Fenced = 15,
     Bye = 16,
+    Lease = 17,
 }
 
 impl Kind {
@@ -58,7 +59,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye])
+        .chain([Handover, Fenced, Bye, Lease])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Hello {
     /// The lowest seq that this node can roll back to by dropping keys; `None` from a node that has nothing, or does not
     /// know how.
     pub(crate) undo_floor: Option<Seq>,
+    /// Whether it answers a `Lease`.
+    pub(crate) grants_leases: bool,
     pub(crate) frame_bytes_max: u32,
     pub(crate) clock_ms: u64,
     /// Where this node listens for replication, empty if it does not.
@@ -59,6 +61,7 @@ const FRAME_BYTES_MAX: u8 = 10;
 const CLOCK: u8 = 11;
 const ADDRESS: u8 = 12;
 const UNDO_FLOOR: u8 = 13;
+const GRANTS_LEASES: u8 = 20;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -82,6 +85,9 @@ impl Hello {
         if let Some(seq) = self.undo_floor {
             put(out, UNDO_FLOOR, &seq.to_le_bytes());
         }
+        if self.grants_leases {
+            put(out, GRANTS_LEASES, &[1]);
+        }
         put(out, FRAME_BYTES_MAX, &self.frame_bytes_max.to_le_bytes());
         put(out, CLOCK, &self.clock_ms.to_le_bytes());
         put(out, ADDRESS, self.address.as_bytes());
@@ -100,6 +106,7 @@ impl Hello {
             lineage: Lineage::default(),
             position: None,
             undo_floor: None,
+            grants_leases: false,
             frame_bytes_max: 0,
             clock_ms: 0,
             address: String::new(),
@@ -130,6 +137,7 @@ impl Hello {
                 self.position = Some(Position { branch, seq: u64::from_le_bytes(seq.try_into().ok()?) });
             }
             UNDO_FLOOR => self.undo_floor = Some(u64::from_le_bytes(value.try_into().ok()?)),
+            GRANTS_LEASES => self.grants_leases = value == [1],
             FRAME_BYTES_MAX => self.frame_bytes_max = u32::from_le_bytes(value.try_into().ok()?),
             CLOCK => self.clock_ms = u64::from_le_bytes(value.try_into().ok()?),
             ADDRESS if value.len() > ADDRESS_BYTES_MAX => return None,
@@ -190,6 +198,7 @@ mod tests {
             position: lineage.position(),
             lineage,
             undo_floor: Some(7),
+            grants_leases: true,
             frame_bytes_max: 1 << 20,
             clock_ms: 99,
             address: "127.0.0.1:7001".to_owned(),
@@ -210,7 +219,7 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
-        assert_eq!(whole, 13, "nothing, and behind each of the twelve tags before the last");
+        assert_eq!(whole, 14, "nothing, and behind each of the thirteen tags before the last");
     }
 
     #[test]

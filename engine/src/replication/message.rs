@@ -28,6 +28,7 @@ pub(crate) enum Message<'a> {
     Fenced(Fenced),
     Bye(Bye),
     Handover(Handover),
+    Lease(Lease),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,6 +195,14 @@ pub(crate) struct Handover {
     pub(crate) seq: Seq,
 }
 
+/// The primary asks a replica to confirm that it follows; the replica gives the same back. Only for one that said in its
+/// `Hello` that it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// The primary's own clock when it asked, in milliseconds; it means nothing to others.
+    pub(crate) asked_ms: u64,
+}
+
 /// Every item has been sent; the replica is complete once it has applied `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstallEnd {
@@ -256,6 +265,7 @@ impl Message<'_> {
             Message::Fenced(body) => encode_body(Kind::Fenced, number, body),
             Message::Bye(body) => encode_body(Kind::Bye, number, body),
             Message::Handover(body) => encode_body(Kind::Handover, number, body),
+            Message::Lease(body) => encode_body(Kind::Lease, number, body),
         }
     }
 
@@ -278,6 +288,7 @@ impl Message<'_> {
             Kind::Fenced => Message::Fenced(decode_body(raw.body)?),
             Kind::Bye => Message::Bye(decode_body(raw.body)?),
             Kind::Handover => Message::Handover(decode_body(raw.body)?),
+            Kind::Lease => Message::Lease(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

@@ -22,7 +22,7 @@ use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
-    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
+    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Lease,
     Message, Plan, PrefixFloor, to_wire,
 };
 use super::position::{Position, Seq};
@@ -67,6 +67,8 @@ pub(crate) struct Grant {
 pub(crate) struct Now {
     pub(crate) local_ms: u64,
     pub(crate) group_ms: u64,
+    /// The clock of leases, where replicas are asked for them.
+    pub(crate) lease_ms: Option<u64>,
 }
 
 /// 1. `cursor` is behind the last record that was sent.
@@ -93,6 +95,11 @@ pub(crate) struct PrimarySession {
     level_from: Seq,
     risk: Risk,
     counts_sent_as_applied: bool,
+    grants_leases: bool,
+    asks_for_lease: bool,
+    /// When it was last asked for a lease, and when it was for the last one that it has granted.
+    asked_ms: u64,
+    granted_ms: Option<u64>,
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
@@ -135,6 +142,10 @@ impl PrimarySession {
             level_from: end.position.seq,
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
             counts_sent_as_applied: grant.counts_sent_as_applied,
+            grants_leases: hello.grants_leases,
+            asks_for_lease: false,
+            asked_ms: 0,
+            granted_ms: None,
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
@@ -212,6 +223,11 @@ impl PrimarySession {
         (self.state == LinkState::Streaming).then_some(seq)
     }
 
+    /// When it was asked for the last lease that it has granted, on the clock of leases.
+    pub(crate) fn granted_ms(&self) -> Option<u64> {
+        self.granted_ms
+    }
+
     /// Notes where the log ends now, for what the replica lacks.
     pub(crate) fn note_end(&mut self, end: LogEnd) {
         self.risk.note(end, self.applied);
@@ -265,6 +281,10 @@ impl PrimarySession {
                 Ok(())
             }
             Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
+            Message::Lease(lease) if lease.asked_ms <= self.asked_ms => {
+                self.granted_ms = self.granted_ms.max(Some(lease.asked_ms));
+                Ok(())
+            }
             Message::Want(want) => {
                 let room = WANTED_MAX - self.wanted.len();
                 self.wanted.extend(want.hashes.into_iter().take(room));
@@ -293,6 +313,10 @@ impl PrimarySession {
         if now.local_ms >= self.heartbeat_due_ms {
             return Ok(Some(self.heartbeat(log, peers, now)));
         }
+        if let Some(asked_ms) = now.lease_ms.filter(|_| self.asks_for_lease) {
+            (self.asks_for_lease, self.asked_ms) = (false, asked_ms);
+            return Ok(Some(self.numbers.encode(&Message::Lease(Lease { asked_ms }))));
+        }
         self.fill_pending(source);
         if let Some(frame) = self.pending_if_due() {
             return Ok(Some(frame));
@@ -311,6 +335,7 @@ impl PrimarySession {
 
     fn heartbeat(&mut self, log: &Mutex<Log>, peers: &[String], now: Now) -> Bytes {
         self.heartbeat_due_ms = now.local_ms + HEARTBEAT_MS;
+        self.asks_for_lease = self.grants_leases;
         let (term, last_seq) = {
             let log = log.lock();
             (log.lineage().term().0, log.last_seq())

@@ -51,6 +51,8 @@ pub(crate) struct Roles {
     pub(crate) link: LinkState,
     /// How many replicas have to be level for a write to be taken.
     pub(crate) acks_needed: u8,
+    /// Whether this primary answers within a lease only.
+    pub(crate) is_strict: bool,
     /// How many attached replicas are level.
     level_replicas: u8,
     /// Whether a replica is within the budget of what may be lost, or there is no budget.
@@ -103,6 +105,7 @@ impl Roles {
                 Start::Follower => LinkState::Connecting,
             },
             acks_needed: config.ack_mode.replicas(),
+            is_strict: config.ack_mode.is_strict(),
             level_replicas: 0,
             within_budget: !has_budget,
             has_budget,
@@ -136,6 +139,7 @@ impl Roles {
     pub(crate) fn serving(&self) -> Serving {
         match self.role {
             Role::Primary if self.is_unguarded() => Serving::Unguarded,
+            Role::Primary if self.is_strict => Serving::Leased,
             Role::Standalone | Role::Primary => Serving::All,
             Role::Replica if self.replica_reads => Serving::Reads,
             Role::Replica => Serving::Replica,
@@ -359,6 +363,7 @@ impl Roles {
             lineage: lineage.clone(),
             position: position.filter(|_| self.has_data),
             undo_floor: None,
+            grants_leases: true,
             frame_bytes_max: frame_bytes_max as u32,
             clock_ms,
             address: self.own_address.clone().unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::acks::AckMode;
+use super::lease::LeaseStatus;
 
 /// What a node is in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Status {
     pub level_replicas: u8,
     /// What a write waits for.
     pub ack_mode: AckMode,
+    /// Whether a strict primary answers.
+    pub lease: LeaseStatus,
     /// Bytes of the log that are kept now.
     pub log_bytes: u64,
     /// The hard limit of `log_bytes`.
@@ -144,6 +147,7 @@ impl Status {
             replicas: Vec::new(),
             level_replicas: 0,
             ack_mode: AckMode::Async,
+            lease: LeaseStatus::NONE,
             log_bytes: 0,
             log_bytes_max: 0,
             installs: 0,

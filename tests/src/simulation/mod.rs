@@ -7,7 +7,9 @@
 //! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
 
 pub mod clients;
+pub mod linearizable;
 pub mod oracle;
+pub mod registers;
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -68,6 +70,10 @@ pub struct Setting {
     pub nodes: usize,
     /// Whether each write waits until every other node has it.
     pub semi_sync: bool,
+    /// Whether reads do, too, and a primary needs a lease.
+    pub strict: bool,
+    /// Whether each node has a clock of its own, up to 5 % fast or slow.
+    pub drifts: bool,
     /// A bug put back: what was sent counts as applied.
     pub counts_sent_as_applied: bool,
     /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
@@ -79,9 +85,24 @@ impl Default for Setting {
         Setting {
             nodes: NAMES.len(),
             semi_sync: false,
+            strict: false,
+            drifts: false,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
         }
+    }
+}
+
+/// A node's clock, which goes so many thousandths of the true one.
+#[derive(Debug)]
+struct DriftingClock {
+    base: Arc<ManualClock>,
+    per_mille: u64,
+}
+
+impl Clock for DriftingClock {
+    fn now_ms(&self) -> u64 {
+        self.base.now_ms() * self.per_mille / 1_000
     }
 }
 
@@ -164,6 +185,9 @@ impl World {
             .log_bytes_max(self.log_bytes)
             .random_seed(self.incarnations);
         let replication = match self.setting {
+            Setting { strict: true, nodes, .. } => {
+                replication.ack(AckMode::Strict { replicas: nodes as u8 - 1 })
+            }
             Setting { semi_sync: false, .. } => replication,
             Setting { nodes, .. } => replication.ack(AckMode::SemiSync { replicas: nodes as u8 - 1 }),
         };
@@ -175,9 +199,11 @@ impl World {
             false => replication,
             true => replication.rolling_back_over_flushes(),
         };
+        let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
+        let clock = Arc::new(DriftingClock { base: self.clock.clone(), per_mille });
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
-            .clock(self.clock.clone())
+            .clock(clock)
             .hash_seed(self.incarnations)
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");

@@ -90,6 +90,7 @@ fn samples() -> Vec<Sample> {
         ),
         (Message::Bye(Bye { reason: ByeReason::OutOfStep }), &[4]),
         (Message::Handover(Handover { seq: 200 }), &[0xc8, 1]),
+        (Message::Lease(Lease { asked_ms: 200 }), &[0xc8, 1]),
     ]
 }
 
