@@ -94,25 +94,30 @@ fn a_roll_back_across_a_flush_is_found() {
     assert!(found.is_some(), "500 seeds did not find it");
 }
 
-/// Pairs and three nodes in turn, each on a clock of its own.
+/// Pairs, three nodes where each write waits for both others, and three where it waits for one; each on a clock of its own.
 fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
-    Setting { nodes: 2 + (seed % 2) as usize, semi_sync, strict, drifts: true, ..Setting::default() }
+    let nodes = if seed.is_multiple_of(3) { 2 } else { 3 };
+    Setting { nodes, fewer_acks: seed % 3 == 2, semi_sync, strict, drifts: true, ..Setting::default() }
 }
 
 #[test]
 fn strict_is_linearizable_for_each_key_misses_apart() {
     let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = registers::Seen::default();
+    let mut totals = [registers::Seen::default(); 3];
     for seed in first..first + number("HOTSPARE_SEEDS", 300) {
         match registers::run(seed, registers_of(seed, false, true)) {
-            Ok(seen) => total.add(&seen),
+            Ok(seen) => totals[(seed % 3) as usize].add(&seen),
             Err(why) => panic!("seed {seed}: {why}"),
         }
     }
-    println!("{total:?}");
-    assert!(total.hits > 0 && total.held_reads > 0 && total.writes > 0 && total.unknown > 0, "{total:?}");
-    assert!(total.promotions > 0 && total.pauses > 0, "nothing happened: {total:?}");
-    assert!(total.lease_misses > 0 && total.hits_without_lease > 0, "no lease mattered: {total:?}");
+    for total in &totals {
+        println!("{total:?}");
+        assert!(total.hits > 0 && total.held_reads > 0 && total.writes > 0 && total.unknown > 0, "{total:?}");
+        assert!(total.pauses > 0 && total.lease_misses > 0, "nothing happened: {total:?}");
+    }
+    let [pairs, all, fewer] = totals;
+    assert!(pairs.hits_without_lease > 0 && pairs.promotions > 0 && all.promotions > 0, "{totals:?}");
+    assert!(fewer.promotions == 0 && fewer.promotions_in_turn > 0, "{fewer:?}");
 }
 
 #[test]
@@ -123,4 +128,15 @@ fn async_and_semi_sync_are_not_linearizable() {
         println!("{name}: found by seed {found:?}");
         assert!(found.is_some(), "100 seeds did not find it in {name}");
     }
+}
+
+#[test]
+fn a_promotion_that_asks_nobody_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { promotes_unasked: true, ..registers_of(*seed, false, true) };
+        setting.fewer_acks && registers::run(*seed, setting).is_err()
+    };
+    let found = (1..=300).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "300 seeds did not find it");
 }

@@ -34,6 +34,7 @@ impl Cache {
         {
             let mut roles = group.roles.lock();
             (roles.acks_needed, roles.is_strict) = (mode.replicas(), mode.is_strict());
+            roles.trusts_attached = true;
             // What was granted and acknowledged was so by the mode before. The wait of a node just promoted stays.
             group.lease.begin_anew();
             group.lease.set_strict(mode.is_strict());

@@ -11,13 +11,17 @@ use std::time::Duration;
 
 use crate::clock::{Deadline, Stopwatch};
 use crate::replication::position::Term;
+use crate::replication::roles::Candidacy;
 use crate::replication::{LinkState, PromoteError, Role};
 use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
 
-/// How often a hand-over that is waited for is looked at.
-const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
+/// How long a promotion asks others.
+const PROMOTION_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often what is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The longest address of a node.
 const ADDRESS_BYTES_MAX: usize = 256;
@@ -27,6 +31,9 @@ const ADDRESS_BYTES_MAX: usize = 256;
 pub(crate) enum Promotion {
     /// Somebody asked for it.
     Asked,
+    /// Somebody asked for it, and enough others have promised in this epoch to follow nobody else: none of the leases that
+    /// they granted counts any more from this moment on.
+    Elected { from_ms: u64, epoch: u64 },
     /// An operator overrules what speaks against it.
     Forced,
     /// The primary before has told it to take over, and reigns no longer.
@@ -47,7 +54,67 @@ impl Cache {
     /// there; in strict on each node that is not [promotable](crate::Status::promotable). `force` overrules it, and waits for
     /// no lease. What has arrived of an unfinished copy stays.
     pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
-        self.promote_as(if force { Promotion::Forced } else { Promotion::Asked })
+        let (begun, until) = (self.begin_promotion(force)?, Deadline::after(PROMOTION_WITHIN * 2));
+        if let Some(term) = begun {
+            return Ok(term);
+        }
+        loop {
+            std::thread::sleep(LOOK);
+            let group = self.inner.group_to_change()?;
+            let mut roles = group.roles.lock();
+            if roles.role() == Role::Primary {
+                return Ok(roles.term_seen.0);
+            }
+            if roles.candidacy.is_none() || until.has_passed() {
+                return Err(roles.candidacy_refused.take().unwrap_or(PromoteError::Overruled));
+            }
+        }
+    }
+
+    /// As [`Cache::promote`], without waiting: `None` if others have to be asked first, which the
+    /// [`Replicator`](crate::Replicator) does; the status tells when this node reigns.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_promotion(&self, force: bool) -> Result<Option<u32>, PromoteError> {
+        let group = self.inner.group_to_change()?;
+        let gate = group.gate.lock();
+        {
+            let mut roles = group.roles.lock();
+            let needed = roles.positions_needed();
+            if !force && roles.is_follower() && needed > 1 && !group.config.promotes_unasked {
+                if !roles.has_data {
+                    return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
+                }
+                if roles.is_strict {
+                    roles.promotable().map_err(PromoteError::NotPromotable)?;
+                }
+                let within_ms = PROMOTION_WITHIN.as_millis() as u64;
+                let until_ms = self.local_now_ms().saturating_add(within_ms);
+                roles.candidacy.get_or_insert(Candidacy { needed, until_ms });
+                roles.candidacy_refused = None;
+                drop(roles);
+                drop(gate);
+                group.doorbell.ring();
+                return Ok(None);
+            }
+        }
+        drop(gate);
+        self.promote_as(if force { Promotion::Forced } else { Promotion::Asked }).map(Some)
+    }
+
+    /// The primary before has told this node to take over. Where others may grant a lease to somebody else meanwhile, they are
+    /// asked first all the same.
+    pub(crate) fn take_over(&self) -> Result<(), PromoteError> {
+        let must_ask = {
+            let group = self.inner.group_to_change()?;
+            let roles = group.roles.lock();
+            roles.is_strict && roles.positions_needed() > 1
+        };
+        match must_ask {
+            true => self.begin_promotion(false).map(|_| ()),
+            false => self.promote_as(Promotion::HandedOver).map(|_| ()),
+        }
     }
 
     pub(crate) fn promote_as(&self, promotion: Promotion) -> Result<u32, PromoteError> {
@@ -63,6 +130,11 @@ impl Cache {
             let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
             return Err(PromoteError::NotPromotable(why));
         }
+        if let Promotion::Elected { epoch, .. } = promotion
+            && roles.epoch != epoch
+        {
+            return Err(PromoteError::Overruled);
+        }
         if !force && roles.is_strict {
             roles.promotable().map_err(PromoteError::NotPromotable)?;
         }
@@ -76,6 +148,7 @@ impl Cache {
         group.acks.clear();
         group.lease.begin(match promotion {
             Promotion::Asked => group.lease.granted_is_over_ms(),
+            Promotion::Elected { from_ms, .. } => from_ms.max(group.lease.granted_is_over_ms()),
             // The operator says that the old primary is gone; or it said that it reigns no longer.
             Promotion::Forced | Promotion::HandedOver => self.inner.lease_now_ms(),
         });
@@ -138,7 +211,7 @@ impl Cache {
             if goes_on || until.has_passed() {
                 return Err(PromoteError::NotTakenOver);
             }
-            std::thread::sleep(HAND_OVER_LOOK);
+            std::thread::sleep(LOOK);
         }
     }
 

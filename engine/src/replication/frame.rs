@@ -39,6 +39,7 @@ pub(crate) enum Kind {
     Fenced = 15,
     Bye = 16,
     Lease = 17,
+    Standing = 18,
 }
 
 impl Kind {
@@ -59,7 +60,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Lease])
+        .chain([Handover, Fenced, Bye, Lease, Standing])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -22,7 +22,16 @@ pub(crate) enum Purpose {
     Follow,
     /// To say that it is the primary now.
     Announce,
+    /// To hear where the listener stands: the dialler may be promoted.
+    Ask,
+    /// Likewise, and that the listener follows nobody below the dialler's term any more.
+    Promise,
+    /// To get what it lacks from one that has promised.
+    CatchUp,
 }
+
+const PURPOSES: [Purpose; 5] =
+    [Purpose::Follow, Purpose::Announce, Purpose::Ask, Purpose::Promise, Purpose::CatchUp];
 
 /// Who a node is and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +76,8 @@ impl Hello {
     /// Appends the tag list to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put(out, VERSION, &self.version.to_le_bytes());
-        put(out, PURPOSE, &[u8::from(self.purpose == Purpose::Announce)]);
+        let purpose = PURPOSES.iter().position(|purpose| *purpose == self.purpose).unwrap_or(0);
+        put(out, PURPOSE, &[purpose as u8]);
         put(out, GROUP, &self.group.to_le_bytes());
         put(out, NODE, &self.node.to_le_bytes());
         put(out, INCARNATION, &self.incarnation.to_le_bytes());
@@ -124,7 +134,10 @@ impl Hello {
     fn take(&mut self, tag: u8, value: &[u8]) -> Option<()> {
         match tag {
             VERSION => self.version = u16::from_le_bytes(value.try_into().ok()?),
-            PURPOSE => self.purpose = if value == [1] { Purpose::Announce } else { Purpose::Follow },
+            PURPOSE => {
+                let number = usize::from(*value.first()?);
+                self.purpose = PURPOSES.get(number).copied().unwrap_or(Purpose::Follow);
+            }
             GROUP => self.group = u128::from_le_bytes(value.try_into().ok()?),
             NODE => self.node = u128::from_le_bytes(value.try_into().ok()?),
             INCARNATION => self.incarnation = u64::from_le_bytes(value.try_into().ok()?),

@@ -29,6 +29,7 @@ pub(crate) enum Message<'a> {
     Bye(Bye),
     Handover(Handover),
     Lease(Lease),
+    Standing(Standing),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +196,19 @@ pub(crate) struct Handover {
     pub(crate) seq: Seq,
 }
 
+/// Where a node stands, for one that may be promoted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) node: u128,
+    /// It follows nobody of a lower term.
+    pub(crate) term_seen: u32,
+    pub(crate) lineage: Vec<WireEntry>,
+    /// Whether it holds all of that history: it is not empty, nor in the middle of a full copy.
+    pub(crate) has_data: bool,
+    /// In how many milliseconds no lease counts any more that it has granted.
+    pub(crate) lease_over_in_ms: u64,
+}
+
 /// The primary asks a replica to confirm that it follows; the replica gives the same back. Only for one that said in its
 /// `Hello` that it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +280,7 @@ impl Message<'_> {
             Message::Bye(body) => encode_body(Kind::Bye, number, body),
             Message::Handover(body) => encode_body(Kind::Handover, number, body),
             Message::Lease(body) => encode_body(Kind::Lease, number, body),
+            Message::Standing(body) => encode_body(Kind::Standing, number, body),
         }
     }
 
@@ -289,6 +304,7 @@ impl Message<'_> {
             Kind::Bye => Message::Bye(decode_body(raw.body)?),
             Kind::Handover => Message::Handover(decode_body(raw.body)?),
             Kind::Lease => Message::Lease(decode_body(raw.body)?),
+            Kind::Standing => Message::Standing(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

@@ -83,6 +83,7 @@ pub(crate) struct ReplicaSession {
     acked: Seq,
     /// What the primary asked for a lease by, to be given back.
     lease: Option<Lease>,
+    refuses_copies: bool,
     wanted: Vec<u64>,
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
     dropped: Vec<u64>,
@@ -106,11 +107,17 @@ impl ReplicaSession {
             to_settle: None,
             acked: 0,
             lease: None,
+            refuses_copies: false,
             wanted: Vec::new(),
             dropped: Vec::new(),
             heard_at_ms: now_ms,
             ack_due_ms: u64::MAX,
         }
+    }
+
+    /// One that ends where it would be copied anew.
+    pub(crate) fn refusing_copies(self) -> ReplicaSession {
+        ReplicaSession { refuses_copies: true, ..self }
     }
 
     /// When `poll_frame` must be called although nothing has happened.
@@ -181,7 +188,9 @@ impl ReplicaSession {
             return Err(SessionEnd::Unexpected("term in an answer"));
         }
         match ok.plan {
-            Plan::Install if !may_install(store, &theirs) => return Err(SessionEnd::RefusedInstall),
+            Plan::Install if self.refuses_copies || !may_install(store, &theirs) => {
+                return Err(SessionEnd::RefusedInstall);
+            }
             Plan::Resume if !store.position().is_some_and(|position| theirs.contains(position)) => {
                 return Err(SessionEnd::Unexpected("resumption"));
             }

@@ -177,6 +177,17 @@ pub enum PromoteError {
     NobodyLevel,
     /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
     NotTakenOver,
+    /// Too few other nodes answered for this one to know that it lacks no acknowledged write; `force` overrules it.
+    NotEnoughPositions {
+        /// How many answered and hold something, this node among them.
+        answered: u8,
+        /// How many have to.
+        needed: u8,
+    },
+    /// The node that holds most could not be caught up from: promote that one, or try again.
+    NotCaughtUp,
+    /// Another promotion came in between.
+    Overruled,
     /// No higher term can be minted.
     TermsExhausted,
 }
@@ -196,6 +207,21 @@ impl fmt::Display for PromoteError {
                     f,
                     "nobody took over in time; look at the status of both nodes, and promote one if neither reigns"
                 )
+            }
+            PromoteError::NotEnoughPositions { answered, needed } => {
+                write!(
+                    f,
+                    "{answered} of {needed} nodes answered that must, so that no acknowledged write is lost; force overrules it"
+                )
+            }
+            PromoteError::NotCaughtUp => {
+                write!(
+                    f,
+                    "the node that holds most could not be caught up from; promote that one, or try again"
+                )
+            }
+            PromoteError::Overruled => {
+                write!(f, "another promotion came in between; look at the status of all nodes")
             }
             PromoteError::TermsExhausted => write!(f, "the group has used up its terms; start a new group"),
         }

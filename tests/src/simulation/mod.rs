@@ -74,6 +74,10 @@ pub struct Setting {
     pub strict: bool,
     /// Whether each node has a clock of its own, up to 5 % fast or slow.
     pub drifts: bool,
+    /// Whether one ack less is enough: then a promotion has to ask others.
+    pub fewer_acks: bool,
+    /// A bug put back: a promotion asks nobody.
+    pub promotes_unasked: bool,
     /// A bug put back: what was sent counts as applied.
     pub counts_sent_as_applied: bool,
     /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
@@ -87,6 +91,8 @@ impl Default for Setting {
             semi_sync: false,
             strict: false,
             drifts: false,
+            fewer_acks: false,
+            promotes_unasked: false,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
         }
@@ -184,16 +190,19 @@ impl World {
             .replica_reads(true)
             .log_bytes_max(self.log_bytes)
             .random_seed(self.incarnations);
+        let replicas = self.setting.nodes as u8 - if self.setting.fewer_acks { 2 } else { 1 };
         let replication = match self.setting {
-            Setting { strict: true, nodes, .. } => {
-                replication.ack(AckMode::Strict { replicas: nodes as u8 - 1 })
-            }
+            Setting { strict: true, .. } => replication.ack(AckMode::Strict { replicas }),
             Setting { semi_sync: false, .. } => replication,
-            Setting { nodes, .. } => replication.ack(AckMode::SemiSync { replicas: nodes as u8 - 1 }),
+            Setting { .. } => replication.ack(AckMode::SemiSync { replicas }),
         };
         let replication = match self.setting.counts_sent_as_applied {
             false => replication,
             true => replication.counting_sent_as_applied(),
+        };
+        let replication = match self.setting.promotes_unasked {
+            false => replication,
+            true => replication.promoting_unasked(),
         };
         let replication = match self.setting.rolls_back_over_flushes {
             false => replication,
@@ -409,7 +418,11 @@ impl World {
         if status.role == Role::Replica && status.promotable.is_ok() {
             self.oracle.set_newest_ms(self.clock.now_ms());
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");
-            cache.promote(false).expect("it is promotable");
+            let begun = cache.begin_promotion(false).expect("it is promotable");
+            if begun.is_none() {
+                // It asks others first; a poll may find it promoted.
+                return;
+            }
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
             self.check_promises(index);
             self.summary.promotions += 1;

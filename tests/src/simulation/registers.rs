@@ -30,8 +30,10 @@ pub struct Seen {
     pub writes: u64,
     /// Writes of which nobody knows.
     pub unknown: u64,
-    /// Nodes promoted.
+    /// Nodes promoted at once.
     pub promotions: u64,
+    /// Nodes that were handed over to, or promoted once enough others had answered.
+    pub promotions_in_turn: u64,
     /// Nodes that slept with requests waiting for them.
     pub pauses: u64,
     /// Reads that were misses for want of a lease.
@@ -50,6 +52,7 @@ impl Seen {
         self.writes += other.writes;
         self.unknown += other.unknown;
         self.promotions += other.promotions;
+        self.promotions_in_turn += other.promotions_in_turn;
         self.pauses += other.pauses;
         self.lease_misses += other.lease_misses;
         self.hits_without_lease += other.hits_without_lease;
@@ -130,7 +133,9 @@ impl Registers {
             400..620 => {
                 let node = self.world.any_node();
                 if self.is_awake(node) {
+                    let was = self.world.summary.handovers;
                     self.world.poll(node);
+                    self.seen.promotions_in_turn += self.world.summary.handovers - was;
                 }
             }
             620..900 => self.world.deliver_some(),
@@ -300,7 +305,7 @@ impl Registers {
         let cache = self.world.nodes[node].cache.clone();
         let status = cache.status();
         if status.role == Role::Replica && status.promotable.is_ok() && self.is_awake(node) {
-            self.seen.promotions += u64::from(cache.promote(false).is_ok());
+            self.seen.promotions += u64::from(matches!(cache.begin_promotion(false), Ok(Some(_))));
         }
     }
 }
