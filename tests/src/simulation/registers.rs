@@ -7,7 +7,7 @@ use hotspare::{AckMode, Acknowledgement, Expiry, ReplicationConfig, Role, Writte
 use rand::RngExt;
 
 use super::linearizable::{self, Moment, Operation};
-use super::{Life, Setting, World};
+use super::{Life, NAMES, Setting, World};
 
 /// Few, so that clients meet.
 const KEYS: usize = 3;
@@ -140,11 +140,12 @@ impl Registers {
             }
             620..900 => self.world.deliver_some(),
             900..965 => self.world.clock.advance_ms(self.world.random.random_range(1..80)),
-            965..970 => self.world.cut(),
-            970..976 => self.world.block(),
-            976..979 => self.crash(),
-            979..982 => self.world.hand_over(),
-            982..990 => self.pause(),
+            965..972 => self.world.cut(),
+            972..976 => self.world.block(),
+            976..984 => self.isolate(),
+            984 => self.crash(),
+            985..987 => self.world.hand_over(),
+            987..992 => self.pause(),
             _ => self.promote(),
         }
     }
@@ -292,6 +293,17 @@ impl Registers {
         let node = self.world.any_node();
         self.world.restart(node, ReplicationConfig::follower());
         self.asleep[node] = (0, Vec::new());
+    }
+
+    /// Cuts one node off from all others, or makes the network whole again.
+    fn isolate(&mut self) {
+        let (node, cuts_off) = (self.world.any_node(), !self.world.one_in(3));
+        for one in 0..self.asleep.len() {
+            for other in 0..self.asleep.len() {
+                let blocked = cuts_off && (one == node) != (other == node);
+                self.world.network.set_blocked(NAMES[one], NAMES[other], blocked);
+            }
+        }
     }
 
     fn pause(&mut self) {
