@@ -67,8 +67,8 @@ pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
 pub use replication::transport;
 #[cfg(feature = "serde")]
 pub use replication::{
-    ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, LinkState, PromoteError, ReplicaStatus, Role,
-    Status, Written,
+    ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, LeaseState, LeaseStatus, LinkState,
+    PromoteError, ReplicaStatus, Role, Status, Written,
 };
 pub use stats::Stats;
 pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};

@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use tests::simulation::{Setting, run, run_with};
+use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -42,9 +42,10 @@ fn seed_2078_an_item_swept_before_a_roll_back_is_a_miss() {
     run(2078);
 }
 
-/// Two nodes and three, in turn; each write waits for all others.
+/// Two nodes and three, in turn; each write waits for all others, or for one of two.
 fn semi_sync(seed: u64) -> Setting {
-    Setting { nodes: 2 + (seed % 2) as usize, semi_sync: true, ..Setting::default() }
+    let fewer_acks = seed % 4 == 3;
+    Setting { nodes: 2 + (seed % 2) as usize, fewer_acks, semi_sync: true, ..Setting::default() }
 }
 
 #[test]
@@ -92,4 +93,51 @@ fn a_roll_back_across_a_flush_is_found() {
     let found = (1..=500).find(is_found);
     println!("found by seed {found:?}");
     assert!(found.is_some(), "500 seeds did not find it");
+}
+
+/// Pairs, three nodes where each write waits for both others, and three where it waits for one; each on a clock of its own.
+fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
+    let nodes = if seed.is_multiple_of(3) { 2 } else { 3 };
+    Setting { nodes, fewer_acks: seed % 3 == 2, semi_sync, strict, drifts: true, ..Setting::default() }
+}
+
+#[test]
+fn strict_is_linearizable_for_each_key_misses_apart() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut totals = [registers::Seen::default(); 3];
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        match registers::run(seed, registers_of(seed, false, true)) {
+            Ok(seen) => totals[(seed % 3) as usize].add(&seen),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    for total in &totals {
+        println!("{total:?}");
+        assert!(total.hits > 0 && total.held_reads > 0 && total.writes > 0 && total.unknown > 0, "{total:?}");
+        assert!(total.pauses > 0 && total.lease_misses > 0, "nothing happened: {total:?}");
+    }
+    let [pairs, all, fewer] = totals;
+    assert!(pairs.hits_without_lease > 0 && pairs.promotions > 0 && all.promotions > 0, "{totals:?}");
+    assert!(fewer.promotions == 0 && fewer.promotions_in_turn > 0, "{fewer:?}");
+}
+
+#[test]
+fn async_and_semi_sync_are_not_linearizable() {
+    for (name, semi_sync) in [("async", false), ("semi-sync", true)] {
+        let found =
+            (1..=100).find(|seed| registers::run(*seed, registers_of(*seed, semi_sync, false)).is_err());
+        println!("{name}: found by seed {found:?}");
+        assert!(found.is_some(), "100 seeds did not find it in {name}");
+    }
+}
+
+#[test]
+fn a_promotion_that_asks_nobody_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { promotes_unasked: true, ..registers_of(*seed, false, true) };
+        setting.fewer_acks && registers::run(*seed, setting).is_err()
+    };
+    let found = (1..=300).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "300 seeds did not find it");
 }

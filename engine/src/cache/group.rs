@@ -13,6 +13,7 @@ use crate::error::WriteError;
 use crate::mutation::{Mutation, Version};
 use crate::replication::acks::Acks;
 use crate::replication::doorbell::Doorbell;
+use crate::replication::lease::Lease;
 use crate::replication::log::Log;
 use crate::replication::primary::Now;
 use crate::replication::record;
@@ -35,7 +36,21 @@ const RECORD_HEAD_BYTES: usize = 64;
 thread_local! {
     /// The version of the last mutation that this thread has logged, in whatever cache; 0 before the first. So a write
     /// tells whoever asks for it what to wait for, and pays a store for it.
+    /// In strict also the newest that it has seen and must wait for.
     pub(super) static LAST_WRITTEN: Cell<u64> = const { Cell::new(0) };
+    /// Whether this thread asks afterwards what to wait for.
+    static IS_TRACKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread asks for what it wrote and saw, as long as this lives: a panic ends it as well.
+struct Tracking {
+    before: bool,
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        IS_TRACKING.set(self.before);
+    }
 }
 
 /// A node's part in its group; absent in a standalone cache.
@@ -52,6 +67,8 @@ pub(crate) struct Group {
     pub(crate) doorbell: Doorbell,
     /// How far replicas are, for whoever waits for them.
     pub(crate) acks: Acks,
+    /// Until when a strict primary answers, and what.
+    pub(crate) lease: Lease,
     /// The largest item that the configuration allows.
     item_bytes_max: usize,
     /// A larger record is logged as a deletion.
@@ -69,6 +86,7 @@ impl Group {
     pub(super) fn new(config: &Config, shard_count: usize) -> Option<Group> {
         let log_bytes_max = config.log_bytes_max();
         let item_bytes_max = config.item_bytes_max;
+        let clock = config.clock.clone();
         let config = config.replication.clone()?;
         let mut roles = Roles::new(&config);
         let mut log = Log::new(log_bytes_max);
@@ -84,6 +102,7 @@ impl Group {
             settled_ms: AtomicU64::new(0),
             doorbell: Doorbell::default(),
             acks: Acks::new(config.ack_mode),
+            lease: Lease::new(config.ack_mode.is_strict(), clock.lease_ms()),
             item_bytes_max,
             record_bytes_max,
             log_bytes_max,
@@ -91,6 +110,14 @@ impl Group {
             hints: (0..shard_count).map(|_| Mutex::default()).collect(),
             config,
         })
+    }
+
+    /// What a write waits for.
+    pub(super) fn ack_mode(&self) -> AckMode {
+        match (self.acks.needed(), self.lease.is_strict()) {
+            (replicas @ 1.., true) => AckMode::Strict { replicas },
+            (replicas, _) => AckMode::of(replicas),
+        }
     }
 
     pub(super) fn serving(&self) -> Serving {
@@ -115,6 +142,43 @@ impl Group {
         let ReplicationConfig { unacked_ms_max, unacked_bytes_max, .. } = self.config;
         unacked_ms_max.is_none_or(|ms_max| risk.lag_ms(now.local_ms) <= ms_max)
             && unacked_bytes_max.is_none_or(|bytes_max| risk.lag_bytes() <= bytes_max)
+    }
+
+    /// Runs this as one who waits for what it writes and sees.
+    pub(super) fn tracking<R>(run: impl FnOnce() -> R) -> R {
+        let _tracking = Tracking { before: IS_TRACKING.replace(true) };
+        run()
+    }
+
+    /// Whether a read may be answered by an item of this version on a node that reigns. One that is not acknowledged is for
+    /// whoever waits for that: inside of [`Cache::track`].
+    pub(super) fn may_show(&self, version: Version, lease_now_ms: impl FnOnce() -> u64) -> bool {
+        if !self.lease.is_strict() {
+            return true;
+        }
+        if !self.lease.is_held(lease_now_ms()) {
+            self.lease.count_miss();
+            return false;
+        }
+        if self.lease.has_acked(version.seq()) {
+            return true;
+        }
+        if IS_TRACKING.get() {
+            LAST_WRITTEN.set(LAST_WRITTEN.get().max(version.0));
+            return true;
+        }
+        self.lease.count_unacked_miss();
+        false
+    }
+
+    /// Whether a strict primary may write. Whoever waits for the write waits for all that it may have seen, too.
+    pub(super) fn check_lease(&self, lease_now_ms: u64) -> Result<(), WriteError> {
+        if !self.lease.is_held(lease_now_ms) {
+            return Err(WriteError::NoLease);
+        }
+        let last = self.log.lock().last_version();
+        LAST_WRITTEN.set(LAST_WRITTEN.get().max(last.0));
+        Ok(())
     }
 
     /// Why writes are refused for want of replicas.
@@ -190,7 +254,8 @@ impl Cache {
         status.log_bytes = log.memory_bytes() as u64;
         status.log_bytes_max = group.log_bytes_max as u64;
         status.oversized_records = log.oversized;
-        status.ack_mode = AckMode::of(group.acks.needed());
+        status.ack_mode = group.ack_mode();
+        status.lease = group.lease.status(status.role == Role::Primary, self.inner.lease_now_ms());
         status
     }
 }

@@ -75,6 +75,8 @@ pub use inspect::{InspectedItem, Inspection};
 pub(crate) use load::Flights;
 #[cfg(not(feature = "serde"))]
 pub(crate) use no_group::Group;
+#[cfg(feature = "serde")]
+pub(crate) use role_changes::Promotion;
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
@@ -689,6 +691,11 @@ impl Inner {
     /// This node's own clock, by which links time out.
     pub(crate) fn local_now_ms(&self) -> Millis {
         self.clock.now_ms()
+    }
+
+    /// The clock of leases.
+    pub(crate) fn lease_now_ms(&self) -> Millis {
+        self.clock.lease_ms()
     }
 
     /// The group's clock, by which items expire.

@@ -236,6 +236,9 @@ impl Inner {
     fn check_writable(&self) -> Result<(), WriteError> {
         match self.serving() {
             Serving::All => Ok(()),
+            Serving::Leased => {
+                self.group.as_ref().map_or(Ok(()), |group| group.check_lease(self.lease_now_ms()))
+            }
             Serving::Reads | Serving::Replica => Err(WriteError::Replica { primary: self.primary_address() }),
             Serving::Fenced => Err(WriteError::Fenced { primary: self.primary_address() }),
             Serving::Unguarded => {

@@ -29,6 +29,7 @@ pub struct ReplicationConfig {
     pub(crate) random_seed: Option<u64>,
     pub(crate) counts_sent_as_applied: bool,
     pub(crate) rolls_back_over_flushes: bool,
+    pub(crate) promotes_unasked: bool,
 }
 
 /// How a node begins.
@@ -61,6 +62,7 @@ impl ReplicationConfig {
             random_seed: None,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
+            promotes_unasked: false,
         }
     }
 
@@ -136,10 +138,10 @@ impl ReplicationConfig {
     /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
     /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
     ///
-    /// The promise of semi-sync holds through a promotion if as many replicas are asked for as the group has: then each
+    /// The promises of semi-sync and of strict hold through a promotion if as many replicas are asked for as the group has: then each
     /// of them has every write that was acknowledged.
     pub fn ack(mut self, mode: AckMode) -> ReplicationConfig {
-        self.ack_mode = AckMode::of(mode.replicas());
+        self.ack_mode = mode.bounded();
         self
     }
 
@@ -174,6 +176,13 @@ impl ReplicationConfig {
     #[doc(hidden)]
     pub fn rolling_back_over_flushes(mut self) -> ReplicationConfig {
         self.rolls_back_over_flushes = true;
+        self
+    }
+
+    /// Breaks the promotion: it asks nobody. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn promoting_unasked(mut self) -> ReplicationConfig {
+        self.promotes_unasked = true;
         self
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Downstream {
     reader: InstallReader,
     /// The epoch of the reign that took it.
     epoch: u64,
+    /// This node is no primary: it helps one that is to be promoted.
+    helps: bool,
 }
 
 pub(crate) enum Outcome {
@@ -25,8 +27,14 @@ pub(crate) enum Outcome {
 }
 
 impl Downstream {
-    pub(crate) fn new(peer: Peer, session: PrimarySession, reader: InstallReader, epoch: u64) -> Downstream {
-        Downstream { peer, session, reader, epoch }
+    pub(crate) fn new(
+        peer: Peer,
+        session: PrimarySession,
+        reader: InstallReader,
+        epoch: u64,
+        helps: bool,
+    ) -> Downstream {
+        Downstream { peer, session, reader, epoch, helps }
     }
 
     pub(crate) fn slot(&self) -> u8 {
@@ -56,6 +64,10 @@ impl Downstream {
 
     pub(crate) fn session(&self) -> &PrimarySession {
         &self.session
+    }
+
+    pub(crate) fn session_mut(&mut self) -> &mut PrimarySession {
+        &mut self.session
     }
 
     pub(crate) fn is_of_reign(&self, epoch: u64) -> bool {
@@ -99,7 +111,7 @@ impl Downstream {
     }
 
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, reigns: bool, epoch: u64) -> Outcome {
-        if !reigns || self.epoch != epoch {
+        if reigns == self.helps || self.epoch != epoch {
             let notice = fenced_notice(turn.group);
             let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
             self.peer.say_last(frame, turn.cx);
@@ -150,6 +162,9 @@ impl Downstream {
             }
             let frame = self.session.poll_frame(&turn.group.log, &mut self.reader, &peers, turn.now)?;
             let Some(frame) = frame else { break };
+            if self.session.state() == LinkState::Streaming {
+                turn.group.lease.need_one();
+            }
             self.peer.send(frame).map_err(|error| broken(Some(error)))?;
             sent += 1;
         }

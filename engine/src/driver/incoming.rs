@@ -2,8 +2,8 @@
 
 use crate::cache::InstallReader;
 use crate::replication::admission::{self, Verdict};
-use crate::replication::hello::Hello;
-use crate::replication::message::{Message, Reject, RejectCode};
+use crate::replication::hello::{Hello, Purpose};
+use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
 use crate::replication::transport::Link;
@@ -80,19 +80,31 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
         admission::judge(hello, peer.identity().proven, &turn.group.roles.lock(), &lineage)
     };
     let verdict = match verdict {
-        Verdict::Attach | Verdict::Outgrow if slots_taken.len() >= REPLICAS_MAX => {
+        Verdict::Attach | Verdict::Outgrow | Verdict::Help if slots_taken.len() >= REPLICAS_MAX => {
             Verdict::Reject(RejectCode::TooManyPeers)
         }
-        Verdict::Attach | Verdict::Outgrow if slots_taken.contains(&usize::from(hello.slot)) => {
+        Verdict::Attach | Verdict::Outgrow | Verdict::Help
+            if slots_taken.contains(&usize::from(hello.slot)) =>
+        {
             Verdict::Reject(RejectCode::DuplicateSlot)
         }
         other => other,
     };
     match verdict {
-        Verdict::Attach => {
+        Verdict::Attach | Verdict::Help => {
             drop(gate);
             return attach(peer, hello, turn);
         }
+        Verdict::Promise => {
+            tracing::warn!(
+                peer = hello.address,
+                term = hello.term_seen.0,
+                "another node is to be promoted: following nobody"
+            );
+            turn.cache.inner.step_down(turn.group, hello.term_seen, None);
+            peer.answer(&Message::Standing(standing(turn)), turn.cx);
+        }
+        Verdict::Stand => peer.answer(&Message::Standing(standing(turn)), turn.cx),
         Verdict::Outgrow => {
             turn.cache.inner.outgrow(turn.group, hello.term_seen);
             drop(gate);
@@ -144,6 +156,19 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
     Outcome::Done
 }
 
+/// Where this node stands.
+fn standing(turn: &Turn<'_, '_>) -> Standing {
+    let now_ms = turn.cache.inner.lease_now_ms();
+    let roles = turn.group.roles.lock();
+    Standing {
+        node: roles.node,
+        term_seen: roles.term_seen.0,
+        lineage: to_wire(turn.group.log.lock().lineage()),
+        has_data: roles.has_data && !roles.installing,
+        lease_over_in_ms: turn.group.lease.granted_is_over_ms().saturating_sub(now_ms),
+    }
+}
+
 fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
     let primary = turn.group.roles.lock().primary_address().unwrap_or_default();
     peer.answer(&Message::Reject(Reject { code, primary, retry_after_ms: RETRY_AFTER_MS }), turn.cx);
@@ -173,5 +198,6 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         plan = ?session.plan(),
         "a replica attached"
     );
-    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch)))
+    let helps = hello.purpose == Purpose::CatchUp;
+    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, helps)))
 }

@@ -17,6 +17,8 @@ pub(crate) struct CacheStore<'a> {
     pub(crate) group: &'a Group,
     /// The address that was dialled.
     pub(crate) address: &'a str,
+    /// Whether this is no primary's session, but one before this node reigns: its role and terms stay what they are.
+    pub(crate) is_for_promotion: bool,
     /// When the clock was last set, on this node's clock.
     pub(crate) clock_set_at_ms: &'a mut Option<u64>,
 }
@@ -32,7 +34,10 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn term_seen(&self) -> Term {
-        self.group.roles.lock().term_seen
+        match self.is_for_promotion {
+            true => self.group.log.lock().lineage().term(),
+            false => self.group.roles.lock().term_seen,
+        }
     }
 
     fn lineage(&self) -> Lineage {
@@ -40,6 +45,9 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn attached(&mut self, ok: &HelloOk, term: Term) {
+        if self.is_for_promotion {
+            return;
+        }
         self.group.roles.lock().attached_to(self.address, term, ok.plan);
         self.inner.publish_serving(self.group);
         // What another primary did, and by which clock, says nothing of this one.
@@ -106,8 +114,16 @@ impl ReplicaStore for CacheStore<'_> {
         }
     }
 
+    fn grant_lease(&mut self) {
+        if !self.is_for_promotion {
+            self.group.lease.grant(self.inner.lease_now_ms());
+        }
+    }
+
     fn settle(&mut self, clock_ms: u64) {
-        self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
+        if !self.is_for_promotion {
+            self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
+        }
     }
 
     fn learn_peers(&mut self, peers: &[String]) {
@@ -118,6 +134,8 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn set_level(&mut self, level: bool) {
-        self.group.roles.lock().level = level;
+        if !self.is_for_promotion {
+            self.group.roles.lock().level = level;
+        }
     }
 }

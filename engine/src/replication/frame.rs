@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Handover = 14,
     Fenced = 15,
     Bye = 16,
+    Lease = 17,
+    Standing = 18,
 }
 
 impl Kind {
@@ -58,7 +60,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye])
+        .chain([Handover, Fenced, Bye, Lease, Standing])
         .find(|kind| *kind as u8 == byte)
     }
 }

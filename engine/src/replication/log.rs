@@ -225,6 +225,12 @@ impl Log {
         self.lineage.newest().map_or(0, |entry| entry.last)
     }
 
+    /// A version in this history up to which everything was written.
+    pub(crate) fn last_version(&self) -> Version {
+        let last = self.lineage.seq_before(Seq::MAX);
+        self.lineage.newest().map_or(Version(0), |entry| Version::new(entry.term.0, last))
+    }
+
     /// The version that the next record will have.
     pub(crate) fn next_version(&self) -> Version {
         self.lineage.newest().map_or(Version(0), |entry| Version::new(entry.term.0, entry.last + 1))

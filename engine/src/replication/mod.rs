@@ -14,6 +14,7 @@
 //! | `install` | what a primary reads out of its items |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
+//! | `lease` | until when a strict primary answers, and what |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
 //! | `conformance` | what every transport must do, as tests (feature `testing`) |
@@ -26,6 +27,7 @@ pub(crate) mod doorbell;
 pub(crate) mod frame;
 pub(crate) mod hello;
 pub(crate) mod install;
+pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod message;
@@ -40,6 +42,7 @@ mod status;
 pub mod transport;
 
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
+pub use lease::{LeaseState, LeaseStatus};
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
 /// Makes frames of pieces and reads them as [`decode_frames`] does. A piece is a body's length in two bytes, a kind, and

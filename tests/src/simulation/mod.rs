@@ -7,7 +7,9 @@
 //! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
 
 pub mod clients;
+pub mod linearizable;
 pub mod oracle;
+pub mod registers;
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -68,6 +70,14 @@ pub struct Setting {
     pub nodes: usize,
     /// Whether each write waits until every other node has it.
     pub semi_sync: bool,
+    /// Whether reads do, too, and a primary needs a lease.
+    pub strict: bool,
+    /// Whether each node has a clock of its own, up to 5 % fast or slow.
+    pub drifts: bool,
+    /// Whether one ack less is enough: then a promotion has to ask others.
+    pub fewer_acks: bool,
+    /// A bug put back: a promotion asks nobody.
+    pub promotes_unasked: bool,
     /// A bug put back: what was sent counts as applied.
     pub counts_sent_as_applied: bool,
     /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
@@ -79,9 +89,26 @@ impl Default for Setting {
         Setting {
             nodes: NAMES.len(),
             semi_sync: false,
+            strict: false,
+            drifts: false,
+            fewer_acks: false,
+            promotes_unasked: false,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
         }
+    }
+}
+
+/// A node's clock, which goes so many thousandths of the true one.
+#[derive(Debug)]
+struct DriftingClock {
+    base: Arc<ManualClock>,
+    per_mille: u64,
+}
+
+impl Clock for DriftingClock {
+    fn now_ms(&self) -> u64 {
+        self.base.now_ms() * self.per_mille / 1_000
     }
 }
 
@@ -163,21 +190,29 @@ impl World {
             .replica_reads(true)
             .log_bytes_max(self.log_bytes)
             .random_seed(self.incarnations);
+        let replicas = self.setting.nodes as u8 - if self.setting.fewer_acks { 2 } else { 1 };
         let replication = match self.setting {
+            Setting { strict: true, .. } => replication.ack(AckMode::Strict { replicas }),
             Setting { semi_sync: false, .. } => replication,
-            Setting { nodes, .. } => replication.ack(AckMode::SemiSync { replicas: nodes as u8 - 1 }),
+            Setting { .. } => replication.ack(AckMode::SemiSync { replicas }),
         };
         let replication = match self.setting.counts_sent_as_applied {
             false => replication,
             true => replication.counting_sent_as_applied(),
         };
+        let replication = match self.setting.promotes_unasked {
+            false => replication,
+            true => replication.promoting_unasked(),
+        };
         let replication = match self.setting.rolls_back_over_flushes {
             false => replication,
             true => replication.rolling_back_over_flushes(),
         };
+        let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
+        let clock = Arc::new(DriftingClock { base: self.clock.clone(), per_mille });
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
-            .clock(self.clock.clone())
+            .clock(clock)
             .hash_seed(self.incarnations)
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
@@ -383,7 +418,11 @@ impl World {
         if status.role == Role::Replica && status.promotable.is_ok() {
             self.oracle.set_newest_ms(self.clock.now_ms());
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");
-            cache.promote(false).expect("it is promotable");
+            let begun = cache.begin_promotion(false).expect("it is promotable");
+            if begun.is_none() {
+                // It asks others first; a poll may find it promoted.
+                return;
+            }
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
             self.check_promises(index);
             self.summary.promotions += 1;

@@ -90,6 +90,17 @@ fn samples() -> Vec<Sample> {
         ),
         (Message::Bye(Bye { reason: ByeReason::OutOfStep }), &[4]),
         (Message::Handover(Handover { seq: 200 }), &[0xc8, 1]),
+        (Message::Lease(Lease { asked_ms: 200 }), &[0xc8, 1]),
+        (
+            Message::Standing(Standing {
+                node: 9,
+                term_seen: 8,
+                lineage: vec![entry],
+                has_data: true,
+                lease_over_in_ms: 7,
+            }),
+            &[9, 8, 1, 16, 5, 1, 9, 1, 1, 7],
+        ),
     ]
 }
 
