@@ -477,6 +477,7 @@ impl Inner {
         self.carry_out_for_all(mutation, version);
         drop(cell);
         self.ring();
+        self.tell_events();
         Ok(())
     }
 
@@ -506,7 +507,7 @@ impl Inner {
     }
 
     /// Waits until every change that was under way is done.
-    fn pass_all_shards(&self) {
+    pub(super) fn pass_all_shards(&self) {
         for cell in &self.shards {
             drop(cell.lock());
         }
@@ -576,5 +577,6 @@ impl Inner {
         self.carry_out_for_all(&Mutation::Flush, version);
         drop(cell);
         self.ring();
+        self.tell_events();
     }
 }

@@ -29,6 +29,7 @@ pub struct ReplicationConfig {
     pub(crate) random_seed: Option<u64>,
     pub(crate) counts_sent_as_applied: bool,
     pub(crate) rolls_back_over_flushes: bool,
+    pub(crate) hides_restarts: bool,
 }
 
 /// How a node begins.
@@ -61,6 +62,7 @@ impl ReplicationConfig {
             random_seed: None,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
+            hides_restarts: false,
         }
     }
 
@@ -174,6 +176,13 @@ impl ReplicationConfig {
     #[doc(hidden)]
     pub fn rolling_back_over_flushes(mut self) -> ReplicationConfig {
         self.rolls_back_over_flushes = true;
+        self
+    }
+
+    /// Breaks the change stream: subscribers are not told to start again. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn hiding_restarts(mut self) -> ReplicationConfig {
+        self.hides_restarts = true;
         self
     }
 
