@@ -112,6 +112,11 @@ impl Deadline {
         std::time::Instant::now() >= self.0
     }
 
+    /// What is left of it.
+    pub(crate) fn remaining(self) -> std::time::Duration {
+        self.0.saturating_duration_since(std::time::Instant::now())
+    }
+
     pub(crate) fn instant(self) -> std::time::Instant {
         self.0
     }

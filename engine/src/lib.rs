@@ -51,7 +51,10 @@ pub use cache::{
     Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
-pub use cache::{Damage, RestoreError, Restored, SaveError};
+pub use cache::{
+    Change, Damage, Effect, NoChange, Position, PositionError, Restart, RestoreError, Restored, SaveError,
+    SubscribeError, Subscription,
+};
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};

@@ -23,11 +23,20 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
         total.catch_ups += summary.catch_ups;
         total.roll_backs += summary.roll_backs;
         total.rolled_back_keys += summary.rolled_back_keys;
+        total.told.changes += summary.told.changes;
+        total.told.fills += summary.told.fills;
+        total.told.resumed += summary.told.resumed;
+        for (total, restarts) in total.told.restarts.iter_mut().zip(summary.told.restarts) {
+            *total += restarts;
+        }
     }
     println!("{total:?}");
     assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0, "nobody joined: {total:?}");
     assert!(total.roll_backs > 0 && total.rolled_back_keys > 0, "nobody came back ahead: {total:?}");
+    let told = total.told;
+    assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
+    assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
 }
 
 #[test]
@@ -140,4 +149,17 @@ fn a_promotion_that_asks_nobody_is_found() {
     let found = (1..=300).find(is_found);
     println!("found by seed {found:?}");
     assert!(found.is_some(), "300 seeds did not find it");
+}
+
+#[test]
+fn a_change_stream_with_a_gap_and_no_word_of_it_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { hides_restarts: true, ..Setting::default() };
+        let found = catch_unwind(|| run_with(*seed, setting));
+        let text = found.err().and_then(|why| why.downcast::<String>().ok());
+        text.is_some_and(|text| text.starts_with("subscribers") || text.contains("leave a mutation out"))
+    };
+    let found = (1..=100).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "100 seeds did not find it");
 }

@@ -4,6 +4,7 @@
 //! role (see `role_changes`), what a build without replication has instead (see `no_group`).
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ use crate::replication::roles::Roles;
 use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
 
-use super::Cache;
+use super::{Cache, Sleepers};
 
 /// Hints that a shard keeps between two collections (8 bytes each); more are dropped, as hints may be.
 const SHARD_HINTS_MAX: usize = 4096;
@@ -65,6 +66,8 @@ pub(crate) struct Group {
     pub(crate) settled_ms: AtomicU64,
     /// How the driver is woken.
     pub(crate) doorbell: Doorbell,
+    /// Who waits for the next change.
+    pub(crate) sleepers: Arc<Sleepers>,
     /// How far replicas are, for whoever waits for them.
     pub(crate) acks: Acks,
     /// Until when a strict primary answers, and what.
@@ -101,6 +104,7 @@ impl Group {
             log: Mutex::new(log),
             settled_ms: AtomicU64::new(0),
             doorbell: Doorbell::default(),
+            sleepers: Arc::default(),
             acks: Acks::new(config.ack_mode),
             lease: Lease::new(config.ack_mode.is_strict(), clock.lease_ms()),
             item_bytes_max,
@@ -219,6 +223,12 @@ impl Group {
         self.doorbell.ring();
     }
 
+    /// Wakes those who wait for changes; called with nothing locked.
+    #[inline]
+    pub(super) fn wake_subscribers(&self) {
+        self.sleepers.wake();
+    }
+
     /// An item has a hit more: replicas are told, at this place in the log, or by a hint where the log has its share of
     /// marks. Called with the item's line locked.
     #[inline]
@@ -236,6 +246,13 @@ impl Group {
         if hints.len() < SHARD_HINTS_MAX {
             hints.push(hash);
         }
+    }
+}
+
+impl Drop for Group {
+    /// Who waits for a change is told that there will be none.
+    fn drop(&mut self) {
+        self.sleepers.wake();
     }
 }
 

@@ -480,6 +480,7 @@ impl Inner {
         self.carry_out_for_all(mutation, version);
         drop(cell);
         self.ring();
+        self.tell_events();
         Ok(())
     }
 
@@ -509,7 +510,7 @@ impl Inner {
     }
 
     /// Waits until every change that was under way is done.
-    fn pass_all_shards(&self) {
+    pub(super) fn pass_all_shards(&self) {
         for cell in &self.shards {
             drop(cell.lock());
         }
@@ -579,5 +580,6 @@ impl Inner {
         self.carry_out_for_all(&Mutation::Flush, version);
         drop(cell);
         self.ring();
+        self.tell_events();
     }
 }

@@ -30,6 +30,7 @@ pub struct ReplicationConfig {
     pub(crate) counts_sent_as_applied: bool,
     pub(crate) rolls_back_over_flushes: bool,
     pub(crate) promotes_unasked: bool,
+    pub(crate) hides_restarts: bool,
 }
 
 /// How a node begins.
@@ -63,6 +64,7 @@ impl ReplicationConfig {
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
             promotes_unasked: false,
+            hides_restarts: false,
         }
     }
 
@@ -183,6 +185,13 @@ impl ReplicationConfig {
     #[doc(hidden)]
     pub fn promoting_unasked(mut self) -> ReplicationConfig {
         self.promotes_unasked = true;
+        self
+    }
+
+    /// Breaks the change stream: subscribers are not told to start again. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn hiding_restarts(mut self) -> ReplicationConfig {
+        self.hides_restarts = true;
         self
     }
 

@@ -8,8 +8,11 @@ use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
 
-/// How far the group's clock is let back in one millisecond of this node's: 1/8, so that it never stands still.
+/// How far the group's clock is let back in one millisecond of this node's: 1/8. It stands still for so long meanwhile.
 const SLEW_DIVISOR: u64 = 8;
+
+/// Time that counts for that, at most, however long nobody has stated a clock: 64 ms are let back at once.
+const SLEW_OVER_MS: u64 = 512;
 
 /// A cache under its gate, for the time of one frame.
 pub(crate) struct CacheStore<'a> {
@@ -79,7 +82,7 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd> {
-        self.inner.apply_chunk(chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
+        self.inner.apply_chunk(self.group, chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
     }
 
     fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd> {
@@ -106,7 +109,7 @@ impl ReplicaStore for CacheStore<'_> {
         let Some(set_at_ms) = self.clock_set_at_ms.replace(local_ms) else {
             return self.inner.set_clock_offset_ms(stated.max(current));
         };
-        let allowance = (local_ms.saturating_sub(set_at_ms) / SLEW_DIVISOR) as i64;
+        let allowance = (local_ms.saturating_sub(set_at_ms).min(SLEW_OVER_MS) / SLEW_DIVISOR) as i64;
         self.inner.set_clock_offset_ms(stated.max(current - allowance));
         if allowance == 0 && stated < current {
             // Too little time has passed to slew by a whole millisecond: let it gather.

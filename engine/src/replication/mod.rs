@@ -12,6 +12,7 @@
 //! | `primary`, `replica` | the two ends of a stream |
 //! | `session` | what both ends share: frame numbers, time-outs, why a session ended |
 //! | `install` | what a primary reads out of its items |
+//! | `fills` | what a replica was given beside the log |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `lease` | until when a strict primary answers, and what |
@@ -24,6 +25,7 @@ pub(crate) mod admission;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub(crate) mod doorbell;
+pub(crate) mod fills;
 pub(crate) mod frame;
 pub(crate) mod hello;
 pub(crate) mod install;

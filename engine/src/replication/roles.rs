@@ -152,6 +152,11 @@ impl Roles {
         roles
     }
 
+    /// Random for each start of the node.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     pub(crate) fn role(&self) -> Role {
         self.role
     }

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod linearizable;
 pub mod oracle;
 pub mod registers;
+pub mod subscribers;
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -25,6 +26,7 @@ use rand::{RngExt, SeedableRng};
 
 use clients::{Clients, Life};
 use oracle::{Concern, Oracle};
+use subscribers::{Subscribers, Told};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const KEYS: u32 = 40;
@@ -59,6 +61,8 @@ pub struct Summary {
     pub roll_backs: u64,
     /// Items that they dropped.
     pub rolled_back_keys: u64,
+    /// What subscribers were told.
+    pub told: Told,
     /// The state of all nodes at the end, as one number.
     pub fingerprint: u64,
 }
@@ -82,6 +86,8 @@ pub struct Setting {
     pub counts_sent_as_applied: bool,
     /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
     pub rolls_back_over_flushes: bool,
+    /// A bug put back: subscribers are not told to start again.
+    pub hides_restarts: bool,
 }
 
 impl Default for Setting {
@@ -95,6 +101,7 @@ impl Default for Setting {
             promotes_unasked: false,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
+            hides_restarts: false,
         }
     }
 }
@@ -116,6 +123,8 @@ struct Node {
     life: Life,
     cache: Cache,
     replicator: Option<Replicator>,
+    /// What its clock has shown.
+    shown_ms: u64,
 }
 
 struct World {
@@ -128,6 +137,7 @@ struct World {
     incarnations: u64,
     log_bytes: usize,
     oracle: Oracle,
+    subscribers: Subscribers,
     summary: Summary,
 }
 
@@ -142,13 +152,18 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
     for step in 0..STEPS {
         world.step();
         world.answer_clients();
+        let caches = world.caches();
+        world.subscribers.step(&caches);
         if step % 16 == 0 {
             world.check(&format!("seed {seed}, step {step}"));
+            world.check_subscribers(false, &format!("seed {seed}, step {step}"));
         }
     }
     world.heal(seed);
     world.check(&format!("seed {seed}, at rest"));
     world.check_rest(seed);
+    world.check_subscribers(true, &format!("seed {seed}, at rest"));
+    world.summary.told = world.subscribers.told;
     world.summary
 }
 
@@ -166,6 +181,7 @@ impl World {
             incarnations: seed << 16,
             log_bytes,
             oracle: Oracle::default(),
+            subscribers: Subscribers::new(seed),
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
@@ -210,6 +226,10 @@ impl World {
         };
         let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
         let clock = Arc::new(DriftingClock { base: self.clock.clone(), per_mille });
+        let replication = match self.setting.hides_restarts {
+            false => replication,
+            true => replication.hiding_restarts(),
+        };
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
             .clock(clock)
@@ -217,7 +237,7 @@ impl World {
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { life: self.incarnations, cache, replicator }
+        Node { life: self.incarnations, cache, replicator, shown_ms: 0 }
     }
 
     fn one_in(&mut self, count: u32) -> bool {
@@ -358,6 +378,10 @@ impl World {
         }
     }
 
+    fn caches(&self) -> Vec<Cache> {
+        self.nodes.iter().map(|node| node.cache.clone()).collect()
+    }
+
     fn lives(&self) -> Vec<(Life, Cache)> {
         self.nodes.iter().map(|node| (node.life, node.cache.clone())).collect()
     }
@@ -431,7 +455,10 @@ impl World {
 
     fn check(&mut self, when: &str) {
         self.oracle.set_newest_ms(self.clock.now_ms());
-        for (index, node) in self.nodes.iter().enumerate() {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let now_ms = node.cache.now_ms();
+            assert!(now_ms >= node.shown_ms, "P12: {when}: the clock of {} went back", NAMES[index]);
+            node.shown_ms = now_ms;
             let status = node.cache.status();
             assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
             let inspection = node.cache.inspect();
@@ -444,6 +471,13 @@ impl World {
                 self.oracle.check_node(index, &inspection, when);
             }
         }
+    }
+
+    /// Who has taken all changes has all that its node holds.
+    fn check_subscribers(&mut self, all: bool, when: &str) {
+        let caches = self.caches();
+        let kept = self.subscribers.check(&caches, all, &self.oracle);
+        kept.unwrap_or_else(|why| panic!("subscribers: {when}: {why}"));
     }
 
     /// No more faults: P9 says that all nodes stream again within a bound.
