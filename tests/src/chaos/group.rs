@@ -176,13 +176,21 @@ impl Group {
         routed.is_some()
     }
 
-    /// Waits until every other node streams from the primary and has all that it has; how long that took. Traffic rests, or
-    /// nobody is ever level.
-    pub(super) fn converge(&self) -> Result<Duration, String> {
+    /// Waits until every other node streams from the primary; how long that took. Traffic may flow.
+    pub(super) fn stream(&self) -> Result<Duration, String> {
+        self.wait_settled(false)
+    }
+
+    /// Waits until every other node has all that the primary has, as well. Traffic rests, or that is never so.
+    pub(super) fn converge(&self) -> Result<(), String> {
+        self.wait_settled(true).map(|_| ())
+    }
+
+    fn wait_settled(&self, at_rest: bool) -> Result<Duration, String> {
         let begun = Instant::now();
         let mut missing = String::new();
         wait::within(CONVERGE_LIMIT, || {
-            missing = self.unsettled()?;
+            missing = self.unsettled(at_rest)?;
             missing.is_empty().then_some(())
         })
         .map(|()| begun.elapsed())
@@ -190,7 +198,7 @@ impl Group {
     }
 
     /// What is not yet as it should be; empty when all is. `None` while a node does not answer.
-    fn unsettled(&self) -> Option<String> {
+    fn unsettled(&self, at_rest: bool) -> Option<String> {
         let primary = self.nodes[self.primary].status()?;
         let mut missing = Vec::new();
         if primary["role"] != "primary" {
@@ -199,11 +207,12 @@ impl Group {
         for index in self.replicas() {
             let status = self.nodes[index].status()?;
             let follows = status["role"] == "replica" && status["link"] == "streaming";
-            if !follows || status["term"] != primary["term"] || status["seq"] != primary["seq"] {
+            let lags = at_rest && status["seq"] != primary["seq"];
+            if !follows || status["term"] != primary["term"] || lags {
                 missing.push(format!("node {index} should follow: {status}"));
             }
         }
-        if primary["level_replicas"] != self.nodes.len() - 1 {
+        if at_rest && primary["level_replicas"] != self.nodes.len() - 1 {
             missing.push(format!("level replicas: {}", primary["level_replicas"]));
         }
         Some(missing.join("; "))

@@ -21,7 +21,7 @@ use super::history::{Found, Journal, Key, Kind, Moment, Outcome, Place, Read, Wr
 /// How many cycles a write is remembered after it was overtaken: a value older than that is never seen again.
 const CYCLES_KEPT: usize = 3;
 /// The most complaints that are kept: the first ones tell the most.
-const COMPLAINTS_MAX: usize = 20;
+const COMPLAINTS_MAX: usize = 5;
 
 /// One node's time as primary.
 #[derive(Debug, Clone)]

@@ -147,11 +147,13 @@ impl Run {
         wait::pause(Duration::from_millis(before));
         let measured = fault.carry_out(&mut self.group, &mut self.counts);
         self.group.proxies.values().for_each(proxy::Proxy::heal);
+        let measured = measured.and_then(|measured| Ok((measured, self.group.stream()?)));
         wait::pause(Duration::from_millis(after));
         self.group.directory.rest(CLIENTS)?;
-        let measured = measured?;
+        let (measured, streams_after) = measured?;
         let report = &mut self.report;
         report.split_brain_ms_max = report.split_brain_ms_max.max(measured.split_brain.as_millis() as u64);
+        report.convergence_ms_max = report.convergence_ms_max.max(streams_after.as_millis() as u64);
         report.hand_over_ms_max = report.hand_over_ms_max.max(measured.hand_over_ms);
         self.settle(fault)
     }
@@ -164,8 +166,7 @@ impl Run {
             }
             self.report.resident_mib_max = self.report.resident_mib_max.max(node.resident_bytes() >> 20);
         }
-        let took = self.group.converge()?;
-        self.report.convergence_ms_max = self.report.convergence_ms_max.max(took.as_millis() as u64);
+        self.group.converge()?;
         let settled = self.group.compare()?;
         let journals = std::mem::take(&mut *self.ledger.lock().expect("no panic while held"));
         let before = self.judge.complaints.len();
@@ -175,7 +176,7 @@ impl Run {
             *complaint = format!("cycle {cycle}, {fault:?}: {complaint}");
         }
         self.counts.straight_links += u64::from(!self.group.route());
-        self.group.converge().map(|_| ())
+        self.group.converge()
     }
 
     fn end(mut self) -> Report {
@@ -192,6 +193,7 @@ impl Run {
             statuses: self.group.watch.answers(),
             seconds: self.group.clock.now() as f64 / 1e9,
             complaints: self.judge.complaints,
+            more_complaints: self.judge.more_complaints,
             ..self.report
         }
     }

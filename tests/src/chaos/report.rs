@@ -43,6 +43,7 @@ pub struct Report {
     pub(super) hand_over_ms_max: f64,
     pub(super) resident_mib_max: u64,
     pub(super) complaints: Vec<String>,
+    pub(super) more_complaints: u64,
 }
 
 impl Report {
@@ -67,6 +68,7 @@ impl Report {
             hand_over_ms_max: 0.0,
             resident_mib_max: 0,
             complaints: Vec::new(),
+            more_complaints: 0,
         }
     }
 
@@ -126,7 +128,7 @@ impl Report {
             ("convergence_ms_max", json!(self.convergence_ms_max)),
             ("resident_mib_max", json!(self.resident_mib_max)),
             ("statuses_read", json!(self.statuses)),
-            ("broken_promises", json!(self.complaints.len())),
+            ("broken_promises", json!(self.complaints.len() as u64 + self.more_complaints)),
         ]
     }
 
