@@ -66,6 +66,8 @@ pub(crate) struct Roles {
     /// Peers that have not heard of this primary's term yet.
     pub(crate) unanswered: Vec<String>,
     pub(crate) replicas: Vec<ReplicaStatus>,
+    /// When `replicas` was noted, by this node's own clock.
+    pub(crate) replicas_noted_ms: u64,
     pub(crate) installs: u64,
     pub(crate) catch_ups: u64,
     pub(crate) roll_backs: u64,
@@ -111,6 +113,7 @@ impl Roles {
             claims: false,
             unanswered: Vec::new(),
             replicas: Vec::new(),
+            replicas_noted_ms: 0,
             installs: 0,
             catch_ups: 0,
             roll_backs: 0,

@@ -20,6 +20,8 @@ use super::history::{Found, Journal, Key, Kind, Moment, Outcome, Place, Read, Wr
 
 /// How many cycles a write is remembered after it was overtaken: a value older than that is never seen again.
 const CYCLES_KEPT: usize = 3;
+/// By how much an exported age may be too young: the clocks that it is told by count milliseconds.
+const TOO_YOUNG_MS_MAX: u64 = 2;
 /// The most complaints that are kept: the first ones tell the most.
 const COMPLAINTS_MAX: usize = 5;
 
@@ -300,10 +302,11 @@ impl Judge {
                 ((exported.asked - write.ended) / 1_000_000).saturating_sub(exported.lacking_ms)
             });
             self.tally.told_too_young_ms = self.tally.told_too_young_ms.max(too_young);
-            if self.loses_nothing || reign.planned {
-                let text = format!("an acknowledged write is lost: {write:?}, by the change to {reign:?}");
-                self.complain(text);
-            }
+            let too_young = (too_young > TOO_YOUNG_MS_MAX)
+                .then(|| format!("{write:?} was lost, and told to be {too_young} ms younger: {reign:?}"));
+            let lost = (self.loses_nothing || reign.planned)
+                .then(|| format!("an acknowledged write is lost: {write:?}, by the change to {reign:?}"));
+            too_young.into_iter().chain(lost).for_each(|text| self.complain(text));
         }
         let most = lost_by_reign.into_iter().max().unwrap_or_default();
         self.tally.lost_at_once_max = self.tally.lost_at_once_max.max(most);
