@@ -29,6 +29,8 @@ pub(super) const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
 const COMPARE_LIMIT: Duration = Duration::from_secs(15);
 /// How long a node may refuse to be promoted.
 const PROMOTE_LIMIT: Duration = Duration::from_secs(10);
+/// How long an operator waits for a node that says it may be promoted.
+const PROMOTABLE_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long a step on a connection of the test's own may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long all links may take to go through the proxies.
@@ -47,6 +49,8 @@ pub(super) struct Group {
     pub(super) clock: Clock,
     /// The most writes and milliseconds that a primary said to be at risk, shortly before another was promoted.
     pub(super) exported_max: (u64, u64),
+    /// How often a node was promoted that said it should not be, since it lacked writes that it had been told of.
+    pub(super) overruled: u64,
     program: PathBuf,
     ack: String,
     promotes_lowest: bool,
@@ -75,6 +79,7 @@ impl Group {
             watch: Watch::start(&admins, clock),
             clock,
             exported_max: (0, 0),
+            overruled: 0,
             program: options.program.clone(),
             ack: options.ack_words(),
             promotes_lowest: options.promote_lowest,
@@ -109,14 +114,7 @@ impl Group {
     /// seq. Clients are told.
     pub(super) fn promote(&mut self, candidates: &[usize]) -> Result<(), String> {
         let old_term = self.reigns.last().map_or(0, |reign| reign.term);
-        let mut promotable: Vec<(u64, usize, Value)> = candidates
-            .iter()
-            .filter_map(|index| {
-                let limit = if candidates.len() == 1 { PROMOTE_LIMIT } else { PROMOTE_LIMIT / 5 };
-                let status = self.nodes[*index].wait_promotable(limit)?;
-                Some((status["seq"].as_u64()?, *index, status))
-            })
-            .collect();
+        let mut promotable = self.promotable(candidates);
         promotable.sort_by_key(|(seq, index, _)| (*seq, *index));
         let chosen = if self.promotes_lowest { promotable.first() } else { promotable.last() };
         let Some((seq, index, status)) = chosen.cloned() else {
@@ -133,6 +131,28 @@ impl Group {
         }
         self.begin_reign(index, term_in(&answer), false, seq, exported);
         Ok(())
+    }
+
+    /// Those that may be promoted, with their seqs. If there are none but some that lack writes of which they were told, it
+    /// is those: a manager would wait for the dead primary, and an operator does not.
+    fn promotable(&mut self, candidates: &[usize]) -> Vec<(u64, usize, Value)> {
+        let taken = |accepts: fn(&Value) -> bool| -> Vec<(u64, usize, Value)> {
+            let seen = candidates.iter().filter_map(|index| {
+                let status = wait::within(PROMOTABLE_LIMIT, || self.nodes[*index].status().filter(accepts))?;
+                Some((status["seq"].as_u64()?, *index, status))
+            });
+            seen.collect()
+        };
+        let promotable = taken(|status| status["promotable"] == true);
+        if !promotable.is_empty() {
+            return promotable;
+        }
+        let not_level = taken(|status| {
+            let reason = status["promotable_reason"].as_str();
+            reason.is_some_and(|reason| reason.starts_with("not level"))
+        });
+        self.overruled += u64::from(!not_level.is_empty());
+        not_level
     }
 
     /// From now on `node` reigns; clients are told.

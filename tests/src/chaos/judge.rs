@@ -20,8 +20,8 @@ use super::history::{Found, Journal, Key, Kind, Moment, Outcome, Place, Read, Wr
 
 /// How many cycles a write is remembered after it was overtaken: a value older than that is never seen again.
 const CYCLES_KEPT: usize = 3;
-/// By how much an exported age may be too young: the clocks that it is told by count milliseconds.
-const TOO_YOUNG_MS_MAX: u64 = 2;
+/// By how much an exported age may be too young: the engine's clock goes in steps of up to 4 ms, and is read twice.
+const TOO_YOUNG_MS_MAX: u64 = 8;
 /// The most complaints that are kept: the first ones tell the most.
 const COMPLAINTS_MAX: usize = 5;
 

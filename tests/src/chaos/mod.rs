@@ -190,6 +190,7 @@ impl Run {
             counts: self.counts,
             tally: self.judge.tally,
             exported_max: self.group.exported_max,
+            overruled: self.group.overruled,
             statuses: self.group.watch.answers(),
             seconds: self.group.clock.now() as f64 / 1e9,
             complaints: self.judge.complaints,

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::process::Server;
-use crate::{admin, ports, wait};
+use crate::{admin, ports};
 
 /// Memory of a node: nothing is ever evicted here, so a miss has to be explained.
 const MEGABYTES: u64 = 64;
@@ -148,10 +148,5 @@ impl Node {
         let Some(server) = &self.server else { return vec!["(not running)".to_owned()] };
         let said = server.said();
         said[said.len().saturating_sub(12)..].to_vec()
-    }
-
-    /// Waits until it answers as a node that may be promoted, or does so no longer within `limit`.
-    pub(super) fn wait_promotable(&self, limit: Duration) -> Option<Value> {
-        wait::within(limit, || self.status().filter(|status| status["promotable"] == true))
     }
 }

@@ -36,6 +36,7 @@ pub struct Report {
     pub(super) counts: Counts,
     pub(super) tally: Tally,
     pub(super) statuses: u64,
+    pub(super) overruled: u64,
     /// Writes and milliseconds.
     pub(super) exported_max: (u64, u64),
     pub(super) convergence_ms_max: u64,
@@ -62,6 +63,7 @@ impl Report {
             counts: Counts::default(),
             tally: Tally::default(),
             statuses: 0,
+            overruled: 0,
             exported_max: (0, 0),
             convergence_ms_max: 0,
             split_brain_ms_max: 0,
@@ -104,6 +106,7 @@ impl Report {
             ("warm_restarts", json!(counts.warm_restarts)),
             ("empty_returns", json!(counts.empty_returns)),
             ("promotions", json!(counts.promotions)),
+            ("promotions_of_a_node_not_level", json!(self.overruled)),
             ("cycles_with_a_straight_link", json!(counts.straight_links)),
             (
                 "requests",
