@@ -4,6 +4,7 @@
 //! Not here: the tests themselves, nor anything that the product runs.
 
 pub mod admin;
+pub mod chaos;
 pub mod differential;
 pub mod hit_ratio;
 pub mod ports;

@@ -265,9 +265,20 @@ impl Cache {
     /// The node's role, position and peers.
     pub fn status(&self) -> Status {
         let Some(group) = &self.inner.group else { return Status::standalone() };
-        let mut status = group.roles.lock().status(&group.config);
+        let (mut status, noted_ms) = {
+            let roles = group.roles.lock();
+            (roles.status(&group.config), roles.replicas_noted_ms)
+        };
+        let since_ms = self.local_now_ms().saturating_sub(noted_ms);
         let log = group.log.lock();
         status.seq = log.last_seq();
+        for replica in &mut status.replicas {
+            // Noted at the driver's last turn. What was written or has grown older since is at risk as well.
+            replica.lag_seqs = status.seq.saturating_sub(replica.applied_seq);
+            if replica.lag_seqs > 0 {
+                replica.lag_ms += since_ms;
+            }
+        }
         status.log_bytes = log.memory_bytes() as u64;
         status.log_bytes_max = group.log_bytes_max as u64;
         status.oversized_records = log.oversized;

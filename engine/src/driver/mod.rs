@@ -249,6 +249,7 @@ impl Replicator {
         self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
+        roles.replicas_noted_ms = now.local_ms;
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
         let standing = (roles.epoch, roles.link);

@@ -87,6 +87,8 @@ pub(crate) struct Roles {
     /// Peers that have not heard of this primary's term yet.
     pub(crate) unanswered: Vec<String>,
     pub(crate) replicas: Vec<ReplicaStatus>,
+    /// When `replicas` was noted, by this node's own clock.
+    pub(crate) replicas_noted_ms: u64,
     pub(crate) installs: u64,
     pub(crate) catch_ups: u64,
     pub(crate) roll_backs: u64,
@@ -138,6 +140,7 @@ impl Roles {
             candidacy_refused: None,
             unanswered: Vec::new(),
             replicas: Vec::new(),
+            replicas_noted_ms: 0,
             installs: 0,
             catch_ups: 0,
             roll_backs: 0,
@@ -185,14 +188,18 @@ impl Roles {
         self.level_replicas > 0
     }
 
-    /// Why writes are refused for want of replicas.
+    /// Why writes are refused for want of replicas. The reason may have gone since the write was refused.
     pub(crate) fn shortage(&self) -> WriteError {
-        if self.hands_over_until_ms.is_some() {
-            return WriteError::HandingOver;
-        }
-        match self.level_replicas < self.acks_needed {
-            true => WriteError::NotEnoughReplicas { level: self.level_replicas, needed: self.acks_needed },
-            false => WriteError::RiskBudget,
+        let lacks_replicas = self.level_replicas < self.acks_needed;
+        let exceeds_budget = self.has_budget && !self.within_budget;
+        let handing_over = self.hands_over_until_ms.is_some();
+        match (self.acks_needed > 0, self.has_budget) {
+            _ if handing_over => WriteError::HandingOver,
+            (true, _) if lacks_replicas || !exceeds_budget => {
+                WriteError::NotEnoughReplicas { level: self.level_replicas, needed: self.acks_needed }
+            }
+            (_, true) => WriteError::RiskBudget,
+            (_, false) => WriteError::HandingOver,
         }
     }
 
@@ -497,4 +504,31 @@ pub(crate) fn group_id(name: &str) -> u128 {
     name.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash: u128, byte| {
         (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::AckMode;
+
+    #[test]
+    fn a_write_is_told_of_a_budget_only_where_there_is_one() {
+        let semi_sync = ReplicationConfig::primary().ack(AckMode::of(1));
+        let budget = ReplicationConfig::primary().max_unacked_ms(10);
+        // In the middle: a replica became level between the refusal and the question why.
+        let lacks = |level| WriteError::NotEnoughReplicas { level, needed: 1 };
+        for (config, level, within, told) in [
+            (semi_sync.clone(), 0, true, lacks(0)),
+            (semi_sync.clone(), 1, true, lacks(1)),
+            (ReplicationConfig::primary(), 1, true, WriteError::HandingOver),
+            (budget.clone(), 0, true, WriteError::RiskBudget),
+            (budget, 0, false, WriteError::RiskBudget),
+            (semi_sync.clone().max_unacked_ms(10), 1, false, WriteError::RiskBudget),
+            (semi_sync.max_unacked_ms(10), 0, false, lacks(0)),
+        ] {
+            let mut roles = Roles::new(&config);
+            roles.set_replicas_standing(level, within);
+            assert_eq!(roles.shortage(), told, "{config:?}");
+        }
+    }
 }
