@@ -438,7 +438,9 @@ impl Inner {
             };
             let number = arithmetic::step(number, direction, delta);
             let text = arithmetic::text(number, old.len());
-            let meta = meta.of_changed();
+            // As memcached has it, a number written in place leaves the item's marks: one that was stale is not less so.
+            let is_in_place = text.len() == old.len();
+            let meta = if is_in_place { Meta { client_cas: None, ..meta } } else { meta.of_changed() };
             locked.put(&text, Meta { marks: meta.marks.hit(locked.inner.hits_max), ..meta })?;
             Ok(Ok(Some(number)))
         });
