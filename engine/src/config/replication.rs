@@ -140,8 +140,9 @@ impl ReplicationConfig {
     /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
     /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
     ///
-    /// The promises of semi-sync and of strict hold through a promotion if as many replicas are asked for as the group has: then each
-    /// of them has every write that was acknowledged.
+    /// The promises of semi-sync and of strict hold through a promotion that is not forced: with as many replicas asked for
+    /// as there are other nodes, each has every write that was acknowledged; with fewer a promotion asks others
+    /// ([`Cache::begin_promotion`](crate::Cache::begin_promotion)), and each node has to name all others as its peers.
     pub fn ack(mut self, mode: AckMode) -> ReplicationConfig {
         self.ack_mode = mode.bounded();
         self

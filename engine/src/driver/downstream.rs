@@ -111,7 +111,10 @@ impl Downstream {
     }
 
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, reigns: bool, epoch: u64) -> Outcome {
-        if reigns == self.helps || self.epoch != epoch {
+        // Who follows somebody again helps nobody: what it serves from may be rolled back or copied over.
+        let stands_still = turn.group.roles.lock().link == LinkState::Connecting;
+        let serves = if self.helps { !reigns && stands_still } else { reigns };
+        if !serves || self.epoch != epoch {
             let notice = fenced_notice(turn.group);
             let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
             self.peer.say_last(frame, turn.cx);

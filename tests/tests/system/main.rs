@@ -17,6 +17,7 @@ mod listeners;
 mod managed;
 mod metrics;
 mod operators;
+mod promotion;
 mod semantics;
 mod shutdown;
 mod stock_client;
