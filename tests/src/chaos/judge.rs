@@ -64,8 +64,9 @@ pub(super) struct Tally {
     pub(super) lost_at_once_max: u64,
     /// Acknowledged by the old primary after another was promoted; part of `lost`.
     pub(super) split_brain_writes: u64,
-    /// By how many milliseconds an exported age was too young, at most.
-    pub(super) told_too_young_ms: u64,
+    /// By how many milliseconds an exported age was too young, at most: of any write, and of those that were written while
+    /// the replica was attached. An age counts from the attaching.
+    pub(super) told_too_young_ms: (u64, u64),
 }
 
 #[derive(Debug, Clone)]
@@ -116,6 +117,11 @@ impl Judge {
             true => self.complaints.push(text),
             false => self.more_complaints += 1,
         }
+    }
+
+    /// How often a promise was broken.
+    pub(super) fn broken(&self) -> u64 {
+        self.complaints.len() as u64 + self.more_complaints
     }
 
     /// Judges what happened since the last time. At rest: `reads` ends with one of each key on the primary.
@@ -301,7 +307,11 @@ impl Judge {
             let too_young = exported.map_or(0, |exported| {
                 ((exported.asked - write.ended) / 1_000_000).saturating_sub(exported.lacking_ms)
             });
-            self.tally.told_too_young_ms = self.tally.told_too_young_ms.max(too_young);
+            let lacked_before = exported.is_some_and(|exported| write.ended <= exported.attached);
+            let (ever, since_attached) = &mut self.tally.told_too_young_ms;
+            *ever = too_young.max(*ever);
+            let too_young = if lacked_before { 0 } else { too_young };
+            *since_attached = too_young.max(*since_attached);
             let too_young = (too_young > TOO_YOUNG_MS_MAX)
                 .then(|| format!("{write:?} was lost, and told to be {too_young} ms younger: {reign:?}"));
             let lost = (self.loses_nothing || reign.planned)

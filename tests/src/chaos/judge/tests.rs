@@ -1,3 +1,5 @@
+//! Each promise broken once, in a history of one key, so that every check is seen to fail.
+
 use super::*;
 
 /// A version of a term.
