@@ -60,6 +60,8 @@ pub(super) struct Tally {
     pub(super) stale_elsewhere: u64,
     /// Hits on a primary that show less than was acknowledged before, where that write was lost as the mode states.
     pub(super) stale_explained: u64,
+    /// Acknowledged by a process that came back empty, before it met anybody; part of `unknown`.
+    pub(super) written_to_empty: u64,
     pub(super) lost: u64,
     pub(super) lost_at_once_max: u64,
     /// Acknowledged by the old primary after another was promoted; part of `lost`.
@@ -135,7 +137,7 @@ impl Judge {
         self.cycle += 1;
         let mut reads = Vec::new();
         for journal in journals {
-            journal.writes.into_iter().for_each(|write| self.remember(write));
+            journal.writes.into_iter().for_each(|write| self.remember(write, reigns));
             journal.strange.into_iter().for_each(|text| self.complain(format!("strange answer: {text}")));
             reads.extend(journal.reads);
         }
@@ -151,7 +153,13 @@ impl Judge {
         self.forget(&settled);
     }
 
-    fn remember(&mut self, write: Write) {
+    fn remember(&mut self, mut write: Write, reigns: &[Reign]) {
+        // The term is older than the reign that its client was told of: a new, empty process at the address of the old
+        // primary took it, before it met anybody. What becomes of that is nobody's promise.
+        if write.version != 0 && term_of(write.version) < reigns[write.reign].term {
+            (write.outcome, write.version) = (Outcome::Unknown, 0);
+            self.tally.written_to_empty += 1;
+        }
         match write.outcome {
             Outcome::Acknowledged => self.tally.acknowledged += 1,
             Outcome::Unknown => self.tally.unknown += 1,

@@ -114,6 +114,7 @@ impl Report {
             ),
             ("acknowledged_writes", json!(tally.acknowledged)),
             ("unknown_writes", json!(tally.unknown)),
+            ("of_them_taken_by_an_empty_node", json!(tally.written_to_empty)),
             ("refused_writes", json!(tally.refused)),
             ("hits", json!(tally.hits)),
             ("misses", json!(tally.misses)),
