@@ -186,14 +186,35 @@ impl Inner {
     #[cold]
     fn find_attentively(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
         self.settle_flush();
+        // Before the item is looked at: what it shows is as new as that, or newer.
+        let refused = self.read_refusal();
         let held = self.tables[self.shard_number(hash)].find(hash, key);
-        match self.serving() {
-            serving if serving.answers_reads() => Ok(held),
-            refused => {
+        // And behind it: a change of role is done before the node drops or changes an item for it.
+        let refused = refused.or_else(|| self.role_refusal());
+        match refused {
+            None => Ok(held),
+            Some(refused) => {
                 drop(held);
-                Err(self.refused_read(refused))
+                Err(refused)
             }
         }
+    }
+
+    /// Why this node answers no reads now.
+    pub(super) fn read_refusal(&self) -> Option<ReadError> {
+        if let Some(refused) = self.role_refusal() {
+            return Some(refused);
+        }
+        if self.serving() != Serving::Reads {
+            return None;
+        }
+        let behind_ms = self.group.as_ref().and_then(|group| group.too_stale_ms(self.now_ms()))?;
+        Some(ReadError::Stale { behind_ms, primary: self.primary_address() })
+    }
+
+    fn role_refusal(&self) -> Option<ReadError> {
+        let serving = self.serving();
+        (!serving.answers_reads()).then(|| self.refused_read(serving))
     }
 
     /// Counts a dead item, and has it leave where this node may remove it.
@@ -206,7 +227,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn refused_read(&self, serving: Serving) -> ReadError {
+    fn refused_read(&self, serving: Serving) -> ReadError {
         let primary = self.primary_address();
         match serving {
             Serving::Fenced => ReadError::Fenced { primary },

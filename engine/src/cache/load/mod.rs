@@ -432,7 +432,7 @@ impl Inner {
 
     /// Whether something has been stored since the key was looked at, on a node that shows what it has.
     fn is_stored(&self, cell: &super::ShardCell, hash: u64, key: &[u8], policy: LoadPolicy) -> bool {
-        if !self.serving().answers_reads() {
+        if self.read_refusal().is_some() {
             return false;
         }
         let Some(id) = cell.shard.find(hash, key) else { return false };
