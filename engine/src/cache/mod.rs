@@ -29,6 +29,8 @@ mod load;
 mod no_group;
 mod read;
 #[cfg(feature = "serde")]
+mod replica_reads;
+#[cfg(feature = "serde")]
 mod role_changes;
 #[cfg(feature = "serde")]
 mod roll_back;
@@ -78,7 +80,10 @@ pub(crate) use load::Flights;
 #[cfg(not(feature = "serde"))]
 pub(crate) use no_group::Group;
 #[cfg(feature = "serde")]
+pub use replica_reads::Applied;
+#[cfg(feature = "serde")]
 pub(crate) use role_changes::Promotion;
+#[cfg(feature = "serde")]
 pub(crate) use subscribe::Sleepers;
 #[cfg(feature = "serde")]
 pub use subscribe::{
@@ -718,6 +723,12 @@ impl Inner {
 
     pub(crate) fn clock_offset_ms(&self) -> i64 {
         self.clock_offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Takes another clock outright, forward or back: for a node that holds nothing.
+    pub(crate) fn adopt_clock_offset_ms(&self, offset_ms: i64) {
+        self.clock_floor_ms.store(0, Ordering::Relaxed);
+        self.clock_offset_ms.store(offset_ms, Ordering::Release);
     }
 
     /// The group's clock never goes back: with a lower offset it stands still for as long as that takes back.

@@ -21,6 +21,7 @@ pub struct ReplicationConfig {
     pub(crate) peers: Vec<String>,
     pub(crate) advertised: Option<String>,
     pub(crate) replica_reads: bool,
+    pub(crate) replica_staleness_max_ms: Option<u64>,
     pub(crate) log_bytes_max: Option<usize>,
     pub(crate) frame_bytes_max: usize,
     pub(crate) ack_mode: AckMode,
@@ -55,6 +56,7 @@ impl ReplicationConfig {
             peers: Vec::new(),
             advertised: None,
             replica_reads: false,
+            replica_staleness_max_ms: None,
             log_bytes_max: None,
             frame_bytes_max: 16 << 20,
             ack_mode: AckMode::Async,
@@ -120,6 +122,18 @@ impl ReplicationConfig {
     /// Whether a replica answers reads. Default off: a read says who the primary is.
     pub fn replica_reads(mut self, on: bool) -> ReplicationConfig {
         self.replica_reads = on;
+        self
+    }
+
+    /// Has a replica refuse reads ([`ReadError::Stale`](crate::ReadError::Stale)) while its items may be older than so
+    /// many milliseconds: since it last had all that its primary said to have. Default: no bound, so one that is cut off
+    /// answers from what it has.
+    ///
+    /// A primary says so every 250 ms, and each time it takes as long as what was written before: a bound below 500 ms
+    /// refuses reads now and then. Frames carry the primary's clock, and no clock can tell how long a frame took: where
+    /// they come to take longer and longer, what a read shows may be older by that.
+    pub fn replica_staleness_max_ms(mut self, ms: u64) -> ReplicationConfig {
+        self.replica_staleness_max_ms = Some(ms);
         self
     }
 

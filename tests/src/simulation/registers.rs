@@ -139,7 +139,7 @@ impl Registers {
                 }
             }
             620..900 => self.world.deliver_some(),
-            900..965 => self.world.clock.advance_ms(self.world.random.random_range(1..80)),
+            900..965 => self.world.clocks.advance_ms(self.world.random.random_range(1..80)),
             965..972 => self.world.cut(),
             972..976 => self.world.block(),
             976..984 => self.isolate(),

@@ -158,7 +158,10 @@ pub(super) const KNOWN: &[Known] = &[
             let is_made = request.name() == b"mg" && request.flag(b'N').is_some() && is_won(it.theirs);
             let ours = format!(" k{} b", request.word(1).escape_ascii());
             when(
-                is_asked && is_made && it.ours.contains(&ours) && without_key(it.theirs) == without_key(it.ours),
+                is_asked
+                    && is_made
+                    && it.ours.contains(&ours)
+                    && without_key(it.theirs) == without_key(it.ours),
                 After::Parted,
             )
         },
