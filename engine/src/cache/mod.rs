@@ -55,7 +55,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
+use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, SizeClasses, Table, tables};
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
@@ -185,16 +185,11 @@ pub enum Swap {
 pub(crate) struct ShardCell {
     pub(crate) stores: u64,
     pub(crate) shard: Shard,
-    pub(crate) refused: RefusedStores,
+    /// Items refused because they are above the limit.
+    pub(crate) too_large: u64,
     pub(crate) flights: Flights,
     /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
     pub(crate) scratch: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RefusedStores {
-    too_large: u64,
-    no_memory: u64,
 }
 
 /// Why a read has to look closer.
@@ -231,6 +226,7 @@ pub(crate) struct Inner {
     sweep_turn: AtomicUsize,
     /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
     pub(crate) item_bytes_max: AtomicUsize,
+    size_classes: SizeClasses,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
@@ -259,7 +255,7 @@ impl Cache {
             CachePadded::new(Mutex::new(ShardCell {
                 stores: 0,
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
-                refused: RefusedStores::default(),
+                too_large: 0,
                 flights: Flights::default(),
                 scratch: Vec::new(),
             }))
@@ -271,6 +267,7 @@ impl Cache {
             tables,
             read_counters: ReadCounters::new(),
             hasher,
+            size_classes: SizeClasses::new(&pool),
             pool,
             clock: config.clock,
             clock_offset_ms: AtomicI64::new(0),
@@ -632,7 +629,7 @@ impl Cache {
         self.inner.latencies.iter().for_each(LatencyCounters::reset);
         self.inner.for_each_cell(|cell| {
             cell.stores = 0;
-            cell.refused = RefusedStores::default();
+            cell.too_large = 0;
             cell.shard.reset_counters();
         });
     }
@@ -671,8 +668,8 @@ impl ShardCell {
         stats.item_bytes += self.shard.item_bytes() as u64;
         stats.index_bytes += self.shard.index_bytes() as u64;
         stats.stores += self.stores;
-        stats.store_too_large += self.refused.too_large;
-        stats.store_no_memory += self.refused.no_memory;
+        stats.store_too_large += self.too_large;
+        stats.store_no_memory += storage.no_memory;
         stats.evictions += storage.evictions;
         stats.evicted_unfetched += storage.evicted_unfetched;
         stats.expired_unfetched += storage.expired_unfetched;

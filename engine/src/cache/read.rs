@@ -333,6 +333,7 @@ impl super::write::Locked<'_> {
             self.inner.read_counters.count(ReadOutcome::Miss);
             return None;
         }
+        super::classes::note_found(self.cell.shard.class_of(id));
         Some((id, meta))
     }
 }
