@@ -84,7 +84,7 @@ impl Inner {
         let (clock_ms, wall_ms) = (signed(head.clock_ms), signed(head.wall_ms));
         // As far from the wall clock as it was; but where that was set back, no earlier than it was.
         let at_least = clock_ms - signed(self.local_now_ms());
-        self.set_clock_offset_ms((clock_ms - wall_ms).max(at_least));
+        self.adopt_clock_offset_ms((clock_ms - wall_ms).max(at_least));
         self.floors.raise_all(Version(head.flush_floor));
         for entry in &head.prefix_floors {
             if self.floors.raise_prefix(&entry.prefix, Version(entry.floor)).is_err() {
