@@ -158,7 +158,10 @@ pub(super) const KNOWN: &[Known] = &[
             let is_made = request.name() == b"mg" && request.flag(b'N').is_some() && is_won(it.theirs);
             let ours = format!(" k{} b", request.word(1).escape_ascii());
             when(
-                is_asked && is_made && it.ours.contains(&ours) && without_key(it.theirs) == without_key(it.ours),
+                is_asked
+                    && is_made
+                    && it.ours.contains(&ours)
+                    && without_key(it.theirs) == without_key(it.ours),
                 After::Parted,
             )
         },
@@ -214,6 +217,14 @@ pub(super) const SILENT: &[Silent] = &[
         sees: |request| {
             let makes = matches!(request.name(), b"mg" | b"ma") && request.flag(b'N').is_some();
             makes && request.flag(b'b').is_some()
+        },
+    },
+    Silent {
+        rule: "R2",
+        what: "a get that is refused for a long key has read nothing; memcached has read the keys before it",
+        sees: |request| {
+            request.is_get()
+                && request.keys().iter().position(|key| key.len() > 250).is_some_and(|place| place > 0)
         },
     },
     Silent {
