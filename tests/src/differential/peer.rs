@@ -14,6 +14,9 @@ use super::Dialect;
 /// A no-op's mark that no request has.
 const FENCE_OPAQUE: [u8; 4] = [0xfe, 0xce, 0xfe, 0xce];
 
+/// What fits a socket's buffer in any case, in bytes.
+const AT_ONCE_BYTES_MAX: usize = 16 << 10;
+
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -58,7 +61,13 @@ impl Peer {
             // The first line may be the end of a line that was left open; no request asks for versions in a row.
             _ => b"mn\r\nversion\r\nversion\r\nversion\r\nmn\r\n".to_vec(),
         };
-        let _ = self.socket.write_all(&[step, &fence].concat());
+        let bytes = [step, &fence].concat();
+        if bytes.len() <= AT_ONCE_BYTES_MAX {
+            let _ = self.socket.write_all(&bytes);
+        } else if let Ok(mut socket) = self.socket.try_clone() {
+            // The server may want its answers taken before it reads on.
+            std::thread::spawn(move || socket.write_all(&bytes));
+        }
     }
 
     /// Reads until the fence, the end, or `patience` is over.
@@ -100,6 +109,13 @@ impl Peer {
             rest = text[line..].starts_with(b"VERSION ").then_some(&rest[..line])?;
         }
         Some(rest.strip_suffix(b"MN\r\n").unwrap_or(rest).len())
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // Ends a write that nobody reads; fails only when it is closed already.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) const KNOWN: &[Known] = &[
                 is_asked
                     && is_made
                     && it.ours.contains(&ours)
-                    && without_key(it.theirs) == without_key(it.ours),
+                    && without_key(&unwrapped(it.theirs)) == without_key(it.ours),
                 After::Parted,
             )
         },
@@ -217,6 +217,14 @@ pub(super) const SILENT: &[Silent] = &[
         sees: |request| {
             let makes = matches!(request.name(), b"mg" | b"ma") && request.flag(b'N').is_some();
             makes && request.flag(b'b').is_some()
+        },
+    },
+    Silent {
+        rule: "R2",
+        what: "a get that is refused for a long key has read nothing; memcached has read the keys before it",
+        sees: |request| {
+            request.is_get()
+                && request.keys().iter().position(|key| key.len() > 250).is_some_and(|place| place > 0)
         },
     },
     Silent {
@@ -324,6 +332,16 @@ fn dead_ttl(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
         ttl.is_some_and(|ttl| ttl > u64::from(u32::MAX / 2))
     })?;
     when(it.theirs.replacen(wrapped, "t0", 1) == it.ours, After::Same)
+}
+
+/// An answer with `t0` in the place of a time to live that has wrapped (rule X1).
+fn unwrapped(answer: &str) -> String {
+    let is_wrapped = |word: &str| {
+        word.strip_prefix('t')
+            .and_then(|ttl| ttl.parse().ok())
+            .is_some_and(|ttl: u64| ttl > u64::from(u32::MAX / 2))
+    };
+    answer.split(' ').map(|word| if is_wrapped(word) { "t0" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// Negative, or a moment that is long past.

@@ -76,13 +76,21 @@ fn unpadded(answer: &str) -> String {
     while let Some(line) = lines.next() {
         let is_value = ["VALUE ", "VA "].iter().any(|head| line.starts_with(head));
         let value = is_value.then(|| lines.next()).flatten();
+        if let Some((head, value)) = line.rsplit_once(" value=").filter(|_| line.starts_with("81 op=")) {
+            let digits = value.trim_end_matches(' ');
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            unpadded.push_str(&format!("{head} value={}\n", if is_number { digits } else { value }));
+            continue;
+        }
         let digits =
             value.and_then(|value| value.strip_suffix("\\r\\n")).map(|value| value.trim_end_matches(' '));
         match (digits, value) {
             (Some(digits), Some(value)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 let bytes = (value.len() - "\\r\\n".len()).to_string();
-                let is_kept = |word: &&str| *word != bytes && *word != format!("s{bytes}");
-                let words: Vec<_> = line.split(' ').filter(is_kept).collect();
+                let place = if line.starts_with("VA ") { 1 } else { 3 };
+                let is_kept = |(at, word): &(usize, &str)| *at != place && *word != format!("s{bytes}");
+                let words: Vec<_> =
+                    line.split(' ').enumerate().filter(is_kept).map(|(_, word)| word).collect();
                 unpadded.push_str(&format!("{}\n{digits}\n", words.join(" ")));
             }
             (_, value) => unpadded.push_str(&format!("{line}\n{}\n", value.unwrap_or_default())),
