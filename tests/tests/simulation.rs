@@ -42,6 +42,32 @@ fn seed_2078_an_item_swept_before_a_roll_back_is_a_miss() {
     run(2078);
 }
 
+#[test]
+fn every_property_holds_in_a_chain_of_replicas() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let nodes = 3 + (seed % 2) as usize;
+        let summary = run_with(seed, Setting { nodes, chain: true, ..Setting::default() });
+        total.cascades += summary.cascades;
+        total.promotions += summary.promotions;
+        total.installs += summary.installs;
+        total.catch_ups += summary.catch_ups;
+        total.roll_backs += summary.roll_backs;
+    }
+    println!("{total:?}");
+    assert!(total.cascades > 0 && total.promotions > 0, "no chain: {total:?}");
+    assert!(total.installs > 0 && total.catch_ups > 0 && total.roll_backs > 0, "nobody joined: {total:?}");
+}
+
+/// A replica took an item for dead by its own clock, while a touch that kept it alive was on its way, and left it out of
+/// its own replica's copy.
+#[test]
+fn seed_986_a_replica_ships_what_has_expired_until_no_touch_can_be_on_its_way() {
+    run_with(986, Setting { nodes: 3, chain: true, ..Setting::default() });
+}
+
 /// Two nodes and three, in turn; each write waits for all others.
 fn semi_sync(seed: u64) -> Setting {
     Setting { nodes: 2 + (seed % 2) as usize, semi_sync: true, ..Setting::default() }

@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::clock::Millis;
 use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::install::{Flushes, InstallSource, Item, ItemsAt};
 use crate::replication::log::{Entry, entries};
@@ -57,8 +58,15 @@ impl Inner {
                     let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
                     self.apply_record(group, &mutation, bytes);
                 }
-                Entry::Mark(hash) if self.mark_by_hash(hash) => {}
-                Entry::Mark(hash) => missing.push(hash),
+                Entry::Mark(hash) => {
+                    // At its place, for this node's own replicas; where the log has its share of marks it is lost.
+                    if group.has_replicas.load(Ordering::Relaxed) {
+                        group.log.lock().append_mark(hash);
+                    }
+                    if !self.mark_by_hash(hash) {
+                        missing.push(hash);
+                    }
+                }
             }
         }
         Ok(missing)
@@ -104,9 +112,21 @@ impl Inner {
     fn finish_record(&self, group: &Group, cell: &mut ShardCell, bytes: &[u8], version: Version) {
         append(group, bytes, version);
         if cell.shard.is_sweep_wanted(&self.floors) {
-            let settled_ms = group.settled_ms.load(Ordering::Relaxed);
-            let as_of_ms = settled_ms.min(self.now_ms().saturating_sub(EXPIRED_KEPT_MS));
+            let as_of_ms = self.settled_as_of_ms(group);
             cell.shard.sweep_a_bit(Moment { clock: &as_of_ms, floors: &self.floors });
+        }
+    }
+
+    /// What had expired by this moment is dead for good on a replica: no touch of it is on its way.
+    fn settled_as_of_ms(&self, group: &Group) -> Millis {
+        group.settled_ms.load(Ordering::Relaxed).min(self.now_ms().saturating_sub(EXPIRED_KEPT_MS))
+    }
+
+    /// As of when the dead are left out of what is sent.
+    fn sent_as_of_ms(&self) -> Millis {
+        match &self.group {
+            Some(group) if !self.serving().reigns() => self.settled_as_of_ms(group),
+            _ => self.now_ms(),
         }
     }
 
@@ -263,6 +283,14 @@ impl Inner {
         true
     }
 
+    /// Queues the primary's hints for this node's own replicas.
+    pub(crate) fn pass_hints_on(&self, hashes: &[u64]) {
+        let Some(group) = &self.group else { return };
+        if group.has_replicas.load(Ordering::Relaxed) {
+            hashes.iter().for_each(|hash| group.hint(self.shard_number(*hash), *hash));
+        }
+    }
+
     /// Takes the hashes whose marks were set since the last call.
     pub(crate) fn take_hints(&self) -> Vec<u64> {
         let mut taken = Vec::new();
@@ -331,7 +359,8 @@ impl InstallSource for InstallReader {
         let mut at = ItemsAt::default();
         for _ in 0..WALK_STEPS_MAX {
             let inner = self.inner.clone();
-            let moment = inner.moment();
+            let as_of_ms = inner.sent_as_of_ms();
+            let moment = Moment { clock: &as_of_ms, floors: &inner.floors };
             let mut items = Vec::new();
             at.at_seq = self.step(bytes_max, |shard, id| {
                 let item_bytes = shard.key(id).len() + shard.value(id).len();
@@ -369,7 +398,9 @@ impl InstallSource for InstallReader {
         let cell = self.inner.cell(hash).lock();
         let id = cell.shard.find_by_hash(hash)?;
         let item_bytes = cell.shard.key(id).len() + cell.shard.value(id).len();
-        if cell.shard.is_dead(id, self.inner.moment()) || item_bytes > item_bytes_max {
+        let as_of_ms = self.inner.sent_as_of_ms();
+        let moment = Moment { clock: &as_of_ms, floors: &self.inner.floors };
+        if cell.shard.is_dead(id, moment) || item_bytes > item_bytes_max {
             return None;
         }
         Some(ItemsAt { at_seq: last_seq(&self.inner), items: vec![copy_out(&cell.shard, id)] })

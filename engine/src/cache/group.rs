@@ -168,6 +168,11 @@ impl Group {
         if self.log.lock().append_mark(hash) {
             return;
         }
+        self.hint(shard, hash);
+    }
+
+    /// Queues a hint; one too many is lost, as hints may be.
+    pub(super) fn hint(&self, shard: usize, hash: u64) {
         let mut hints = self.hints[shard].lock();
         if hints.len() < SHARD_HINTS_MAX {
             hints.push(hash);

@@ -18,6 +18,7 @@ pub struct ReplicationConfig {
     pub(crate) slot_is_given: bool,
     pub(crate) start: Start,
     pub(crate) upstream: Vec<String>,
+    pub(crate) cascades: bool,
     pub(crate) peers: Vec<String>,
     pub(crate) advertised: Option<String>,
     pub(crate) replica_reads: bool,
@@ -50,6 +51,7 @@ impl ReplicationConfig {
             slot_is_given: false,
             start: Start::Primary,
             upstream: Vec::new(),
+            cascades: false,
             peers: Vec::new(),
             advertised: None,
             replica_reads: false,
@@ -77,6 +79,15 @@ impl ReplicationConfig {
     /// A node that begins as a follower of whichever of its peers is the primary.
     pub fn follower() -> ReplicationConfig {
         ReplicationConfig { start: Start::Follower, slot: 1, ..ReplicationConfig::primary() }
+    }
+
+    /// Follows the node that was named to [`ReplicationConfig::replica_of`] even while that is a replica, so that the primary
+    /// ships to it once for both. Up to four links lie below a primary. Default off: a replica sends others to its
+    /// primary. A node that can't reach what it was told to follow for 10 s follows the primary itself, until that link
+    /// ends. Needs a slot that was given, since its primary does not see whether another replica has it.
+    pub fn cascade(mut self) -> ReplicationConfig {
+        self.cascades = true;
+        self
     }
 
     /// The group's name; nodes of another group are refused. Default `"default"`.
@@ -180,6 +191,9 @@ impl ReplicationConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         if self.slot > 15 {
             return Err(ConfigError::SlotTooLarge { slot: self.slot });
+        }
+        if self.cascades && (self.upstream.is_empty() || !self.slot_is_given) {
+            return Err(ConfigError::CascadeUnnamed);
         }
         match self.log_bytes_max {
             Some(bytes) if bytes < LOG_BYTES_MIN => {

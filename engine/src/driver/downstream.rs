@@ -1,7 +1,10 @@
-//! A replica that this primary ships to.
+//! A replica that this node, a primary or a replica itself, ships to.
 
-use crate::cache::InstallReader;
-use crate::replication::message::{ByeReason, Message};
+use std::sync::atomic::Ordering;
+
+use crate::cache::{Group, InstallReader};
+use crate::replication::cascade;
+use crate::replication::message::{ByeReason, Message, Relay};
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::LogEnd;
@@ -17,6 +20,8 @@ pub(crate) struct Downstream {
     reader: InstallReader,
     /// The epoch of the reign that took it.
     epoch: u64,
+    /// The history that it is sent, by its number.
+    history: u64,
 }
 
 pub(crate) enum Outcome {
@@ -25,8 +30,14 @@ pub(crate) enum Outcome {
 }
 
 impl Downstream {
-    pub(crate) fn new(peer: Peer, session: PrimarySession, reader: InstallReader, epoch: u64) -> Downstream {
-        Downstream { peer, session, reader, epoch }
+    pub(crate) fn new(
+        peer: Peer,
+        session: PrimarySession,
+        reader: InstallReader,
+        epoch: u64,
+        history: u64,
+    ) -> Downstream {
+        Downstream { peer, session, reader, epoch, history }
     }
 
     pub(crate) fn slot(&self) -> u8 {
@@ -98,12 +109,17 @@ impl Downstream {
         self.peer.say_last(bye, cx);
     }
 
-    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, reigns: bool, epoch: u64) -> Outcome {
-        if !reigns || self.epoch != epoch {
+    /// `history` is what this node ships now, if anything: no longer what it shipped once it has rolled back, is copied
+    /// anew, or was fenced.
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, history: Option<u64>, epoch: u64) -> Outcome {
+        if history != Some(self.history) || self.epoch != epoch {
             let notice = fenced_notice(turn.group);
             let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
             self.peer.say_last(frame, turn.cx);
             return Outcome::Ended;
+        }
+        if self.session.wants_relay() {
+            self.session.set_relay(standing(turn.group));
         }
         let before = self.session.state();
         let outcome = self.receive(turn).and_then(|received| Ok(self.transmit(turn)? || received));
@@ -176,6 +192,14 @@ impl Downstream {
         roles.tell_again(&self.session.address);
         roles.last_error = Some(format!("{}: {}", self.name(), end.describe()));
     }
+}
+
+/// Where this node stands, for a replica that would follow it even as a replica.
+fn standing(group: &Group) -> Relay {
+    // The moment first: what had settled by then lies before the end that is read after it.
+    let settled_ms = group.settled_ms.load(Ordering::Relaxed);
+    let seq = group.log.lock().last_seq();
+    cascade::relay(&group.roles.lock(), seq, settled_ms)
 }
 
 fn broken(why: Option<crate::replication::transport::LinkError>) -> SessionEnd {

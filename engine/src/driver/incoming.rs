@@ -108,15 +108,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
         Verdict::AlreadyKnown => {
-            let mut roles = turn.group.roles.lock();
-            roles.learn_peer(&hello.address);
-            if roles.primary_address().as_deref() != Some(&*hello.address) {
-                let term = roles.term_seen;
-                drop(roles);
-                turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
-            } else {
-                drop(roles);
-            }
+            heed_known(hello, turn);
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
         Verdict::StepDown => {
@@ -134,6 +126,10 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             turn.group.roles.lock().learn_peer(&hello.address);
             reject(&mut peer, RejectCode::NotPrimary, turn);
         }
+        // For a while only, or for another node to hear.
+        Verdict::Reject(code @ (RejectCode::Unattached | RejectCode::Behind)) => {
+            reject(&mut peer, code, turn)
+        }
         Verdict::Reject(code) => {
             tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
             let address = peer.identity().address.clone();
@@ -144,13 +140,26 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
     Outcome::Done
 }
 
+/// The primary of this node's own term says where it listens.
+fn heed_known(hello: &Hello, turn: &mut Turn<'_, '_>) {
+    let mut roles = turn.group.roles.lock();
+    roles.learn_peer(&hello.address);
+    let is_followed = roles.primary_address().as_deref() == Some(&*hello.address);
+    if is_followed || roles.cascade.is_parent(&hello.address) {
+        return;
+    }
+    let term = roles.term_seen;
+    drop(roles);
+    turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
+}
+
 fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
     let primary = turn.group.roles.lock().primary_address().unwrap_or_default();
     peer.answer(&Message::Reject(Reject { code, primary, retry_after_ms: RETRY_AFTER_MS }), turn.cx);
 }
 
 fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
-    let (grant, epoch) = {
+    let (grant, epoch, history) = {
         let mut roles = turn.group.roles.lock();
         roles.learn_peer(&hello.address);
         let grant = Grant {
@@ -161,8 +170,10 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             peers: roles.peers().to_vec(),
             counts_sent_as_applied: turn.group.config.counts_sent_as_applied,
         };
-        (grant, roles.epoch)
+        (grant, roles.epoch, roles.shipped_history())
     };
+    // A change of role came in between.
+    let Some(history) = history else { return Outcome::Done };
     let reader = InstallReader::new(turn.cache.inner.clone());
     let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
     session.numbers_mut().skip_one_in();
@@ -173,5 +184,5 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         plan = ?session.plan(),
         "a replica attached"
     );
-    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch)))
+    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history)))
 }

@@ -6,7 +6,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `incoming` | peers that dialled and have not been judged |
-//! | `downstream` | replicas that this primary ships to |
+//! | `downstream` | replicas that this node ships to |
 //! | `upstream` | the primary that this node follows, or looks for |
 //! | `announce` | telling peers who reigns |
 //! | `store` | what a replica's session does to the cache |
@@ -213,13 +213,15 @@ impl Replicator {
                 false
             }
         });
-        let reigns = turn.group.roles.lock().role() == Role::Primary;
         if now.local_ms >= self.hints_due_ms {
             self.hints_due_ms = now.local_ms + HINT_INTERVAL_MS;
             hand_out_hints(&turn, &mut self.downstream);
         }
-        let epoch = group.roles.lock().epoch;
-        self.downstream.retain(|_, replica| match replica.turn(&mut turn, reigns, epoch) {
+        let (epoch, history) = {
+            let roles = group.roles.lock();
+            (roles.epoch, roles.shipped_history())
+        };
+        self.downstream.retain(|_, replica| match replica.turn(&mut turn, history, epoch) {
             downstream::Outcome::Goes { progressed: more } => {
                 progressed |= more;
                 true
@@ -247,7 +249,9 @@ impl Replicator {
         let afforded =
             |session: &&PrimarySession| session.has_been_level() && group.affords(session.risk(), now);
         roles.set_replicas_standing(level, sessions.iter().any(afforded));
-        let applied: Vec<Seq> = sessions.iter().filter_map(|session| session.holds()).collect();
+        let reigns = roles.role() == Role::Primary;
+        let acked = sessions.iter().filter(|_| reigns);
+        let applied: Vec<Seq> = acked.filter_map(|session| session.holds()).collect();
         let is_news = roles.serving() != cache.inner.serving();
         drop(roles);
         if is_news {

@@ -66,6 +66,7 @@ impl Upstream {
             Ok(progressed) => {
                 if attached.session.is_attached() {
                     self.pause_ms = 0;
+                    turn.group.roles.lock().cascade.found(&attached.address);
                 }
                 progressed
             }
@@ -78,13 +79,7 @@ impl Upstream {
 
     fn dial(&mut self, turn: &mut Turn<'_, '_>) {
         if self.round.is_empty() {
-            let roles = turn.group.roles.lock();
-            self.round = roles.peers().to_vec();
-            if let Some(named) = roles.primary_address() {
-                self.round.retain(|peer| *peer != named);
-                self.round.insert(0, named);
-            }
-            self.round.reverse();
+            self.begin_round(turn);
         }
         let Some(address) = self.round.pop() else {
             // Nobody is known yet: somebody must dial this node or an operator name one.
@@ -94,7 +89,7 @@ impl Upstream {
         };
         match turn.transport.dial(&address) {
             Ok(link) => {
-                let session = ReplicaSession::new(self.hello(turn), turn.now.local_ms);
+                let session = ReplicaSession::new(self.hello(turn, &address), turn.now.local_ms);
                 self.attached = Some(Attached { peer: Peer::new(link), session, address });
             }
             Err(error) => {
@@ -104,7 +99,23 @@ impl Upstream {
         }
     }
 
-    fn hello(&self, turn: &Turn<'_, '_>) -> Hello {
+    fn begin_round(&mut self, turn: &Turn<'_, '_>) {
+        let mut roles = turn.group.roles.lock();
+        roles.cascade.look_for_parent(turn.now.local_ms);
+        let mut named: Vec<String> = roles.cascade.parent().map(str::to_owned).into_iter().collect();
+        if !roles.cascade.waits_for_parent(turn.now.local_ms) {
+            let others = roles.upstream_address().into_iter().chain(roles.peers().iter().cloned());
+            for address in others {
+                if !named.contains(&address) {
+                    named.push(address);
+                }
+            }
+        }
+        named.reverse();
+        self.round = named;
+    }
+
+    fn hello(&self, turn: &Turn<'_, '_>, address: &str) -> Hello {
         let (lineage, undo_floor) = {
             let log = turn.group.log.lock();
             (log.lineage().clone(), log.undo_floor(turn.group.config.rolls_back_over_flushes))
@@ -113,7 +124,8 @@ impl Upstream {
         let frame_bytes_max = turn.group.config.frame_bytes_max;
         let roles = turn.group.roles.lock();
         let hello = roles.hello(Purpose::Follow, &lineage, position, frame_bytes_max, turn.now.group_ms);
-        Hello { undo_floor: hello.position.map(|_| undo_floor), ..hello }
+        let cascades = roles.cascade.is_parent(address);
+        Hello { undo_floor: hello.position.map(|_| undo_floor), cascades, ..hello }
     }
 
     /// Ends the session and plans the next try.
@@ -156,15 +168,16 @@ impl Upstream {
 
     fn rejected(&mut self, turn: &mut Turn<'_, '_>, address: &str, code: RejectCode, primary: &str) {
         let mut roles = turn.group.roles.lock();
+        let waits_for_parent = roles.cascade.waits_for_parent(turn.now.local_ms);
         match code {
             RejectCode::SameNode => roles.forget_peer(address),
             RejectCode::NotPrimary if !primary.is_empty() && roles.own_address() != Some(primary) => {
                 roles.learn_peer(primary);
-                if primary != address && !self.round.iter().any(|peer| peer == primary) {
+                if primary != address && !waits_for_parent && !self.round.iter().any(|peer| peer == primary) {
                     self.round.push(primary.to_owned());
                 }
             }
-            RejectCode::NotPrimary => {}
+            RejectCode::NotPrimary | RejectCode::Unattached | RejectCode::Behind => {}
             RejectCode::DuplicateSlot if roles.move_to_next_slot() => {
                 tracing::info!(slot = roles.slot, "the default slot is taken; trying the next");
                 self.round.push(address.to_owned());

@@ -6,6 +6,7 @@
 //! the transport or by naming a branch that only this node's own followers can know, or by a node that has nothing
 //! to lose.
 
+use super::cascade;
 use super::frame::VERSION;
 use super::hello::{Hello, Purpose};
 use super::message::RejectCode;
@@ -79,8 +80,13 @@ fn judge_announcement(hello: &Hello, proven: bool, roles: &Roles) -> Verdict {
 }
 
 fn judge_follower(hello: &Hello, proven: bool, roles: &Roles, lineage: &Lineage) -> Verdict {
-    if roles.role() != Role::Primary {
-        return Verdict::Reject(RejectCode::NotPrimary);
+    match roles.role() {
+        Role::Primary => {}
+        Role::Replica => {
+            return cascade::may_take(hello, roles, lineage)
+                .map_or_else(Verdict::Reject, |()| Verdict::Attach);
+        }
+        Role::Fenced | Role::Standalone => return Verdict::Reject(RejectCode::NotPrimary),
     }
     // A primary that began empty, and a peer that holds the group's items: this node is the one that forgot.
     let forgot = roles.young && hello.position.is_some() && !lineage.shares_branch_with(&hello.lineage);

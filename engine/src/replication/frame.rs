@@ -19,7 +19,7 @@ pub const HEADER_BYTES: usize = 16;
 /// The protocol version that this build writes.
 pub(crate) const VERSION: u16 = 1;
 
-/// What a frame is. Numbers are never used again; 12 is kept for credit.
+/// What a frame is. Numbers are never used again; 12 is kept for credit, 17 for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -38,6 +38,7 @@ pub(crate) enum Kind {
     Handover = 14,
     Fenced = 15,
     Bye = 16,
+    Relay = 18,
 }
 
 impl Kind {
@@ -58,7 +59,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye])
+        .chain([Handover, Fenced, Bye, Relay])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -263,8 +263,8 @@ impl Log {
     }
 
     /// Forgets from the end all that came behind `position`; false if that is not what the log holds. Nobody reads this log
-    /// meanwhile or goes on behind the new end with an older cursor: only a primary has readers, and the driver ends
-    /// them when it steps down.
+    /// meanwhile or goes on behind the new end with an older cursor: the driver, which rolls back, first has the links to
+    /// this node's own replicas end.
     pub(crate) fn truncate_to(&mut self, position: Position) -> bool {
         let Some(mut cursor) = self.cursor_at(position) else { return false };
         let end = cursor.offset;

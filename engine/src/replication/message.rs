@@ -28,6 +28,7 @@ pub(crate) enum Message<'a> {
     Fenced(Fenced),
     Bye(Bye),
     Handover(Handover),
+    Relay(Relay),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,10 @@ pub(crate) enum RejectCode {
     UnprovenTerm,
     TooManyPeers,
     StaleTerm,
+    Loop,
+    TooDeep,
+    Unattached,
+    Behind,
 }
 
 impl RejectCode {
@@ -103,6 +108,12 @@ impl RejectCode {
             RejectCode::UnprovenTerm => "it claims a higher term but proves no common history",
             RejectCode::TooManyPeers => "too many peers are attached",
             RejectCode::StaleTerm => "its term has passed",
+            RejectCode::Loop => "it follows this node itself: replicas may not follow each other in a circle",
+            RejectCode::TooDeep => {
+                "it is 4 links below its primary, and there are at most 4; follow a node nearer to it"
+            }
+            RejectCode::Unattached => "it is a replica that has no primary at the moment",
+            RejectCode::Behind => "it is a replica that has not heard as much as this node yet",
         }
     }
 }
@@ -222,6 +233,20 @@ pub(crate) struct Fenced {
     pub(crate) primary: String,
 }
 
+/// Where a node stands that ships to a replica which would follow it even as a replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Relay {
+    /// The nodes from the primary down to the sender.
+    pub(crate) path: Vec<u128>,
+    /// Where the primary listens; empty if that is the sender, or not known.
+    pub(crate) primary: String,
+    /// Whether the sender has all that it was told of.
+    pub(crate) level: bool,
+    /// All that the primary did before `settled_ms` lies at or before this seq; nothing is said if both are 0.
+    pub(crate) settled_seq: Seq,
+    pub(crate) settled_ms: u64,
+}
+
 /// The link closes on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bye {
@@ -256,6 +281,7 @@ impl Message<'_> {
             Message::Fenced(body) => encode_body(Kind::Fenced, number, body),
             Message::Bye(body) => encode_body(Kind::Bye, number, body),
             Message::Handover(body) => encode_body(Kind::Handover, number, body),
+            Message::Relay(body) => encode_body(Kind::Relay, number, body),
         }
     }
 
@@ -278,6 +304,7 @@ impl Message<'_> {
             Kind::Fenced => Message::Fenced(decode_body(raw.body)?),
             Kind::Bye => Message::Bye(decode_body(raw.body)?),
             Kind::Handover => Message::Handover(decode_body(raw.body)?),
+            Kind::Relay => Message::Relay(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

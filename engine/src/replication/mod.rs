@@ -11,6 +11,7 @@
 //! | `admission` | what a listener makes of a peer's first frame |
 //! | `primary`, `replica` | the two ends of a stream |
 //! | `session` | what both ends share: frame numbers, time-outs, why a session ended |
+//! | `cascade` | replicas of replicas: a node's path down from its primary |
 //! | `install` | what a primary reads out of its items |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
@@ -20,6 +21,7 @@
 
 pub(crate) mod acks;
 pub(crate) mod admission;
+pub(crate) mod cascade;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub(crate) mod doorbell;

@@ -23,7 +23,7 @@ use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
     Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
-    Message, Plan, PrefixFloor, to_wire,
+    Message, Plan, PrefixFloor, Relay, to_wire,
 };
 use super::position::{Position, Seq};
 use super::risk::{LogEnd, Risk};
@@ -96,6 +96,9 @@ pub(crate) struct PrimarySession {
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
+    /// What a replica that would follow a replica is told of this node.
+    relay: Option<Relay>,
+    relay_due: bool,
 }
 
 impl PrimarySession {
@@ -138,6 +141,8 @@ impl PrimarySession {
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
+            relay: hello.cascades.then(Relay::default),
+            relay_due: false,
         };
         let ok = HelloOk {
             lineage: to_wire(&lineage),
@@ -186,6 +191,19 @@ impl PrimarySession {
         };
         let begin = self.numbers.encode(&Message::InstallBegin(begin));
         self.opening.push_back(begin);
+    }
+
+    /// Whether the replica is to be told where this node stands.
+    pub(crate) fn wants_relay(&self) -> bool {
+        self.relay.is_some()
+    }
+
+    /// Where this node stands now. It is told at once if it has changed, and behind each heartbeat.
+    pub(crate) fn set_relay(&mut self, relay: Relay) {
+        let Some(known) = &mut self.relay else { return };
+        self.relay_due |=
+            (&relay.path, &relay.primary, relay.level) != (&known.path, &known.primary, known.level);
+        *known = relay;
     }
 
     /// What the replica was told when it attached.
@@ -290,7 +308,12 @@ impl PrimarySession {
         if let Some(frame) = self.opening.pop_front() {
             return Ok(Some(frame));
         }
+        if let Some(relay) = self.relay.as_ref().filter(|_| self.relay_due) {
+            self.relay_due = false;
+            return Ok(Some(self.numbers.encode(&Message::Relay(relay.clone()))));
+        }
         if now.local_ms >= self.heartbeat_due_ms {
+            self.relay_due = self.relay.is_some();
             return Ok(Some(self.heartbeat(log, peers, now)));
         }
         self.fill_pending(source);

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::hello::Hello;
 use super::message::{
-    Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Message, Plan, Want,
-    WireEntry, from_wire,
+    Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Message, Plan,
+    Relay, Want, WireEntry, from_wire,
 };
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
@@ -56,6 +56,8 @@ pub(crate) trait ReplicaStore {
     fn settle(&mut self, clock_ms: u64);
     /// Addresses of the group's other nodes.
     fn learn_peers(&mut self, peers: &[String]);
+    /// Where the sender stands below its primary.
+    fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd>;
     /// Whether this node has all that its primary told of.
     fn set_level(&mut self, level: bool);
 }
@@ -65,6 +67,15 @@ enum State {
     AwaitingAnswer,
     Installing,
     Streaming,
+}
+
+/// Whom the frames come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Above {
+    /// The primary: this node takes nobody else's.
+    Primary,
+    /// Any node that has what the primary has, or has not (until it says so).
+    Node { reigns: bool, level: bool },
 }
 
 /// 1. `primary_last` is the highest seq that the primary has told of.
@@ -82,6 +93,7 @@ pub(crate) struct ReplicaSession {
     wanted: Vec<u64>,
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
     dropped: Vec<u64>,
+    above: Above,
     heard_at_ms: u64,
     ack_due_ms: u64,
 }
@@ -91,6 +103,10 @@ impl ReplicaSession {
     pub(crate) fn new(hello: Hello, now_ms: u64) -> ReplicaSession {
         let mut numbers = FrameNumbers::default();
         let incarnation = hello.incarnation;
+        let above = match hello.cascades {
+            true => Above::Node { reigns: false, level: false },
+            false => Above::Primary,
+        };
         let hello = numbers.encode(&Message::Hello(Box::new(hello)));
         ReplicaSession {
             numbers,
@@ -103,6 +119,7 @@ impl ReplicaSession {
             acked: 0,
             wanted: Vec::new(),
             dropped: Vec::new(),
+            above,
             heard_at_ms: now_ms,
             ack_due_ms: u64::MAX,
         }
@@ -136,6 +153,7 @@ impl ReplicaSession {
             (_, Message::Bye(bye)) => Err(SessionEnd::Bye(bye.reason)),
             (State::AwaitingAnswer, _) => Err(SessionEnd::Unexpected("frame before an answer")),
             (_, Message::Heartbeat(heartbeat)) => self.handle_heartbeat(&heartbeat, store),
+            (_, Message::Relay(relay)) => self.handle_relay(&relay, store),
             (_, Message::InstallBegin(begin)) => self.handle_install_begin(&begin, store),
             (_, Message::Append(append)) => self.handle_append(&append, store),
             (_, Message::Lineage(entry)) => self.handle_branch(entry, store),
@@ -230,11 +248,30 @@ impl ReplicaSession {
         self.primary_last = heartbeat.last_seq;
         store.learn_peers(&heartbeat.peers);
         store.set_clock(heartbeat.clock_ms);
-        // One at a time: were each to take the place of the one before, a replica that lags would never settle any.
-        self.to_settle.get_or_insert((heartbeat.last_seq, heartbeat.clock_ms));
-        self.settle(store);
+        // The end of a replica's log says nothing of its primary's.
+        if matches!(self.above, Above::Primary | Above::Node { reigns: true, .. }) {
+            self.note_settled(heartbeat.last_seq, heartbeat.clock_ms, store);
+        }
         self.update_level(store);
         self.want_dropped();
+        Ok(())
+    }
+
+    /// All that the primary did before this moment lies at or before this seq.
+    fn note_settled(&mut self, seq: Seq, clock_ms: u64, store: &mut dyn ReplicaStore) {
+        // One at a time: were each to take the place of the one before, a replica that lags would never settle any.
+        self.to_settle.get_or_insert((seq, clock_ms));
+        self.settle(store);
+    }
+
+    fn handle_relay(&mut self, relay: &Relay, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        let Above::Node { .. } = self.above else { return Err(SessionEnd::Unexpected("relay")) };
+        store.relayed(relay)?;
+        self.above = Above::Node { reigns: relay.path.len() == 1, level: relay.level };
+        if relay.settled_ms > 0 {
+            self.note_settled(relay.settled_seq, relay.settled_ms, store);
+        }
+        self.update_level(store);
         Ok(())
     }
 
@@ -319,8 +356,8 @@ impl ReplicaSession {
     }
 
     fn update_level(&mut self, store: &mut dyn ReplicaStore) {
-        let level = self.state == State::Streaming && store.applied() >= self.primary_last;
-        store.set_level(level);
+        let all_told = self.state == State::Streaming && store.applied() >= self.primary_last;
+        store.set_level(all_told && !matches!(self.above, Above::Node { level: false, .. }));
     }
 
     /// The next frame to send, if there is one now.

@@ -9,6 +9,7 @@
 //!   restored  ──> Fenced ──(it was the primary, none is configured, and nobody else reigns)──> Primary
 //! ```
 
+use super::cascade::Cascade;
 use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
 
 use super::position::{Branch, Lineage, Position, Term};
@@ -43,6 +44,10 @@ pub(crate) struct Roles {
     /// Whom to follow: the node that was named by the operator or by the primary itself.
     upstream: Option<String>,
     peers: Vec<String>,
+    /// Where it stands among replicas of replicas.
+    pub(crate) cascade: Cascade,
+    /// Rises whenever this node leaves the history that it holds: what it ships to its own replicas ends there.
+    histories: u64,
     own_address: Option<String>,
     pub(crate) has_data: bool,
     pub(crate) installing: bool,
@@ -94,6 +99,8 @@ impl Roles {
             epoch: 0,
             upstream: config.upstream.first().cloned(),
             peers: Vec::new(),
+            cascade: Cascade::new(config.upstream.first().filter(|_| config.cascades).cloned()),
+            histories: 0,
             own_address: config.advertised.clone(),
             has_data: false,
             installing: false,
@@ -229,6 +236,7 @@ impl Roles {
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
         self.upstream = None;
+        self.cascade.forget_path();
     }
 
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
@@ -249,10 +257,16 @@ impl Roles {
             self.learn_peer(address);
         }
         self.upstream = upstream;
+        self.cascade.forget_path();
     }
 
     /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
-    pub(crate) fn attached_to(&mut self, address: &str, term: Term, plan: Plan) {
+    pub(crate) fn attached_to(&mut self, address: &str, node: u128, term: Term, plan: Plan) {
+        // A parent says next what is above it.
+        match self.cascade.is_parent(address) {
+            true => self.cascade.forget_path(),
+            false => self.cascade.below_primary(node),
+        }
         self.role = Role::Replica;
         self.claims = false;
         self.term_seen = self.term_seen.max(term);
@@ -277,14 +291,37 @@ impl Roles {
     }
 
     pub(crate) fn set_installing(&mut self, installing: bool) {
+        if installing {
+            self.leave_history();
+        }
         self.installing = installing;
         self.has_data = !installing;
         self.link = if installing { LinkState::Installing } else { LinkState::Streaming };
     }
 
-    /// The address where the primary listens, if this node is not it.
-    pub(crate) fn primary_address(&self) -> Option<String> {
+    /// The history that this node may ship to others, by a number that changes with it; `None` while it has none.
+    pub(crate) fn shipped_history(&self) -> Option<u64> {
+        let ships = match self.role {
+            Role::Primary => true,
+            Role::Replica => self.has_data,
+            Role::Fenced | Role::Standalone => false,
+        };
+        ships.then_some(self.histories)
+    }
+
+    /// What this node holds is about to be cut back or replaced.
+    pub(crate) fn leave_history(&mut self) {
+        self.histories += 1;
+    }
+
+    /// The address of the node that this one follows, or looks for first.
+    pub(crate) fn upstream_address(&self) -> Option<String> {
         if self.is_follower() { self.upstream.clone() } else { None }
+    }
+
+    /// The address where the primary listens, as far as it is known, if this node is not it.
+    pub(crate) fn primary_address(&self) -> Option<String> {
+        self.upstream_address().map(|upstream| self.cascade.primary.clone().unwrap_or(upstream))
     }
 
     pub(crate) fn peers(&self) -> &[String] {
@@ -362,6 +399,7 @@ impl Roles {
             frame_bytes_max: frame_bytes_max as u32,
             clock_ms,
             address: self.own_address.clone().unwrap_or_default(),
+            cascades: false,
         }
     }
 
@@ -388,6 +426,7 @@ impl Roles {
             node: self.node,
             slot: self.slot,
             primary: self.primary_address(),
+            depth: self.cascade.depth() as u8,
             link: self.link,
             ready: self.serving().answers_reads() && !self.installing,
             promotable: self.promotable(),

@@ -94,6 +94,8 @@ pub struct Status {
     pub slot: u8,
     /// Where the primary listens for replication, if this is a follower and it is known.
     pub primary: Option<String>,
+    /// Links between a follower and its primary, 1 to 4; 0 on a primary, and while none is known.
+    pub depth: u8,
     /// How a follower stands to its primary.
     pub link: LinkState,
     /// Whether it may take traffic.
@@ -138,6 +140,7 @@ impl Status {
             node: 0,
             slot: 0,
             primary: None,
+            depth: 0,
             link: LinkState::None,
             ready: true,
             promotable: Err("started without replication"),

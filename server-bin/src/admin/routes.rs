@@ -160,6 +160,7 @@ fn status_json(status: &Status) -> serde_json::Value {
         "node": format!("{:032x}", status.node),
         "slot": status.slot,
         "primary": status.primary,
+        "depth": status.depth,
         "link": status.link.as_str(),
         "ready": status.ready,
         "promotable": status.promotable.is_ok(),

@@ -1,6 +1,6 @@
 //! A whole group in one thread, on virtual time, from one seed.
 //!
-//! Lives here: the world (three nodes, a network, a clock), what may happen in it, and the run. Not here: what must
+//! Lives here: the world (up to four nodes, a network, a clock), what may happen in it, and the run. Not here: what must
 //! hold (see `oracle`).
 //!
 //! Faults: links cut, directions blocked, nodes crashed with their memory lost and restarted (as followers, or as
@@ -24,7 +24,7 @@ use rand::{RngExt, SeedableRng};
 use clients::{Clients, Life};
 use oracle::{Concern, Oracle};
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const KEYS: u32 = 40;
 const MEMORY_BYTES: usize = 2 << 20;
 
@@ -41,6 +41,8 @@ pub struct Summary {
     pub promotions: u64,
     /// Replicas that their primary handed its role to.
     pub handovers: u64,
+    /// Nodes that had a replica below a replica attached at some look.
+    pub cascades: u64,
     /// Nodes that lost their memory.
     pub crashes: u64,
     /// Links cut.
@@ -64,8 +66,10 @@ pub struct Summary {
 /// What a group is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// Two or three.
+    /// Two to four.
     pub nodes: usize,
+    /// Whether the nodes begin as a chain, each a replica of the one before it.
+    pub chain: bool,
     /// Whether each write waits until every other node has it.
     pub semi_sync: bool,
     /// A bug put back: what was sent counts as applied.
@@ -77,7 +81,8 @@ pub struct Setting {
 impl Default for Setting {
     fn default() -> Setting {
         Setting {
-            nodes: NAMES.len(),
+            nodes: 3,
+            chain: false,
             semi_sync: false,
             counts_sent_as_applied: false,
             rolls_back_over_flushes: false,
@@ -142,8 +147,7 @@ impl World {
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
-            let begins =
-                if index == 0 { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
+            let begins = if index == 0 { ReplicationConfig::primary() } else { world.follower(index) };
             let node = world.boot(index, begins);
             world.nodes.push(node);
         }
@@ -152,6 +156,14 @@ impl World {
 
     fn names(&self) -> &'static [&'static str] {
         &NAMES[..self.setting.nodes]
+    }
+
+    /// A node that joins: in a chain below the one before it.
+    fn follower(&self, index: usize) -> ReplicationConfig {
+        match self.setting.chain && index > 0 {
+            true => ReplicationConfig::replica_of(NAMES[index - 1]).slot(index as u8).cascade(),
+            false => ReplicationConfig::follower(),
+        }
     }
 
     fn boot(&mut self, index: usize, begins: ReplicationConfig) -> Node {
@@ -358,7 +370,7 @@ impl World {
         let was_primary = self.nodes[index].cache.status().role == Role::Primary;
         // A group that promises something has nobody begin it a second time.
         let forgot = was_primary && self.one_in(2) && !self.setting.semi_sync;
-        let begins = if forgot { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
+        let begins = if forgot { ReplicationConfig::primary() } else { self.follower(index) };
         self.restart(index, begins);
         self.summary.crashes += 1;
     }
@@ -395,6 +407,9 @@ impl World {
         for (index, node) in self.nodes.iter().enumerate() {
             let status = node.cache.status();
             assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
+            // For a while a path may name nodes in lives that have ended.
+            assert!(status.depth <= 4, "{when}: node {} is {} links down", NAMES[index], status.depth);
+            self.summary.cascades += u64::from(status.depth > 1);
             let inspection = node.cache.inspect();
             self.oracle.check_records(&inspection, when);
             self.oracle.check_history(index, &inspection, when);
@@ -472,7 +487,7 @@ impl World {
                 && followed_term > 0
                 && status.term != followed_term;
             if is_cut_off || is_left {
-                self.restart(index, ReplicationConfig::follower());
+                self.restart(index, self.follower(index));
             }
         }
     }

@@ -90,6 +90,16 @@ fn samples() -> Vec<Sample> {
         ),
         (Message::Bye(Bye { reason: ByeReason::OutOfStep }), &[4]),
         (Message::Handover(Handover { seq: 200 }), &[0xc8, 1]),
+        (
+            Message::Relay(Relay {
+                path: vec![5, 6],
+                primary: "p".to_owned(),
+                level: true,
+                settled_seq: 7,
+                settled_ms: 200,
+            }),
+            &[2, 5, 6, 1, b'p', 1, 7, 0xc8, 1],
+        ),
     ]
 }
 
