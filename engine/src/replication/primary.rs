@@ -31,7 +31,7 @@ use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
 
 /// Bytes of items in one chunk, about (design §6).
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of records in one frame, unless a single record is larger.
 const APPEND_BYTES_MAX: usize = 256 << 10;
