@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 
 use crate::clock::Millis;
 use crate::mutation::{Marks, Mutation, Version};
+use crate::replication::bug::Bug;
 use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::record;
@@ -38,15 +39,25 @@ impl Inner {
         {
             let log = group.log.lock();
             let in_step = log.position() == Some(append.prev()) && log.lineage().term().0 == append.term;
-            if !in_step {
+            if !in_step && !group.config.bugs.has(Bug::AppendWithoutBranch) {
                 return Err(OutOfStep);
             }
+        }
+        #[cfg(feature = "testing")]
+        if let Some(late) = group.unapplied.lock().take() {
+            self.apply_unapplied(group, &late);
         }
         let mut missing = Vec::new();
         for entry in entries(append.records) {
             match entry.ok_or(OutOfStep)? {
                 Entry::Record(bytes) => {
                     let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
+                    #[cfg(feature = "testing")]
+                    if group.config.bugs.has(Bug::PositionBeforeApply) && append.records.ends_with(bytes) {
+                        *group.unapplied.lock() = Some(bytes.into());
+                        group.log.lock().append(bytes);
+                        continue;
+                    }
                     self.apply_record(group, &mutation, bytes);
                 }
                 Entry::Mark(hash) => {
@@ -61,6 +72,34 @@ impl Inner {
             }
         }
         Ok(missing)
+    }
+
+    /// Applies the record whose seq was taken before.
+    #[cfg(feature = "testing")]
+    fn apply_unapplied(&self, group: &Group, bytes: &[u8]) {
+        let Ok(mutation) = record::decode(bytes) else { return };
+        let last = group.log.lock().position().map_or(0, |position| position.seq);
+        let version = Version::new(group.log.lock().lineage().term().0, last);
+        match mutation {
+            Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
+                let meta = Meta { version, flags, expires_at_ms, marks, client_cas };
+                self.store_or_drop(key, value, meta, || Place::Hot, |_| true, |_| ());
+            }
+            Mutation::Touch { key, version, expires_at_ms } => {
+                self.touch_or_drop(key, version, expires_at_ms, |_| ());
+            }
+            Mutation::Delete { key } => {
+                let hash = self.hasher.hash(key);
+                let mut cell = self.cell(hash).lock();
+                if let Some(id) = cell.shard.find(hash, key) {
+                    cell.shard.remove(hash, id, Cause::Removed);
+                }
+            }
+            Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => {
+                let _first_shard = self.shards[0].lock();
+                self.carry_out_for_all(&mutation, version);
+            }
+        }
     }
 
     fn apply_record(&self, group: &Group, mutation: &Mutation<'_>, bytes: &[u8]) {

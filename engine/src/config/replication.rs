@@ -4,6 +4,7 @@
 
 use crate::error::ConfigError;
 use crate::replication::AckMode;
+use crate::replication::bug::Bugs;
 
 /// The least `log_bytes_max`: 4 KiB.
 pub const LOG_BYTES_MIN: usize = 4 << 10;
@@ -28,8 +29,7 @@ pub struct ReplicationConfig {
     pub(crate) unacked_ms_max: Option<u64>,
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
-    pub(crate) counts_sent_as_applied: bool,
-    pub(crate) rolls_back_over_flushes: bool,
+    pub(crate) bugs: Bugs,
 }
 
 /// How a node begins.
@@ -61,8 +61,7 @@ impl ReplicationConfig {
             unacked_ms_max: None,
             unacked_bytes_max: None,
             random_seed: None,
-            counts_sent_as_applied: false,
-            rolls_back_over_flushes: false,
+            bugs: Bugs::default(),
         }
     }
 
@@ -174,17 +173,11 @@ impl ReplicationConfig {
         self
     }
 
-    /// Breaks semi-sync: what was sent counts as applied. For the simulation, which has to find it.
+    /// Puts a bug back: for the simulation, which has to find it.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn counting_sent_as_applied(mut self) -> ReplicationConfig {
-        self.counts_sent_as_applied = true;
-        self
-    }
-
-    /// Breaks the roll-back: keys that a flush made absent stay absent. For the simulation, which has to find it.
-    #[doc(hidden)]
-    pub fn rolling_back_over_flushes(mut self) -> ReplicationConfig {
-        self.rolls_back_over_flushes = true;
+    pub fn bug(mut self, bug: crate::replication::Bug) -> ReplicationConfig {
+        self.bugs.put_back = Some(bug);
         self
     }
 

@@ -168,7 +168,7 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             hash_seed: turn.cache.inner.hasher.seed(),
             frame_bytes_max: turn.group.config.frame_bytes_max,
             peers: roles.peers().to_vec(),
-            counts_sent_as_applied: turn.group.config.counts_sent_as_applied,
+            bugs: turn.group.config.bugs,
         };
         (grant, roles.epoch, roles.shipped_history())
     };

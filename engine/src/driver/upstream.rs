@@ -1,8 +1,9 @@
 //! The primary that this node follows, or looks for.
 //!
 //! A follower asks the node that it was named, then every peer it knows, until one is primary. A pause between
-//! rounds grows from 50 ms to 1 s, and to a minute while each primary found is one that it must not copy.
+//! rounds grows from 50 ms to 1 s; after three full copies that failed it is a quarantine's.
 
+use crate::replication::bug::Bug;
 use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
 use crate::replication::replica::ReplicaSession;
@@ -15,10 +16,6 @@ use super::{Turn, fenced_notice, heed_fence};
 
 const PAUSE_MIN_MS: u64 = 50;
 const PAUSE_MAX_MS: u64 = 1_000;
-const QUARANTINE_PAUSE_MAX_MS: u64 = 60_000;
-
-/// Full copies that may fail one after the other before the pause grows past a second.
-const FAILURES_BEFORE_QUARANTINE: u32 = 3;
 
 #[derive(Default)]
 pub(crate) struct Upstream {
@@ -27,7 +24,6 @@ pub(crate) struct Upstream {
     round: Vec<String>,
     next_dial_ms: u64,
     pause_ms: u64,
-    copy_failures: u32,
     epoch: u64,
     clock_set_at_ms: Option<u64>,
 }
@@ -89,7 +85,11 @@ impl Upstream {
         };
         match turn.transport.dial(&address) {
             Ok(link) => {
-                let session = ReplicaSession::new(self.hello(turn, &address), turn.now.local_ms);
+                let session = ReplicaSession::new(
+                    self.hello(turn, &address),
+                    turn.group.config.bugs,
+                    turn.now.local_ms,
+                );
                 self.attached = Some(Attached { peer: Peer::new(link), session, address });
             }
             Err(error) => {
@@ -118,7 +118,7 @@ impl Upstream {
     fn hello(&self, turn: &Turn<'_, '_>, address: &str) -> Hello {
         let (lineage, undo_floor) = {
             let log = turn.group.log.lock();
-            (log.lineage().clone(), log.undo_floor(turn.group.config.rolls_back_over_flushes))
+            (log.lineage().clone(), log.undo_floor())
         };
         let position = lineage.position();
         let frame_bytes_max = turn.group.config.frame_bytes_max;
@@ -149,11 +149,12 @@ impl Upstream {
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
             SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
-            SessionEnd::RefusedInstall | SessionEnd::Bye(ByeReason::Overtaken) => {
-                self.copy_failures = self.copy_failures.saturating_add(1);
-            }
             _ => {}
         }
+        if turn.group.config.bugs.has(Bug::UnfinishedInstall) && attached.session.is_installing() {
+            turn.group.roles.lock().set_installing(false);
+        }
+        let quarantine_ms = self.judge_copy(turn, &attached, &end);
         let mut roles = turn.group.roles.lock();
         if roles.is_follower() {
             roles.link = LinkState::Connecting;
@@ -164,6 +165,34 @@ impl Upstream {
             self.round.clear();
         }
         self.schedule(turn);
+        // Where a copy was refused, others may be asked yet.
+        if let Some(pause_ms) = quarantine_ms.filter(|_| self.round.is_empty()) {
+            self.next_dial_ms = turn.now.local_ms + pause_ms;
+        }
+    }
+
+    /// Counts a full copy that has failed; how long to wait before the next one, if that is longer than usual.
+    fn judge_copy(&self, turn: &Turn<'_, '_>, attached: &Attached, end: &SessionEnd) -> Option<u64> {
+        let failed = match end {
+            SessionEnd::RefusedInstall | SessionEnd::Bye(ByeReason::Overtaken) => true,
+            SessionEnd::Fenced(_) | SessionEnd::HandedOver => false,
+            _ => attached.session.is_installing(),
+        };
+        if !failed {
+            return None;
+        }
+        let (pause_ms, failures) = {
+            let mut roles = turn.group.roles.lock();
+            (roles.copy_failed()?, roles.copy_failures())
+        };
+        tracing::error!(
+            primary = attached.address,
+            failures,
+            pause_ms,
+            why = end.describe(),
+            "quarantine: full copies fail one after the other; the next is tried after a pause, or when this node is told whom to follow"
+        );
+        Some(pause_ms)
     }
 
     fn rejected(&mut self, turn: &mut Turn<'_, '_>, address: &str, code: RejectCode, primary: &str) {
@@ -197,13 +226,11 @@ impl Upstream {
 
     fn schedule(&mut self, turn: &Turn<'_, '_>) {
         let now_ms = turn.now.local_ms;
-        let quarantined = self.copy_failures >= FAILURES_BEFORE_QUARANTINE;
-        let pause_max_ms = if quarantined { QUARANTINE_PAUSE_MAX_MS } else { PAUSE_MAX_MS };
         if !self.round.is_empty() {
             self.next_dial_ms = now_ms + PAUSE_MIN_MS / 5;
             return;
         }
-        self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, pause_max_ms);
+        self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, PAUSE_MAX_MS);
         self.next_dial_ms = now_ms + self.pause_ms;
         // Everybody was asked once.
         turn.cache.inner.reign_on(turn.group);

@@ -6,6 +6,7 @@
 //! the transport or by naming a branch that only this node's own followers can know, or by a node that has nothing
 //! to lose.
 
+use super::bug::Bug;
 use super::cascade;
 use super::frame::VERSION;
 use super::hello::{Hello, Purpose};
@@ -93,7 +94,7 @@ fn judge_follower(hello: &Hello, proven: bool, roles: &Roles, lineage: &Lineage)
     if forgot && hello.term_seen >= roles.term_seen {
         return Verdict::StepDown;
     }
-    match hello.term_seen > roles.term_seen {
+    match hello.term_seen > roles.term_seen && !roles.bugs.has(Bug::LowerTerm) {
         false => Verdict::Attach,
         true if roles.young && hello.position.is_none() => Verdict::Outgrow,
         true if proven => Verdict::StepDown,

@@ -12,15 +12,18 @@
 //! | `primary`, `replica` | the two ends of a stream |
 //! | `session` | what both ends share: frame numbers, time-outs, why a session ended |
 //! | `cascade` | replicas of replicas: a node's path down from its primary |
+//! | `quarantine` | a replica whose full copies fail again and again |
 //! | `install` | what a primary reads out of its items |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
+//! | `bug` | bugs that a simulation puts back (feature `testing`) |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
 //! | `conformance` | what every transport must do, as tests (feature `testing`) |
 
 pub(crate) mod acks;
 pub(crate) mod admission;
+pub(crate) mod bug;
 pub(crate) mod cascade;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -33,6 +36,7 @@ pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod position;
 pub(crate) mod primary;
+pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod replica;
 pub(crate) mod risk;
@@ -42,6 +46,8 @@ mod status;
 pub mod transport;
 
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
+#[cfg(feature = "testing")]
+pub use bug::Bug;
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
 /// Makes frames of pieces and reads them as [`decode_frames`] does. A piece is a body's length in two bytes, a kind, and

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
@@ -58,8 +59,7 @@ pub(crate) struct Grant {
     pub(crate) hash_seed: u64,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Vec<String>,
-    /// A fault for simulations: see [`PrimarySession::holds`].
-    pub(crate) counts_sent_as_applied: bool,
+    pub(crate) bugs: Bugs,
 }
 
 /// The time of a poll: this node's clock for time-outs, the group's for expiry.
@@ -92,7 +92,9 @@ pub(crate) struct PrimarySession {
     /// What it has to have applied to be level for the first time.
     level_from: Seq,
     risk: Risk,
-    counts_sent_as_applied: bool,
+    bugs: Bugs,
+    /// Only for a chunk that is to go late: a bug put back.
+    is_chunk_due: bool,
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
@@ -113,7 +115,12 @@ impl PrimarySession {
     ) -> Self {
         let (lineage, end, plan, resumed) = {
             let log = log.lock();
-            let (plan, resumed) = plan_for(hello, &log);
+            let (plan, resumed) = match plan_for(hello, &log) {
+                (Plan::RollBack { .. }, cursor) if grant.bugs.has(Bug::AppendWithoutBranch) => {
+                    (Plan::Resume, cursor)
+                }
+                planned => planned,
+            };
             let end = log.cursor_at_end().expect("a primary has minted a branch");
             (log.lineage().clone(), end, plan, resumed)
         };
@@ -137,7 +144,8 @@ impl PrimarySession {
             applied: resumed.map_or(0, |cursor| cursor.position.seq),
             level_from: end.position.seq,
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
-            counts_sent_as_applied: grant.counts_sent_as_applied,
+            bugs: grant.bugs,
+            is_chunk_due: false,
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
@@ -226,7 +234,8 @@ impl PrimarySession {
 
     /// The seq up to which it holds this primary's history; `None` in the middle of a full copy.
     pub(crate) fn holds(&self) -> Option<Seq> {
-        let seq = if self.counts_sent_as_applied { self.cursor.position.seq } else { self.applied };
+        let seq =
+            if self.bugs.has(Bug::SentCountsAsApplied) { self.cursor.position.seq } else { self.applied };
         (self.state == LinkState::Streaming).then_some(seq)
     }
 
@@ -314,6 +323,7 @@ impl PrimarySession {
         }
         if now.local_ms >= self.heartbeat_due_ms {
             self.relay_due = self.relay.is_some();
+            self.is_chunk_due = true;
             return Ok(Some(self.heartbeat(log, peers, now)));
         }
         self.fill_pending(source);
@@ -335,7 +345,12 @@ impl PrimarySession {
     fn heartbeat(&mut self, log: &Mutex<Log>, peers: &[String], now: Now) -> Bytes {
         self.heartbeat_due_ms = now.local_ms + HEARTBEAT_MS;
         let (term, last_seq) = {
-            let log = log.lock();
+            #[cfg_attr(not(feature = "testing"), expect(unused_mut))]
+            let mut log = log.lock();
+            #[cfg(feature = "testing")]
+            if self.bugs.has(Bug::HeartbeatTakesSeq) {
+                log.skip_seq();
+            }
             (log.lineage().term().0, log.last_seq())
         };
         let peers = peers.to_vec();
@@ -365,7 +380,12 @@ impl PrimarySession {
     }
 
     fn pending_if_due(&mut self) -> Option<Bytes> {
-        let due = self.pending.as_ref().is_some_and(|(_, items)| items.at_seq == self.cursor.position.seq);
+        let at = self.cursor.position.seq;
+        let due = match self.bugs.has(Bug::LateChunk) {
+            // One for each heartbeat, whatever has gone since.
+            true => std::mem::take(&mut self.is_chunk_due),
+            false => self.pending.as_ref().is_some_and(|(_, items)| items.at_seq == at),
+        };
         if !due {
             return None;
         }
@@ -379,7 +399,8 @@ impl PrimarySession {
         source: &mut dyn InstallSource,
         now: Now,
     ) -> Result<Option<Bytes>, SessionEnd> {
-        let seq_max = self.pending.as_ref().map_or(Seq::MAX, |(_, items)| items.at_seq);
+        let waits_for = self.pending.as_ref().filter(|_| !self.bugs.has(Bug::LateChunk));
+        let seq_max = waits_for.map_or(Seq::MAX, |(_, items)| items.at_seq);
         let read = log.lock().read(&mut self.cursor, APPEND_BYTES_MAX.min(self.frame_bytes_max / 2), seq_max);
         match read {
             LogRead::Records { bytes, term, prev } => {

@@ -11,6 +11,7 @@
 
 use bytes::Bytes;
 
+use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
     Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Message, Plan,
@@ -85,6 +86,7 @@ pub(crate) struct ReplicaSession {
     numbers: FrameNumbers,
     hello: Option<Bytes>,
     state: State,
+    bugs: Bugs,
     incarnation: u64,
     hash_seed: u64,
     primary_last: Seq,
@@ -100,7 +102,7 @@ pub(crate) struct ReplicaSession {
 
 impl ReplicaSession {
     /// A session that begins with this `Hello`.
-    pub(crate) fn new(hello: Hello, now_ms: u64) -> ReplicaSession {
+    pub(crate) fn new(hello: Hello, bugs: Bugs, now_ms: u64) -> ReplicaSession {
         let mut numbers = FrameNumbers::default();
         let incarnation = hello.incarnation;
         let above = match hello.cascades {
@@ -112,6 +114,7 @@ impl ReplicaSession {
             numbers,
             hello: Some(hello),
             state: State::AwaitingAnswer,
+            bugs,
             incarnation,
             hash_seed: 0,
             primary_last: 0,
@@ -133,6 +136,11 @@ impl ReplicaSession {
     /// Whether a primary has taken this node.
     pub(crate) fn is_attached(&self) -> bool {
         self.state != State::AwaitingAnswer
+    }
+
+    /// Whether a full copy was promised or has begun, and is not complete.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.state == State::Installing
     }
 
     /// Takes a frame from the primary.
@@ -181,7 +189,7 @@ impl ReplicaSession {
     ) -> Result<(), SessionEnd> {
         let theirs = from_wire(ok.lineage.clone())?;
         let seen = store.term_seen();
-        if theirs.term() < seen {
+        if theirs.term() < seen && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
         let believable = seen == Term::default() || !theirs.term().is_too_far_above(seen);
@@ -190,6 +198,7 @@ impl ReplicaSession {
         }
         match ok.plan {
             Plan::Install if !may_install(store, &theirs) => return Err(SessionEnd::RefusedInstall),
+            Plan::Resume if self.bugs.has(Bug::AppendWithoutBranch) => {}
             Plan::Resume if !store.position().is_some_and(|position| theirs.contains(position)) => {
                 return Err(SessionEnd::Unexpected("resumption"));
             }
@@ -242,7 +251,7 @@ impl ReplicaSession {
         heartbeat: &Heartbeat,
         store: &mut dyn ReplicaStore,
     ) -> Result<(), SessionEnd> {
-        if Term(heartbeat.term) < store.term_seen() {
+        if Term(heartbeat.term) < store.term_seen() && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
         self.primary_last = heartbeat.last_seq;
@@ -281,7 +290,7 @@ impl ReplicaSession {
         store: &mut dyn ReplicaStore,
     ) -> Result<(), SessionEnd> {
         let theirs = from_wire(begin.lineage.clone())?;
-        if theirs.term() < store.term_seen() {
+        if theirs.term() < store.term_seen() && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
         if theirs.newest().is_none() || !may_install(store, &theirs) {
@@ -326,7 +335,7 @@ impl ReplicaSession {
 
     fn handle_chunk(&mut self, chunk: &Chunk<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
         // An item is exact at one seq only: later, what the log said since would be undone.
-        if chunk.at_seq != store.applied() {
+        if chunk.at_seq != store.applied() && !self.bugs.has(Bug::LateChunk) {
             return Err(SessionEnd::OutOfStep);
         }
         store.apply_chunk(chunk)

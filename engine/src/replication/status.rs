@@ -102,6 +102,13 @@ pub struct Status {
     pub ready: bool,
     /// Whether a fail-over manager may promote it; else why not.
     pub promotable: Result<(), &'static str>,
+    /// Whether full copies failed at least three times one after the other and this node, which holds nothing whole, tries
+    /// again after pauses only. It ends when one succeeds, or at [`Cache::follow`](crate::Cache::follow).
+    pub quarantined: bool,
+    /// Full copies that failed one after the other, or that this node refused because it holds more.
+    pub copy_failures: u32,
+    /// How long this node waits between them now, in milliseconds; 0 until three have failed.
+    pub copy_pause_ms: u64,
     /// Each attached replica.
     pub replicas: Vec<ReplicaStatus>,
     /// How many of them are level: they stream, were heard of within 500 ms, and lack no write that is older.
@@ -144,6 +151,9 @@ impl Status {
             link: LinkState::None,
             ready: true,
             promotable: Err("started without replication"),
+            quarantined: false,
+            copy_failures: 0,
+            copy_pause_ms: 0,
             replicas: Vec::new(),
             level_replicas: 0,
             ack_mode: AckMode::Async,

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Attributes, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator,
-    Role, WriteError,
+    AckMode, Attributes, Bug, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig,
+    Replicator, Role, Status, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -72,26 +72,20 @@ pub struct Setting {
     pub chain: bool,
     /// Whether each write waits until every other node has it.
     pub semi_sync: bool,
-    /// A bug put back: what was sent counts as applied.
-    pub counts_sent_as_applied: bool,
-    /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
-    pub rolls_back_over_flushes: bool,
+    /// A bug that every node has.
+    pub bug: Option<Bug>,
 }
 
 impl Default for Setting {
     fn default() -> Setting {
-        Setting {
-            nodes: 3,
-            chain: false,
-            semi_sync: false,
-            counts_sent_as_applied: false,
-            rolls_back_over_flushes: false,
-        }
+        Setting { nodes: 3, chain: false, semi_sync: false, bug: None }
     }
 }
 
 struct Node {
     life: Life,
+    /// The newest life of any node when this one was polled last.
+    polled_in: Life,
     cache: Cache,
     replicator: Option<Replicator>,
 }
@@ -179,13 +173,9 @@ impl World {
             Setting { semi_sync: false, .. } => replication,
             Setting { nodes, .. } => replication.ack(AckMode::SemiSync { replicas: nodes as u8 - 1 }),
         };
-        let replication = match self.setting.counts_sent_as_applied {
-            false => replication,
-            true => replication.counting_sent_as_applied(),
-        };
-        let replication = match self.setting.rolls_back_over_flushes {
-            false => replication,
-            true => replication.rolling_back_over_flushes(),
+        let replication = match self.setting.bug {
+            None => replication,
+            Some(bug) => replication.bug(bug),
         };
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
@@ -194,7 +184,7 @@ impl World {
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { life: self.incarnations, cache, replicator }
+        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator }
     }
 
     fn one_in(&mut self, count: u32) -> bool {
@@ -234,6 +224,8 @@ impl World {
             replicator.poll(&mut cx);
         }
         let after = self.nodes[index].cache.status();
+        self.check_attachment(index, &before, &after);
+        self.nodes[index].polled_in = self.incarnations;
         if after.roll_backs > before.roll_backs
             && let Some(inspected) = inspected
         {
@@ -243,6 +235,7 @@ impl World {
         }
         if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
             self.summary.handovers += 1;
+            self.note_promotion(index);
             self.check_promises(index);
         }
     }
@@ -298,7 +291,9 @@ impl World {
         };
         let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
         let mut concerns = Concern::Key(key.clone());
-        let done = match self.random.random_range(0..100) {
+        let kind = self.random.random_range(0..100);
+        let is_deletion = (60..70).contains(&kind);
+        let done = match kind {
             0..60 => cache.set(&key, &value, attributes).map(|_| ()),
             60..70 => cache.delete(&key).map(|_| ()),
             70..78 => cache.append(&key, b"+").map(|_| ()),
@@ -322,7 +317,11 @@ impl World {
             }
         };
         done.expect("a primary takes writes");
-        if cache.status().seq != before {
+        if is_deletion && let Concern::Key(key) = &concerns {
+            // Whether or not it was there, and whether or not the log says so.
+            self.oracle.note_deletion(cache, key);
+        }
+        if cache.status().seq != before || is_deletion {
             self.summary.mutations += 1;
             self.oracle.note(cache, concerns, before);
         }
@@ -343,6 +342,38 @@ impl World {
     fn check_promises(&mut self, index: usize) {
         let kept = self.clients.check_promoted(&self.nodes[index].cache, &self.lives());
         kept.unwrap_or_else(|why| panic!("P4: {} was promoted, but {why}", NAMES[index]));
+    }
+
+    /// P5: one promotion for each term, whoever is promoted at the same time.
+    fn note_promotion(&mut self, index: usize) {
+        let status = self.nodes[index].cache.status();
+        let other = self.oracle.note_promotion(status.term, index);
+        assert!(
+            other.is_none(),
+            "P5: {} and node {other:?} were promoted by term {}",
+            NAMES[index],
+            status.term
+        );
+    }
+
+    /// P6: nobody follows a node of a term below the highest that it has seen. What a node reigns or follows by only rises.
+    fn check_attachment(&self, index: usize, before: &Status, after: &Status) {
+        let attached = |status: &Status| status.installs + status.catch_ups + status.roll_backs;
+        // Whom a replica's replica follows its status does not say.
+        if after.role != Role::Replica || attached(after) == attached(before) || after.depth != 1 {
+            return;
+        }
+        let follows = self.nodes.iter().zip(NAMES).find(|(_, name)| after.primary.as_deref() == Some(*name));
+        // What a node said in a life that has ended since may be read once.
+        let lives_on = |(node, _): &(&Node, &str)| node.life <= self.nodes[index].polled_in;
+        let Some(followed) = follows.filter(lives_on).map(|(node, _)| node.cache.status()) else { return };
+        assert!(
+            followed.role != Role::Primary || followed.term >= before.term,
+            "P6: {} has seen term {} and follows a primary of term {}",
+            NAMES[index],
+            before.term,
+            followed.term
+        );
     }
 
     fn client_read(&mut self) {
@@ -397,6 +428,7 @@ impl World {
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");
             cache.promote(false).expect("it is promotable");
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
+            self.note_promotion(index);
             self.check_promises(index);
             self.summary.promotions += 1;
         }
@@ -469,6 +501,7 @@ impl World {
             }
             node.cache.promote(true).expect("force overrules");
             self.summary.promotions += 1;
+            self.note_promotion(index);
             self.check_promises(index);
         }
     }
