@@ -172,6 +172,9 @@ pub enum WriteError {
         /// How many have to be.
         needed: u8,
     },
+    /// A strict primary that its replicas have not answered lately, or one that was just promoted and waits until the one before
+    /// can't answer any more. Nothing was changed.
+    NoLease,
     /// This primary is handing its role over to a replica. Nothing was changed; try again at the new primary.
     HandingOver,
     /// No replica is within the budget of what may be lost. Nothing was changed; try again later.
@@ -257,6 +260,9 @@ impl fmt::Display for WriteError {
             WriteError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
             WriteError::NotEnoughReplicas { level, needed } => {
                 write!(f, "not enough replicas: {level} of {needed} are level")
+            }
+            WriteError::NoLease => {
+                write!(f, "no lease: not enough replicas have answered lately; try again in a moment")
             }
             WriteError::HandingOver => write!(f, "this primary is handing over; try again in a moment"),
             WriteError::RiskBudget => write!(f, "no replica is within the budget of unreplicated writes"),

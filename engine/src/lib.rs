@@ -51,7 +51,10 @@ pub use cache::{
     Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
-pub use cache::{Damage, RestoreError, Restored, SaveError};
+pub use cache::{
+    Change, Damage, Effect, NoChange, Position, PositionError, Restart, RestoreError, Restored, SaveError,
+    SubscribeError, Subscription,
+};
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub use cache::{InspectedItem, Inspection};
@@ -70,8 +73,8 @@ pub use replication::Bug;
 pub use replication::transport;
 #[cfg(feature = "serde")]
 pub use replication::{
-    ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, LinkState, PromoteError, ReplicaStatus, Role,
-    Status, Written,
+    ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, LeaseState, LeaseStatus, LinkState,
+    PromoteError, ReplicaStatus, Role, Status, Written,
 };
 pub use stats::Stats;
 pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};

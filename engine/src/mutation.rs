@@ -148,9 +148,9 @@ impl Marks {
         Marks(self.0 & !Marks::STATE)
     }
 
-    /// As a change of the value leaves them: how the key was given stays.
+    /// As a change of the value leaves them, which nobody has read yet: how the key was given stays.
     pub(crate) fn of_changed(self) -> Marks {
-        Marks(self.0 & !(Marks::STALE | Marks::TOKEN_SENT))
+        Marks(self.0 & !(Marks::STALE | Marks::TOKEN_SENT | Marks::FETCHED))
     }
 
     pub(crate) fn is_key_binary(self) -> bool {

@@ -17,23 +17,26 @@ pub(crate) enum Serving {
     Fenced = 3,
     /// Reads only: a primary whose acknowledgements ask for more replicas than it has.
     Unguarded = 4,
+    /// Reads and writes, as far as its lease goes: a strict primary.
+    Leased = 5,
 }
 
 impl Serving {
     /// Whether reads are answered.
     pub(crate) fn answers_reads(self) -> bool {
-        matches!(self, Serving::All | Serving::Reads | Serving::Unguarded)
+        matches!(self, Serving::All | Serving::Reads | Serving::Unguarded | Serving::Leased)
     }
 
     /// Whether this node is the one that says what the group holds.
     pub(crate) fn reigns(self) -> bool {
-        matches!(self, Serving::All | Serving::Unguarded)
+        matches!(self, Serving::All | Serving::Unguarded | Serving::Leased)
     }
 }
 
 impl From<u8> for Serving {
     fn from(byte: u8) -> Serving {
-        let all = [Serving::All, Serving::Reads, Serving::Replica, Serving::Fenced, Serving::Unguarded];
+        use Serving::{All, Fenced, Leased, Reads, Replica, Unguarded};
+        let all = [All, Reads, Replica, Fenced, Unguarded, Leased];
         all.into_iter().find(|serving| *serving as u8 == byte).unwrap_or(Serving::Fenced)
     }
 }

@@ -279,3 +279,23 @@ fn above_the_budget_writes_are_refused_until_a_replica_has_caught_up() {
     group.run_primary(15);
     assert_eq!(cache.set("k", "v", Expiry::Never).map(|_| ()), Err(WriteError::RiskBudget));
 }
+
+#[test]
+fn what_is_at_risk_is_told_as_of_now_also_while_the_driver_sleeps() {
+    let mut group = Group::new(ReplicationConfig::primary(), 1);
+    let told = |group: &Group| {
+        let replica = group.cache(0).status().replicas[0].clone();
+        (replica.lag_seqs, replica.lag_ms)
+    };
+    assert_eq!(told(&group), (0, 0));
+    group.write(0, "v");
+    group.clock.advance_ms(200);
+    let (seqs, ms) = told(&group);
+    assert_eq!(seqs, 1);
+    assert!((200..=205).contains(&ms), "{ms}");
+    group.run_primary(2);
+    group.clock.advance_ms(200);
+    assert!((410..=420).contains(&told(&group).1), "{:?}", told(&group));
+    group.run(2);
+    assert_eq!(told(&group), (0, 0));
+}

@@ -1,4 +1,5 @@
-//! Reading through under the runtimes that people use, and under none: one load, and a cancelled one is handed over.
+//! Reading through and following changes under the runtimes that people use, and under none: one load, and a cancelled
+//! one is handed over; each change, in order.
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hotspare::{Cache, Config, LoadError};
+use hotspare::{Cache, Config, Effect, Expiry, LoadError, ReplicationConfig, Subscription};
 
 type Failure = std::io::Error;
 
@@ -235,4 +236,87 @@ fn error_of_a_load_reaches_a_task_of_another_runtime() {
         assert_eq!(error.to_string(), "no database");
     });
     assert!(runtime.block_on(first).unwrap().unwrap_err().contains("no database"));
+}
+
+/// How many changes a task follows.
+const CHANGES: u64 = 1_000;
+
+fn cache_with_log() -> Cache {
+    Cache::new(Config::new().memory_bytes_max(8 << 20).replication(ReplicationConfig::primary())).unwrap()
+}
+
+/// Follows changes until the last one, or the end of the cache.
+async fn follow(mut changes: Subscription) -> u64 {
+    let mut told = 0;
+    while let Some(change) = changes.changed().await {
+        if let Effect::Put { value, .. } = change.effect {
+            assert_eq!(value, told.to_string());
+            told += 1;
+        }
+        if told == CHANGES {
+            break;
+        }
+    }
+    told
+}
+
+fn write_all(cache: &Cache) {
+    for number in 0..CHANGES {
+        cache.set("k", number.to_string(), Expiry::Never).unwrap();
+        if number % 50 == 0 {
+            // Likely to be asleep by then; the test holds if not.
+            block_on(let_others_run());
+        }
+    }
+}
+
+#[test]
+fn changes_are_followed_under_tokio_smol_and_without_a_runtime() {
+    let (cache, runtime) = (cache_with_log(), tokio());
+    let changes = || cache.subscribe(None).unwrap();
+    let on_tokio: Vec<_> = (0..4).map(|_| runtime.spawn(follow(changes()))).collect();
+    let on_smol: Vec<_> = (0..4).map(|_| smol::spawn(follow(changes()))).collect();
+    thread::scope(|scope| {
+        let bare: Vec<_> = (0..2)
+            .map(|_| {
+                let changes = changes();
+                scope.spawn(|| block_on(follow(changes)))
+            })
+            .collect();
+        write_all(&cache);
+        bare.into_iter().for_each(|task| assert_eq!(task.join().unwrap(), CHANGES));
+    });
+    on_tokio.into_iter().for_each(|task| assert_eq!(runtime.block_on(task).unwrap(), CHANGES));
+    on_smol.into_iter().for_each(|task| assert_eq!(smol::block_on(task), CHANGES));
+}
+
+#[test]
+fn a_task_that_waits_for_changes_ends_with_the_cache() {
+    let (cache, runtime) = (cache_with_log(), tokio());
+    let task = runtime.spawn(follow(cache.subscribe(None).unwrap()));
+    block_on(let_others_run());
+    drop(cache);
+    assert_eq!(runtime.block_on(task).unwrap(), 0);
+}
+
+#[test]
+fn a_sleeping_subscriber_is_woken_once_however_much_is_written() {
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let cache = cache_with_log();
+    let mut changes = cache.subscribe(None).unwrap();
+    while changes.try_next().is_ok() {}
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(count.clone());
+    assert!(changes.poll_next(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(count.0.load(Ordering::SeqCst), 0);
+    for _ in 0..100 {
+        cache.set("k", "v", Expiry::Never).unwrap();
+        cache.flush().unwrap();
+    }
+    assert_eq!(count.0.load(Ordering::SeqCst), 1, "it takes no changes, and costs writers nothing");
 }

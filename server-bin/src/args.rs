@@ -100,7 +100,7 @@ enum Command {
     },
     /// Set how many replicas must have a write before it is answered, until the next start
     Ack {
-        /// async, or semi-sync:N
+        /// async, semi-sync:N or strict:N
         #[arg(value_name = "MODE")]
         mode: AckMode,
         #[command(flatten)]

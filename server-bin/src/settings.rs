@@ -72,7 +72,7 @@ pub struct Settings {
     pub verbosity: u8,
     /// The protocol that clients speak (`-B`). Default auto.
     pub protocol: Protocol,
-    /// How long a reply waits for its acknowledgements in semi-sync, in milliseconds (`--ack-timeout-ms`). Default 50.
+    /// How long a reply waits for its acknowledgements in semi-sync and strict, in milliseconds (`--ack-timeout-ms`). Default 50.
     pub ack_timeout_ms: u64,
     /// Who may log in by SASL (`-S`); without any nobody has to. Default none.
     pub sasl_users: Option<Users>,

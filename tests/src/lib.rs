@@ -4,11 +4,13 @@
 //! Not here: the tests themselves, nor anything that the product runs.
 
 pub mod admin;
+pub mod chaos;
 pub mod differential;
 pub mod hit_ratio;
 pub mod ports;
 pub mod process;
 pub mod simulation;
+pub mod soak;
 pub mod tidy;
 pub mod wait;
 pub mod workload;

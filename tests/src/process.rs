@@ -81,7 +81,7 @@ impl Server {
             if let Some(address) = self.said().iter().find_map(|line| address_after(line, mark)) {
                 return Some(address);
             }
-            let gone = self.child.try_wait().expect("a child to ask").is_some();
+            let gone = self.has_ended();
             assert!(!gone && Instant::now() < deadline, "no `{mark}` (gone: {gone}): {:#?}", self.said());
             None
         })
@@ -127,6 +127,11 @@ impl Server {
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("an id that fits");
         kill_process(Pid::from_raw(id).expect("an id above 0"), signal).expect("a signal to send");
+    }
+
+    /// Whether it has ended by itself or by a signal.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child to ask").is_some()
     }
 
     /// Waits for its end and gives its exit code; `None` when a signal ended it.

@@ -9,15 +9,25 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(10);
 
 /// Looks at `probe` until it gives a value; panics with `what` after `limit`.
-pub fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, limit: Duration, probe: impl FnMut() -> Option<T>) -> T {
+    within(limit, probe).unwrap_or_else(|| panic!("waited {limit:?} in vain: {what}"))
+}
+
+/// Looks at `probe` until it gives a value; `None` after `limit`.
+pub fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
-        if let Some(value) = probe() {
-            return value;
+        let found = probe();
+        if found.is_some() || Instant::now() >= deadline {
+            return found;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
         thread::sleep(POLL);
     }
+}
+
+/// Lets time pass, where the time itself is what is tried out.
+pub fn pause(time: Duration) {
+    thread::sleep(time);
 }
 
 /// Looks at `probe` until it is true; panics with `what` after `limit`.

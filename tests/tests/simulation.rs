@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::{Setting, run, run_with};
+use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -24,11 +24,20 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
         total.catch_ups += summary.catch_ups;
         total.roll_backs += summary.roll_backs;
         total.rolled_back_keys += summary.rolled_back_keys;
+        total.told.changes += summary.told.changes;
+        total.told.fills += summary.told.fills;
+        total.told.resumed += summary.told.resumed;
+        for (total, restarts) in total.told.restarts.iter_mut().zip(summary.told.restarts) {
+            *total += restarts;
+        }
     }
     println!("{total:?}");
     assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0, "nobody joined: {total:?}");
     assert!(total.roll_backs > 0 && total.rolled_back_keys > 0, "nobody came back ahead: {total:?}");
+    let told = total.told;
+    assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
+    assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
 }
 
 #[test]
@@ -69,9 +78,10 @@ fn seed_986_a_replica_ships_what_has_expired_until_no_touch_can_be_on_its_way() 
     run_with(986, Setting { nodes: 3, chain: true, ..Setting::default() });
 }
 
-/// Two nodes and three, in turn; each write waits for all others.
+/// Two nodes and three, in turn; each write waits for all others, or for one of two.
 fn semi_sync(seed: u64) -> Setting {
-    Setting { nodes: 2 + (seed % 2) as usize, semi_sync: true, ..Setting::default() }
+    let fewer_acks = seed % 4 == 3;
+    Setting { nodes: 2 + (seed % 2) as usize, fewer_acks, semi_sync: true, ..Setting::default() }
 }
 
 #[test]
@@ -170,4 +180,64 @@ fn a_full_copy_that_is_resumed_unfinished_is_found() {
 #[test]
 fn records_appended_without_a_look_at_their_branch_are_found() {
     is_found(Bug::AppendWithoutBranch, 500, three_nodes);
+}
+
+/// Pairs, three nodes where each write waits for both others, and three where it waits for one; each on a clock of its own.
+fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
+    let nodes = if seed.is_multiple_of(3) { 2 } else { 3 };
+    Setting { nodes, fewer_acks: seed % 3 == 2, semi_sync, strict, drifts: true, ..Setting::default() }
+}
+
+#[test]
+fn strict_is_linearizable_for_each_key_misses_apart() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut totals = [registers::Seen::default(); 3];
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        match registers::run(seed, registers_of(seed, false, true)) {
+            Ok(seen) => totals[(seed % 3) as usize].add(&seen),
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    for total in &totals {
+        println!("{total:?}");
+        assert!(total.hits > 0 && total.held_reads > 0 && total.writes > 0 && total.unknown > 0, "{total:?}");
+        assert!(total.pauses > 0 && total.lease_misses > 0, "nothing happened: {total:?}");
+    }
+    let [pairs, all, fewer] = totals;
+    assert!(pairs.hits_without_lease > 0 && pairs.promotions > 0 && all.promotions > 0, "{totals:?}");
+    assert!(fewer.promotions == 0 && fewer.promotions_in_turn > 0, "{fewer:?}");
+}
+
+#[test]
+fn async_and_semi_sync_are_not_linearizable() {
+    for (name, semi_sync) in [("async", false), ("semi-sync", true)] {
+        let found =
+            (1..=100).find(|seed| registers::run(*seed, registers_of(*seed, semi_sync, false)).is_err());
+        println!("{name}: found by seed {found:?}");
+        assert!(found.is_some(), "100 seeds did not find it in {name}");
+    }
+}
+
+#[test]
+fn a_promotion_that_asks_nobody_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { promotes_unasked: true, ..registers_of(*seed, false, true) };
+        setting.fewer_acks && registers::run(*seed, setting).is_err()
+    };
+    let found = (1..=300).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "300 seeds did not find it");
+}
+
+#[test]
+fn a_change_stream_with_a_gap_and_no_word_of_it_is_found() {
+    let is_found = |seed: &u64| {
+        let setting = Setting { hides_restarts: true, ..Setting::default() };
+        let found = catch_unwind(|| run_with(*seed, setting));
+        let text = found.err().and_then(|why| why.downcast::<String>().ok());
+        text.is_some_and(|text| text.starts_with("subscribers") || text.contains("leave a mutation out"))
+    };
+    let found = (1..=100).find(is_found);
+    println!("found by seed {found:?}");
+    assert!(found.is_some(), "100 seeds did not find it");
 }

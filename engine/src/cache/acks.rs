@@ -18,7 +18,7 @@ use super::{Cache, Group};
 impl Cache {
     /// What a write waits for before it counts as done; [`AckMode::Async`] without replication.
     pub fn ack_mode(&self) -> AckMode {
-        AckMode::of(self.inner.group.as_ref().map_or(0, |group| group.acks.needed()))
+        self.inner.group.as_ref().map_or(AckMode::Async, Group::ack_mode)
     }
 
     /// Sets another mode while the cache is in use; this node's own, replicas keep theirs. Who waits is judged by the new
@@ -29,8 +29,16 @@ impl Cache {
     pub fn set_ack_mode(&self, mode: AckMode) -> Result<(), PromoteError> {
         let group = self.inner.group_to_change()?;
         let gate = group.gate.lock();
-        group.acks.set_needed(AckMode::of(mode.replicas()).replicas());
-        group.roles.lock().acks_needed = group.acks.needed();
+        let mode = mode.bounded();
+        group.acks.set_needed(mode.replicas());
+        {
+            let mut roles = group.roles.lock();
+            (roles.acks_needed, roles.is_strict) = (mode.replicas(), mode.is_strict());
+            roles.trusts_attached = true;
+            // What was granted and acknowledged was so by the mode before. The wait of a node just promoted stays.
+            group.lease.begin_anew();
+            group.lease.set_strict(mode.is_strict());
+        }
         self.inner.item_bytes_max.store(group.item_bytes_max(), Ordering::Relaxed);
         self.inner.publish_serving(group);
         drop(gate);
@@ -42,6 +50,10 @@ impl Cache {
     /// Runs writes to this cache, on this thread, and gives a token to wait for all that they wrote; `None` if nothing was
     /// written, or nothing is replicated. An operation that changed nothing (an `add` whose key is present) writes
     /// nothing; a deletion writes even if the key was absent.
+    ///
+    /// In strict it names what reads saw besides: an item that is not acknowledged is shown inside of `track` only, and only
+    /// to be answered once the token is; outside it is a miss. An operation that changed nothing waits for all that was written
+    /// before it.
     ///
     /// A write that was refused beforehand says so itself
     /// ([`WriteError::NotEnoughReplicas`](crate::WriteError::NotEnoughReplicas)). Of the others
@@ -65,7 +77,7 @@ impl Cache {
     /// ```
     pub fn track<R>(&self, writes: impl FnOnce() -> R) -> (R, Option<Written>) {
         LAST_WRITTEN.set(0);
-        let result = writes();
+        let result = Group::tracking(writes);
         let version = Version(LAST_WRITTEN.get());
         (result, (version != Version(0)).then_some(Written { version }))
     }

@@ -15,11 +15,13 @@ use std::sync::atomic::Ordering;
 use crate::clock::Millis;
 use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::bug::Bug;
+use crate::replication::install::Item;
 use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
 use crate::replication::record;
 use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
 
+use super::copies::copy_out;
 use super::{Group, Inner, ShardCell};
 
 /// How often an applied item asks other shards for memory before its key is dropped.
@@ -86,7 +88,7 @@ impl Inner {
                 self.store_or_drop(key, value, meta, || Place::Hot, |_| true, |_| ());
             }
             Mutation::Touch { key, version, expires_at_ms } => {
-                self.touch_or_drop(key, version, expires_at_ms, |_| ());
+                self.touch_or_drop(key, version, expires_at_ms, |_, _| ());
             }
             Mutation::Delete { key } => {
                 let hash = self.hasher.hash(key);
@@ -117,8 +119,13 @@ impl Inner {
                 );
             }
             Mutation::Touch { key, version: touched, expires_at_ms } => {
-                self.touch_or_drop(key, touched, expires_at_ms, |cell| {
+                self.touch_or_drop(key, touched, expires_at_ms, |cell, had_expired| {
                     self.finish_record(group, cell, bytes, version);
+                    if had_expired {
+                        // Touched in time, and dead here until the record came: who went through the cache meanwhile has
+                        // not seen it.
+                        self.note_fill(group, cell, key, touched);
+                    }
                 });
             }
             Mutation::Delete { key } => {
@@ -201,23 +208,25 @@ impl Inner {
     }
 
     /// Gives the item of this version another expiry; if memory for it can't be had the key is dropped. `then` runs
-    /// under the same lock.
+    /// under the same lock, and is told whether the item had expired.
     fn touch_or_drop(
         &self,
         key: &[u8],
         touched: Version,
         expires_at_ms: u64,
-        then: impl FnOnce(&mut ShardCell),
+        then: impl FnOnce(&mut ShardCell, bool),
     ) {
         let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
             let mut cell = self.cell(hash).lock();
             let Some(id) = cell.shard.find(hash, key).filter(|id| cell.shard.meta(*id).version == touched)
             else {
-                return then(&mut cell);
+                return then(&mut cell, false);
             };
+            let expired_at_ms = cell.shard.meta(id).expires_at_ms;
+            let had_expired = expired_at_ms != 0 && expired_at_ms <= self.now_ms();
             match cell.shard.set_expiry(hash, id, expires_at_ms, self.moment()) {
-                Ok(_) => return then(&mut cell),
+                Ok(_) => return then(&mut cell, had_expired),
                 Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
                     drop(cell);
                     self.collect_pages(hash, pages);
@@ -226,7 +235,7 @@ impl Inner {
                     if let Some(id) = cell.shard.find(hash, key) {
                         cell.shard.remove(hash, id, Cause::Evicted);
                     }
-                    return then(&mut cell);
+                    return then(&mut cell, false);
                 }
             }
         }
@@ -267,7 +276,12 @@ impl Inner {
     }
 
     /// Stores items as they were exactly at this node's position. What the log has brought since is newer and stays.
-    pub(crate) fn apply_chunk(&self, kind: ChunkKind, items: &[ChunkItem<'_>]) -> Result<(), OutOfStep> {
+    pub(crate) fn apply_chunk(
+        &self,
+        group: &Group,
+        kind: ChunkKind,
+        items: &[ChunkItem<'_>],
+    ) -> Result<(), OutOfStep> {
         for item in items {
             if item.key.is_empty() || item.key.len() > crate::mutation::KEY_BYTES_MAX {
                 return Err(OutOfStep);
@@ -284,9 +298,31 @@ impl Inner {
                 ChunkKind::Refill => Place::Hot,
             };
             let wanted = |present: Option<Version>| present.is_none_or(|version| version < meta.version);
-            self.store_or_drop(item.key, item.value, meta, place, wanted, |_| ());
+            self.store_or_drop(item.key, item.value, meta, place, wanted, |cell| {
+                if kind == ChunkKind::Refill {
+                    self.note_fill(group, cell, item.key, meta.version);
+                }
+            });
         }
         Ok(())
+    }
+
+    /// Tells those who follow this node's changes of an item that it shows although no record of the log put it there.
+    fn note_fill(&self, group: &Group, cell: &ShardCell, key: &[u8], version: Version) {
+        let stored = cell.shard.find(self.hasher.hash(key), key);
+        let Some(id) = stored.filter(|id| cell.shard.meta(*id).version == version) else { return };
+        let mut log = group.log.lock();
+        let at_seq = log.last_seq();
+        log.fills.note(at_seq, version, || {
+            let Item { value, flags, expires_at_ms, marks, client_cas, .. } = copy_out(&cell.shard, id);
+            let mut record = Vec::new();
+            let value = value.as_slice();
+            record::encode(
+                &Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas },
+                &mut record,
+            );
+            record
+        });
     }
 
     /// Marks end the place where chunks went in.

@@ -137,7 +137,7 @@ impl InstallSource for InstallReader {
     }
 }
 
-fn copy_out(shard: &Shard, id: ItemId) -> Item {
+pub(super) fn copy_out(shard: &Shard, id: ItemId) -> Item {
     let meta = shard.meta(id);
     Item {
         key: shard.key(id).to_vec(),

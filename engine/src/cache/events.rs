@@ -66,9 +66,12 @@ impl ShardEvents {
 }
 
 impl Inner {
-    /// At the end of an operation, with nothing locked: tells what has left.
+    /// At the end of an operation, with nothing locked: tells what has left, and wakes who waits for changes.
     #[inline]
     pub(crate) fn tell_events(&self) {
+        if let Some(group) = &self.group {
+            group.wake_subscribers();
+        }
         if let Some(events) = &self.events
             && events.listener.wanted.load(Ordering::Relaxed)
         {

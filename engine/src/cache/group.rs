@@ -4,6 +4,7 @@
 //! role (see `role_changes`), what a build without replication has instead (see `no_group`).
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -14,6 +15,7 @@ use crate::mutation::{Mutation, Version};
 use crate::replication::acks::Acks;
 use crate::replication::bug::Bug;
 use crate::replication::doorbell::Doorbell;
+use crate::replication::lease::Lease;
 use crate::replication::log::Log;
 use crate::replication::primary::Now;
 use crate::replication::record;
@@ -22,7 +24,7 @@ use crate::replication::roles::Roles;
 use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
 
-use super::Cache;
+use super::{Cache, Sleepers};
 
 /// Hints that a shard keeps between two collections (8 bytes each); more are dropped, as hints may be.
 const SHARD_HINTS_MAX: usize = 4096;
@@ -36,7 +38,21 @@ const RECORD_HEAD_BYTES: usize = 64;
 thread_local! {
     /// The version of the last mutation that this thread has logged, in whatever cache; 0 before the first. So a write
     /// tells whoever asks for it what to wait for, and pays a store for it.
+    /// In strict also the newest that it has seen and must wait for.
     pub(super) static LAST_WRITTEN: Cell<u64> = const { Cell::new(0) };
+    /// Whether this thread asks afterwards what to wait for.
+    static IS_TRACKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread asks for what it wrote and saw, as long as this lives: a panic ends it as well.
+struct Tracking {
+    before: bool,
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        IS_TRACKING.set(self.before);
+    }
 }
 
 /// A node's part in its group; absent in a standalone cache.
@@ -51,8 +67,12 @@ pub(crate) struct Group {
     pub(crate) settled_ms: AtomicU64,
     /// How the driver is woken.
     pub(crate) doorbell: Doorbell,
+    /// Who waits for the next change.
+    pub(crate) sleepers: Arc<Sleepers>,
     /// How far replicas are, for whoever waits for them.
     pub(crate) acks: Acks,
+    /// Until when a strict primary answers, and what.
+    pub(crate) lease: Lease,
     /// The largest item that the configuration allows.
     item_bytes_max: usize,
     /// A larger record is logged as a deletion.
@@ -73,6 +93,7 @@ impl Group {
     pub(super) fn new(config: &Config, shard_count: usize) -> Option<Group> {
         let log_bytes_max = config.log_bytes_max();
         let item_bytes_max = config.item_bytes_max;
+        let clock = config.clock.clone();
         let config = config.replication.clone()?;
         let mut roles = Roles::new(&config);
         let mut log = Log::new(log_bytes_max);
@@ -88,7 +109,9 @@ impl Group {
             log: Mutex::new(log),
             settled_ms: AtomicU64::new(0),
             doorbell: Doorbell::default(),
+            sleepers: Arc::default(),
             acks: Acks::new(config.ack_mode),
+            lease: Lease::new(config.ack_mode.is_strict(), clock.lease_ms()),
             item_bytes_max,
             record_bytes_max,
             log_bytes_max,
@@ -98,6 +121,14 @@ impl Group {
             unapplied: Mutex::default(),
             config,
         })
+    }
+
+    /// What a write waits for.
+    pub(super) fn ack_mode(&self) -> AckMode {
+        match (self.acks.needed(), self.lease.is_strict()) {
+            (replicas @ 1.., true) => AckMode::Strict { replicas },
+            (replicas, _) => AckMode::of(replicas),
+        }
     }
 
     pub(super) fn serving(&self) -> Serving {
@@ -122,6 +153,43 @@ impl Group {
         let ReplicationConfig { unacked_ms_max, unacked_bytes_max, .. } = self.config;
         unacked_ms_max.is_none_or(|ms_max| risk.lag_ms(now.local_ms) <= ms_max)
             && unacked_bytes_max.is_none_or(|bytes_max| risk.lag_bytes() <= bytes_max)
+    }
+
+    /// Runs this as one who waits for what it writes and sees.
+    pub(super) fn tracking<R>(run: impl FnOnce() -> R) -> R {
+        let _tracking = Tracking { before: IS_TRACKING.replace(true) };
+        run()
+    }
+
+    /// Whether a read may be answered by an item of this version on a node that reigns. One that is not acknowledged is for
+    /// whoever waits for that: inside of [`Cache::track`].
+    pub(super) fn may_show(&self, version: Version, lease_now_ms: impl FnOnce() -> u64) -> bool {
+        if !self.lease.is_strict() {
+            return true;
+        }
+        if !self.lease.is_held(lease_now_ms()) {
+            self.lease.count_miss();
+            return false;
+        }
+        if self.lease.has_acked(version.seq()) {
+            return true;
+        }
+        if IS_TRACKING.get() {
+            LAST_WRITTEN.set(LAST_WRITTEN.get().max(version.0));
+            return true;
+        }
+        self.lease.count_unacked_miss();
+        false
+    }
+
+    /// Whether a strict primary may write. Whoever waits for the write waits for all that it may have seen, too.
+    pub(super) fn check_lease(&self, lease_now_ms: u64) -> Result<(), WriteError> {
+        if !self.lease.is_held(lease_now_ms) {
+            return Err(WriteError::NoLease);
+        }
+        let last = self.log.lock().last_version();
+        LAST_WRITTEN.set(LAST_WRITTEN.get().max(last.0));
+        Ok(())
     }
 
     /// Why writes are refused for want of replicas.
@@ -168,6 +236,12 @@ impl Group {
         self.doorbell.ring();
     }
 
+    /// Wakes those who wait for changes; called with nothing locked.
+    #[inline]
+    pub(super) fn wake_subscribers(&self) {
+        self.sleepers.wake();
+    }
+
     /// An item has a hit more: replicas are told, at this place in the log, or by a hint where the log has its share of
     /// marks. Called with the item's line locked.
     #[inline]
@@ -193,6 +267,13 @@ impl Group {
     }
 }
 
+impl Drop for Group {
+    /// Who waits for a change is told that there will be none.
+    fn drop(&mut self) {
+        self.sleepers.wake();
+    }
+}
+
 impl Cache {
     /// The largest replication frame in bytes, for transports; `None` without replication.
     pub fn frame_bytes_max(&self) -> Option<usize> {
@@ -202,13 +283,25 @@ impl Cache {
     /// The node's role, position and peers.
     pub fn status(&self) -> Status {
         let Some(group) = &self.inner.group else { return Status::standalone() };
-        let mut status = group.roles.lock().status(&group.config);
+        let (mut status, noted_ms) = {
+            let roles = group.roles.lock();
+            (roles.status(&group.config), roles.replicas_noted_ms)
+        };
+        let since_ms = self.local_now_ms().saturating_sub(noted_ms);
         let log = group.log.lock();
         status.seq = log.last_seq();
+        for replica in &mut status.replicas {
+            // Noted at the driver's last turn. What was written or has grown older since is at risk as well.
+            replica.lag_seqs = status.seq.saturating_sub(replica.applied_seq);
+            if replica.lag_seqs > 0 {
+                replica.lag_ms += since_ms;
+            }
+        }
         status.log_bytes = log.memory_bytes() as u64;
         status.log_bytes_max = group.log_bytes_max as u64;
         status.oversized_records = log.oversized;
-        status.ack_mode = AckMode::of(group.acks.needed());
+        status.ack_mode = group.ack_mode();
+        status.lease = group.lease.status(status.role == Role::Primary, self.inner.lease_now_ms());
         status
     }
 }

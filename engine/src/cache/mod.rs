@@ -35,6 +35,8 @@ mod role_changes;
 #[cfg(feature = "serde")]
 mod roll_back;
 mod scan;
+#[cfg(feature = "serde")]
+mod subscribe;
 mod sweep;
 mod write;
 
@@ -77,6 +79,13 @@ pub use inspect::{InspectedItem, Inspection};
 pub(crate) use load::Flights;
 #[cfg(not(feature = "serde"))]
 pub(crate) use no_group::Group;
+#[cfg(feature = "serde")]
+pub(crate) use role_changes::Promotion;
+pub(crate) use subscribe::Sleepers;
+#[cfg(feature = "serde")]
+pub use subscribe::{
+    Change, Effect, NoChange, Position, PositionError, Restart, SubscribeError, Subscription,
+};
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
@@ -203,6 +212,8 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     /// What the group's clock is ahead of this node's; changed by a follower only.
     clock_offset_ms: AtomicI64,
+    /// What the group's clock had shown when the offset was last lowered: it stands still until it is there again.
+    clock_floor_ms: AtomicU64,
     pub(crate) floors: Floors,
     /// When a flush is due; 0 for none.
     pub(crate) flush_at_ms: AtomicU64,
@@ -260,6 +271,7 @@ impl Cache {
             pool,
             clock: config.clock,
             clock_offset_ms: AtomicI64::new(0),
+            clock_floor_ms: AtomicU64::new(0),
             floors: Floors::new(),
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
@@ -693,17 +705,29 @@ impl Inner {
         self.clock.now_ms()
     }
 
+    /// The clock of leases.
+    pub(crate) fn lease_now_ms(&self) -> Millis {
+        self.clock.lease_ms()
+    }
+
     /// The group's clock, by which items expire.
     pub(crate) fn now_ms(&self) -> Millis {
-        self.clock.now_ms().saturating_add_signed(self.clock_offset_ms.load(Ordering::Relaxed))
+        // Whoever sees a lowered offset sees the floor that was raised before it.
+        let offset_ms = self.clock_offset_ms.load(Ordering::Acquire);
+        let floor_ms = self.clock_floor_ms.load(Ordering::Relaxed);
+        self.clock.now_ms().saturating_add_signed(offset_ms).max(floor_ms)
     }
 
     pub(crate) fn clock_offset_ms(&self) -> i64 {
         self.clock_offset_ms.load(Ordering::Relaxed)
     }
 
+    /// The group's clock never goes back: with a lower offset it stands still for as long as that takes back.
     pub(crate) fn set_clock_offset_ms(&self, offset_ms: i64) {
-        self.clock_offset_ms.store(offset_ms, Ordering::Relaxed);
+        if offset_ms < self.clock_offset_ms() {
+            self.clock_floor_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
+        }
+        self.clock_offset_ms.store(offset_ms, Ordering::Release);
     }
 
     pub(crate) fn moment(&self) -> Moment<'_> {

@@ -13,6 +13,11 @@ impl Group {
         None
     }
 
+    /// Runs this.
+    pub(super) fn tracking<R>(run: impl FnOnce() -> R) -> R {
+        run()
+    }
+
     pub(super) fn serving(&self) -> Serving {
         match *self {}
     }
@@ -22,6 +27,14 @@ impl Group {
     }
 
     pub(super) fn item_bytes_max(&self) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn may_show(&self, _version: Version, _lease_now_ms: impl FnOnce() -> u64) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn check_lease(&self, _lease_now_ms: u64) -> Result<(), WriteError> {
         match *self {}
     }
 
@@ -42,6 +55,10 @@ impl Group {
     }
 
     pub(super) fn ring(&self) {
+        match *self {}
+    }
+
+    pub(super) fn wake_subscribers(&self) {
         match *self {}
     }
 

@@ -188,12 +188,19 @@ impl Inner {
         self.settle_flush();
         let held = self.tables[self.shard_number(hash)].find(hash, key);
         match self.serving() {
+            serving if serving.reigns() => Ok(held.filter(|held| self.may_show(held.version()))),
             serving if serving.answers_reads() => Ok(held),
             refused => {
                 drop(held);
                 Err(self.refused_read(refused))
             }
         }
+    }
+
+    /// Whether this primary may answer by an item of this version. Looked at behind the item, so that what was true of it
+    /// then is true of what was read.
+    pub(super) fn may_show(&self, version: Version) -> bool {
+        self.group.as_ref().is_none_or(|group| group.may_show(version, || self.lease_now_ms()))
     }
 
     /// Counts a dead item, and has it leave where this node may remove it.

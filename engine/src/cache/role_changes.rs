@@ -11,16 +11,34 @@ use std::time::Duration;
 
 use crate::clock::{Deadline, Stopwatch};
 use crate::replication::position::Term;
+use crate::replication::roles::Candidacy;
 use crate::replication::{LinkState, PromoteError, Role};
 use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
 
-/// How often a hand-over that is waited for is looked at.
-const HAND_OVER_LOOK: Duration = Duration::from_millis(1);
+/// How long a promotion asks others.
+const PROMOTION_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often what is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// The longest address of a node.
 const ADDRESS_BYTES_MAX: usize = 256;
+
+/// Why a node becomes the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promotion {
+    /// Somebody asked for it.
+    Asked,
+    /// Somebody asked for it, and enough others have promised in this epoch to follow nobody else: none of the leases that
+    /// they granted counts any more from this moment on.
+    Elected { from_ms: u64, epoch: u64 },
+    /// An operator overrules what speaks against it.
+    Forced,
+    /// The primary before has told it to take over, and reigns no longer.
+    HandedOver,
+}
 
 impl Cache {
     /// Makes this node the primary, under a new term and branch, and gives the term. A primary stays what it is.
@@ -28,10 +46,79 @@ impl Cache {
     /// It waits for no peer: writes of the old primary that have not arrived are lost, and counted by nobody. The
     /// replicator tells every known peer, which fences the old primary.
     ///
+    /// In strict it answers only once no lease counts any more that it has granted to the old primary, about a second after
+    /// it last heard of it ([`Status::lease`](crate::Status::lease)).
+    ///
     /// # Errors
     /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
-    /// there; `force` overrules it. What has arrived of an unfinished copy stays.
+    /// there; in strict on each node that is not [promotable](crate::Status::promotable). `force` overrules it, and waits for
+    /// no lease. What has arrived of an unfinished copy stays.
     pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
+        let (begun, until) = (self.begin_promotion(force)?, Deadline::after(PROMOTION_WITHIN * 2));
+        if let Some(term) = begun {
+            return Ok(term);
+        }
+        loop {
+            std::thread::sleep(LOOK);
+            let group = self.inner.group_to_change()?;
+            let mut roles = group.roles.lock();
+            if roles.role() == Role::Primary {
+                return Ok(roles.term_seen.0);
+            }
+            if roles.candidacy.is_none() || until.has_passed() {
+                return Err(roles.candidacy_refused.take().unwrap_or(PromoteError::Overruled));
+            }
+        }
+    }
+
+    /// As [`Cache::promote`], without waiting: `None` if others have to be asked first, which the
+    /// [`Replicator`](crate::Replicator) does; the status tells when this node reigns.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_promotion(&self, force: bool) -> Result<Option<u32>, PromoteError> {
+        let group = self.inner.group_to_change()?;
+        let gate = group.gate.lock();
+        {
+            let mut roles = group.roles.lock();
+            let needed = roles.positions_needed();
+            if !force && roles.is_follower() && needed > 1 && !group.config.promotes_unasked {
+                if !roles.has_data {
+                    return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
+                }
+                if roles.is_strict {
+                    roles.promotable().map_err(PromoteError::NotPromotable)?;
+                }
+                let within_ms = PROMOTION_WITHIN.as_millis() as u64;
+                let until_ms = self.local_now_ms().saturating_add(within_ms);
+                roles.candidacy.get_or_insert(Candidacy { needed, until_ms });
+                roles.candidacy_refused = None;
+                drop(roles);
+                drop(gate);
+                group.doorbell.ring();
+                return Ok(None);
+            }
+        }
+        drop(gate);
+        self.promote_as(if force { Promotion::Forced } else { Promotion::Asked }).map(Some)
+    }
+
+    /// The primary before has told this node to take over. Where others may grant a lease to somebody else meanwhile, they are
+    /// asked first all the same.
+    pub(crate) fn take_over(&self) -> Result<(), PromoteError> {
+        let must_ask = {
+            let group = self.inner.group_to_change()?;
+            let roles = group.roles.lock();
+            roles.is_strict && roles.positions_needed() > 1
+        };
+        match must_ask {
+            true => self.begin_promotion(false).map(|_| ()),
+            false => self.promote_as(Promotion::HandedOver).map(|_| ()),
+        }
+    }
+
+    pub(crate) fn promote_as(&self, promotion: Promotion) -> Result<u32, PromoteError> {
+        let force = promotion == Promotion::Forced;
         let group = self.inner.group_to_change()?;
         let gate = group.gate.lock();
         let mut roles = group.roles.lock();
@@ -43,12 +130,32 @@ impl Cache {
             let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
             return Err(PromoteError::NotPromotable(why));
         }
+        if let Promotion::Elected { epoch, .. } = promotion
+            && roles.epoch != epoch
+        {
+            return Err(PromoteError::Overruled);
+        }
+        if !force && roles.is_strict {
+            roles.promotable().map_err(PromoteError::NotPromotable)?;
+        }
         let mut log = group.log.lock();
+        let held = log.last_seq();
         let (term, branch, random) = roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?;
         let was_installing = roles.installing;
         log.mint(term, branch, random, true);
+        let is_pair = roles.peers().len() <= 1;
         roles.become_primary(term);
         group.acks.clear();
+        group.lease.begin(match promotion {
+            Promotion::Asked => group.lease.granted_is_over_ms(),
+            Promotion::Elected { from_ms, .. } => from_ms.max(group.lease.granted_is_over_ms()),
+            // The operator says that the old primary is gone; or it said that it reigns no longer.
+            Promotion::Forced | Promotion::HandedOver => self.inner.lease_now_ms(),
+        });
+        if is_pair || force {
+            // The one other node has reigned, and can't be promoted before it has all that this one has.
+            group.lease.do_without(held);
+        }
         drop(log);
         drop(roles);
         if was_installing {
@@ -99,11 +206,12 @@ impl Cache {
             if status.role != Role::Primary && status.term > term {
                 return Ok(Duration::from_nanos(pause.elapsed_ns()));
             }
-            let goes_on = status.role == Role::Primary && self.inner.serving() == Serving::All;
+            let serving = self.inner.serving();
+            let goes_on = status.role == Role::Primary && matches!(serving, Serving::All | Serving::Leased);
             if goes_on || until.has_passed() {
                 return Err(PromoteError::NotTakenOver);
             }
-            std::thread::sleep(HAND_OVER_LOOK);
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -160,6 +268,7 @@ impl Inner {
         drop(log);
         let young = roles.young;
         roles.become_primary(term);
+        group.lease.begin(group.lease.granted_is_over_ms());
         roles.young = young;
         drop(roles);
         self.publish_serving(group);
@@ -169,7 +278,11 @@ impl Inner {
 
     /// Stops serving, for a newer term or at an operator's word. The caller holds the gate.
     pub(crate) fn step_down(&self, group: &Group, term: Term, upstream: Option<String>) {
-        group.roles.lock().step_down(term, upstream);
+        {
+            let mut roles = group.roles.lock();
+            roles.step_down(term, upstream);
+            group.lease.begin(0);
+        }
         group.acks.clear();
         self.publish_serving(group);
         group.doorbell.ring();

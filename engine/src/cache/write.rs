@@ -239,6 +239,9 @@ impl Inner {
     fn check_writable(&self) -> Result<(), WriteError> {
         match self.serving() {
             Serving::All => Ok(()),
+            Serving::Leased => {
+                self.group.as_ref().map_or(Ok(()), |group| group.check_lease(self.lease_now_ms()))
+            }
             Serving::Reads | Serving::Replica => Err(WriteError::Replica { primary: self.primary_address() }),
             Serving::Fenced => Err(WriteError::Fenced { primary: self.primary_address() }),
             Serving::Unguarded => {
@@ -438,7 +441,9 @@ impl Inner {
             };
             let number = arithmetic::step(number, direction, delta);
             let text = arithmetic::text(number, old.len());
-            let meta = meta.of_changed();
+            // As memcached has it, a number written in place leaves the item's marks: one that was stale is not less so.
+            let is_in_place = text.len() == old.len();
+            let meta = if is_in_place { Meta { client_cas: None, ..meta } } else { meta.of_changed() };
             locked.put(&text, Meta { marks: meta.marks.hit(locked.inner.hits_max), ..meta })?;
             Ok(Ok(Some(number)))
         });
@@ -480,6 +485,7 @@ impl Inner {
         self.carry_out_for_all(mutation, version);
         drop(cell);
         self.ring();
+        self.tell_events();
         Ok(())
     }
 
@@ -509,7 +515,7 @@ impl Inner {
     }
 
     /// Waits until every change that was under way is done.
-    fn pass_all_shards(&self) {
+    pub(super) fn pass_all_shards(&self) {
         for cell in &self.shards {
             drop(cell.lock());
         }
@@ -579,5 +585,6 @@ impl Inner {
         self.carry_out_for_all(&Mutation::Flush, version);
         drop(cell);
         self.ring();
+        self.tell_events();
     }
 }

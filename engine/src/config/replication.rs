@@ -30,6 +30,8 @@ pub struct ReplicationConfig {
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
     pub(crate) bugs: Bugs,
+    pub(crate) promotes_unasked: bool,
+    pub(crate) hides_restarts: bool,
 }
 
 /// How a node begins.
@@ -62,6 +64,8 @@ impl ReplicationConfig {
             unacked_bytes_max: None,
             random_seed: None,
             bugs: Bugs::default(),
+            promotes_unasked: false,
+            hides_restarts: false,
         }
     }
 
@@ -146,10 +150,10 @@ impl ReplicationConfig {
     /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
     /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
     ///
-    /// The promise of semi-sync holds through a promotion if as many replicas are asked for as the group has: then each
+    /// The promises of semi-sync and of strict hold through a promotion if as many replicas are asked for as the group has: then each
     /// of them has every write that was acknowledged.
     pub fn ack(mut self, mode: AckMode) -> ReplicationConfig {
-        self.ack_mode = AckMode::of(mode.replicas());
+        self.ack_mode = mode.bounded();
         self
     }
 
@@ -178,6 +182,20 @@ impl ReplicationConfig {
     #[doc(hidden)]
     pub fn bug(mut self, bug: crate::replication::Bug) -> ReplicationConfig {
         self.bugs.put_back = Some(bug);
+        self
+    }
+
+    /// Breaks the promotion: it asks nobody. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn promoting_unasked(mut self) -> ReplicationConfig {
+        self.promotes_unasked = true;
+        self
+    }
+
+    /// Breaks the change stream: subscribers are not told to start again. For the simulation, which has to find it.
+    #[doc(hidden)]
+    pub fn hiding_restarts(mut self) -> ReplicationConfig {
+        self.hides_restarts = true;
         self
     }
 

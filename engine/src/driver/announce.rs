@@ -18,8 +18,8 @@ pub(crate) struct Announcer {
     epoch: u64,
 }
 
-/// One peer that has to hear of this reign.
-struct Call {
+/// One peer that has to hear of something, and answers once.
+pub(crate) struct Call {
     address: String,
     link: Option<(Peer, FrameNumbers)>,
     said: bool,
@@ -28,7 +28,8 @@ struct Call {
     pause_ms: u64,
 }
 
-enum Answer {
+/// What came of a call so far.
+pub(crate) enum Answer {
     Heard,
     None,
     Failed,
@@ -36,7 +37,7 @@ enum Answer {
 
 impl Announcer {
     pub(crate) fn deadline_ms(&self) -> u64 {
-        self.calls.iter().map(|call| call.deadline_ms).min().unwrap_or(u64::MAX)
+        self.calls.iter().map(Call::deadline_ms).min().unwrap_or(u64::MAX)
     }
 
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
@@ -55,12 +56,12 @@ impl Announcer {
         for address in unanswered {
             if !self.calls.iter().any(|call| call.address == address) {
                 let deadline_ms = turn.now.local_ms;
-                self.calls.push(Call { address, link: None, said: false, deadline_ms, pause_ms: 0 });
+                self.calls.push(Call::new(address, deadline_ms));
             }
         }
         let mut heard = Vec::new();
         for call in &mut self.calls {
-            match call.turn(turn) {
+            match call.turn(turn, |turn| introduction(turn, Purpose::Announce), hear) {
                 Answer::Heard => heard.push(call.address.clone()),
                 Answer::None => {}
                 Answer::Failed => call.try_later(turn.now.local_ms),
@@ -73,13 +74,28 @@ impl Announcer {
 }
 
 impl Call {
-    fn try_later(&mut self, now_ms: u64) {
+    /// A call to be made at this moment.
+    pub(crate) fn new(address: String, at_ms: u64) -> Call {
+        Call { address, link: None, said: false, deadline_ms: at_ms, pause_ms: 0 }
+    }
+
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    pub(crate) fn try_later(&mut self, now_ms: u64) {
         self.link = None;
         self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, PAUSE_MAX_MS);
         self.deadline_ms = now_ms + self.pause_ms;
     }
 
-    fn turn(&mut self, turn: &mut Turn<'_, '_>) -> Answer {
+    /// Says what it has to say, and hears the answer.
+    pub(crate) fn turn<'c>(
+        &mut self,
+        turn: &mut Turn<'_, 'c>,
+        say: impl FnOnce(&Turn<'_, 'c>) -> Message<'static>,
+        hear: impl FnOnce(&mut Turn<'_, 'c>, &str, &Message<'_>, bool) -> Answer,
+    ) -> Answer {
         if self.link.is_none() {
             if turn.now.local_ms < self.deadline_ms {
                 return Answer::None;
@@ -96,7 +112,7 @@ impl Call {
                 Err(_) => return Answer::Failed,
                 Ok(true) => {}
             }
-            let hello = announcement(turn);
+            let hello = say(turn);
             if peer.send(numbers.encode(&hello)).is_err() {
                 return Answer::Failed;
             }
@@ -123,12 +139,13 @@ impl Call {
     }
 }
 
-fn announcement(turn: &Turn<'_, '_>) -> Message<'static> {
+/// This node's first frame, for whoever answers once.
+pub(crate) fn introduction(turn: &Turn<'_, '_>, purpose: Purpose) -> Message<'static> {
     let lineage = turn.group.log.lock().lineage().clone();
     let position = lineage.position();
     let frame_bytes_max = turn.group.config.frame_bytes_max;
     let roles = turn.group.roles.lock();
-    let hello = roles.hello(Purpose::Announce, &lineage, position, frame_bytes_max, turn.now.group_ms);
+    let hello = roles.hello(purpose, &lineage, position, frame_bytes_max, turn.now.group_ms);
     Message::Hello(Box::new(hello))
 }
 

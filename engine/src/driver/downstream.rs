@@ -9,7 +9,7 @@ use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::LogEnd;
 use crate::replication::session::SessionEnd;
-use crate::replication::{LinkState, ReplicaStatus};
+use crate::replication::{LinkState, ReplicaStatus, Role};
 
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
 use super::{Turn, fenced_notice, heed_fence};
@@ -22,6 +22,8 @@ pub(crate) struct Downstream {
     epoch: u64,
     /// The history that it is sent, by its number.
     history: u64,
+    /// This node is no primary: it helps one that is to be promoted.
+    helps: bool,
 }
 
 pub(crate) enum Outcome {
@@ -36,8 +38,9 @@ impl Downstream {
         reader: InstallReader,
         epoch: u64,
         history: u64,
+        helps: bool,
     ) -> Downstream {
-        Downstream { peer, session, reader, epoch, history }
+        Downstream { peer, session, reader, epoch, history, helps }
     }
 
     pub(crate) fn slot(&self) -> u8 {
@@ -67,6 +70,10 @@ impl Downstream {
 
     pub(crate) fn session(&self) -> &PrimarySession {
         &self.session
+    }
+
+    pub(crate) fn session_mut(&mut self) -> &mut PrimarySession {
+        &mut self.session
     }
 
     pub(crate) fn is_of_reign(&self, epoch: u64) -> bool {
@@ -109,10 +116,14 @@ impl Downstream {
         self.peer.say_last(bye, cx);
     }
 
-    /// `history` is what this node ships now, if anything: no longer what it shipped once it has rolled back, is copied
-    /// anew, or was fenced.
-    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, history: Option<u64>, epoch: u64) -> Outcome {
-        if history != Some(self.history) || self.epoch != epoch {
+    /// `history` is the number of the history that this node holds: what it shipped ends when it rolls back or is copied anew.
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, role: Role, history: u64, epoch: u64) -> Outcome {
+        let ships = match role {
+            Role::Primary => !self.helps,
+            Role::Replica => true,
+            Role::Fenced | Role::Standalone => self.helps,
+        };
+        if !ships || self.history != history || self.epoch != epoch {
             let notice = fenced_notice(turn.group);
             let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
             self.peer.say_last(frame, turn.cx);
@@ -166,6 +177,9 @@ impl Downstream {
             }
             let frame = self.session.poll_frame(&turn.group.log, &mut self.reader, &peers, turn.now)?;
             let Some(frame) = frame else { break };
+            if self.session.state() == LinkState::Streaming {
+                turn.group.lease.need_one();
+            }
             self.peer.send(frame).map_err(|error| broken(Some(error)))?;
             sent += 1;
         }

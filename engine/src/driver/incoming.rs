@@ -2,8 +2,8 @@
 
 use crate::cache::InstallReader;
 use crate::replication::admission::{self, Verdict};
-use crate::replication::hello::Hello;
-use crate::replication::message::{Message, Reject, RejectCode};
+use crate::replication::hello::{Hello, Purpose};
+use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
 use crate::replication::transport::Link;
@@ -80,19 +80,31 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
         admission::judge(hello, peer.identity().proven, &turn.group.roles.lock(), &lineage)
     };
     let verdict = match verdict {
-        Verdict::Attach | Verdict::Outgrow if slots_taken.len() >= REPLICAS_MAX => {
+        Verdict::Attach | Verdict::Outgrow | Verdict::Help if slots_taken.len() >= REPLICAS_MAX => {
             Verdict::Reject(RejectCode::TooManyPeers)
         }
-        Verdict::Attach | Verdict::Outgrow if slots_taken.contains(&usize::from(hello.slot)) => {
+        Verdict::Attach | Verdict::Outgrow | Verdict::Help
+            if slots_taken.contains(&usize::from(hello.slot)) =>
+        {
             Verdict::Reject(RejectCode::DuplicateSlot)
         }
         other => other,
     };
     match verdict {
-        Verdict::Attach => {
+        Verdict::Attach | Verdict::Help => {
             drop(gate);
             return attach(peer, hello, turn);
         }
+        Verdict::Promise => {
+            tracing::warn!(
+                peer = hello.address,
+                term = hello.term_seen.0,
+                "another node is to be promoted: following nobody"
+            );
+            turn.cache.inner.step_down(turn.group, hello.term_seen, None);
+            peer.answer(&Message::Standing(standing(turn)), turn.cx);
+        }
+        Verdict::Stand => peer.answer(&Message::Standing(standing(turn)), turn.cx),
         Verdict::Outgrow => {
             turn.cache.inner.outgrow(turn.group, hello.term_seen);
             drop(gate);
@@ -122,20 +134,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             reject(&mut peer, RejectCode::NotPrimary, turn);
         }
         Verdict::Fence => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
-        Verdict::Reject(RejectCode::NotPrimary) => {
-            turn.group.roles.lock().learn_peer(&hello.address);
-            reject(&mut peer, RejectCode::NotPrimary, turn);
-        }
-        // For a while only, or for another node to hear.
-        Verdict::Reject(code @ (RejectCode::Unattached | RejectCode::Behind)) => {
-            reject(&mut peer, code, turn)
-        }
-        Verdict::Reject(code) => {
-            tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
-            let address = peer.identity().address.clone();
-            turn.group.roles.lock().note_reject(&address, code);
-            reject(&mut peer, code, turn);
-        }
+        Verdict::Reject(code) => refuse(&mut peer, hello, code, turn),
     }
     Outcome::Done
 }
@@ -151,6 +150,33 @@ fn heed_known(hello: &Hello, turn: &mut Turn<'_, '_>) {
     let term = roles.term_seen;
     drop(roles);
     turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
+}
+
+/// Where this node stands.
+fn standing(turn: &Turn<'_, '_>) -> Standing {
+    let now_ms = turn.cache.inner.lease_now_ms();
+    let roles = turn.group.roles.lock();
+    Standing {
+        node: roles.node,
+        term_seen: roles.term_seen.0,
+        lineage: to_wire(turn.group.log.lock().lineage()),
+        has_data: roles.has_data && !roles.installing,
+        lease_over_in_ms: turn.group.lease.granted_is_over_ms().saturating_sub(now_ms),
+    }
+}
+
+/// Refuses a peer, and notes that unless it is the ordinary way of finding the primary.
+fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, '_>) {
+    match code {
+        RejectCode::NotPrimary => turn.group.roles.lock().learn_peer(&hello.address),
+        // For a while only.
+        RejectCode::Unattached | RejectCode::Behind => {}
+        code => {
+            tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
+            turn.group.roles.lock().note_reject(&peer.identity().address, code);
+        }
+    }
+    reject(peer, code, turn);
 }
 
 fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
@@ -170,10 +196,8 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             peers: roles.peers().to_vec(),
             bugs: turn.group.config.bugs,
         };
-        (grant, roles.epoch, roles.shipped_history())
+        (grant, roles.epoch, roles.history())
     };
-    // A change of role came in between.
-    let Some(history) = history else { return Outcome::Done };
     let reader = InstallReader::new(turn.cache.inner.clone());
     let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
     session.numbers_mut().skip_one_in();
@@ -184,5 +208,6 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         plan = ?session.plan(),
         "a replica attached"
     );
-    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history)))
+    let helps = hello.purpose == Purpose::CatchUp;
+    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history, helps)))
 }

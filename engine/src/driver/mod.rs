@@ -9,10 +9,12 @@
 //! | `downstream` | replicas that this node ships to |
 //! | `upstream` | the primary that this node follows, or looks for |
 //! | `announce` | telling peers who reigns |
+//! | `campaign` | a promotion that asks first |
 //! | `store` | what a replica's session does to the cache |
 //! | `peer` | one link |
 
 mod announce;
+mod campaign;
 mod downstream;
 mod incoming;
 mod peer;
@@ -26,13 +28,15 @@ use slab::Slab;
 
 use crate::cache::{Cache, Group};
 use crate::clock::Millis;
+use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
-use crate::replication::roles::PEERS_MAX;
+use crate::replication::roles::{PEERS_MAX, Roles};
 use crate::replication::transport::Transport;
 use crate::replication::{LinkState, Role, admission};
 
 use announce::Announcer;
+use campaign::Campaign;
 use downstream::Downstream;
 use incoming::Incoming;
 use upstream::Upstream;
@@ -95,6 +99,7 @@ pub struct Replicator {
     downstream: Slab<Downstream>,
     upstream: Upstream,
     announcer: Announcer,
+    campaign: Campaign,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -130,6 +135,7 @@ impl Replicator {
             downstream: Slab::new(),
             upstream: Upstream::default(),
             announcer: Announcer::default(),
+            campaign: Campaign::default(),
             shipped_at_ms: 0,
             hints_due_ms: 0,
             standing: (0, LinkState::None),
@@ -143,7 +149,11 @@ impl Replicator {
         group.doorbell.disarm();
         // Replicas wait for this flush, and it may be that nobody asks the primary for anything.
         cache.inner.settle_flush();
-        let now = Now { local_ms: cache.inner.local_now_ms(), group_ms: cache.now_ms() };
+        let now = Now {
+            local_ms: cache.inner.local_now_ms(),
+            group_ms: cache.now_ms(),
+            lease_ms: needs_leases(group).then(|| cache.inner.lease_now_ms()),
+        };
         let progressed = self.run_parts(&cache, group, now, cx);
         self.publish(&cache, group, now);
         cache.inner.tell_events();
@@ -217,11 +227,11 @@ impl Replicator {
             self.hints_due_ms = now.local_ms + HINT_INTERVAL_MS;
             hand_out_hints(&turn, &mut self.downstream);
         }
-        let (epoch, history) = {
+        let (epoch, role, history) = {
             let roles = group.roles.lock();
-            (roles.epoch, roles.shipped_history())
+            (roles.epoch, roles.role(), roles.history())
         };
-        self.downstream.retain(|_, replica| match replica.turn(&mut turn, history, epoch) {
+        self.downstream.retain(|_, replica| match replica.turn(&mut turn, role, history, epoch) {
             downstream::Outcome::Goes { progressed: more } => {
                 progressed |= more;
                 true
@@ -231,6 +241,7 @@ impl Replicator {
         progressed |= hand_over(&mut turn, &mut self.downstream, epoch);
         progressed |= self.upstream.turn(&mut turn);
         progressed |= self.announcer.turn(&mut turn);
+        progressed |= self.campaign.turn(&mut turn);
         progressed
     }
 
@@ -240,9 +251,11 @@ impl Replicator {
         self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
+        roles.replicas_noted_ms = now.local_ms;
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
         let standing = (roles.epoch, roles.link);
+        count_in(&mut self.downstream, group, &mut roles);
         let reign = self.downstream.iter().filter(|(_, replica)| replica.is_of_reign(standing.0));
         let sessions: Vec<_> = reign.map(|(_, replica)| replica.session()).collect();
         let level = sessions.iter().filter(|session| session.is_level(now)).count() as u8;
@@ -252,6 +265,11 @@ impl Replicator {
         let reigns = roles.role() == Role::Primary;
         let acked = sessions.iter().filter(|_| reigns);
         let applied: Vec<Seq> = acked.filter_map(|session| session.holds()).collect();
+        if group.lease.is_strict() && reigns {
+            let needed = group.acks.needed();
+            let asked = sessions.iter().filter_map(|session| session.granted_ms());
+            group.lease.renew(reached_by(needed, asked), reached_by(needed, applied.iter().copied()));
+        }
         let is_news = roles.serving() != cache.inner.serving();
         drop(roles);
         if is_news {
@@ -279,9 +297,38 @@ impl Replicator {
             .chain(downstream)
             .chain(hints)
             .chain(self.hands_over_until_ms())
-            .chain([self.upstream.deadline_ms(), self.announcer.deadline_ms()])
+            .chain([self.upstream.deadline_ms(), self.announcer.deadline_ms(), self.campaign.deadline_ms()])
             .min()
             .unwrap_or(Millis::MAX)
+    }
+}
+
+/// Whether replicas are asked for leases: in strict, and where a promotion needs promises, so that this primary knows who
+/// has made none.
+fn needs_leases(group: &Group) -> bool {
+    group.lease.is_strict() || (group.acks.needed() > 0 && group.roles.lock().positions_needed() > 1)
+}
+
+/// Has replicas count that have lost their memory, once that can't matter: as many others as the mode asks for have followed
+/// this primary since, so there is no promotion that relies on a promise forgotten before.
+fn count_in(downstream: &mut Slab<Downstream>, group: &Group, roles: &mut Roles) {
+    let trusts_all = std::mem::take(&mut roles.trusts_attached);
+    let epoch = roles.epoch;
+    let waiting: Vec<(usize, u8, u64)> = downstream
+        .iter()
+        .filter(|(_, replica)| replica.is_of_reign(epoch) && replica.session().may_count())
+        .map(|(index, replica)| (index, replica.slot(), replica.session().attached_ms()))
+        .collect();
+    for (index, slot, attached_ms) in waiting {
+        let is_first_reign = matches!(group.log.lock().lineage().entries(), [only] if !only.promoted);
+        let since = |granted_ms: u64| granted_ms > attached_ms;
+        let sessions = downstream.iter().filter(|(_, replica)| replica.is_of_reign(epoch));
+        let confirmed = sessions.filter(|(_, replica)| replica.session().granted_ms().is_some_and(since));
+        let is_confirmed = confirmed.count() >= usize::from(group.acks.needed());
+        // Asked in any case: it notes whom it was asked for.
+        if roles.believes_forgetful(slot, is_first_reign) || trusts_all || is_confirmed {
+            downstream[index].session_mut().count();
+        }
     }
 }
 

@@ -8,8 +8,11 @@ use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
 
-/// How far the group's clock is let back in one millisecond of this node's: 1/8, so that it never stands still.
+/// How far the group's clock is let back in one millisecond of this node's: 1/8. It stands still for so long meanwhile.
 const SLEW_DIVISOR: u64 = 8;
+
+/// Time that counts for that, at most, however long nobody has stated a clock: 64 ms are let back at once.
+const SLEW_OVER_MS: u64 = 512;
 
 /// A cache under its gate, for the time of one frame.
 pub(crate) struct CacheStore<'a> {
@@ -17,6 +20,8 @@ pub(crate) struct CacheStore<'a> {
     pub(crate) group: &'a Group,
     /// The address that was dialled.
     pub(crate) address: &'a str,
+    /// Whether this is no primary's session, but one before this node reigns: its role and terms stay what they are.
+    pub(crate) is_for_promotion: bool,
     /// When the clock was last set, on this node's clock.
     pub(crate) clock_set_at_ms: &'a mut Option<u64>,
 }
@@ -32,7 +37,10 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn term_seen(&self) -> Term {
-        self.group.roles.lock().term_seen
+        match self.is_for_promotion {
+            true => self.group.log.lock().lineage().term(),
+            false => self.group.roles.lock().term_seen,
+        }
     }
 
     fn lineage(&self) -> Lineage {
@@ -40,6 +48,9 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn attached(&mut self, ok: &HelloOk, term: Term) {
+        if self.is_for_promotion {
+            return;
+        }
         self.group.roles.lock().attached_to(self.address, ok.node, term, ok.plan);
         self.inner.publish_serving(self.group);
         // What another primary did, and by which clock, says nothing of this one.
@@ -72,7 +83,7 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd> {
-        self.inner.apply_chunk(chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
+        self.inner.apply_chunk(self.group, chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
     }
 
     fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd> {
@@ -102,7 +113,7 @@ impl ReplicaStore for CacheStore<'_> {
         let Some(set_at_ms) = self.clock_set_at_ms.replace(local_ms) else {
             return self.inner.set_clock_offset_ms(stated.max(current));
         };
-        let allowance = (local_ms.saturating_sub(set_at_ms) / SLEW_DIVISOR) as i64;
+        let allowance = (local_ms.saturating_sub(set_at_ms).min(SLEW_OVER_MS) / SLEW_DIVISOR) as i64;
         self.inner.set_clock_offset_ms(stated.max(current - allowance));
         if allowance == 0 && stated < current {
             // Too little time has passed to slew by a whole millisecond: let it gather.
@@ -110,8 +121,16 @@ impl ReplicaStore for CacheStore<'_> {
         }
     }
 
+    fn grant_lease(&mut self) {
+        if !self.is_for_promotion {
+            self.group.lease.grant(self.inner.lease_now_ms());
+        }
+    }
+
     fn settle(&mut self, clock_ms: u64) {
-        self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
+        if !self.is_for_promotion {
+            self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
+        }
     }
 
     fn learn_peers(&mut self, peers: &[String]) {
@@ -128,6 +147,8 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn set_level(&mut self, level: bool) {
-        self.group.roles.lock().level = level;
+        if !self.is_for_promotion {
+            self.group.roles.lock().level = level;
+        }
     }
 }

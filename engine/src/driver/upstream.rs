@@ -28,10 +28,13 @@ pub(crate) struct Upstream {
     clock_set_at_ms: Option<u64>,
 }
 
-struct Attached {
+/// A node that this one is served by.
+pub(crate) struct Attached {
     peer: Peer,
     session: ReplicaSession,
     address: String,
+    /// It is no primary: this node gets what it lacks, and then reigns itself.
+    is_for_promotion: bool,
 }
 
 impl Upstream {
@@ -43,14 +46,14 @@ impl Upstream {
     }
 
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
-        let (epoch, is_follower) = {
+        let (epoch, follows) = {
             let roles = turn.group.roles.lock();
-            (roles.epoch, roles.is_follower())
+            (roles.epoch, roles.is_follower() && !roles.has_promised_itself())
         };
         if epoch != self.epoch {
             *self = Upstream { epoch, clock_set_at_ms: self.clock_set_at_ms, ..Upstream::default() };
         }
-        if !is_follower {
+        if !follows {
             self.next_dial_ms = u64::MAX;
             return false;
         }
@@ -85,12 +88,11 @@ impl Upstream {
         };
         match turn.transport.dial(&address) {
             Ok(link) => {
-                let session = ReplicaSession::new(
-                    self.hello(turn, &address),
-                    turn.group.config.bugs,
-                    turn.now.local_ms,
-                );
-                self.attached = Some(Attached { peer: Peer::new(link), session, address });
+                let hello = hello(turn, Purpose::Follow);
+                let cascades = turn.group.roles.lock().cascade.is_parent(&address);
+                let hello = Hello { cascades, ..hello };
+                let session = ReplicaSession::new(hello, turn.group.config.bugs, turn.now.local_ms);
+                self.attached = Some(Attached::new(Peer::new(link), session, address, false));
             }
             Err(error) => {
                 self.note(turn, &address, &error.to_string());
@@ -115,19 +117,6 @@ impl Upstream {
         self.round = named;
     }
 
-    fn hello(&self, turn: &Turn<'_, '_>, address: &str) -> Hello {
-        let (lineage, undo_floor) = {
-            let log = turn.group.log.lock();
-            (log.lineage().clone(), log.undo_floor())
-        };
-        let position = lineage.position();
-        let frame_bytes_max = turn.group.config.frame_bytes_max;
-        let roles = turn.group.roles.lock();
-        let hello = roles.hello(Purpose::Follow, &lineage, position, frame_bytes_max, turn.now.group_ms);
-        let cascades = roles.cascade.is_parent(address);
-        Hello { undo_floor: hello.position.map(|_| undo_floor), cascades, ..hello }
-    }
-
     /// Ends the session and plans the next try.
     fn end(&mut self, turn: &mut Turn<'_, '_>, end: SessionEnd) {
         let Some(mut attached) = self.attached.take() else { return };
@@ -140,7 +129,7 @@ impl Upstream {
         }
         if end == SessionEnd::HandedOver {
             tracing::info!(primary = attached.address, "the primary hands over to this node");
-            if let Err(why) = turn.cache.promote(false) {
+            if let Err(why) = turn.cache.take_over() {
                 self.note(turn, &attached.address, &why.to_string());
             }
         } else {
@@ -237,6 +226,19 @@ impl Upstream {
     }
 }
 
+/// This node's first frame to one that is to serve it.
+pub(crate) fn hello(turn: &Turn<'_, '_>, purpose: Purpose) -> Hello {
+    let (lineage, undo_floor) = {
+        let log = turn.group.log.lock();
+        (log.lineage().clone(), log.undo_floor())
+    };
+    let position = lineage.position();
+    let frame_bytes_max = turn.group.config.frame_bytes_max;
+    let roles = turn.group.roles.lock();
+    let hello = roles.hello(purpose, &lineage, position, frame_bytes_max, turn.now.group_ms);
+    Hello { undo_floor: hello.position.map(|_| undo_floor), ..hello }
+}
+
 /// Whether the node that was asked may reign, or know who does: all but one that can't be reached, or says that it does not.
 fn may_have_met_a_primary(end: &SessionEnd) -> bool {
     use RejectCode::{NotPrimary, SameNode, WrongGroup};
@@ -248,7 +250,20 @@ fn may_have_met_a_primary(end: &SessionEnd) -> bool {
 }
 
 impl Attached {
-    fn turn(
+    pub(crate) fn new(
+        peer: Peer,
+        session: ReplicaSession,
+        address: String,
+        is_for_promotion: bool,
+    ) -> Attached {
+        Attached { peer, session, address, is_for_promotion }
+    }
+
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        self.session.deadline_ms()
+    }
+
+    pub(crate) fn turn(
         &mut self,
         turn: &mut Turn<'_, '_>,
         epoch: u64,
@@ -273,6 +288,7 @@ impl Attached {
                 inner: &turn.cache.inner,
                 group: turn.group,
                 address: &self.address,
+                is_for_promotion: self.is_for_promotion,
                 clock_set_at_ms,
             };
             self.session.handle_frame(&frame, &mut store, turn.now.local_ms)?;

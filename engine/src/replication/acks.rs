@@ -32,6 +32,14 @@ pub enum AckMode {
         /// How many.
         replicas: u8,
     },
+    /// As [`AckMode::SemiSync`], and besides nothing is answered that depends on what so many replicas have not applied, nor
+    /// by a primary that so many replicas have not heard of within a second: then a read is a miss and a write is refused.
+    /// Operations on a key are linearizable at the primary, misses apart, through each promotion that is not forced. Scans
+    /// and loads show what is there.
+    Strict {
+        /// How many.
+        replicas: u8,
+    },
 }
 
 impl AckMode {
@@ -39,15 +47,28 @@ impl AckMode {
     pub fn replicas(self) -> u8 {
         match self {
             AckMode::Async => 0,
-            AckMode::SemiSync { replicas } => replicas,
+            AckMode::SemiSync { replicas } | AckMode::Strict { replicas } => replicas,
         }
     }
 
-    /// The mode that waits for so many replicas; 0 is async. More than [`ACK_REPLICAS_MAX`] count as that.
+    /// Whether reads wait, too, and need a lease.
+    pub fn is_strict(self) -> bool {
+        matches!(self, AckMode::Strict { .. })
+    }
+
+    /// Semi-sync for so many replicas; 0 is async. More than [`ACK_REPLICAS_MAX`] count as that.
     pub fn of(replicas: u8) -> AckMode {
         match replicas {
             0 => AckMode::Async,
             replicas => AckMode::SemiSync { replicas: replicas.min(ACK_REPLICAS_MAX) },
+        }
+    }
+
+    /// The same within bounds: no replica is [`AckMode::Async`], and there are at most [`ACK_REPLICAS_MAX`].
+    pub(crate) fn bounded(self) -> AckMode {
+        match (self, AckMode::of(self.replicas())) {
+            (AckMode::Strict { .. }, AckMode::SemiSync { replicas }) => AckMode::Strict { replicas },
+            (_, mode) => mode,
         }
     }
 }
@@ -57,6 +78,7 @@ impl fmt::Display for AckMode {
         match self {
             AckMode::Async => write!(f, "async"),
             AckMode::SemiSync { replicas } => write!(f, "semi-sync:{replicas}"),
+            AckMode::Strict { replicas } => write!(f, "strict:{replicas}"),
         }
     }
 }
@@ -64,17 +86,13 @@ impl fmt::Display for AckMode {
 impl FromStr for AckMode {
     type Err = AckModeError;
 
-    /// Reads `async` or `semi-sync:N`.
+    /// Reads `async`, `semi-sync:N` or `strict:N`.
     fn from_str(text: &str) -> Result<AckMode, AckModeError> {
-        if text == "async" {
-            return Ok(AckMode::Async);
-        }
-        if text == "strict" || text.starts_with("strict:") {
-            return Err(AckModeError::StrictIsMissing);
-        }
-        let number = text.strip_prefix("semi-sync:").and_then(|number| number.parse().ok());
-        match number {
-            Some(replicas @ 1..=ACK_REPLICAS_MAX) => Ok(AckMode::SemiSync { replicas }),
+        let (word, number) = text.split_once(':').unwrap_or((text, ""));
+        match (word, number.parse()) {
+            ("async", _) if text == word => Ok(AckMode::Async),
+            ("semi-sync", Ok(replicas @ 1..=ACK_REPLICAS_MAX)) => Ok(AckMode::SemiSync { replicas }),
+            ("strict", Ok(replicas @ 1..=ACK_REPLICAS_MAX)) => Ok(AckMode::Strict { replicas }),
             _ => Err(AckModeError::Unknown),
         }
     }
@@ -86,18 +104,13 @@ impl FromStr for AckMode {
 pub enum AckModeError {
     /// It is none of them.
     Unknown,
-    /// `strict:N` is not there yet.
-    StrictIsMissing,
 }
 
 impl fmt::Display for AckModeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AckModeError::Unknown => {
-                write!(f, "give async, or semi-sync:N with N from 1 to {ACK_REPLICAS_MAX}")
-            }
-            AckModeError::StrictIsMissing => {
-                write!(f, "strict is not there yet; semi-sync:N is the most that can be promised")
+                write!(f, "give async, or semi-sync:N or strict:N with N from 1 to {ACK_REPLICAS_MAX}")
             }
         }
     }
@@ -230,13 +243,16 @@ mod tests {
 
     #[test]
     fn a_mode_is_read_as_it_is_written() {
-        for mode in [AckMode::Async, AckMode::of(1), AckMode::of(15)] {
+        let strict = |replicas| AckMode::Strict { replicas };
+        for mode in [AckMode::Async, AckMode::of(1), AckMode::of(15), strict(1), strict(15)] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
-        for wrong in ["", "semi-sync", "semi-sync:", "semi-sync:0", "semi-sync:16", "semi-sync:-1", "sync"] {
+        let none = ["", "async:", "async:1", "semi-sync", "semi-sync:", "semi-sync:-1", "sync", "strict"];
+        for wrong in none.into_iter().chain(["semi-sync:0", "semi-sync:16", "strict:0", "strict:16"]) {
             assert_eq!(wrong.parse::<AckMode>(), Err(AckModeError::Unknown), "{wrong}");
         }
-        assert_eq!("strict:1".parse::<AckMode>(), Err(AckModeError::StrictIsMissing));
+        assert_eq!(strict(0).bounded(), AckMode::Async);
+        assert_eq!(strict(99).bounded(), strict(15));
     }
 
     #[test]

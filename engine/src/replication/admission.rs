@@ -32,6 +32,12 @@ pub(crate) enum Verdict {
     AlreadyKnown,
     /// It believes itself primary by a term that has passed: tell it.
     Fence,
+    /// It may be promoted: tell it where this node stands.
+    Stand,
+    /// Likewise, once this node follows nobody below its term.
+    Promise,
+    /// Ship it the log, though this node is no primary.
+    Help,
 }
 
 /// Whether `theirs` may be believed to be a term of this group.
@@ -63,6 +69,17 @@ pub(crate) fn judge(hello: &Hello, peer_is_proven: bool, roles: &Roles, lineage:
     match hello.purpose {
         Purpose::Announce => judge_announcement(hello, proven, roles),
         Purpose::Follow => judge_follower(hello, proven, roles, lineage),
+        Purpose::Ask | Purpose::Promise | Purpose::CatchUp if !proven => {
+            Verdict::Reject(RejectCode::UnprovenTerm)
+        }
+        Purpose::Ask => Verdict::Stand,
+        Purpose::Promise if hello.term_seen > roles.term_seen => Verdict::Promise,
+        Purpose::Promise => Verdict::Stand,
+        // It has promised that to the dialler, and so its log stands still.
+        Purpose::CatchUp if roles.is_follower() && roles.has_data && hello.term_seen == roles.term_seen => {
+            Verdict::Help
+        }
+        Purpose::CatchUp => Verdict::Reject(RejectCode::NotPrimary),
     }
 }
 

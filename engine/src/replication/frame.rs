@@ -38,7 +38,9 @@ pub(crate) enum Kind {
     Handover = 14,
     Fenced = 15,
     Bye = 16,
-    Relay = 18,
+    Lease = 17,
+    Standing = 18,
+    Relay = 19,
 }
 
 impl Kind {
@@ -59,7 +61,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Relay])
+        .chain([Handover, Fenced, Bye, Lease, Standing, Relay])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -22,7 +22,16 @@ pub(crate) enum Purpose {
     Follow,
     /// To say that it is the primary now.
     Announce,
+    /// To hear where the listener stands: the dialler may be promoted.
+    Ask,
+    /// Likewise, and that the listener follows nobody below the dialler's term any more.
+    Promise,
+    /// To get what it lacks from one that has promised.
+    CatchUp,
 }
+
+const PURPOSES: [Purpose; 5] =
+    [Purpose::Follow, Purpose::Announce, Purpose::Ask, Purpose::Promise, Purpose::CatchUp];
 
 /// Who a node is and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +49,8 @@ pub(crate) struct Hello {
     /// The lowest seq that this node can roll back to by dropping keys; `None` from a node that has nothing, or does not
     /// know how.
     pub(crate) undo_floor: Option<Seq>,
+    /// Whether it answers a `Lease`.
+    pub(crate) grants_leases: bool,
     pub(crate) frame_bytes_max: u32,
     pub(crate) clock_ms: u64,
     /// Where this node listens for replication, empty if it does not.
@@ -62,12 +73,14 @@ const CLOCK: u8 = 11;
 const ADDRESS: u8 = 12;
 const UNDO_FLOOR: u8 = 13;
 const CASCADES: u8 = 14;
+const GRANTS_LEASES: u8 = 20;
 
 impl Hello {
     /// Appends the tag list to `out`.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put(out, VERSION, &self.version.to_le_bytes());
-        put(out, PURPOSE, &[u8::from(self.purpose == Purpose::Announce)]);
+        let purpose = PURPOSES.iter().position(|purpose| *purpose == self.purpose).unwrap_or(0);
+        put(out, PURPOSE, &[purpose as u8]);
         put(out, GROUP, &self.group.to_le_bytes());
         put(out, NODE, &self.node.to_le_bytes());
         put(out, INCARNATION, &self.incarnation.to_le_bytes());
@@ -84,6 +97,9 @@ impl Hello {
         }
         if let Some(seq) = self.undo_floor {
             put(out, UNDO_FLOOR, &seq.to_le_bytes());
+        }
+        if self.grants_leases {
+            put(out, GRANTS_LEASES, &[1]);
         }
         put(out, FRAME_BYTES_MAX, &self.frame_bytes_max.to_le_bytes());
         put(out, CLOCK, &self.clock_ms.to_le_bytes());
@@ -106,6 +122,7 @@ impl Hello {
             lineage: Lineage::default(),
             position: None,
             undo_floor: None,
+            grants_leases: false,
             frame_bytes_max: 0,
             clock_ms: 0,
             address: String::new(),
@@ -124,7 +141,10 @@ impl Hello {
     fn take(&mut self, tag: u8, value: &[u8]) -> Option<()> {
         match tag {
             VERSION => self.version = u16::from_le_bytes(value.try_into().ok()?),
-            PURPOSE => self.purpose = if value == [1] { Purpose::Announce } else { Purpose::Follow },
+            PURPOSE => {
+                let number = usize::from(*value.first()?);
+                self.purpose = PURPOSES.get(number).copied().unwrap_or(Purpose::Follow);
+            }
             GROUP => self.group = u128::from_le_bytes(value.try_into().ok()?),
             NODE => self.node = u128::from_le_bytes(value.try_into().ok()?),
             INCARNATION => self.incarnation = u64::from_le_bytes(value.try_into().ok()?),
@@ -137,6 +157,7 @@ impl Hello {
                 self.position = Some(Position { branch, seq: u64::from_le_bytes(seq.try_into().ok()?) });
             }
             UNDO_FLOOR => self.undo_floor = Some(u64::from_le_bytes(value.try_into().ok()?)),
+            GRANTS_LEASES => self.grants_leases = value == [1],
             FRAME_BYTES_MAX => self.frame_bytes_max = u32::from_le_bytes(value.try_into().ok()?),
             CLOCK => self.clock_ms = u64::from_le_bytes(value.try_into().ok()?),
             ADDRESS if value.len() > ADDRESS_BYTES_MAX => return None,
@@ -198,6 +219,7 @@ mod tests {
             position: lineage.position(),
             lineage,
             undo_floor: Some(7),
+            grants_leases: true,
             frame_bytes_max: 1 << 20,
             clock_ms: 99,
             address: "127.0.0.1:7001".to_owned(),

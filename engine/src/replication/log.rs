@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 
 use super::bug::{Bug, Bugs};
+use super::fills::Fills;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
 use super::record;
 use super::risk::LogEnd;
@@ -192,6 +193,18 @@ pub(crate) struct Log {
     /// Records replaced by a deletion because they are above `record_bytes_max`.
     pub(crate) oversized: u64,
     pub(crate) bugs: Bugs,
+    cuts: Cuts,
+    /// What came beside the log, for those who follow this node's changes.
+    pub(crate) fills: Fills,
+}
+
+/// How often what a log says was not only added to: a subscription's cursor from before is good for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Cuts {
+    /// Another history was taken with a full copy.
+    pub(crate) restarts: u32,
+    /// The end was cut off.
+    pub(crate) truncations: u32,
 }
 
 impl Log {
@@ -208,6 +221,8 @@ impl Log {
             bytes_max: bytes_max.saturating_sub(2 * piece_bytes).max(bytes_max / 2),
             oversized: 0,
             bugs: Bugs::default(),
+            cuts: Cuts::default(),
+            fills: Fills::default(),
         }
     }
 
@@ -226,6 +241,12 @@ impl Log {
 
     pub(crate) fn last_seq(&self) -> Seq {
         self.lineage.newest().map_or(0, |entry| entry.last)
+    }
+
+    /// A version in this history up to which everything was written.
+    pub(crate) fn last_version(&self) -> Version {
+        let last = self.lineage.seq_before(Seq::MAX);
+        self.lineage.newest().map_or(Version(0), |entry| Version::new(entry.term.0, last))
     }
 
     /// The version that the next record will have.
@@ -249,6 +270,10 @@ impl Log {
         self.ring.end - self.ring.start
     }
 
+    pub(crate) fn cuts(&self) -> Cuts {
+        self.cuts
+    }
+
     /// Where it ends at this moment.
     pub(crate) fn end(&self, at_ms: u64) -> LogEnd {
         LogEnd { seq: self.last_seq(), bytes: self.ring.end, at_ms }
@@ -266,6 +291,8 @@ impl Log {
         self.mark_bytes = 0;
         self.first_seq = lineage.newest().map_or(1, |entry| entry.last + 1);
         self.lineage = lineage;
+        self.cuts.restarts += 1;
+        self.fills.forget_all();
     }
 
     /// The lowest seq that this node can roll back to: the log holds all that follows, and each record of it concerns
@@ -276,9 +303,9 @@ impl Log {
         if self.bugs.has(Bug::RollBackOverFlushes) { held } else { held.max(self.last_of_many) }
     }
 
-    /// Forgets from the end all that came behind `position`; false if that is not what the log holds. Nobody reads this log
-    /// meanwhile or goes on behind the new end with an older cursor: the driver, which rolls back, first has the links to
-    /// this node's own replicas end.
+    /// Forgets from the end all that came behind `position`; false if that is not what the log holds. No replica goes on
+    /// behind the new end with an older cursor: the driver, which rolls back, has the links to this node's own replicas end
+    /// before it sends anything more. A subscription looks at [`Log::cuts`].
     pub(crate) fn truncate_to(&mut self, position: Position) -> bool {
         let Some(mut cursor) = self.cursor_at(position) else { return false };
         let end = cursor.offset;
@@ -291,6 +318,8 @@ impl Log {
                 _ => self.mark_bytes -= bytes,
             }
         }
+        self.cuts.truncations += 1;
+        self.fills.forget_all();
         self.ring.truncate(end);
         self.lineage.truncate_to(position);
         if self.retained_records == 0 {
@@ -511,7 +540,8 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Option<Entry<'_>>> {
     })
 }
 
-fn first_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+/// The first entry and what is behind it; `None` where the bytes are malformed.
+pub(crate) fn first_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (length, behind) = bytes.split_first_chunk::<LENGTH_BYTES>()?;
     let length = u32::from_le_bytes(*length);
     let (body, behind) = behind.split_at_checked((length & !MARK_BIT) as usize)?;

@@ -28,6 +28,8 @@ pub(crate) enum Message<'a> {
     Fenced(Fenced),
     Bye(Bye),
     Handover(Handover),
+    Lease(Lease),
+    Standing(Standing),
     Relay(Relay),
 }
 
@@ -205,6 +207,27 @@ pub(crate) struct Handover {
     pub(crate) seq: Seq,
 }
 
+/// Where a node stands, for one that may be promoted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub(crate) node: u128,
+    /// It follows nobody of a lower term.
+    pub(crate) term_seen: u32,
+    pub(crate) lineage: Vec<WireEntry>,
+    /// Whether it holds all of that history: it is not empty, nor in the middle of a full copy.
+    pub(crate) has_data: bool,
+    /// In how many milliseconds no lease counts any more that it has granted.
+    pub(crate) lease_over_in_ms: u64,
+}
+
+/// The primary asks a replica to confirm that it follows; the replica gives the same back. Only for one that said in its
+/// `Hello` that it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// The primary's own clock when it asked, in milliseconds; it means nothing to others.
+    pub(crate) asked_ms: u64,
+}
+
 /// Every item has been sent; the replica is complete once it has applied `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstallEnd {
@@ -281,6 +304,8 @@ impl Message<'_> {
             Message::Fenced(body) => encode_body(Kind::Fenced, number, body),
             Message::Bye(body) => encode_body(Kind::Bye, number, body),
             Message::Handover(body) => encode_body(Kind::Handover, number, body),
+            Message::Lease(body) => encode_body(Kind::Lease, number, body),
+            Message::Standing(body) => encode_body(Kind::Standing, number, body),
             Message::Relay(body) => encode_body(Kind::Relay, number, body),
         }
     }
@@ -304,6 +329,8 @@ impl Message<'_> {
             Kind::Fenced => Message::Fenced(decode_body(raw.body)?),
             Kind::Bye => Message::Bye(decode_body(raw.body)?),
             Kind::Handover => Message::Handover(decode_body(raw.body)?),
+            Kind::Lease => Message::Lease(decode_body(raw.body)?),
+            Kind::Standing => Message::Standing(decode_body(raw.body)?),
             Kind::Relay => Message::Relay(decode_body(raw.body)?),
         };
         Ok((raw.number, message))

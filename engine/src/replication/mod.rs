@@ -14,9 +14,11 @@
 //! | `cascade` | replicas of replicas: a node's path down from its primary |
 //! | `quarantine` | a replica whose full copies fail again and again |
 //! | `install` | what a primary reads out of its items |
+//! | `fills` | what a replica was given beside the log |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `bug` | bugs that a simulation puts back (feature `testing`) |
+//! | `lease` | until when a strict primary answers, and what |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
 //! | `conformance` | what every transport must do, as tests (feature `testing`) |
@@ -28,9 +30,11 @@ pub(crate) mod cascade;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub(crate) mod doorbell;
+pub(crate) mod fills;
 pub(crate) mod frame;
 pub(crate) mod hello;
 pub(crate) mod install;
+pub(crate) mod lease;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod message;
@@ -48,6 +52,7 @@ pub mod transport;
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
 #[cfg(feature = "testing")]
 pub use bug::Bug;
+pub use lease::{LeaseState, LeaseStatus};
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
 /// Makes frames of pieces and reads them as [`decode_frames`] does. A piece is a body's length in two bytes, a kind, and

@@ -23,10 +23,10 @@ use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
-    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
+    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Lease,
     Message, Plan, PrefixFloor, Relay, to_wire,
 };
-use super::position::{Position, Seq};
+use super::position::{Position, Seq, Term};
 use super::risk::{LogEnd, Risk};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
@@ -67,6 +67,8 @@ pub(crate) struct Grant {
 pub(crate) struct Now {
     pub(crate) local_ms: u64,
     pub(crate) group_ms: u64,
+    /// The clock of leases, where replicas are asked for them.
+    pub(crate) lease_ms: Option<u64>,
 }
 
 /// 1. `cursor` is behind the last record that was sent.
@@ -95,6 +97,15 @@ pub(crate) struct PrimarySession {
     bugs: Bugs,
     /// Only for a chunk that is to go late: a bug put back.
     is_chunk_due: bool,
+    /// Whether writes and leases may count on it. One that has lost its memory may have promised somebody else not to follow
+    /// this primary (see [`PrimarySession::may_count`]).
+    counts: bool,
+    attached_ms: u64,
+    grants_leases: bool,
+    asks_for_lease: bool,
+    /// When it was last asked for a lease, and when it was for the last one that it has granted.
+    asked_ms: u64,
+    granted_ms: Option<u64>,
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
@@ -146,6 +157,12 @@ impl PrimarySession {
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
             bugs: grant.bugs,
             is_chunk_due: false,
+            counts: hello.term_seen > Term::default(),
+            attached_ms: now.lease_ms.unwrap_or(0),
+            grants_leases: hello.grants_leases,
+            asks_for_lease: false,
+            asked_ms: 0,
+            granted_ms: None,
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
@@ -236,7 +253,27 @@ impl PrimarySession {
     pub(crate) fn holds(&self) -> Option<Seq> {
         let seq =
             if self.bugs.has(Bug::SentCountsAsApplied) { self.cursor.position.seq } else { self.applied };
-        (self.state == LinkState::Streaming).then_some(seq)
+        (self.state == LinkState::Streaming && self.counts).then_some(seq)
+    }
+
+    /// When it was asked for the last lease that it has granted, on the clock of leases.
+    pub(crate) fn granted_ms(&self) -> Option<u64> {
+        self.granted_ms.filter(|_| self.counts)
+    }
+
+    /// Whether it holds everything, and does not count yet.
+    pub(crate) fn may_count(&self) -> bool {
+        !self.counts && self.state == LinkState::Streaming
+    }
+
+    /// It counts from now on.
+    pub(crate) fn count(&mut self) {
+        self.counts = true;
+    }
+
+    /// When it attached, on the clock of leases.
+    pub(crate) fn attached_ms(&self) -> u64 {
+        self.attached_ms
     }
 
     /// Notes where the log ends now, for what the replica lacks.
@@ -255,7 +292,8 @@ impl PrimarySession {
 
     /// Whether a write may count on this replica: it has been level, was heard of lately, and lacks no old write.
     pub(crate) fn is_level(&self, now: Now) -> bool {
-        self.has_been_level()
+        self.counts
+            && self.has_been_level()
             && now.local_ms.saturating_sub(self.heard_at_ms) <= LEVEL_WITHIN_MS
             && self.risk.lag_ms(now.local_ms) <= LEVEL_WITHIN_MS
     }
@@ -292,6 +330,10 @@ impl PrimarySession {
                 Ok(())
             }
             Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
+            Message::Lease(lease) if lease.asked_ms <= self.asked_ms => {
+                self.granted_ms = self.granted_ms.max(Some(lease.asked_ms));
+                Ok(())
+            }
             Message::Want(want) => {
                 let room = WANTED_MAX - self.wanted.len();
                 self.wanted.extend(want.hashes.into_iter().take(room));
@@ -326,6 +368,10 @@ impl PrimarySession {
             self.is_chunk_due = true;
             return Ok(Some(self.heartbeat(log, peers, now)));
         }
+        if let Some(asked_ms) = now.lease_ms.filter(|_| self.asks_for_lease) {
+            (self.asks_for_lease, self.asked_ms) = (false, asked_ms);
+            return Ok(Some(self.numbers.encode(&Message::Lease(Lease { asked_ms }))));
+        }
         self.fill_pending(source);
         if let Some(frame) = self.pending_if_due() {
             return Ok(Some(frame));
@@ -344,6 +390,7 @@ impl PrimarySession {
 
     fn heartbeat(&mut self, log: &Mutex<Log>, peers: &[String], now: Now) -> Bytes {
         self.heartbeat_due_ms = now.local_ms + HEARTBEAT_MS;
+        self.asks_for_lease = self.grants_leases;
         let (term, last_seq) = {
             #[cfg_attr(not(feature = "testing"), expect(unused_mut))]
             let mut log = log.lock();

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
-    Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Message, Plan,
-    Relay, Want, WireEntry, from_wire,
+    Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Lease, Message,
+    Plan, Relay, Want, WireEntry, from_wire,
 };
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
@@ -59,6 +59,8 @@ pub(crate) trait ReplicaStore {
     fn learn_peers(&mut self, peers: &[String]);
     /// Where the sender stands below its primary.
     fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd>;
+    /// This node follows the primary, which may answer for some time to come.
+    fn grant_lease(&mut self);
     /// Whether this node has all that its primary told of.
     fn set_level(&mut self, level: bool);
 }
@@ -92,6 +94,9 @@ pub(crate) struct ReplicaSession {
     primary_last: Seq,
     to_settle: Option<(Seq, u64)>,
     acked: Seq,
+    /// What the primary asked for a lease by, to be given back.
+    lease: Option<Lease>,
+    refuses_copies: bool,
     wanted: Vec<u64>,
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
     dropped: Vec<u64>,
@@ -120,12 +125,19 @@ impl ReplicaSession {
             primary_last: 0,
             to_settle: None,
             acked: 0,
+            lease: None,
+            refuses_copies: false,
             wanted: Vec::new(),
             dropped: Vec::new(),
             above,
             heard_at_ms: now_ms,
             ack_due_ms: u64::MAX,
         }
+    }
+
+    /// One that ends where it would be copied anew.
+    pub(crate) fn refusing_copies(self) -> ReplicaSession {
+        ReplicaSession { refuses_copies: true, ..self }
     }
 
     /// When `poll_frame` must be called although nothing has happened.
@@ -163,6 +175,11 @@ impl ReplicaSession {
             (_, Message::Heartbeat(heartbeat)) => self.handle_heartbeat(&heartbeat, store),
             (_, Message::Relay(relay)) => self.handle_relay(&relay, store),
             (_, Message::InstallBegin(begin)) => self.handle_install_begin(&begin, store),
+            (_, Message::Lease(lease)) => {
+                store.grant_lease();
+                self.lease = Some(lease);
+                Ok(())
+            }
             (_, Message::Append(append)) => self.handle_append(&append, store),
             (_, Message::Lineage(entry)) => self.handle_branch(entry, store),
             (_, Message::Chunk(chunk)) => self.handle_chunk(&chunk, store),
@@ -197,7 +214,9 @@ impl ReplicaSession {
             return Err(SessionEnd::Unexpected("term in an answer"));
         }
         match ok.plan {
-            Plan::Install if !may_install(store, &theirs) => return Err(SessionEnd::RefusedInstall),
+            Plan::Install if self.refuses_copies || !may_install(store, &theirs) => {
+                return Err(SessionEnd::RefusedInstall);
+            }
             Plan::Resume if self.bugs.has(Bug::AppendWithoutBranch) => {}
             Plan::Resume if !store.position().is_some_and(|position| theirs.contains(position)) => {
                 return Err(SessionEnd::Unexpected("resumption"));
@@ -379,6 +398,9 @@ impl ReplicaSession {
         }
         if self.state == State::AwaitingAnswer {
             return Ok(None);
+        }
+        if let Some(lease) = self.lease.take() {
+            return Ok(Some(self.numbers.encode(&Message::Lease(lease))));
         }
         if !self.wanted.is_empty() {
             let hashes = std::mem::take(&mut self.wanted);

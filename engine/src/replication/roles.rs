@@ -16,7 +16,7 @@ use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
 use super::position::{Branch, Lineage, Position, Term};
 use super::quarantine::Quarantine;
 
-use super::status::{LinkState, ReplicaStatus, Role, Status};
+use super::status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
 use super::frame;
 use super::message::{Plan, RejectCode};
@@ -26,6 +26,15 @@ use crate::serving::Serving;
 
 /// Addresses of other nodes that are kept; more are ignored.
 pub(crate) const PEERS_MAX: usize = 16;
+
+/// A promotion that asks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidacy {
+    /// How many positions it has to read, this node's among them.
+    pub(crate) needed: u8,
+    /// When it is given up, on this node's own clock.
+    pub(crate) until_ms: u64,
+}
 
 /// 1. `epoch` rises with every change of role or of the node to follow; a link made in an older epoch closes.
 /// 2. `installing` implies `!has_data`: no position is claimed before an install ends.
@@ -61,6 +70,8 @@ pub(crate) struct Roles {
     pub(crate) link: LinkState,
     /// How many replicas have to be level for a write to be taken.
     pub(crate) acks_needed: u8,
+    /// Whether this primary answers within a lease only.
+    pub(crate) is_strict: bool,
     /// How many attached replicas are level.
     level_replicas: u8,
     /// Whether a replica is within the budget of what may be lost, or there is no budget.
@@ -73,9 +84,21 @@ pub(crate) struct Roles {
     /// It was the primary when it was saved, and nobody was named whom to follow: it reigns on once each node that it
     /// knows of was asked and none reigns. Only while the role is `Fenced`.
     claims: bool,
+    /// Slots whose replicas have counted in this reign; bit by bit.
+    counted_slots: u16,
+    /// An operator has set the mode: whoever is attached counts.
+    pub(crate) trusts_attached: bool,
+    /// Addresses of other nodes that an operator named.
+    configured: Vec<String>,
+    /// This follower is to be promoted once enough others have answered.
+    pub(crate) candidacy: Option<Candidacy>,
+    /// Why the last candidacy came to nothing.
+    pub(crate) candidacy_refused: Option<PromoteError>,
     /// Peers that have not heard of this primary's term yet.
     pub(crate) unanswered: Vec<String>,
     pub(crate) replicas: Vec<ReplicaStatus>,
+    /// When `replicas` was noted, by this node's own clock.
+    pub(crate) replicas_noted_ms: u64,
     pub(crate) installs: u64,
     pub(crate) catch_ups: u64,
     pub(crate) roll_backs: u64,
@@ -117,14 +140,21 @@ impl Roles {
                 Start::Follower => LinkState::Connecting,
             },
             acks_needed: config.ack_mode.replicas(),
+            is_strict: config.ack_mode.is_strict(),
             level_replicas: 0,
             within_budget: !has_budget,
             has_budget,
             hands_over_until_ms: None,
             young: false,
             claims: false,
+            counted_slots: 0,
+            trusts_attached: false,
+            configured: Vec::new(),
+            candidacy: None,
+            candidacy_refused: None,
             unanswered: Vec::new(),
             replicas: Vec::new(),
+            replicas_noted_ms: 0,
             installs: 0,
             catch_ups: 0,
             roll_backs: 0,
@@ -135,7 +165,13 @@ impl Roles {
         for peer in config.upstream.iter().chain(&config.peers) {
             roles.learn_peer(peer);
         }
+        roles.configured = roles.peers.clone();
         roles
+    }
+
+    /// Random for each start of the node.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.incarnation
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -150,6 +186,7 @@ impl Roles {
     pub(crate) fn serving(&self) -> Serving {
         match self.role {
             Role::Primary if self.is_unguarded() => Serving::Unguarded,
+            Role::Primary if self.is_strict => Serving::Leased,
             Role::Standalone | Role::Primary => Serving::All,
             Role::Replica if self.replica_reads => Serving::Reads,
             Role::Replica => Serving::Replica,
@@ -165,14 +202,18 @@ impl Roles {
         self.level_replicas > 0
     }
 
-    /// Why writes are refused for want of replicas.
+    /// Why writes are refused for want of replicas. The reason may have gone since the write was refused.
     pub(crate) fn shortage(&self) -> WriteError {
-        if self.hands_over_until_ms.is_some() {
-            return WriteError::HandingOver;
-        }
-        match self.level_replicas < self.acks_needed {
-            true => WriteError::NotEnoughReplicas { level: self.level_replicas, needed: self.acks_needed },
-            false => WriteError::RiskBudget,
+        let lacks_replicas = self.level_replicas < self.acks_needed;
+        let exceeds_budget = self.has_budget && !self.within_budget;
+        let handing_over = self.hands_over_until_ms.is_some();
+        match (self.acks_needed > 0, self.has_budget) {
+            _ if handing_over => WriteError::HandingOver,
+            (true, _) if lacks_replicas || !exceeds_budget => {
+                WriteError::NotEnoughReplicas { level: self.level_replicas, needed: self.acks_needed }
+            }
+            (_, true) => WriteError::RiskBudget,
+            (_, false) => WriteError::HandingOver,
         }
     }
 
@@ -234,6 +275,7 @@ impl Roles {
     /// Reigns from now on; every known peer is to be told.
     pub(crate) fn become_primary(&mut self, term: Term) {
         self.claims = false;
+        self.candidacy = None;
         self.term_seen = term;
         self.role = Role::Primary;
         self.epoch += 1;
@@ -312,14 +354,36 @@ impl Roles {
         self.link = if installing { LinkState::Installing } else { LinkState::Streaming };
     }
 
-    /// The history that this node may ship to others, by a number that changes with it; `None` while it has none.
-    pub(crate) fn shipped_history(&self) -> Option<u64> {
-        let ships = match self.role {
-            Role::Primary => true,
-            Role::Replica => self.has_data,
-            Role::Fenced | Role::Standalone => false,
-        };
-        ships.then_some(self.histories)
+    /// Addresses of the other nodes of the group, as far as an operator named them.
+    pub(crate) fn configured_others(&self) -> Vec<String> {
+        let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
+        self.configured.iter().filter(is_other).cloned().collect()
+    }
+
+    /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
+    /// other nodes and N acks R − N + 1, this node's own among them. 1 in async, which promises nothing.
+    pub(crate) fn positions_needed(&self) -> u8 {
+        let others = self.configured_others().len() as u8;
+        if self.acks_needed == 0 { 1 } else { others.saturating_sub(self.acks_needed) + 1 }
+    }
+
+    /// Whether an attached replica that remembers nothing of what it may have promised counts: where no promotion needs
+    /// promises, or if it can't have made one, for in this group's first reign only this node can have given it what it
+    /// takes to make one, and has not counted it before.
+    pub(crate) fn believes_forgetful(&mut self, slot: u8, is_first_reign: bool) -> bool {
+        let is_new = self.counted_slots & 1 << slot == 0;
+        self.counted_slots |= 1 << slot;
+        self.positions_needed() == 1 || (is_first_reign && is_new)
+    }
+
+    /// Whether this node is to be promoted, and follows nobody meanwhile: its own term is above all that it follows.
+    pub(crate) fn has_promised_itself(&self) -> bool {
+        self.candidacy.is_some() && self.link == LinkState::Connecting
+    }
+
+    /// The history that this node holds, by a number that changes when it leaves that.
+    pub(crate) fn history(&self) -> u64 {
+        self.histories
     }
 
     /// What this node holds is about to be cut back or replaced.
@@ -426,6 +490,7 @@ impl Roles {
             lineage: lineage.clone(),
             position: position.filter(|_| self.has_data),
             undo_floor: None,
+            grants_leases: true,
             frame_bytes_max: frame_bytes_max as u32,
             clock_ms,
             address: self.own_address.clone().unwrap_or_default(),
@@ -509,4 +574,31 @@ pub(crate) fn group_id(name: &str) -> u128 {
     name.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash: u128, byte| {
         (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::AckMode;
+
+    #[test]
+    fn a_write_is_told_of_a_budget_only_where_there_is_one() {
+        let semi_sync = ReplicationConfig::primary().ack(AckMode::of(1));
+        let budget = ReplicationConfig::primary().max_unacked_ms(10);
+        // In the middle: a replica became level between the refusal and the question why.
+        let lacks = |level| WriteError::NotEnoughReplicas { level, needed: 1 };
+        for (config, level, within, told) in [
+            (semi_sync.clone(), 0, true, lacks(0)),
+            (semi_sync.clone(), 1, true, lacks(1)),
+            (ReplicationConfig::primary(), 1, true, WriteError::HandingOver),
+            (budget.clone(), 0, true, WriteError::RiskBudget),
+            (budget, 0, false, WriteError::RiskBudget),
+            (semi_sync.clone().max_unacked_ms(10), 1, false, WriteError::RiskBudget),
+            (semi_sync.max_unacked_ms(10), 0, false, lacks(0)),
+        ] {
+            let mut roles = Roles::new(&config);
+            roles.set_replicas_standing(level, within);
+            assert_eq!(roles.shortage(), told, "{config:?}");
+        }
+    }
 }

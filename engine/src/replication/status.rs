@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::acks::AckMode;
+use super::lease::LeaseStatus;
 
 /// What a node is in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,8 @@ pub struct Status {
     pub level_replicas: u8,
     /// What a write waits for.
     pub ack_mode: AckMode,
+    /// Whether a strict primary answers.
+    pub lease: LeaseStatus,
     /// Bytes of the log that are kept now.
     pub log_bytes: u64,
     /// The hard limit of `log_bytes`.
@@ -157,6 +160,7 @@ impl Status {
             replicas: Vec::new(),
             level_replicas: 0,
             ack_mode: AckMode::Async,
+            lease: LeaseStatus::NONE,
             log_bytes: 0,
             log_bytes_max: 0,
             installs: 0,
@@ -186,6 +190,17 @@ pub enum PromoteError {
     NobodyLevel,
     /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
     NotTakenOver,
+    /// Too few other nodes answered for this one to know that it lacks no acknowledged write; `force` overrules it.
+    NotEnoughPositions {
+        /// How many answered and hold something, this node among them.
+        answered: u8,
+        /// How many have to.
+        needed: u8,
+    },
+    /// The node that holds most could not be caught up from: promote that one, or try again.
+    NotCaughtUp,
+    /// Another promotion came in between.
+    Overruled,
     /// No higher term can be minted.
     TermsExhausted,
 }
@@ -205,6 +220,21 @@ impl fmt::Display for PromoteError {
                     f,
                     "nobody took over in time; look at the status of both nodes, and promote one if neither reigns"
                 )
+            }
+            PromoteError::NotEnoughPositions { answered, needed } => {
+                write!(
+                    f,
+                    "{answered} of {needed} nodes answered that must, so that no acknowledged write is lost; force overrules it"
+                )
+            }
+            PromoteError::NotCaughtUp => {
+                write!(
+                    f,
+                    "the node that holds most could not be caught up from; promote that one, or try again"
+                )
+            }
+            PromoteError::Overruled => {
+                write!(f, "another promotion came in between; look at the status of all nodes")
             }
             PromoteError::TermsExhausted => write!(f, "the group has used up its terms; start a new group"),
         }

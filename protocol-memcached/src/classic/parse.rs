@@ -301,7 +301,11 @@ impl<'a> Line<'a, '_> {
 
     fn verbosity(&self, mut words: Tokens<'a>) -> Parsed<'a> {
         let noreply = words.take_noreply();
-        match words.next_word().and_then(number::unsigned) {
+        let level = words.next_word();
+        if level.is_some() && is_too_many(words, noreply) {
+            return self.invalid(ErrorReply::Error, false);
+        }
+        match level.and_then(number::unsigned) {
             Some(level) => self.complete(Request::Verbosity { level, noreply }),
             None => self.invalid(ErrorReply::BadLine, noreply),
         }

@@ -61,6 +61,8 @@ fn g1_words_behind_version_and_quit_mean_nothing() {
 fn f10_noreply_hides_the_errors_of_verbosity() {
     assert_eq!(reply(b"verbosity noreply\r\n").0, "");
     assert_eq!(reply(b"verbosity foo noreply\r\n").0, "");
+    // As with the other commands: words beyond that one make it an unknown command.
+    assert_eq!(reply(b"verbosity 0 noreply noreply\r\n").0, "ERROR");
 }
 
 #[test]

@@ -88,24 +88,30 @@ impl<'a> Flags<'a> {
             }
             flags.present |= bit(flag.letter);
         }
+        let mut fault = None;
         for flag in flags.iter() {
-            flags.read_argument(flag)?;
+            // Of several faults memcached tells the last, and of client flags only if nothing else is wrong.
+            match flags.read_argument(flag) {
+                Err(ErrorReply::BadLine) => fault = fault.or(Some(ErrorReply::BadLine)),
+                Err(other) => fault = Some(other),
+                Ok(()) => {}
+            }
         }
-        Ok(flags)
+        fault.map_or(Ok(flags), Err)
     }
 
     fn read_argument(&mut self, flag: Flag<'a>) -> Result<(), ErrorReply> {
         let argument = &flag.word[1..];
         let signed = || number::signed(argument).map(Some).ok_or(ErrorReply::BadToken);
-        let unsigned = || number::unsigned(argument).map(Some).ok_or(ErrorReply::BadToken);
+        let unsigned = |fault| number::unsigned(argument).map(Some).ok_or(fault);
         match flag.letter {
             b'T' => self.ttl = signed()?,
             b'N' => self.vivify_ttl = signed()?,
             b'R' => self.recache_ttl = signed()?,
-            b'C' => self.compare_cas = unsigned()?,
-            b'E' => self.new_cas = unsigned()?,
-            b'J' => self.initial = unsigned()?,
-            b'D' => self.delta = unsigned()?,
+            b'C' => self.compare_cas = unsigned(ErrorReply::BadToken)?,
+            b'E' => self.new_cas = unsigned(ErrorReply::BadToken)?,
+            b'J' => self.initial = unsigned(ErrorReply::BadInitial)?,
+            b'D' => self.delta = unsigned(ErrorReply::BadDelta)?,
             b'F' => self.client_flags = Some(number::flags(argument).ok_or(ErrorReply::BadLine)?),
             b'M' => match argument {
                 [mode] => self.mode = Some(*mode),

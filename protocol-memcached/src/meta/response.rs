@@ -51,6 +51,10 @@ pub enum ErrorReply {
     OpaqueTooLong,
     /// An argument that is no number (rule X3).
     BadToken,
+    /// A counter's first number that is none (`J`).
+    BadInitial,
+    /// A counter's step that is no number (`D`).
+    BadDelta,
     /// A key that is no base64 (rule M3).
     KeyDoesNotDecode,
     /// A mode of no letter or several.
@@ -74,6 +78,8 @@ impl ErrorReply {
             ErrorReply::TooManyFlags => "CLIENT_ERROR options flags are too long",
             ErrorReply::OpaqueTooLong => "CLIENT_ERROR opaque token too long",
             ErrorReply::BadToken => "CLIENT_ERROR bad token in command line format",
+            ErrorReply::BadInitial => "CLIENT_ERROR invalid numeric initial value",
+            ErrorReply::BadDelta => "CLIENT_ERROR invalid numeric delta value",
             ErrorReply::KeyDoesNotDecode => "CLIENT_ERROR error decoding key",
             ErrorReply::BadModeLength => "CLIENT_ERROR incorrect length for M token",
             ErrorReply::InvalidStoreMode => "CLIENT_ERROR invalid mode for ms M token",

@@ -13,7 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 27] = [
+    let rows: [(&str, &str, &str, u64); 29] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -51,6 +51,8 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("replica_lag_bytes", "gauge", "Unacknowledged bytes, worst replica.", worst(|one| one.lag_bytes)),
         ("replica_lag_ms", "gauge", "Milliseconds behind, worst replica.", worst(|replica| replica.lag_ms)),
         ("log_bytes", "gauge", "Bytes of the replication log.", status.log_bytes),
+        ("lease_remaining_ms", "gauge", "How long a strict primary may answer.", status.lease.remaining_ms),
+        ("lease_misses_total", "counter", "Reads that missed for want of a lease.", status.lease.misses),
     ];
     let mut out = labelled::text(&stats, &status, server);
     for (name, kind, help, value) in rows {

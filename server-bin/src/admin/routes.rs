@@ -170,6 +170,9 @@ fn status_json(status: &Status) -> serde_json::Value {
         "promotable_reason": status.promotable.err(),
         "ack": status.ack_mode.to_string(),
         "level_replicas": status.level_replicas,
+        "lease": status.lease.state.as_str(),
+        "lease_remaining_ms": status.lease.remaining_ms,
+        "lease_misses": status.lease.misses,
         "replicas": replicas,
         "log_bytes": status.log_bytes,
         "log_bytes_max": status.log_bytes_max,
@@ -256,7 +259,7 @@ mod tests {
             ("/promote", "farce=1"),
             ("/promote", "force=%zz"),
             ("/ack", "mode=semi-sync:0"),
-            ("/ack", "mode=strict:1"),
+            ("/ack", "mode=strict:0"),
             ("/ack", ""),
         ] {
             let asked = Request { query: query.to_owned(), ..request("POST", path) };

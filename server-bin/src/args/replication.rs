@@ -43,7 +43,8 @@ pub(super) struct Replication {
     /// Answer reads while this node is a replica
     #[arg(long)]
     pub(super) replica_reads: bool,
-    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level
+    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level;
+    /// strict:N, likewise, and reads wait, too, and are misses unless N replicas answered within the last second
     #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
     pub(super) ack: AckMode,
     /// How long a write waits for its acks; then it is answered that nobody knows

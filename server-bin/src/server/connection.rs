@@ -34,7 +34,7 @@ use crate::settings::{Protocol, Settings};
 pub(crate) use turn::Turn;
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
-const UNSENT_BYTES_MAX: usize = 1 << 20;
+const UNSENT_BYTES_MAX: usize = 256 << 10;
 
 /// The least room that is made for reading.
 const READ_BYTES_MIN: usize = 4 << 10;

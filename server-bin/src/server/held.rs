@@ -1,4 +1,4 @@
-//! Replies that wait until what they answer is replicated (semi-sync).
+//! Replies that wait until what they answer is replicated: of writes in semi-sync, and in strict of reads, too.
 //!
 //! Lives here: one connection's replies, in the order of its requests, and what is said when the time is over. Not here:
 //! what a request wrote and how far replicas are (the cache knows), who wakes a connection (see `event_loop`).
@@ -71,8 +71,8 @@ impl Held {
         self.replies.len() >= REPLIES_MAX || self.bytes > BYTES_MAX
     }
 
-    /// Takes the reply at the end of `output`, from `begun` on, if it has to wait: its request wrote something, or others
-    /// wait before it. If there is none, `quiet` says in whose place an error would be; of a request that wants none
+    /// Takes the reply at the end of `output`, from `begun` on, if it has to wait: its request wrote something (or saw
+    /// what is not acknowledged), or others wait before it. If there is none, `quiet` says in whose place an error would be; of a request that wants none
     /// whatever happens, nothing.
     pub(crate) fn take(
         &mut self,

@@ -30,6 +30,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What a refused client may have sent already, at most.
 const REFUSED_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes that the system holds for a client that does not read, beyond what is on its way. Without a bound Linux grows
+/// a socket's buffer to 4 MiB (`net.ipv4.tcp_wmem`): some hundred such clients use up what all connections of a machine may
+/// have (`net.ipv4.tcp_mem`), and then packets of well-behaved ones are dropped (seen in the soak test).
+const SYSTEM_UNSENT_BYTES_MAX: u32 = 256 << 10;
+
 /// Why the server did not start.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -112,6 +117,8 @@ fn bind_tcp(address: SocketAddr, backlog: u16) -> std::io::Result<TcpListener> {
     socket.bind(&address.into())?;
     // Accepted sockets inherit it: who vanished without a word is found out in the end.
     socket.set_keepalive(true)?;
+    // So is this. Where the system knows no such bound it has its own.
+    let _ = socket.set_tcp_notsent_lowat(SYSTEM_UNSENT_BYTES_MAX);
     socket.listen(backlog.into())?;
     socket.set_nonblocking(true)?;
     Ok(TcpListener::from_std(socket.into()))

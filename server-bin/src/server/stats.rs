@@ -224,6 +224,9 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "promotable", if status.promotable.is_ok() { "yes" } else { "no" });
     stat(out, "ack", status.ack_mode);
     stat(out, "ack_timeout_ms", shared.settings.ack_timeout_ms);
+    stat(out, "lease", status.lease.state.as_str());
+    stat(out, "lease_remaining_ms", status.lease.remaining_ms);
+    stat(out, "lease_misses", status.lease.misses);
     stat(out, "replicas", status.replicas.len());
     stat(out, "level_replicas", status.level_replicas);
     stat(out, "log_bytes", status.log_bytes);

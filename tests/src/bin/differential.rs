@@ -71,8 +71,17 @@ fn print_difference(difference: &Difference, dialect: Dialect, seed: u64) {
         println!("  before:    {request}");
     }
     println!("  request:   {}", difference.request);
-    println!("  memcached: {}", difference.theirs.trim_end().replace('\n', "\n             "));
-    println!("  hotspare:  {}", difference.ours.trim_end().replace('\n', "\n             "));
+    println!("  memcached: {}", shown(&difference.theirs));
+    println!("  hotspare:  {}", shown(&difference.ours));
+}
+
+/// An answer's first lines.
+fn shown(answer: &str) -> String {
+    const LINES_MAX: usize = 12;
+    let lines: Vec<&str> = answer.lines().collect();
+    let more = lines.len().saturating_sub(LINES_MAX);
+    let end = if more > 0 { format!("\n             ... {more} lines more") } else { String::new() };
+    lines[..lines.len() - more].join("\n             ") + &end
 }
 
 fn print_summary(summary: &Summary, dialect: Dialect, seed: u64) {

@@ -68,8 +68,7 @@ pub(super) fn request(rng: &mut StdRng) -> Request {
         _ => {}
     }
     let cas = match rng.random_range(0..100) {
-        0..12 => Part::CasBytes(rng.random_range(0..KEYS), 0),
-        12..15 => Part::CasBytes(rng.random_range(0..KEYS), -1),
+        0..15 => Part::CasBytes(rng.random_range(0..KEYS), text::age(rng)),
         _ => Part::Bytes(vec![0; 8]),
     };
     let body = (extras.len() + key_bytes + value.len()) as i64 + stated_by;

@@ -3,6 +3,9 @@
 use super::Dialect;
 use super::text::GIVEN_CAS;
 
+/// The longest time that is counted from now (rule X1), in seconds.
+const LIFETIME_MAX_S: u64 = 2_592_000;
+
 /// The answer with `*` in place of what may differ, one line (or packet) a line.
 pub(super) fn mask(dialect: Dialect, answer: &[u8]) -> String {
     match dialect {
@@ -48,7 +51,8 @@ fn mask_word(words: &[&[u8]], place: usize, word: &[u8]) -> String {
     match (words[0], text.split_at_checked(1)) {
         (b"VALUE", _) if place == 4 => mask_cas(&text),
         (b"VERSION", _) if place == 1 => "*".to_owned(),
-        (b"ME", _) => match text.split_once('=') {
+        // Not the key, which may end in the equals signs of base64.
+        (b"ME", _) if place > 1 => match text.split_once('=') {
             Some(("cas", cas)) => format!("cas={}", mask_cas(cas)),
             Some(("exp", "-1") | ("fetch", _)) | None => text,
             Some((name, _)) => format!("{name}=*"),
@@ -66,9 +70,13 @@ fn mask_cas(cas: &str) -> String {
     if is_kept { cas.to_owned() } else { "*".to_owned() }
 }
 
-/// To the nearest hundred seconds.
+/// To the nearest hundred seconds; a moment far away, whose distance falls on any second, only as such.
 fn mask_ttl(ttl: &str) -> String {
-    ttl.parse::<u64>().map_or_else(|_| ttl.to_owned(), |seconds| ((seconds + 50) / 100 * 100).to_string())
+    match ttl.parse::<u64>() {
+        Ok(seconds) if seconds <= LIFETIME_MAX_S => ((seconds + 50) / 100 * 100).to_string(),
+        Ok(seconds) if seconds <= u64::from(u32::MAX / 2) => "*long".to_owned(),
+        _ => ttl.to_owned(),
+    }
 }
 
 /// Bytes to read; long ones shortened.

@@ -20,7 +20,7 @@ mod request;
 mod run;
 mod text;
 
-pub use request::{Conversation, Part, Request, Step};
+pub use request::{Age, Conversation, Part, Request, Step};
 pub use run::{Bounds, Difference, Pair, Summary, run};
 
 use rand::rngs::StdRng;

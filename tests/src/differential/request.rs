@@ -9,6 +9,9 @@ const LARGE_BYTES: usize = 16 << 10;
 /// length, is below.
 const FILLER_BYTES_MAX: usize = 1 << 20;
 
+/// What is sent for it: lines that are no commands, and not too long (rule F6), should they be read as such.
+const FILLER: &[u8] = b"ffffffffffffffffffffffffffffff\n";
+
 /// A piece of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
@@ -18,10 +21,20 @@ pub enum Part {
     Key(u8),
     /// The same in base64.
     EncodedKey(u8),
-    /// In decimal the CAS that the key has on this server when the step begins, and so much more.
-    Cas(u8, i64),
+    /// In decimal a CAS that the key has on this server, or had.
+    Cas(u8, Age),
     /// The same in eight bytes.
-    CasBytes(u8, i64),
+    CasBytes(u8, Age),
+}
+
+/// Which CAS of a key: it means the same on both servers, as no number made from it would. Each server counts in its own
+/// way, so that the CAS below one key's may be another key's on one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Age {
+    /// What the key has when the step begins.
+    Now,
+    /// What it had when it was asked for before, if that was another one.
+    Before,
 }
 
 impl Part {
@@ -55,29 +68,33 @@ impl Request {
 
     /// Its bytes in conversation `number`, with the CAS values that `cas_of` knows, and behind them what the length
     /// that it states wants more: so it never takes from what is sent next.
-    pub(super) fn render(&self, number: u64, cas_of: impl Fn(u8) -> u64, out: &mut Vec<u8>) {
+    pub(super) fn render(&self, number: u64, cas_of: impl Fn(u8, Age) -> u64, out: &mut Vec<u8>) {
         let start = out.len();
         self.render_parts(number, cas_of, out);
         let missing = missing_bytes(&out[start..]).min(FILLER_BYTES_MAX);
-        out.resize(out.len() + missing, b'f');
+        out.extend(FILLER.iter().cycle().take(missing));
+        // Not the beginning of a line that the next request ends.
+        let is_packet = matches!(out.get(start), Some(0x80 | 0x81));
+        if !is_packet && out.last() != Some(&b'\n') {
+            out.push(b'\n');
+        }
     }
 
     /// Whether it states a length that is taken for one and is far from what it has: no filler would do.
     pub(super) fn states_too_much(&self) -> bool {
         let mut bytes = Vec::new();
-        self.render_parts(0, |_| 0, &mut bytes);
+        self.render_parts(0, |_, _| 0, &mut bytes);
         missing_bytes(&bytes) > FILLER_BYTES_MAX
     }
 
-    fn render_parts(&self, number: u64, cas_of: impl Fn(u8) -> u64, out: &mut Vec<u8>) {
+    fn render_parts(&self, number: u64, cas_of: impl Fn(u8, Age) -> u64, out: &mut Vec<u8>) {
         for part in &self.parts {
-            let moved = |key: u8, by: i64| cas_of(key).saturating_add_signed(by);
             match part {
                 Part::Bytes(bytes) => out.extend_from_slice(bytes),
                 Part::Key(key) => out.extend_from_slice(&key_bytes(number, *key)),
                 Part::EncodedKey(key) => base64(&key_bytes(number, *key), out),
-                Part::Cas(key, by) => out.extend_from_slice(moved(*key, *by).to_string().as_bytes()),
-                Part::CasBytes(key, by) => out.extend_from_slice(&moved(*key, *by).to_be_bytes()),
+                Part::Cas(key, age) => out.extend_from_slice(cas_of(*key, *age).to_string().as_bytes()),
+                Part::CasBytes(key, age) => out.extend_from_slice(&cas_of(*key, *age).to_be_bytes()),
             }
         }
     }

@@ -1,13 +1,14 @@
 //! Conversations with both servers, step by step, and the shortest one that shows a difference.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::mask::{mask, shown};
 use super::peer::{End, Peer};
-use super::request::{Conversation, Request, Step, key_bytes};
+use super::request::{Age, Conversation, Request, Step, key_bytes};
 use super::{Dialect, conversation, known};
 
 /// How long an answer may be silent before its fence counts as swallowed.
@@ -17,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a conversation is tried again with something left out.
 const TRIES_MAX: usize = 60;
 /// What a CAS of an absent key is taken for: no server has given it yet.
-const CAS_OF_NOTHING: u64 = 8_000_000_000_000_000_000;
+pub(super) const CAS_OF_NOTHING: u64 = 8_000_000_000_000_000_000;
 /// A server's first CAS values are below those that requests give (rule M6); they are used up before.
 const FIRST_CAS_VALUES: usize = 64;
 
@@ -90,7 +91,7 @@ pub fn run(pair: &Pair, dialect: Dialect, seed: u64, bounds: Bounds) -> io::Resu
         summary.commands += said.iter().map(|step| step.requests.len()).sum::<usize>();
         let held = talk.hold(&said)?;
         for known in held.known {
-            *summary.known.entry((known.rule, known.what)).or_default() += 1;
+            *summary.known.entry(known).or_default() += 1;
         }
         summary.silences += held.silences;
         if let Some(difference) = held.difference {
@@ -106,11 +107,40 @@ pub fn run(pair: &Pair, dialect: Dialect, seed: u64, bounds: Bounds) -> io::Resu
 /// What a conversation came to.
 #[derive(Default)]
 struct Held {
-    known: Vec<&'static known::Known>,
+    known: Vec<(&'static str, &'static str)>,
     /// Steps whose fence was never answered.
     silences: usize,
     /// The first difference that is not meant: it ends the conversation.
     difference: Option<Difference>,
+    /// The requests, as memcached had them.
+    said: Vec<Rc<[u8]>>,
+}
+
+/// What a step's answers came to.
+enum Verdict {
+    /// The same, or what differs is meant and leaves the servers with the same items.
+    Same,
+    /// From here on the servers may hold different items.
+    Parted,
+    /// A difference that is not meant.
+    Differs(Difference),
+}
+
+/// The CAS values that one server has told.
+#[derive(Default)]
+struct CasValues(HashMap<(u8, Age), u64>);
+
+impl CasValues {
+    fn learn(&mut self, key: u8, cas: u64) {
+        let before = self.0.insert((key, Age::Now), cas).filter(|before| *before != cas);
+        if let Some(before) = before {
+            self.0.insert((key, Age::Before), before);
+        }
+    }
+
+    fn of(&self, key: u8, age: Age) -> u64 {
+        self.0.get(&(key, age)).copied().unwrap_or(CAS_OF_NOTHING)
+    }
 }
 
 struct Talk<'a> {
@@ -133,10 +163,7 @@ impl Talk<'_> {
     }
 
     fn use_up_first_cas_values(&self) -> io::Result<()> {
-        if self.dialect == Dialect::Binary {
-            return Ok(());
-        }
-        let mut peers = self.connect()?;
+        let mut peers = Talk { dialect: Dialect::Classic, ..*self }.connect()?;
         let sets = b"set first 0 0 1\r\nx\r\n".repeat(FIRST_CAS_VALUES);
         peers.exchange(&sets, &sets).map(drop)
     }
@@ -147,45 +174,72 @@ impl Talk<'_> {
         let number = self.next;
         self.next += 1;
         let mut peers = self.connect()?;
-        let mut before = Vec::new();
+        let flush = flush(self.dialect);
+        peers.exchange(&flush, &flush)?;
+        let mut cas = [CasValues::default(), CasValues::default()];
         let mut held = Held::default();
         for (at_step, step) in said.iter().enumerate() {
-            let (their_cas, our_cas) = self.learn_cas(&mut peers, step, number)?;
-            let (theirs, requests) = self.render(step, number, &their_cas);
-            let (ours, _) = self.render(step, number, &our_cas);
-            let (their_answer, our_answer) = peers.exchange(&theirs, &ours)?;
-            held.silences += usize::from(their_answer.1 == End::Silence || our_answer.1 == End::Silence);
-            let is_over = their_answer.1 != End::Fence || our_answer.1 != End::Fence;
-            let theirs = self.split(&their_answer, step.is_separated);
-            let ours = self.split(&our_answer, step.is_separated);
-            for place in 0..theirs.len().max(ours.len()) {
-                let (theirs, ours) = (at(&theirs, place), at(&ours, place));
-                let request = requests.get(place).or(requests.last()).map_or(&[][..], Vec::as_slice);
-                let exchange = known::Exchange {
-                    request,
-                    is_alone: step.is_separated || step.requests.len() == 1,
-                    theirs: &theirs,
-                    ours: &ours,
-                };
-                let known = known::find(self.dialect, &exchange);
-                if theirs != ours && known.is_none() {
-                    if !exchange.is_alone {
-                        return self.hold_separated(said, at_step, exchange.told(number, &before));
-                    }
-                    held.difference = Some(exchange.told(number, &before));
+            self.learn_cas(&mut peers, step, number, &mut cas)?;
+            let (theirs, requests) = self.render(step, number, &cas[0]);
+            let (ours, _) = self.render(step, number, &cas[1]);
+            let answers = peers.exchange(&theirs, &ours)?;
+            let ends = (answers.0.1, answers.1.1);
+            held.silences += usize::from(ends.0 == End::Silence || ends.1 == End::Silence);
+            let is_alone = step.is_separated || step.requests.len() == 1;
+            let theirs = self.split(&answers.0, step.is_separated);
+            let ours = self.split(&answers.1, step.is_separated);
+            let pieces = if is_alone { requests.clone() } else { vec![requests.concat().into()] };
+            let verdict = self.compare(&pieces, &theirs, &ours, is_alone, &mut held);
+            let parts = !is_alone && self.parts(&requests);
+            held.said.extend(requests);
+            match verdict {
+                Verdict::Differs(difference) if is_alone => {
+                    held.difference = Some(Difference { number, ..difference });
                     return Ok(held);
                 }
-                before.push(request.to_vec());
-                held.known.extend(known);
-                if known.is_some_and(|known| known.is_last) {
-                    return Ok(held);
+                Verdict::Differs(difference) => {
+                    return self.hold_separated(said, at_step, Difference { number, ..difference });
                 }
-            }
-            if is_over {
-                break;
+                Verdict::Same if parts => return Ok(held),
+                Verdict::Parted => return Ok(held),
+                Verdict::Same if ends != (End::Fence, End::Fence) => return Ok(held),
+                Verdict::Same => {}
             }
         }
         Ok(held)
+    }
+
+    /// Compares the answers to each request of a step, or to all of it; notes the differences that are meant.
+    fn compare(
+        &self,
+        requests: &[Rc<[u8]>],
+        theirs: &[String],
+        ours: &[String],
+        is_alone: bool,
+        held: &mut Held,
+    ) -> Verdict {
+        let mut before = held.said.clone();
+        for place in 0..theirs.len().max(ours.len()) {
+            let (theirs, ours) = (at(theirs, place), at(ours, place));
+            let request = requests.get(place).or(requests.last()).map_or(&[][..], |request| &request[..]);
+            let exchange =
+                known::Exchange { request, before: &before, theirs: &theirs, ours: &ours, is_alone };
+            let found = known::find(self.dialect, &exchange);
+            held.known.extend(found.iter().map(|found| (found.rule, found.what)));
+            if found.as_ref().is_some_and(|found| found.after == known::After::Parted) {
+                return Verdict::Parted;
+            }
+            if theirs != ours && found.is_none() {
+                return Verdict::Differs(exchange.told());
+            }
+            before.extend(requests.get(place).cloned());
+        }
+        Verdict::Same
+    }
+
+    /// Whether the servers may hold different items after requests in a row, though they answered alike.
+    fn parts(&self, requests: &[Rc<[u8]>]) -> bool {
+        requests.iter().any(|request| known::parts_silently(self.dialect, request).is_some())
     }
 
     /// Holds a conversation again, with no-ops in the step that differed: what is meant of a request is known by the
@@ -204,16 +258,15 @@ impl Talk<'_> {
         Ok(if is_same { Held { difference: Some(in_a_row), ..held } } else { held })
     }
 
-    /// The CAS values that the step needs, on both servers.
-    #[allow(clippy::type_complexity, reason = "one for each server")]
+    /// Asks both servers for the CAS values that the step needs.
     fn learn_cas(
         &self,
         peers: &mut Peers,
         step: &Step,
         number: u64,
-    ) -> io::Result<(HashMap<u8, u64>, HashMap<u8, u64>)> {
-        let mut known = (HashMap::new(), HashMap::new());
-        for key in step.requests.iter().flat_map(Request::keys_for_cas) {
+        cas: &mut [CasValues; 2],
+    ) -> io::Result<()> {
+        for key in step.requests.iter().flat_map(Request::keys_for_cas).collect::<BTreeSet<u8>>() {
             let name = key_bytes(number, key);
             let question = match self.dialect {
                 Dialect::Binary => {
@@ -224,10 +277,10 @@ impl Talk<'_> {
                 _ => [b"gets ", &name[..], b"\r\n"].concat(),
             };
             let (theirs, ours) = peers.exchange(&question, &question)?;
-            known.0.insert(key, self.read_cas(&theirs.0));
-            known.1.insert(key, self.read_cas(&ours.0));
+            cas[0].learn(key, self.read_cas(&theirs.0));
+            cas[1].learn(key, self.read_cas(&ours.0));
         }
-        Ok(known)
+        Ok(())
     }
 
     fn read_cas(&self, answer: &[u8]) -> u64 {
@@ -245,7 +298,7 @@ impl Talk<'_> {
     }
 
     /// The step's bytes, and each request's.
-    fn render(&self, step: &Step, number: u64, cas: &HashMap<u8, u64>) -> (Vec<u8>, Vec<Vec<u8>>) {
+    fn render(&self, step: &Step, number: u64, cas: &CasValues) -> (Vec<u8>, Vec<Rc<[u8]>>) {
         let mut bytes = Vec::new();
         let mut requests = Vec::new();
         for (place, request) in step.requests.iter().enumerate() {
@@ -253,11 +306,8 @@ impl Talk<'_> {
                 bytes.extend_from_slice(&Peer::separator(self.dialect));
             }
             let start = bytes.len();
-            request.render(number, |key| cas.get(&key).copied().unwrap_or(CAS_OF_NOTHING), &mut bytes);
-            requests.push(bytes[start..].to_vec());
-        }
-        if !step.is_separated {
-            requests = vec![bytes.clone()];
+            request.render(number, |key, age| cas.of(key, age), &mut bytes);
+            requests.push(bytes[start..].into());
         }
         (bytes, requests)
     }
@@ -310,14 +360,23 @@ impl Talk<'_> {
 }
 
 impl known::Exchange<'_> {
-    fn told(&self, number: u64, before: &[Vec<u8>]) -> Difference {
+    fn told(&self) -> Difference {
         Difference {
-            number,
-            before: before.iter().map(|request| shown(request)).collect(),
+            number: 0,
+            before: self.before.iter().map(|request| shown(request)).collect(),
             request: shown(self.request),
             theirs: self.theirs.to_owned(),
             ours: self.ours.to_owned(),
         }
+    }
+}
+
+/// Hides what other conversations left under keys that no conversation calls its own: a damaged line may have any word
+/// for its key.
+fn flush(dialect: Dialect) -> Vec<u8> {
+    match dialect {
+        Dialect::Binary => [&[0x80, 0x08][..], &[0; 22]].concat(),
+        _ => b"flush_all\r\n".to_vec(),
     }
 }
 

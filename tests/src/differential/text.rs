@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use super::request::{KEY_BYTES, Part, Request};
+use super::request::{Age, KEY_BYTES, Part, Request};
 
 /// Keys of a conversation: few, so that commands meet.
 const KEYS: u8 = 4;
@@ -132,9 +132,18 @@ impl Line {
         if rng.random_bool(0.08) {
             self.damage(rng);
         }
+        let has_lost_cas = self.has_lost_cas();
         let request = self.render(rng);
         // A megabyte that never comes: nobody waits for it.
-        if request.states_too_much() { sound.render(rng) } else { request }
+        if has_lost_cas || request.states_too_much() { sound.render(rng) } else { request }
+    }
+
+    /// Whether a CAS stands where it is taken for something else: there it does not mean the same on both servers.
+    fn has_lost_cas(&self) -> bool {
+        let is_cas = |token: &Token| matches!(token[..], [Part::Cas(..)]);
+        let name = [Part::bytes("cas")];
+        let place = self.tokens.iter().position(is_cas);
+        place.is_some_and(|place| place != 5 || self.tokens[0] != name)
     }
 
     fn render(self, rng: &mut StdRng) -> Request {
@@ -215,12 +224,15 @@ fn store(rng: &mut StdRng) -> Line {
 
 /// The CAS of some key: mostly as it is.
 fn cas(rng: &mut StdRng) -> Part {
-    // Not one more: memcached counts them, and may well give that one before it comes.
-    let by = if rng.random_bool(0.85) { 0 } else { -1 };
     match rng.random_bool(0.93) {
-        true => Part::Cas(rng.random_range(0..KEYS), by),
+        true => Part::Cas(rng.random_range(0..KEYS), age(rng)),
         false => Part::bytes(pick(rng, &["0", "1", "x", "-1", "18446744073709551615"])),
     }
+}
+
+/// Mostly as it is.
+pub(super) fn age(rng: &mut StdRng) -> Age {
+    if rng.random_bool(0.8) { Age::Now } else { Age::Before }
 }
 
 /// A meta command.
@@ -275,7 +287,7 @@ fn flag(rng: &mut StdRng, name: &str, subject: u8) -> Token {
     match letter {
         b'T' | b'N' | b'R' => token.extend(number(rng, &["0", "500", "1000", "10000", "-1", "20000"])),
         b'C' if rng.random_bool(0.75) => {
-            token.push(Part::Cas(subject, if rng.random_bool(0.7) { 0 } else { -1 }))
+            token.push(Part::Cas(subject, age(rng)));
         }
         b'C' | b'E' => token.extend(number(rng, GIVEN_CAS)),
         b'F' => token.extend(number(rng, &["0", "7", "4294967295"])),

@@ -7,7 +7,10 @@
 //! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
 
 pub mod clients;
+pub mod linearizable;
 pub mod oracle;
+pub mod registers;
+pub mod subscribers;
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -23,6 +26,7 @@ use rand::{RngExt, SeedableRng};
 
 use clients::{Clients, Life};
 use oracle::{Concern, Oracle};
+use subscribers::{Subscribers, Told};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const KEYS: u32 = 40;
@@ -59,6 +63,8 @@ pub struct Summary {
     pub roll_backs: u64,
     /// Items that they dropped.
     pub rolled_back_keys: u64,
+    /// What subscribers were told.
+    pub told: Told,
     /// The state of all nodes at the end, as one number.
     pub fingerprint: u64,
 }
@@ -72,13 +78,46 @@ pub struct Setting {
     pub chain: bool,
     /// Whether each write waits until every other node has it.
     pub semi_sync: bool,
+    /// Whether reads do, too, and a primary needs a lease.
+    pub strict: bool,
+    /// Whether each node has a clock of its own, up to 5 % fast or slow.
+    pub drifts: bool,
+    /// Whether one ack less is enough: then a promotion has to ask others.
+    pub fewer_acks: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
+    /// A bug put back: a promotion asks nobody.
+    pub promotes_unasked: bool,
+    /// A bug put back: subscribers are not told to start again.
+    pub hides_restarts: bool,
 }
 
 impl Default for Setting {
     fn default() -> Setting {
-        Setting { nodes: 3, chain: false, semi_sync: false, bug: None }
+        Setting {
+            nodes: 3,
+            chain: false,
+            semi_sync: false,
+            strict: false,
+            drifts: false,
+            fewer_acks: false,
+            bug: None,
+            promotes_unasked: false,
+            hides_restarts: false,
+        }
+    }
+}
+
+/// A node's clock, which goes so many thousandths of the true one.
+#[derive(Debug)]
+struct DriftingClock {
+    base: Arc<ManualClock>,
+    per_mille: u64,
+}
+
+impl Clock for DriftingClock {
+    fn now_ms(&self) -> u64 {
+        self.base.now_ms() * self.per_mille / 1_000
     }
 }
 
@@ -88,6 +127,8 @@ struct Node {
     polled_in: Life,
     cache: Cache,
     replicator: Option<Replicator>,
+    /// What its clock has shown.
+    shown_ms: u64,
 }
 
 struct World {
@@ -100,6 +141,7 @@ struct World {
     incarnations: u64,
     log_bytes: usize,
     oracle: Oracle,
+    subscribers: Subscribers,
     summary: Summary,
 }
 
@@ -114,13 +156,18 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
     for step in 0..STEPS {
         world.step();
         world.answer_clients();
+        let caches = world.caches();
+        world.subscribers.step(&caches);
         if step % 16 == 0 {
             world.check(&format!("seed {seed}, step {step}"));
+            world.check_subscribers(false, &format!("seed {seed}, step {step}"));
         }
     }
     world.heal(seed);
     world.check(&format!("seed {seed}, at rest"));
     world.check_rest(seed);
+    world.check_subscribers(true, &format!("seed {seed}, at rest"));
+    world.summary.told = world.subscribers.told;
     world.summary
 }
 
@@ -138,6 +185,7 @@ impl World {
             incarnations: seed << 16,
             log_bytes,
             oracle: Oracle::default(),
+            subscribers: Subscribers::new(seed),
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
@@ -169,22 +217,34 @@ impl World {
             .replica_reads(true)
             .log_bytes_max(self.log_bytes)
             .random_seed(self.incarnations);
+        let replicas = self.setting.nodes as u8 - if self.setting.fewer_acks { 2 } else { 1 };
         let replication = match self.setting {
+            Setting { strict: true, .. } => replication.ack(AckMode::Strict { replicas }),
             Setting { semi_sync: false, .. } => replication,
-            Setting { nodes, .. } => replication.ack(AckMode::SemiSync { replicas: nodes as u8 - 1 }),
+            Setting { .. } => replication.ack(AckMode::SemiSync { replicas }),
         };
         let replication = match self.setting.bug {
             None => replication,
             Some(bug) => replication.bug(bug),
         };
+        let replication = match self.setting.promotes_unasked {
+            false => replication,
+            true => replication.promoting_unasked(),
+        };
+        let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
+        let clock = Arc::new(DriftingClock { base: self.clock.clone(), per_mille });
+        let replication = match self.setting.hides_restarts {
+            false => replication,
+            true => replication.hiding_restarts(),
+        };
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
-            .clock(self.clock.clone())
+            .clock(clock)
             .hash_seed(self.incarnations)
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator }
+        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator, shown_ms: 0 }
     }
 
     fn one_in(&mut self, count: u32) -> bool {
@@ -334,6 +394,10 @@ impl World {
         }
     }
 
+    fn caches(&self) -> Vec<Cache> {
+        self.nodes.iter().map(|node| node.cache.clone()).collect()
+    }
+
     fn lives(&self) -> Vec<(Life, Cache)> {
         self.nodes.iter().map(|node| (node.life, node.cache.clone())).collect()
     }
@@ -426,7 +490,11 @@ impl World {
         if status.role == Role::Replica && status.promotable.is_ok() {
             self.oracle.set_newest_ms(self.clock.now_ms());
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");
-            cache.promote(false).expect("it is promotable");
+            let begun = cache.begin_promotion(false).expect("it is promotable");
+            if begun.is_none() {
+                // It asks others first; a poll may find it promoted.
+                return;
+            }
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
             self.note_promotion(index);
             self.check_promises(index);
@@ -436,7 +504,10 @@ impl World {
 
     fn check(&mut self, when: &str) {
         self.oracle.set_newest_ms(self.clock.now_ms());
-        for (index, node) in self.nodes.iter().enumerate() {
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            let now_ms = node.cache.now_ms();
+            assert!(now_ms >= node.shown_ms, "P12: {when}: the clock of {} went back", NAMES[index]);
+            node.shown_ms = now_ms;
             let status = node.cache.status();
             assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
             // For a while a path may name nodes in lives that have ended.
@@ -452,6 +523,17 @@ impl World {
                 self.oracle.check_node(index, &inspection, when);
             }
         }
+    }
+
+    /// Who has taken all changes has all that its node holds.
+    fn check_subscribers(&mut self, all: bool, when: &str) {
+        if self.setting.bug == Some(Bug::CasReused) {
+            // They are told versions by term and seq: that these differ is not what is looked for.
+            return;
+        }
+        let caches = self.caches();
+        let kept = self.subscribers.check(&caches, all, &self.oracle);
+        kept.unwrap_or_else(|why| panic!("subscribers: {when}: {why}"));
     }
 
     /// No more faults: P9 says that all nodes stream again within a bound.

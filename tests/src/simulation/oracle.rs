@@ -137,6 +137,12 @@ impl Oracle {
         self.dropped.get(key).is_some_and(|up_to| version <= *up_to)
     }
 
+    /// Whether a node may lack this item although its history put it there.
+    pub fn may_be_missing(&self, key: &[u8], expires_at_ms: u64, version: u64) -> bool {
+        let may_be_dead = expires_at_ms != 0 && expires_at_ms <= self.newest_ms;
+        self.misses_allowed || may_be_dead || self.may_be_dropped(key, version)
+    }
+
     /// A node lost its memory: its history begins anew.
     pub fn forget_node(&mut self, index: usize) {
         self.histories.remove(&index);
@@ -207,10 +213,7 @@ impl Oracle {
             .collect();
         for (key, state) in &expected {
             // A follower's clock is behind by as long as frames took; who gave it the item may have seen it die.
-            let may_be_dead = state.2 != 0 && state.2 <= self.newest_ms;
-            let may_be_dropped = self.may_be_dropped(key, state.3);
-            let may_be_missing =
-                !held.contains_key(key) && (self.misses_allowed || may_be_dead || may_be_dropped);
+            let may_be_missing = !held.contains_key(key) && self.may_be_missing(key, state.2, state.3);
             if held.get(key) != Some(*state) && !may_be_missing {
                 return Err(format!("{} should be {state:?} and is {:?}", key.escape_ascii(), held.get(key)));
             }

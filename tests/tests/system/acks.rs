@@ -55,7 +55,7 @@ fn wait_level(admin: SocketAddr, count: u64) {
 }
 
 /// Has a server hang, and waits until all its threads do.
-fn stop(server: &Server) {
+pub(crate) fn stop(server: &Server) {
     server.signal(Signal::STOP);
     let tasks = format!("/proc/{}/task", server.id());
     wait::wait_until("a stopped process", LIMIT, || {

@@ -21,6 +21,7 @@ mod operators;
 mod semantics;
 mod shutdown;
 mod stock_client;
+mod strict;
 mod warm;
 mod wire;
 

@@ -20,7 +20,7 @@ use flight::{Arrival, Flight, Outcome};
 pub use flight::{Lease, Waiting};
 pub use policy::LoadPolicy;
 
-use super::{Cache, Inner};
+use super::{Cache, Group, Inner};
 
 /// Why there is no value.
 #[derive(Debug)]
@@ -426,16 +426,19 @@ impl Inner {
                 expires_at_ms: item.expires_at_ms.unwrap_or(0),
             },
         };
-        // A node that refuses reads has nothing to show.
-        self.read_any(hash, key, look).ok().flatten().unwrap_or(Look::Nothing)
+        // A node that refuses reads has nothing to show. Who loads gets what is not acknowledged, too: were it a miss, each
+        // value that was just loaded would be loaded again.
+        Group::tracking(|| self.read_any(hash, key, look)).ok().flatten().unwrap_or(Look::Nothing)
     }
 
     /// Whether something has been stored since the key was looked at, on a node that shows what it has.
     fn is_stored(&self, cell: &super::ShardCell, hash: u64, key: &[u8], policy: LoadPolicy) -> bool {
-        if !self.serving().answers_reads() {
+        let serving = self.serving();
+        let Some(id) = cell.shard.find(hash, key).filter(|_| serving.answers_reads()) else { return false };
+        let is_shown = || self.may_show(cell.shard.meta(id).version);
+        if serving.reigns() && !Group::tracking(is_shown) {
             return false;
         }
-        let Some(id) = cell.shard.find(hash, key) else { return false };
         let is_absence = cell.shard.meta(id).marks.is_absence();
         !cell.shard.is_dead(id, self.moment()) && (policy.accepts_absences() || !is_absence)
     }

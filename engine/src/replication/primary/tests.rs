@@ -36,6 +36,7 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         position: lineage.position(),
         lineage,
         undo_floor,
+        grants_leases: true,
         frame_bytes_max: 1 << 20,
         clock_ms: 0,
         address: String::new(),

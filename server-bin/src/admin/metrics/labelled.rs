@@ -4,9 +4,12 @@
 
 use std::fmt::Write;
 
-use hotspare::{Role, Stats, Status};
+use hotspare::{LeaseState, Role, Stats, Status};
 
 use crate::server::{CountersSnapshot, HistogramSnapshot, RequestsSnapshot, bound_ns};
+
+const LEASES: [LeaseState; 5] =
+    [LeaseState::None, LeaseState::Waiting, LeaseState::Held, LeaseState::Unneeded, LeaseState::Over];
 
 const ROLES: [Role; 4] = [Role::Standalone, Role::Primary, Role::Replica, Role::Fenced];
 
@@ -18,6 +21,10 @@ pub(super) fn text(stats: &Stats, status: &Status, server: &CountersSnapshot) ->
     page.begin("role", "gauge", "1 for the role that the node has.");
     for role in ROLES {
         page.sample("role", &[("role", role.as_str())], u64::from(status.role == role));
+    }
+    page.begin("lease", "gauge", "1 for how a strict primary stands to its lease.");
+    for state in LEASES {
+        page.sample("lease", &[("state", state.as_str())], u64::from(status.lease.state == state));
     }
     page.begin("resyncs_total", "counter", "Resumptions from the log, and full copies begun.");
     page.sample("resyncs_total", &[("kind", "catch_up")], status.catch_ups);

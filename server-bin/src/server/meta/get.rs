@@ -87,10 +87,13 @@ impl Executor<'_> {
     fn look(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<Option<Look>, WriteError> {
         let cache = &self.shared.cache;
         let look = |item: ItemRef<'_>| {
-            if self.is_token_free(get, &item) {
+            let is_token_free = self.is_token_free(get, &item);
+            // An item that `T` has ended is a hit once more, and nobody else can win its token (rules D3, X1).
+            let is_over = item.expires_at_ms.is_some_and(|moment| moment <= cache.now_ms());
+            if is_token_free && !is_over {
                 return Look::TokenFree { is_fetched: item.is_fetched };
             }
-            self.encode_hit(get, &item, self.facts(&item), false, out);
+            self.encode_hit(get, &item, self.facts(&item), is_token_free, out);
             Look::Answered { bytes: item.value.len() }
         };
         let flags = &get.target.flags;

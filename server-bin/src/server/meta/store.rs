@@ -235,7 +235,9 @@ impl Executor<'_> {
     /// Deletes on a condition, or leaves a stale or empty item (rule D11).
     fn delete_with(&self, key: &[u8], flags: &Flags<'_>) -> Result<Status, WriteError> {
         let mut status = Status::Ok;
+        let mut stays_fetched = false;
         self.shared.cache.update(key, |item| {
+            stays_fetched = false;
             let Some(item) = item else {
                 status = Status::NotFound;
                 return Update::Keep;
@@ -258,6 +260,7 @@ impl Executor<'_> {
                 true => (Bytes::new(), flags.client_flags.unwrap_or_default()),
                 false => (item.value.to_vec().into(), item.flags),
             };
+            stays_fetched = item.is_fetched && !empties;
             let kept_cas = (!marks_stale).then(|| item.cas());
             Update::StoreWith {
                 value,
@@ -270,6 +273,10 @@ impl Executor<'_> {
                 },
             }
         })?;
+        if stays_fetched {
+            // The item is kept, and that it was read; what was stored anew counts as unread.
+            self.shared.cache.read(key, |_| ())?;
+        }
         Ok(status)
     }
 }

@@ -96,6 +96,49 @@ fn m3_a_binary_key_is_stored_decoded_and_echoed_encoded() {
 }
 
 #[test]
+fn m2_of_several_bad_arguments_the_last_is_told() {
+    expect(&[
+        ("mg k Jx|", "CLIENT_ERROR invalid numeric initial value|"),
+        ("mg k Dx|", "CLIENT_ERROR invalid numeric delta value|"),
+        ("mg k Dx Tsoon|", "CLIENT_ERROR bad token in command line format|"),
+        ("ms k 2 Tsoon MSS|hi|", "CLIENT_ERROR incorrect length for M token|"),
+        ("ms k 2 Tsoon Fx|hi|", "CLIENT_ERROR bad token in command line format|"),
+        ("ms k 2 Fx|hi|mg k|", "CLIENT_ERROR bad command line format|EN|"),
+    ]);
+}
+
+#[test]
+fn d3_d5_an_item_that_t_ends_is_a_hit_once_more_and_its_token_is_won() {
+    expect(&[
+        ("ms k 2 T100|hi|mg k T-1 R30 t v|", "HD|VA 2 t0 W|hi|"),
+        ("mg k|", "EN|"),
+        ("ms k 2|hi|md k I|mg k T-1 v|", "HD|HD|VA 2 X W|hi|"),
+        ("mg k|", "EN|"),
+    ]);
+}
+
+#[test]
+fn d11_a_stale_item_stays_fetched_and_a_count_in_place_leaves_it_stale() {
+    expect(&[
+        ("ms k 2|15|mg k|md k I|mg k h|", "HD|HD|HD|HD h1 X W|"),
+        ("md k I|incr k 1|mg k v|", "HD|16|VA 2 X W|16|"),
+        ("md k I|ma k|mg k v|", "HD|HD|VA 2 X W|17|"),
+        // One that grows is an item anew (rule S5).
+        ("md k I|ma k D100|mg k v h|", "HD|HD|VA 3 h0|117|"),
+        ("md k x|mg k h|", "HD|HD h0|"),
+    ]);
+}
+
+#[test]
+fn s5_what_was_appended_to_is_unread() {
+    expect(&[
+        ("ms k 2|hi|mg k|mg k h|", "HD|HD|HD h1|"),
+        ("append k 0 0 1|!|mg k h v|", "STORED|VA 3 h0|hi!|"),
+        ("ms k 1 MP|!|mg k h v|", "HD|VA 4 h0|!hi!|"),
+    ]);
+}
+
+#[test]
 fn m3_m7_g7_debug_lines_and_dumps_know_that_a_key_was_encoded() {
     let shared = shared();
     converse(&shared, "ms Zm9v 2 b|hi|ms bar 2|hi|", 1 << 20);

@@ -1,0 +1,206 @@
+//! A promotion that asks first (design §7): where a write is acknowledged by fewer replicas than there are, one replica
+//! alone can't know that it has every such write.
+//!
+//! Lives here: asking, and catching up. Not here: when that is needed (see `roles`), what becomes of the node (see
+//! `cache::role_changes`).
+//!
+//! ```text
+//!   Asking ──(enough answer)──> Promising ──(enough promise)──> CatchingUp ──> promoted
+//! ```
+//! With R other nodes and N acks each write lies on N + 1 of R + 1 nodes, so among any R − N + 1 is one that has it.
+//! Nothing changes while the first question is out, so a promotion that can't succeed disturbs nobody. Then this node
+//! follows nobody any more, and so does each that promises: it acknowledges nothing and grants no lease by an older
+//! term. So what they hold then is all that was ever acknowledged, and an old primary among them reigns no longer.
+
+use crate::cache::Promotion;
+use crate::replication::PromoteError;
+use crate::replication::hello::Purpose;
+use crate::replication::message::{Message, Standing, from_wire};
+use crate::replication::position::{Lineage, Position, Term};
+use crate::replication::replica::ReplicaSession;
+
+use super::Turn;
+use super::announce::{Answer, Call, introduction};
+use super::peer::Peer;
+use super::upstream::Attached;
+
+#[derive(Default)]
+pub(crate) struct Campaign {
+    stage: Stage,
+    calls: Vec<Call>,
+    answers: Vec<(String, Standing)>,
+    epoch: u64,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Idle,
+    Asking,
+    Promising,
+    CatchingUp {
+        from: Box<Attached>,
+        to: Position,
+    },
+}
+
+impl Campaign {
+    pub(crate) fn deadline_ms(&self) -> u64 {
+        let calls = self.calls.iter().map(Call::deadline_ms);
+        match &self.stage {
+            Stage::Idle => u64::MAX,
+            Stage::CatchingUp { from, .. } => from.deadline_ms(),
+            Stage::Asking | Stage::Promising => calls.min().unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let (candidacy, epoch, is_follower) = {
+            let roles = turn.group.roles.lock();
+            (roles.candidacy, roles.epoch, roles.is_follower())
+        };
+        let Some(candidacy) = candidacy else {
+            *self = Campaign::default();
+            return false;
+        };
+        if matches!(self.stage, Stage::Idle) {
+            self.begin(turn, Stage::Asking, epoch);
+        } else if epoch != self.epoch || !is_follower {
+            return self.end(turn, Err(PromoteError::Overruled));
+        }
+        if turn.now.local_ms >= candidacy.until_ms {
+            let answered = self.answered();
+            return self
+                .end(turn, Err(PromoteError::NotEnoughPositions { answered, needed: candidacy.needed }));
+        }
+        if let Stage::CatchingUp { from, to } = &mut self.stage {
+            let to = *to;
+            let ended = from.turn(turn, epoch, &mut None).err();
+            if turn.group.log.lock().lineage().contains(to) {
+                return self.win(turn);
+            }
+            if let Some(why) = ended {
+                tracing::warn!(why = why.describe(), "could not catch up from the node that holds most");
+                return self.end(turn, Err(PromoteError::NotCaughtUp));
+            }
+            return false;
+        }
+        self.call(turn);
+        if self.answered() < candidacy.needed {
+            return false;
+        }
+        match self.stage {
+            Stage::Asking => self.promise(turn),
+            _ => self.catch_up(turn),
+        }
+        true
+    }
+
+    /// This node, and each other that answered and holds something.
+    fn answered(&self) -> u8 {
+        1 + self.answers.iter().filter(|(_, standing)| standing.has_data).count() as u8
+    }
+
+    fn begin(&mut self, turn: &Turn<'_, '_>, stage: Stage, epoch: u64) {
+        let others = turn.group.roles.lock().configured_others();
+        let calls = others.into_iter().map(|address| Call::new(address, turn.now.local_ms)).collect();
+        *self = Campaign { stage, calls, answers: Vec::new(), epoch };
+    }
+
+    fn call(&mut self, turn: &mut Turn<'_, '_>) {
+        let promises = matches!(self.stage, Stage::Promising);
+        let purpose = if promises { Purpose::Promise } else { Purpose::Ask };
+        let answers = &mut self.answers;
+        self.calls.retain_mut(|call| {
+            let hear = |turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, _proven: bool| {
+                let Message::Standing(standing) = message else { return Answer::Failed };
+                let term = turn.group.roles.lock().term_seen.0;
+                let is_known = answers.iter().any(|(_, known)| known.node == standing.node);
+                let counts = !promises || standing.term_seen == term;
+                if counts && !is_known && from_wire(standing.lineage.clone()).is_ok() {
+                    answers.push((address.to_owned(), standing.clone()));
+                }
+                Answer::Heard
+            };
+            match call.turn(turn, |turn| introduction(turn, purpose), hear) {
+                Answer::Heard => false,
+                Answer::None => true,
+                Answer::Failed => {
+                    call.try_later(turn.now.local_ms);
+                    true
+                }
+            }
+        });
+    }
+
+    /// Follows nobody any more, as of a term that none of them has seen, and asks them to do the same.
+    fn promise(&mut self, turn: &mut Turn<'_, '_>) {
+        let _gate = turn.group.gate.lock();
+        let (epoch, term) = {
+            let roles = turn.group.roles.lock();
+            let seen = self.answers.iter().map(|(_, standing)| Term(standing.term_seen));
+            let highest = seen.chain([roles.term_seen]).max().unwrap_or_default();
+            (roles.epoch, highest.next_for(roles.slot).filter(|term| !term.is_too_far_above(roles.term_seen)))
+        };
+        let Some(term) = term.filter(|_| epoch == self.epoch) else { return };
+        turn.cache.inner.step_down(turn.group, term, None);
+        let epoch = turn.group.roles.lock().epoch;
+        self.begin(turn, Stage::Promising, epoch);
+    }
+
+    /// Gets what the one that holds most has and this node lacks.
+    fn catch_up(&mut self, turn: &mut Turn<'_, '_>) {
+        let lineages = self
+            .answers
+            .iter()
+            .filter(|(_, standing)| standing.has_data)
+            .filter_map(|(address, standing)| Some((address, from_wire(standing.lineage.clone()).ok()?)));
+        let rank =
+            |lineage: &Lineage| (lineage.term(), lineage.position().map_or(0, |position| position.seq));
+        let best = lineages.max_by_key(|(_, lineage)| rank(lineage));
+        let ours = turn.group.log.lock().lineage().clone();
+        let to = best.filter(|(_, theirs)| rank(theirs) > rank(&ours));
+        let Some((address, to)) =
+            to.and_then(|(address, theirs)| Some((address.clone(), theirs.position()?)))
+        else {
+            self.win(turn);
+            return;
+        };
+        match turn.transport.dial(&address) {
+            Ok(link) => {
+                let hello = super::upstream::hello(turn, Purpose::CatchUp);
+                let session =
+                    ReplicaSession::new(hello, turn.group.config.bugs, turn.now.local_ms).refusing_copies();
+                tracing::info!(from = address, seq = to.seq, "catching up before this node reigns");
+                let from = Box::new(Attached::new(Peer::new(link), session, address, true));
+                self.stage = Stage::CatchingUp { from, to };
+            }
+            Err(why) => {
+                tracing::warn!(peer = address, %why, "could not catch up from the node that holds most");
+                self.end(turn, Err(PromoteError::NotCaughtUp));
+            }
+        }
+    }
+
+    fn win(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let over_in_ms =
+            self.answers.iter().map(|(_, standing)| standing.lease_over_in_ms).max().unwrap_or(0);
+        // A peer that says more than there can be delays nobody for long.
+        let over_in_ms = over_in_ms.min(crate::replication::lease::LEASE_WAIT_MS);
+        let from_ms = turn.cache.inner.lease_now_ms() + over_in_ms;
+        let epoch = self.epoch;
+        let outcome = turn.cache.promote_as(Promotion::Elected { from_ms, epoch });
+        self.end(turn, outcome.map(|_| ()))
+    }
+
+    fn end(&mut self, turn: &mut Turn<'_, '_>, outcome: Result<(), PromoteError>) -> bool {
+        if let Err(why) = &outcome {
+            tracing::warn!(%why, "not promoted");
+        }
+        *self = Campaign::default();
+        let mut roles = turn.group.roles.lock();
+        roles.candidacy = None;
+        roles.candidacy_refused = outcome.err();
+        true
+    }
+}

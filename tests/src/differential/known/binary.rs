@@ -1,0 +1,88 @@
+//! What differs in binary packets.
+
+use super::classic::may_have_been_large;
+use super::{After, Exchange, Known, Silent, when};
+
+pub(super) const KNOWN: &[Known] = &[
+    Known {
+        rule: "B4",
+        what: "a touch with a body behind its key has wrong lengths: invalid arguments, not a miss",
+        sees: |it, _| {
+            let is_touch = matches!(it.request.get(1), Some(0x1c..=0x1e | 0x23 | 0x24));
+            let has_body = value_bytes(it).is_some_and(|bytes| bytes > 0);
+            when(
+                is_touch && has_body && it.theirs.ends_with("<closed>") && is_refused(it, "04"),
+                After::Parted,
+            )
+        },
+    },
+    Known {
+        rule: "B4",
+        what: "a bad packet's error comes before the connection is closed",
+        sees: |it, _| {
+            when(it.theirs == "<closed>" && (is_refused(it, "04") || is_refused(it, "81")), After::Parted)
+        },
+    },
+    Known {
+        rule: "A3",
+        what: "a number above 2^63 is one; memcached looks for a sign behind it, in what was there before",
+        sees: |it, _| {
+            let opcode = it.request.get(1).filter(|opcode| matches!(opcode, 0x05 | 0x06 | 0x15 | 0x16))?;
+            let delta = u64::from_be_bytes(*it.request.get(24..)?.first_chunk()?);
+            let is_down = matches!(opcode, 0x06 | 0x16);
+            let is_number =
+                it.ours.starts_with(&format!("81 op={opcode:02x} type=0 status=0000 ")) || it.ours.is_empty();
+            let is_theirs = it.theirs.contains(" status=0006 ") && it.theirs.lines().count() == 1;
+            let is_large = told_number(it).is_none_or(|now| may_have_been_large(now, delta, is_down));
+            when(is_theirs && is_number && is_large, After::Parted)
+        },
+    },
+];
+
+pub(super) const SILENT: &[Silent] = &[];
+
+/// Bytes behind extras and key.
+fn value_bytes(it: &Exchange<'_>) -> Option<u64> {
+    let header = it.request.first_chunk::<24>()?;
+    let body = u64::from(u32::from_be_bytes([header[8], header[9], header[10], header[11]]));
+    let key = u64::from(u16::from_be_bytes([header[2], header[3]]));
+    body.checked_sub(u64::from(header[4]) + key)
+}
+
+/// Whether our whole answer is one packet with this status, and the end.
+fn is_refused(it: &Exchange<'_>, status: &str) -> bool {
+    let opcode = it.request.get(1).copied().unwrap_or_default();
+    let head = format!("81 op={opcode:02x} type=0 status=00{status} ");
+    it.ours.starts_with(&head) && it.ours.ends_with("\n<closed>") && it.ours.lines().count() == 2
+}
+
+/// Whether there is more than the packet says.
+pub(super) fn has_surplus(it: &Exchange<'_>) -> bool {
+    let bytes = it.request.first_chunk::<24>().map(|header| [header[8], header[9], header[10], header[11]]);
+    bytes.is_some_and(|bytes| it.request.len() > 24 + u32::from_be_bytes(bytes) as usize)
+}
+
+/// The number that we answer.
+fn told_number(it: &Exchange<'_>) -> Option<u64> {
+    let (_, shown) = it.ours.trim_end().rsplit_once(" value=")?;
+    let mut bytes = Vec::new();
+    let mut rest = shown;
+    while let Some(first) = rest.chars().next() {
+        let (byte, taken) = match rest.strip_prefix('\\') {
+            None => (first as u8, 1),
+            Some(escape) if escape.starts_with('x') => (u8::from_str_radix(escape.get(1..3)?, 16).ok()?, 4),
+            Some(escape) => (
+                match escape.chars().next()? {
+                    'n' => b'\n',
+                    'r' => b'\r',
+                    't' => b'\t',
+                    other => other as u8,
+                },
+                2,
+            ),
+        };
+        bytes.push(byte);
+        rest = rest.get(taken..)?;
+    }
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}

@@ -1,0 +1,258 @@
+//! What differs in the classic commands, and in lines that are none.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::reading::{BAD_LINE, Reading, StoreFault, is_harmless, our_answers, their_answers};
+use super::{After, Exchange, Known, Silent, when};
+
+pub(super) const KNOWN: &[Known] = &[
+    Known {
+        rule: "F4",
+        what: "a line below four bytes is a bad line, not an unknown name",
+        sees: |it, request| {
+            let count = count_differing_lines(it, "ERROR", "CLIENT_ERROR bad command line format");
+            when(count.is_some_and(|count| count == request.count_short_lines()), After::Same)
+        },
+    },
+    Known {
+        rule: "F5",
+        what: "a line with too few words is a bad line, not an unknown name",
+        sees: too_few_words,
+    },
+    Known {
+        rule: "F5",
+        what: "a gat of no key is a bad line before its lifetime is looked at",
+        sees: |it, request| {
+            let is_theirs = matches!(it.theirs, "CLIENT_ERROR invalid exptime argument\n" | "END\n");
+            let has_no_key =
+                request.name().starts_with(b"gat") && request.is_get() && request.words.len() == 2;
+            when(has_no_key && is_theirs && it.ours == BAD_LINE, After::Same)
+        },
+    },
+    Known {
+        rule: "F10",
+        what: "a length that is none is told in spite of noreply",
+        sees: length_with_noreply,
+    },
+    Known {
+        rule: "F7",
+        what: "a number has no sign and no carriage return behind it",
+        sees: |it, request| {
+            let is_refused = it.ours == refusal(request);
+            let is_cut = request.stated_bytes().is_none() && is_refused_and_closed(it, request);
+            when(request.has_nearly_a_number() && (is_refused || is_cut), After::Parted)
+        },
+    },
+    Known {
+        rule: "F9",
+        what: "a length beyond 31 bits is a bad line, not what is left of it in 32 bits",
+        sees: |it, request| {
+            let is_ours = it.ours == refused_with_commands(request) || is_refused_and_closed(it, request);
+            when(request.has_wrapped_length() && is_ours, After::Parted)
+        },
+    },
+    Known { rule: "S3", what: "the data block goes with a bad line", sees: bad_store },
+    Known {
+        rule: "L2",
+        what: "flags beyond 32 bits are a bad line, not what is left of them in 32 bits",
+        sees: |it, request| {
+            let is_long = request.store_fault() == Some(StoreFault::LongFlags);
+            when(is_long && it.ours == skipped_block(request), After::Parted)
+        },
+    },
+    Known {
+        rule: "X3",
+        what: "a lifetime has 64 bits, and one beyond them is the longest",
+        sees: |it, request| {
+            let is_refused = match request.name() {
+                b"touch" | b"gat" | b"gats" | b"flush_all" => {
+                    it.theirs == "CLIENT_ERROR invalid exptime argument\n"
+                }
+                _ => is_refused_and_read_on(it, request, if request.is_noreply() { "" } else { BAD_LINE }),
+            };
+            let is_bad = request.has_long_key() || request.keys().iter().any(|key| key.len() > 250);
+            let is_taken = is_bad || !it.ours.starts_with(BAD_LINE);
+            let is_alike = request.is_get() && hits(it.theirs) == hits(it.ours);
+            let is_it = is_refused && is_taken || is_alike;
+            when(!request.is_meta() && request.has_long_lifetime() && is_it, After::Parted)
+        },
+    },
+    Known {
+        rule: "L3",
+        what: "an item counts with the engine's header, not memcached's: a value just below the limit has bad ends told",
+        sees: |it, request| {
+            let is_near =
+                request.stated_bytes().is_some_and(|bytes| bytes < 1 << 20 && bytes + 400 > 1 << 20);
+            let is_theirs = it.theirs.starts_with("SERVER_ERROR object too large for cache\n");
+            when(is_near && is_theirs && it.ours.starts_with("CLIENT_ERROR bad data chunk\n"), After::Parted)
+        },
+    },
+    Known {
+        rule: "A3",
+        what: "a number above 2^63 is one; memcached looks for a sign behind it, in what was there before",
+        sees: |it, request| {
+            let is_theirs = it.theirs == "CLIENT_ERROR cannot increment or decrement non-numeric value\n";
+            let delta = match request.name() {
+                b"incr" | b"decr" => request.word(2),
+                b"ma" => request.flag(b'D').map_or(&b"1"[..], |word| &word[1..]),
+                _ => return None,
+            };
+            let delta = str::from_utf8(delta).ok()?.parse().ok()?;
+            let is_down = request.name() == b"decr" || matches!(request.flag(b'M'), Some(b"MD" | b"M-"));
+            let number =
+                it.ours.lines().next_back().and_then(|line| line.trim_end_matches("\\r\\n").parse().ok());
+            let was_large = match number {
+                Some(number) => may_have_been_large(number, delta, is_down),
+                None => it.ours.is_empty() || it.ours.starts_with("HD"),
+            };
+            when(is_theirs && was_large, After::Parted)
+        },
+    },
+];
+
+pub(super) const SILENT: &[Silent] = &[
+    Silent { rule: "X3", what: "a lifetime has 64 bits", sees: |request| request.has_long_lifetime() },
+    Silent {
+        rule: "F7",
+        what: "a number has no sign and no carriage return behind it, not even with noreply",
+        sees: |request| request.has_nearly_a_number(),
+    },
+    Silent {
+        rule: "L2",
+        what: "flags beyond 32 bits are a bad line, not even with noreply",
+        sees: |request| request.store_fault() == Some(StoreFault::LongFlags),
+    },
+    Silent {
+        rule: "R2",
+        what: "a gat that is refused for a long key touches nothing; memcached touches the keys before it",
+        sees: |request| {
+            let place = request.keys().iter().position(|key| key.len() > 250);
+            request.name().starts_with(b"gat") && place.is_some_and(|place| place > 0)
+        },
+    },
+    Silent {
+        rule: "G2",
+        what: "what a flush has hidden stays hidden; with memcached it comes back when a later flush is ordered",
+        sees: |request| {
+            request.name() == b"flush_all"
+                && !matches!(request.word(1), b"" | b"noreply" | b"0")
+                && !request.word(1).starts_with(b"-")
+        },
+    },
+];
+
+/// How many lines are `theirs` there and `ours` here, if the others are the same.
+fn count_differing_lines(it: &Exchange<'_>, theirs: &str, ours: &str) -> Option<usize> {
+    if it.theirs.lines().count() != it.ours.lines().count() {
+        return None;
+    }
+    let differing: Vec<_> =
+        it.theirs.lines().zip(it.ours.lines()).filter(|(their, our)| their != our).collect();
+    differing.iter().all(|pair| *pair == (theirs, ours)).then_some(differing.len())
+}
+
+/// Rule F5: what follows the line are commands, on both sides.
+fn too_few_words(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    let theirs = format!("ERROR\n{}", their_answers(request.rest));
+    let ours = format!("{BAD_LINE}{}", our_answers(request.rest));
+    // A cas without its number has enough words for the rule, and too few for 1.6.18 to look at the others.
+    let is_short_cas =
+        request.name() == b"cas" && request.words.len() == 5 && request.stated_bytes().is_none();
+    let is_short = request.has_too_few_words() || is_short_cas;
+    when(is_short && is_harmless(request.rest) && it.is(&theirs, &ours), After::Same)
+}
+
+/// Rule F10: the length is looked at before `noreply`.
+fn length_with_noreply(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    let is_bad = request.is_classic_store() && request.is_noreply() && request.stated_bytes().is_none();
+    if !is_bad || !is_harmless(request.rest) || request.has_wrapped_length() || request.has_nearly_a_number()
+    {
+        return None;
+    }
+    when(it.is(&their_answers(request.rest), &refused_with_commands(request)), After::Same)
+}
+
+/// Rule S3.
+fn bad_store(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    let is_bad_ms = request.name() == b"ms" && request.has_long_key() && request.stated_bytes().is_some();
+    let first = match request.store_fault() {
+        _ if is_bad_ms => BAD_LINE,
+        Some(StoreFault::LongFlags) | None => return None,
+        Some(StoreFault::NoCas) => "ERROR\n",
+        Some(StoreFault::Other) if request.is_noreply() => "",
+        Some(StoreFault::Other) => BAD_LINE,
+    };
+    if it.ours != skipped_block(request) && is_harmless(request.surplus()) {
+        return None;
+    }
+    let after = if is_harmless(request.rest) { After::Same } else { After::Parted };
+    when(is_refused_and_read_on(it, request, first), after)
+}
+
+/// Whether memcached says `first`, and reads the data block as commands.
+fn is_refused_and_read_on(it: &Exchange<'_>, request: &Reading<'_>, first: &str) -> bool {
+    if is_harmless(request.rest) {
+        return it.theirs == format!("{first}{}", their_answers(request.rest));
+    }
+    it.theirs.starts_with(first) || request.has_long_line_behind() && it.theirs == "<closed>"
+}
+
+/// What a get answers, each hit once: one that ends with its touch is a hit only once.
+fn hits(answer: &str) -> BTreeSet<&str> {
+    answer.split("VALUE ").map(|hit| hit.trim_end_matches("END\n")).collect()
+}
+
+/// Whether the number before may have been above 2^63.
+pub(super) fn may_have_been_large(now: u64, delta: u64, is_down: bool) -> bool {
+    let before = if is_down { now.saturating_add(delta) } else { now.wrapping_sub(delta) };
+    before > i64::MAX as u64 || is_down && now == 0
+}
+
+/// A bad line whose data block is skipped.
+fn skipped_block(request: &Reading<'_>) -> String {
+    let told = if request.is_noreply() && request.is_classic_store() { "" } else { BAD_LINE };
+    format!("{told}{}", our_answers(request.surplus()))
+}
+
+/// A bad line whose data block is read as commands.
+fn refused_with_commands(request: &Reading<'_>) -> String {
+    format!("{BAD_LINE}{}", our_answers(request.rest))
+}
+
+/// Whether our answer is a bad line, and the end: of a line in the data block that is too long (rules F5, F6).
+fn is_refused_and_closed(it: &Exchange<'_>, request: &Reading<'_>) -> bool {
+    request.has_long_line_behind() && it.ours.starts_with(BAD_LINE) && it.ours.ends_with("<closed>")
+}
+
+/// What the rules want said to a number that is nearly one.
+fn refusal(request: &Reading<'_>) -> String {
+    let quiet = |told: &str| if request.is_noreply() { String::new() } else { told.to_owned() };
+    match request.name() {
+        b"incr" | b"decr" => quiet("CLIENT_ERROR invalid numeric delta argument\n"),
+        b"touch" | b"gat" | b"gats" | b"flush_all" => quiet("CLIENT_ERROR invalid exptime argument\n"),
+        b"verbosity" => quiet(BAD_LINE),
+        b"ma" => "CLIENT_ERROR invalid or duplicate flag\n".to_owned(),
+        _ if request.is_classic_store() && request.stated_bytes().is_some() => skipped_block(request),
+        _ if request.is_classic_store() || request.name() == b"ms" && request.stated_bytes().is_none() => {
+            refused_with_commands(request)
+        }
+        _ => {
+            let told = match request.nearly_a_number_flag() {
+                Some(b'F') => BAD_LINE,
+                Some(b'J') => "CLIENT_ERROR invalid numeric initial value\n",
+                Some(b'D') => "CLIENT_ERROR invalid numeric delta value\n",
+                _ => "CLIENT_ERROR bad token in command line format\n",
+            };
+            format!("{told}{}", our_answers(request.surplus()))
+        }
+    }
+}
+
+/// Whether anything counted: see the rule A5.
+pub(super) fn has_counted(before: &[Rc<[u8]>]) -> bool {
+    before.iter().any(|request| {
+        [&b"incr "[..], b"decr ", b"ma "].iter().any(|name| request.starts_with(name))
+            || matches!(request.get(..2), Some([0x80, 0x05 | 0x06 | 0x15 | 0x16]))
+    })
+}

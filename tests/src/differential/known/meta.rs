@@ -1,0 +1,350 @@
+//! What differs in the meta commands.
+
+use super::reading::{BAD_LINE, Reading, our_answers};
+use super::{After, Exchange, Known, Silent, when};
+use crate::differential::run::CAS_OF_NOTHING;
+use crate::differential::text::GIVEN_CAS;
+
+const INVALID: &str = "CLIENT_ERROR invalid flag\n";
+const INVALID_OR_DUPLICATE: &str = "CLIENT_ERROR invalid or duplicate flag\n";
+const DUPLICATE: &str = "CLIENT_ERROR duplicate flag\n";
+const BAD_TOKEN: &str = "CLIENT_ERROR bad token in command line format\n";
+const BAD_KEY: &str = "CLIENT_ERROR error decoding key\n";
+
+/// The letters of any meta command (rule M2).
+const LETTERS: &[u8] = b"bcfhklstvuqxOFCMJDIENTRPL";
+/// Those that came after 1.6.18.
+const LATER_LETTERS: &[u8] = b"Ex";
+/// The longest opaque token with its letter, in bytes (rule L6).
+const OPAQUE_BYTES_MAX: usize = 32;
+
+pub(super) const KNOWN: &[Known] = &[
+    Known {
+        rule: "M2",
+        what: "the flags E and x came after 1.6.18",
+        sees: |it, request| {
+            let is_later = |word: &&[u8]| LATER_LETTERS.contains(&word[0]);
+            let is_unknown = matches!(first_line(it.theirs), INVALID | INVALID_OR_DUPLICATE);
+            let is_refused = matches!(first_line(it.ours), INVALID | INVALID_OR_DUPLICATE)
+                && !request.flags().iter().any(|word| !LETTERS.contains(&word[0]));
+            when(request.flags().iter().any(is_later) && is_unknown && !is_refused, After::Parted)
+        },
+    },
+    Known {
+        rule: "M2, Z6",
+        what: "only ma has one word for a flag that is unknown and one that is repeated; an unknown one is told first",
+        sees: |it, request| {
+            let is_unknown = request.flags().iter().any(|word| !LETTERS.contains(&word[0]));
+            let ours = match () {
+                _ if request.name() == b"ma" => return None,
+                _ if is_unknown => INVALID,
+                _ if request.has_repeated_flag() => DUPLICATE,
+                _ => return None,
+            };
+            let theirs = if request.name() == b"md" { INVALID_OR_DUPLICATE } else { DUPLICATE };
+            let surplus = our_answers(request.surplus());
+            when(it.is(&format!("{theirs}{surplus}"), &format!("{ours}{surplus}")), After::Same)
+        },
+    },
+    Known {
+        rule: "M2",
+        what: "me reads its flags, and refuses those that are wrong",
+        sees: |it, request| {
+            let is_theirs = it.theirs.starts_with("ME ") || matches!(it.theirs, "EN\n" | BAD_LINE);
+            let is_wrong = request.flags().iter().any(|word| !LETTERS.contains(&word[0]));
+            let ours = match () {
+                _ if is_wrong => INVALID,
+                _ if request.has_repeated_flag() => DUPLICATE,
+                _ => flag_fault(request)?,
+            };
+            when(request.name() == b"me" && is_theirs && it.ours == ours, After::Same)
+        },
+    },
+    Known {
+        rule: "M2",
+        what: "me takes b wherever it stands, and overlooks what is behind the letter",
+        sees: |it, request| {
+            let has_b = request.name() == b"me" && request.flag(b'b').is_some() && request.word(2) != b"b";
+            when(has_b && [it.theirs, it.ours].iter().all(|answer| is_debug_line(answer)), After::Same)
+        },
+    },
+    Known {
+        rule: "M2",
+        what: "md says what is wrong with an argument or a key, as mg does",
+        sees: |it, request| {
+            let is_it = request.name() == b"md" && it.theirs == INVALID_OR_DUPLICATE;
+            when(is_it && it.ours == flag_fault(request)?, After::Same)
+        },
+    },
+    Known {
+        rule: "M3",
+        what: "a key that does not decode is told if no argument is bad",
+        sees: |it, request| {
+            let ours = fault_of(request, request.flags().iter().filter(|word| word[0] != b'b'))?;
+            let surplus = our_answers(request.surplus());
+            let is_theirs = it.theirs == format!("{BAD_KEY}{surplus}") && !is_base64(request.word(1));
+            when(is_theirs && it.ours == format!("{ours}{surplus}"), After::Same)
+        },
+    },
+    Known {
+        rule: "M5",
+        what: "ma q hides success, also that of a new item (N)",
+        sees: |it, request| {
+            let is_quiet =
+                request.name() == b"ma" && request.flag(b'q').is_some() && request.flag(b'N').is_some();
+            let is_success = it.theirs.starts_with("HD") || it.theirs.starts_with("VA ");
+            when(is_quiet && it.ours.is_empty() && is_success, After::Same)
+        },
+    },
+    Known {
+        rule: "M7",
+        what: "the engine keeps no times of access, so me tells no la",
+        sees: |it, request| {
+            when(request.name() == b"me" && it.theirs.replacen(" la=*", "", 1) == it.ours, After::Same)
+        },
+    },
+    Known {
+        rule: "D1",
+        what: "the engine keeps no times of access, so mg tells no l",
+        sees: |it, request| {
+            let is_asked = request.name() == b"mg" && request.flag(b'l').is_some();
+            when(is_asked && it.theirs.replacen(" l*", "", 1) == it.ours, After::Same)
+        },
+    },
+    Known {
+        rule: "D8",
+        what: "ms tells the size (s)",
+        sees: |it, request| {
+            let is_asked = request.name() == b"ms" && request.flag(b's').is_some();
+            when(is_asked && without(first_line(it.ours), "s") == without(it.theirs, ""), After::Same)
+        },
+    },
+    Known { rule: "X1", what: "an item that is dead when it is made has no time to live", sees: dead_ttl },
+    Known { rule: "X3", what: "a lifetime of a meta command has 64 bits", sees: long_lifetime },
+    Known {
+        rule: "L2",
+        what: "flags beyond 32 bits are a bad line, not what is left of them in 32 bits",
+        sees: |it, request| {
+            let is_long = request.flag(b'F').is_some_and(|word| {
+                let number = str::from_utf8(&word[1..]).ok().and_then(|text| text.parse::<u64>().ok());
+                number.is_some_and(|number| number > u64::from(u32::MAX))
+            });
+            let told = if request.name() == b"ma" { INVALID_OR_DUPLICATE } else { BAD_LINE };
+            when(is_long && it.ours == format!("{told}{}", our_answers(request.surplus())), After::Parted)
+        },
+    },
+    Known {
+        rule: "L6",
+        what: "an opaque that is too long is told before anything is done",
+        sees: |it, request| {
+            let ours = format!("CLIENT_ERROR opaque token too long\n{}", our_answers(request.surplus()));
+            when(has_long_opaque(request) && it.ours == ours, After::Parted)
+        },
+    },
+    Known {
+        rule: "D7",
+        what: "mg tells opaque and key of a miss",
+        sees: |it, request| {
+            let is_told = request.flag(b'O').or(request.flag(b'k')).is_some();
+            let is_miss = it.theirs == "EN\n" && it.ours == format!("EN{}\n", echo(request));
+            when(request.name() == b"mg" && is_told && is_miss, After::Same)
+        },
+    },
+    Known {
+        rule: "M3",
+        what: "an item that mg N makes remembers that its key came in base64",
+        sees: |it, request| {
+            let is_asked = request.flag(b'b').is_some() && request.flag(b'k').is_some();
+            let is_made = request.name() == b"mg" && request.flag(b'N').is_some() && is_won(it.theirs);
+            let ours = format!(" k{} b", request.word(1).escape_ascii());
+            when(
+                is_asked
+                    && is_made
+                    && it.ours.contains(&ours)
+                    && without_key(it.theirs) == without_key(it.ours),
+                After::Parted,
+            )
+        },
+    },
+    Known {
+        rule: "M3",
+        what: "an item that grows remembers that its key came in base64",
+        sees: |it, request| {
+            let has_grown = it.before.iter().any(|before| {
+                let before = Reading::of(before);
+                matches!(before.name(), b"append" | b"prepend" | b"incr" | b"decr" | b"ma")
+                    || matches!(before.flag(b'M'), Some(b"MA" | b"MP"))
+            });
+            let is_told = request.name() == b"me" || request.flag(b'k').is_some();
+            when(has_grown && is_told && without_key(it.theirs) == without_key(it.ours), After::Same)
+        },
+    },
+    Known {
+        rule: "D8",
+        what: "ms N makes the item that it was to append to",
+        sees: |it, request| {
+            let appends = matches!(request.flag(b'M'), Some(b"MA" | b"MP"));
+            let is_it = request.name() == b"ms" && appends && request.flag(b'N').is_some();
+            let is_made = match request.flag(b'q') {
+                Some(_) => it.ours.is_empty(),
+                None => it.ours.starts_with("HD"),
+            };
+            when(is_it && it.theirs.starts_with("NS") && is_made, After::Parted)
+        },
+    },
+    Known {
+        rule: "D2",
+        what: "mg C withholds the value that the client has",
+        sees: |it, request| {
+            // Of those that are given no item has one: these may be anybody's.
+            let cas = request.flag(b'C').and_then(|word| str::from_utf8(&word[1..]).ok())?;
+            let is_some_items = !GIVEN_CAS.contains(&cas) && cas != "0" && cas != CAS_OF_NOTHING.to_string();
+            let (head, _value) = it.theirs.split_once('\n')?;
+            let flags = head.strip_prefix("VA ")?.split_once(' ').map_or("", |(_, flags)| flags);
+            let ours = format!("HD {flags}");
+            when(
+                request.name() == b"mg" && is_some_items && it.ours.trim_end() == ours.trim_end(),
+                After::Same,
+            )
+        },
+    },
+];
+
+pub(super) const SILENT: &[Silent] = &[
+    Silent {
+        rule: "M3",
+        what: "an item that mg N or ma N makes remembers that its key came in base64",
+        sees: |request| {
+            let makes = matches!(request.name(), b"mg" | b"ma") && request.flag(b'N').is_some();
+            makes && request.flag(b'b').is_some()
+        },
+    },
+    Silent {
+        rule: "L6",
+        what: "an opaque that is too long is told before anything is done",
+        sees: |request| has_long_opaque(request) && matches!(request.name(), b"mg" | b"ma"),
+    },
+];
+
+fn first_line(answer: &str) -> &str {
+    answer.find('\n').map_or(answer, |at| &answer[..=at])
+}
+
+/// An answer without the key, and without the times of access that only memcached tells.
+fn without_key(answer: &str) -> Vec<&str> {
+    let head = if answer.starts_with("ME ") { answer.split(' ').nth(1) } else { None };
+    let is_key = |word: &str| Some(word) == head || head.is_none() && (word.starts_with('k') || word == "b");
+    answer.split(' ').filter(|word| !is_key(word) && !word.starts_with("la=")).collect()
+}
+
+fn is_debug_line(answer: &str) -> bool {
+    answer == "EN\n" || answer.starts_with("ME ") && answer.lines().count() == 1
+}
+
+/// Whether the first line tells that the token was won.
+fn is_won(answer: &str) -> bool {
+    first_line(answer).trim_end().ends_with(" W")
+}
+
+fn has_long_opaque(request: &Reading<'_>) -> bool {
+    request.flag(b'O').is_some_and(|word| word.len() > OPAQUE_BYTES_MAX)
+}
+
+/// What the rules say to the last argument that is none, or to the key.
+fn flag_fault(request: &Reading<'_>) -> Option<&'static str> {
+    fault_of(request, request.flags().iter())
+}
+
+fn fault_of<'a>(request: &Reading<'_>, flags: impl Iterator<Item = &'a &'a [u8]>) -> Option<&'static str> {
+    let is_number = |word: &[u8], most: u64| {
+        let number = str::from_utf8(word).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        number.and_then(|text| text.parse::<u64>().ok()).is_some_and(|number| number <= most)
+    };
+    let is_signed = |word: &[u8]| {
+        let digits = word.strip_prefix(b"-").unwrap_or(word);
+        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    };
+    let mut fault = None;
+    for word in flags {
+        let argument = &word[1..];
+        match word[0] {
+            b'T' | b'N' | b'R' if !is_signed(argument) => fault = Some(BAD_TOKEN),
+            b'C' | b'E' if !is_number(argument, u64::MAX) => fault = Some(BAD_TOKEN),
+            b'J' if !is_number(argument, u64::MAX) => {
+                fault = Some("CLIENT_ERROR invalid numeric initial value\n")
+            }
+            b'D' if !is_number(argument, u64::MAX) => {
+                fault = Some("CLIENT_ERROR invalid numeric delta value\n")
+            }
+            b'F' if !is_number(argument, u32::MAX.into()) => fault = fault.or(Some(BAD_LINE)),
+            b'M' if argument.len() != 1 => fault = Some("CLIENT_ERROR incorrect length for M token\n"),
+            b'b' if !is_base64(request.word(1)) => fault = Some(BAD_KEY),
+            _ => {}
+        }
+    }
+    fault
+}
+
+fn is_base64(word: &[u8]) -> bool {
+    let digits = word.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte)).count();
+    word.len().is_multiple_of(4)
+        && word.len() - digits <= 2
+        && word[digits..].iter().all(|byte| *byte == b'=')
+}
+
+/// The flags O and k, as they are told of a miss.
+fn echo(request: &Reading<'_>) -> String {
+    let key = request.word(1).escape_ascii().to_string();
+    let tell = |word: &&[u8]| match word[0] {
+        b'O' => Some(format!(" {}", word.escape_ascii())),
+        b'k' => Some(format!(" k{key}{}", if request.flag(b'b').is_some() { " b" } else { "" })),
+        _ => None,
+    };
+    request.flags().iter().filter_map(tell).collect()
+}
+
+/// An answer without the flags whose letter is one of these and whose argument is a number.
+fn without(answer: &str, letters: &str) -> String {
+    let is_kept = |word: &&str| {
+        let argument = word.strip_prefix(|letter| letters.contains(letter));
+        !argument.is_some_and(|argument| argument.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let line = |line: &str| line.split(' ').filter(is_kept).collect::<Vec<_>>().join(" ") + "\n";
+    answer.lines().map(line).collect()
+}
+
+/// Rule X1: memcached tells a time to live that has wrapped.
+fn dead_ttl(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    let is_dead = |word: &&[u8]| matches!(word[0], b'N' | b'T') && is_dead_lifetime(&word[1..]);
+    if !request.flags().iter().any(is_dead) || request.flag(b't').is_none() {
+        return None;
+    }
+    let wrapped = it.theirs.split([' ', '\n']).find(|word| {
+        let ttl = word.strip_prefix('t').and_then(|ttl| ttl.parse::<u64>().ok());
+        ttl.is_some_and(|ttl| ttl > u64::from(u32::MAX / 2))
+    })?;
+    when(it.theirs.replacen(wrapped, "t0", 1) == it.ours, After::Same)
+}
+
+/// Negative, or a moment that is long past.
+fn is_dead_lifetime(argument: &[u8]) -> bool {
+    argument.starts_with(b"-") && argument != b"-0" || argument == b"2592001"
+}
+
+/// Rule X3: what is told of the time to live, and whether it is short enough for the token, may differ.
+fn long_lifetime(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    if !request.has_long_lifetime() {
+        return None;
+    }
+    let is_refused = matches!(first_line(it.theirs), BAD_TOKEN | INVALID_OR_DUPLICATE);
+    let told = |answer: &str| {
+        let is_kept = |word: &&str| !word.starts_with('t') && *word != "W";
+        answer
+            .lines()
+            .map(|line| line.split(' ').filter(is_kept).collect::<Vec<_>>().join(" "))
+            .collect::<Vec<_>>()
+    };
+    let is_alike = told(it.theirs) == told(it.ours);
+    let is_taken = !matches!(first_line(it.ours), BAD_TOKEN | INVALID_OR_DUPLICATE);
+    when(is_alike || is_refused && is_taken, After::Parted)
+}
