@@ -109,6 +109,13 @@ pub enum ReadError {
         /// Where the primary listens for replication, if it is known.
         primary: Option<String>,
     },
+    /// This replica was told to answer no read when its items may be older than so much, and they may.
+    Stale {
+        /// How long ago it certainly had all that its primary had, in milliseconds.
+        behind_ms: u64,
+        /// Where the primary listens for replication, if it is known.
+        primary: Option<String>,
+    },
     /// This node was a primary, another one took over, and this one has not caught up yet.
     Fenced {
         /// Where the new primary listens for replication, if it is known.
@@ -215,6 +222,9 @@ impl fmt::Display for ReadError {
                 write!(f, "the cursor is not of this cache as it is now; begin the scan again")
             }
             ReadError::Replica { primary } => write!(f, "this replica answers no reads; {}", at(primary)),
+            ReadError::Stale { behind_ms, primary } => {
+                write!(f, "this replica may be {behind_ms} ms behind, which is too much; {}", at(primary))
+            }
             ReadError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
         }
     }
@@ -229,7 +239,9 @@ impl From<ReadError> for WriteError {
             ReadError::KeyLength { bytes, bytes_max } => WriteError::KeyLength { bytes, bytes_max },
             ReadError::InsideRead => WriteError::InsideRead,
             ReadError::ForeignCursor => WriteError::ForeignCursor,
-            ReadError::Replica { primary } => WriteError::Replica { primary },
+            ReadError::Replica { primary } | ReadError::Stale { primary, .. } => {
+                WriteError::Replica { primary }
+            }
             ReadError::Fenced { primary } => WriteError::Fenced { primary },
         }
     }

@@ -46,14 +46,14 @@ mod storage;
 #[cfg(feature = "serde")]
 mod typed;
 
+#[cfg(feature = "serde")]
+pub use cache::{
+    Applied, Change, Damage, Effect, NoChange, Position, PositionError, Restart, RestoreError, Restored,
+    SaveError, SubscribeError, Subscription,
+};
 pub use cache::{
     Cache, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef, ItemState,
     Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
-};
-#[cfg(feature = "serde")]
-pub use cache::{
-    Change, Damage, Effect, NoChange, Position, PositionError, Restart, RestoreError, Restored, SaveError,
-    SubscribeError, Subscription,
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]

@@ -240,6 +240,36 @@ fn whatever_threads_do_each_subscriber_comes_to_the_caches_content() {
     });
 }
 
+#[test]
+fn what_was_told_is_seen_by_every_read() {
+    let cache = primary(1 << 20);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let following = scope.spawn(|| {
+            let (mut changes, mut deletions) = (cache.subscribe(None).unwrap(), 0);
+            while !is_over.load(Ordering::SeqCst) {
+                let Ok(change) = changes.try_next() else { continue };
+                let read = cache.get("k").unwrap();
+                match change.effect {
+                    Effect::Put { .. } => assert!(read.is_none_or(|item| item.version >= change.version)),
+                    Effect::Delete { .. } => {
+                        deletions += 1;
+                        assert!(read.is_none_or(|item| item.version > change.version), "it is still there");
+                    }
+                    _ => {}
+                }
+            }
+            deletions
+        });
+        for _ in 0..100_000 {
+            cache.set("k", "v", Expiry::Never).unwrap();
+            cache.delete("k").unwrap();
+        }
+        is_over.store(true, Ordering::SeqCst);
+        assert!(following.join().unwrap() > 0);
+    });
+}
+
 /// A primary `a` and its spare `b`, in one thread.
 struct Pair {
     clock: Arc<ManualClock>,

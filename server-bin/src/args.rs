@@ -81,7 +81,7 @@ enum Command {
     Promote {
         #[command(flatten)]
         admin: AdminClient,
-        /// Even if it is empty or in the middle of a full copy
+        /// Even if it is empty or in the middle of a full copy, or too few others answer to know what was acknowledged
         #[arg(long)]
         force: bool,
     },

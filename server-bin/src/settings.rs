@@ -122,7 +122,7 @@ pub enum VerifyClients {
     /// None is asked for.
     #[default]
     Never,
-    /// One is asked for; who has one must have a good one.
+    /// One is asked for, if there is somebody to vouch for it; who has one must have a good one.
     IfGiven,
     /// Nobody is let in without a good one.
     Always,

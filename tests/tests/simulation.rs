@@ -9,6 +9,10 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+fn add<const N: usize>(total: &mut [u64; N], more: [u64; N]) {
+    total.iter_mut().zip(more).for_each(|(total, more)| *total += more);
+}
+
 #[test]
 fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     let first = number("HOTSPARE_FIRST_SEED", 1);
@@ -27,14 +31,14 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
         total.told.changes += summary.told.changes;
         total.told.fills += summary.told.fills;
         total.told.resumed += summary.told.resumed;
-        for (total, restarts) in total.told.restarts.iter_mut().zip(summary.told.restarts) {
-            *total += restarts;
-        }
+        add(&mut total.waited, summary.waited);
+        add(&mut total.told.restarts, summary.told.restarts);
     }
     println!("{total:?}");
     assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0, "nobody joined: {total:?}");
     assert!(total.roll_backs > 0 && total.rolled_back_keys > 0, "nobody came back ahead: {total:?}");
+    assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
     let told = total.told;
     assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
     assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
@@ -240,4 +244,21 @@ fn a_change_stream_with_a_gap_and_no_word_of_it_is_found() {
     let found = (1..=100).find(is_found);
     println!("found by seed {found:?}");
     assert!(found.is_some(), "100 seeds did not find it");
+}
+
+#[test]
+fn nothing_expired_returns_and_nothing_dies_early_whatever_clocks_do() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, Setting { skewed_clocks: true, ..Setting::default() });
+        total.mutations += summary.mutations;
+        total.installs += summary.installs;
+        total.roll_backs += summary.roll_backs;
+        add(&mut total.waited, summary.waited);
+    }
+    println!("{total:?}");
+    assert!(total.mutations > 0 && total.installs > 0 && total.roll_backs > 0, "nothing happened: {total:?}");
+    assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
 }

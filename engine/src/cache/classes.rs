@@ -3,12 +3,26 @@
 //! Lives here: what `scan_details` says of an item, the figures of each class. Not here: the classes themselves (see
 //! `storage::slabs`).
 
+use std::cell::Cell;
+
 use crate::error::ReadError;
-use crate::storage::{ItemId, Shard};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX};
+use crate::storage::{ClassCounts, Footprint, ItemId, Shard};
 
 use super::Cache;
 
-/// What one size class holds. An item may lie in chunks of several classes, where that
+thread_local! {
+    static FOUND: Cell<u8> = const { Cell::new(0) };
+}
+
+/// The class of the live item that a write has found under its key.
+#[inline]
+pub(super) fn note_found(class: usize) {
+    FOUND.set(class as u8);
+}
+
+/// What one size class holds, and what became of the items that began in it. The counters are those of
+/// [`Stats`](crate::Stats), whose figures they add up to. An item may lie in chunks of several classes, where that
 /// wastes less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -21,12 +35,31 @@ pub struct ClassStats {
     pub pages: u64,
     /// Chunks of these pages that hold nothing.
     pub free_chunks: u64,
+    /// Live items that left for want of memory.
+    pub evictions: u64,
+    /// Those of them that were never read.
+    pub evicted_unfetched: u64,
+    /// Expired items removed that were never read.
+    pub expired_unfetched: u64,
+    /// Dead items whose memory was used again.
+    pub reclaimed: u64,
+    /// Items refused for want of memory.
+    pub store_no_memory: u64,
 }
 
 impl ClassStats {
     /// Chunks that hold an item or a part of one.
     pub fn used_chunks(&self) -> u64 {
         self.pages * self.chunks_per_page - self.free_chunks
+    }
+
+    fn add(&mut self, counts: ClassCounts) {
+        let ClassCounts { evictions, evicted_unfetched, expired_unfetched, reclaimed, no_memory } = counts;
+        self.evictions += evictions;
+        self.evicted_unfetched += evicted_unfetched;
+        self.expired_unfetched += expired_unfetched;
+        self.reclaimed += reclaimed;
+        self.store_no_memory += no_memory;
     }
 }
 
@@ -71,9 +104,45 @@ impl Cache {
                 }
                 classes[index].pages += size.pages as u64;
                 classes[index].free_chunks += size.free_chunks as u64;
+                classes[index].add(size.counts);
             }
         });
         classes
+    }
+
+    /// In which class an item of this size begins, where it is stored: a place among [`Cache::class_stats`].
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("motd", "hello", Expiry::Never)?;
+    /// let class = cache.class_of("motd".len(), "hello".len(), Expiry::Never);
+    /// assert_eq!(cache.details("motd")?.expect("it was just stored").class, class);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn class_of(&self, key_bytes: usize, value_bytes: usize, attributes: impl Into<Attributes>) -> usize {
+        let Attributes { flags, expiry } = attributes.into();
+        let deadline_ms = u64::from(expiry != Expiry::Never);
+        let (key_bytes, value_bytes) =
+            (key_bytes.clamp(1, KEY_BYTES_MAX), value_bytes.min(u32::MAX as usize));
+        self.inner.size_classes.class_of(Footprint::new(key_bytes, value_bytes, flags, deadline_ms))
+    }
+
+    /// The class of the live item that the last write of this thread, to whichever cache, found under its key: what was
+    /// deleted, counted, compared or touched. Means nothing behind a write that found none, and behind a plain set,
+    /// which does not look.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Expiry};
+    /// # let cache = Cache::new(Config::new())?;
+    /// cache.set("motd", "hello", Expiry::Never)?;
+    /// let class = cache.details("motd")?.expect("it was just stored").class;
+    /// assert!(cache.delete("motd")?);
+    /// assert_eq!(cache.class_found(), class);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn class_found(&self) -> usize {
+        usize::from(FOUND.get())
     }
 
     /// What the storage knows of one item; `None` if it is absent, expired or flushed. Marks and statistics stay.
@@ -103,7 +172,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Cursor, Expiry};
+    use crate::{Config, Cursor};
 
     #[test]
     fn details_agree_with_the_classes_and_the_sums() {
@@ -129,5 +198,46 @@ mod tests {
         for (class, begun) in cache.class_stats().iter().zip(used) {
             assert!(begun <= class.used_chunks(), "{begun} items begin in {class:?}");
         }
+        for number in 0..2000 {
+            let key = format!("key-{number}");
+            let class = cache.details(&key).unwrap().expect("it was stored").class;
+            assert_eq!(cache.class_of(key.len(), number, Expiry::Never), class, "a value of {number} bytes");
+            assert_eq!(cache.read(&key, |item| item.value.class()).unwrap(), Some(class));
+            assert!(cache.delete(&key).unwrap());
+            assert_eq!(cache.class_found(), class);
+        }
+    }
+
+    #[test]
+    fn g5_what_classes_count_adds_up_to_the_sums() {
+        let clock = std::sync::Arc::new(crate::ManualClock::new(1_000_000));
+        let cache = Cache::new(Config::new().memory_bytes_max(8 << 20).clock(clock.clone())).unwrap();
+        let lifetime = std::time::Duration::from_secs(1);
+        for number in 0..20_000_usize {
+            let expiry = if number % 3 == 0 { Expiry::After(lifetime) } else { Expiry::Never };
+            cache.set(format!("key-{number}"), vec![7; number * 37 % 5000], expiry).unwrap();
+            cache.get(format!("key-{}", number / 2)).unwrap();
+            clock.advance_ms(1);
+        }
+        let stats = cache.stats();
+        let sum = |count: fn(&ClassStats) -> u64| cache.class_stats().iter().map(count).sum::<u64>();
+        assert!(stats.evictions > 100 && stats.reclaimed > 100, "{stats:?}");
+        assert_eq!(sum(|class| class.evictions), stats.evictions);
+        assert_eq!(sum(|class| class.evicted_unfetched), stats.evicted_unfetched);
+        assert_eq!(sum(|class| class.expired_unfetched), stats.expired_unfetched);
+        assert_eq!(sum(|class| class.reclaimed), stats.reclaimed);
+        assert!(cache.class_stats().iter().filter(|class| class.evictions > 0).count() > 10);
+        cache.reset_stats();
+        assert_eq!(cache.class_stats().iter().map(|class| class.evictions + class.reclaimed).sum::<u64>(), 0);
+    }
+
+    #[test]
+    fn l4_what_is_refused_for_want_of_memory_counts_under_its_class() {
+        let cache = Cache::new(Config::new().memory_bytes_max(4 << 20).evict(false)).unwrap();
+        let stores = |number: u32| cache.set(format!("{number}"), vec![7; 1000], Expiry::Never);
+        let first_refused = (0..).find(|number| stores(*number).is_err()).expect("memory ends");
+        let class = cache.class_of(format!("{first_refused}").len(), 1000, Expiry::Never);
+        assert!(cache.stats().store_no_memory > 0);
+        assert_eq!(cache.class_stats()[class].store_no_memory, cache.stats().store_no_memory);
     }
 }

@@ -20,6 +20,8 @@ pub struct Inspection {
     pub lineage: Vec<(u32, u128, u64, u64)>,
     /// The group's clock.
     pub now_ms: u64,
+    /// How many full copies it has begun to take.
+    pub copies: u32,
 }
 
 impl Cache {
@@ -43,6 +45,7 @@ impl Cache {
         inspection.items.sort();
         let Some(group) = &self.inner.group else { return inspection };
         let log = group.log.lock();
+        inspection.copies = log.cuts().restarts;
         for entry in log.lineage().entries() {
             inspection.lineage.push((entry.term.0, entry.branch.0, entry.start, entry.last));
         }

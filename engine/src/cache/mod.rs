@@ -31,6 +31,8 @@ mod load;
 mod no_group;
 mod read;
 #[cfg(feature = "serde")]
+mod replica_reads;
+#[cfg(feature = "serde")]
 mod role_changes;
 #[cfg(feature = "serde")]
 mod roll_back;
@@ -55,7 +57,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, Table, tables};
+use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, SizeClasses, Table, tables};
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
@@ -80,7 +82,10 @@ pub(crate) use load::Flights;
 #[cfg(not(feature = "serde"))]
 pub(crate) use no_group::Group;
 #[cfg(feature = "serde")]
+pub use replica_reads::Applied;
+#[cfg(feature = "serde")]
 pub(crate) use role_changes::Promotion;
+#[cfg(feature = "serde")]
 pub(crate) use subscribe::Sleepers;
 #[cfg(feature = "serde")]
 pub use subscribe::{
@@ -182,16 +187,11 @@ pub enum Swap {
 pub(crate) struct ShardCell {
     pub(crate) stores: u64,
     pub(crate) shard: Shard,
-    pub(crate) refused: RefusedStores,
+    /// Items refused because they are above the limit.
+    pub(crate) too_large: u64,
     pub(crate) flights: Flights,
     /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
     pub(crate) scratch: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct RefusedStores {
-    too_large: u64,
-    no_memory: u64,
 }
 
 /// Why a read has to look closer.
@@ -228,6 +228,7 @@ pub(crate) struct Inner {
     sweep_turn: AtomicUsize,
     /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
     pub(crate) item_bytes_max: AtomicUsize,
+    size_classes: SizeClasses,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
     pub(crate) serving: AtomicU8,
@@ -256,7 +257,7 @@ impl Cache {
             CachePadded::new(Mutex::new(ShardCell {
                 stores: 0,
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
-                refused: RefusedStores::default(),
+                too_large: 0,
                 flights: Flights::default(),
                 scratch: Vec::new(),
             }))
@@ -268,6 +269,7 @@ impl Cache {
             tables,
             read_counters: ReadCounters::new(),
             hasher,
+            size_classes: SizeClasses::new(&pool),
             pool,
             clock: config.clock,
             clock_offset_ms: AtomicI64::new(0),
@@ -629,7 +631,7 @@ impl Cache {
         self.inner.latencies.iter().for_each(LatencyCounters::reset);
         self.inner.for_each_cell(|cell| {
             cell.stores = 0;
-            cell.refused = RefusedStores::default();
+            cell.too_large = 0;
             cell.shard.reset_counters();
         });
     }
@@ -668,8 +670,8 @@ impl ShardCell {
         stats.item_bytes += self.shard.item_bytes() as u64;
         stats.index_bytes += self.shard.index_bytes() as u64;
         stats.stores += self.stores;
-        stats.store_too_large += self.refused.too_large;
-        stats.store_no_memory += self.refused.no_memory;
+        stats.store_too_large += self.too_large;
+        stats.store_no_memory += storage.no_memory;
         stats.evictions += storage.evictions;
         stats.evicted_unfetched += storage.evicted_unfetched;
         stats.expired_unfetched += storage.expired_unfetched;
@@ -720,6 +722,12 @@ impl Inner {
 
     pub(crate) fn clock_offset_ms(&self) -> i64 {
         self.clock_offset_ms.load(Ordering::Relaxed)
+    }
+
+    /// Takes another clock outright, forward or back: for a node that holds nothing.
+    pub(crate) fn adopt_clock_offset_ms(&self, offset_ms: i64) {
+        self.clock_floor_ms.store(0, Ordering::Relaxed);
+        self.clock_offset_ms.store(offset_ms, Ordering::Release);
     }
 
     /// The group's clock never goes back: with a lower offset it stands still for as long as that takes back.

@@ -58,6 +58,10 @@ impl Group {
         match *self {}
     }
 
+    pub(super) fn too_stale_ms(&self, _now_ms: crate::clock::Millis) -> Option<u64> {
+        match *self {}
+    }
+
     pub(super) fn wake_subscribers(&self) {
         match *self {}
     }

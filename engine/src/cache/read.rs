@@ -186,13 +186,18 @@ impl Inner {
     #[cold]
     fn find_attentively(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
         self.settle_flush();
+        // Before the item is looked at: what it shows is as new as that, or newer.
+        let refused = self.read_refusal();
         let held = self.tables[self.shard_number(hash)].find(hash, key);
-        match self.serving() {
-            serving if serving.reigns() => Ok(held.filter(|held| self.may_show(held.version()))),
-            serving if serving.answers_reads() => Ok(held),
-            refused => {
+        // And behind it: a change of role is done before the node drops or changes an item for it.
+        let serving = self.serving();
+        let refused = refused.or_else(|| (!serving.answers_reads()).then(|| self.refused_read(serving)));
+        match refused {
+            None if serving.reigns() => Ok(held.filter(|held| self.may_show(held.version()))),
+            None => Ok(held),
+            Some(refused) => {
                 drop(held);
-                Err(self.refused_read(refused))
+                Err(refused)
             }
         }
     }
@@ -201,6 +206,18 @@ impl Inner {
     /// then is true of what was read.
     pub(super) fn may_show(&self, version: Version) -> bool {
         self.group.as_ref().is_none_or(|group| group.may_show(version, || self.lease_now_ms()))
+    }
+
+    /// Why this node answers no reads now.
+    pub(super) fn read_refusal(&self) -> Option<ReadError> {
+        match self.serving() {
+            serving if !serving.answers_reads() => Some(self.refused_read(serving)),
+            Serving::Reads => {
+                let behind_ms = self.group.as_ref().and_then(|group| group.too_stale_ms(self.now_ms()))?;
+                Some(ReadError::Stale { behind_ms, primary: self.primary_address() })
+            }
+            _ => None,
+        }
     }
 
     /// Counts a dead item, and has it leave where this node may remove it.
@@ -213,7 +230,7 @@ impl Inner {
         }
     }
 
-    pub(super) fn refused_read(&self, serving: Serving) -> ReadError {
+    fn refused_read(&self, serving: Serving) -> ReadError {
         let primary = self.primary_address();
         match serving {
             Serving::Fenced => ReadError::Fenced { primary },
@@ -316,6 +333,7 @@ impl super::write::Locked<'_> {
             self.inner.read_counters.count(ReadOutcome::Miss);
             return None;
         }
+        super::classes::note_found(self.cell.shard.class_of(id));
         Some((id, meta))
     }
 }

@@ -43,16 +43,19 @@ pub(crate) enum Promotion {
 impl Cache {
     /// Makes this node the primary, under a new term and branch, and gives the term. A primary stays what it is.
     ///
-    /// It waits for no peer: writes of the old primary that have not arrived are lost, and counted by nobody. The
-    /// replicator tells every known peer, which fences the old primary.
+    /// It waits for no peer unless fewer replicas acknowledge a write than there are other nodes: then as many are asked as it
+    /// must know of so that no acknowledged write is lost, for at most two seconds, by a
+    /// [`Replicator`](crate::Replicator) that another thread drives. Other writes of the old primary that have not arrived are
+    /// lost, and counted by nobody. The replicator tells every known peer, which fences the old primary.
     ///
     /// In strict it answers only once no lease counts any more that it has granted to the old primary, about a second after
     /// it last heard of it ([`Status::lease`](crate::Status::lease)).
     ///
     /// # Errors
     /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
-    /// there; in strict on each node that is not [promotable](crate::Status::promotable). `force` overrules it, and waits for
-    /// no lease. What has arrived of an unfinished copy stays.
+    /// there; in strict on each node that is not [promotable](crate::Status::promotable).
+    /// [`PromoteError::NotEnoughPositions`], [`PromoteError::NotCaughtUp`] or [`PromoteError::Overruled`] where others are
+    /// asked. `force` overrules all of it, and waits for no lease. What has arrived of an unfinished copy stays.
     pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
         let (begun, until) = (self.begin_promotion(force)?, Deadline::after(PROMOTION_WITHIN * 2));
         if let Some(term) = begun {

@@ -207,12 +207,9 @@ impl Inner {
         self.settle_flush();
         let (mut items, mut looks, mut bytes) = (0, 0, 0);
         let cell = self.shards[place.shard].lock();
-        match self.serving() {
-            serving if serving.answers_reads() => {}
-            refused => {
-                drop(cell);
-                return Err(self.refused_read(refused));
-            }
+        if let Some(refused) = self.read_refusal() {
+            drop(cell);
+            return Err(refused);
         }
         let moment = self.moment();
         loop {

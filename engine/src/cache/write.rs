@@ -18,7 +18,7 @@ use crate::storage::{
 
 use super::arithmetic::{self, Direction};
 use super::latency::Timed;
-use super::{Group, Inner, ShardCell, Swap, attention, is_inside_read};
+use super::{Group, Inner, ShardCell, Swap, attention, classes, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
@@ -47,6 +47,8 @@ pub(crate) struct Locked<'a> {
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
     pub(crate) moment: Moment<'a>,
+    /// The item that there was no room for.
+    pub(super) refused: Option<Footprint>,
 }
 
 impl Locked<'_> {
@@ -62,7 +64,14 @@ impl Locked<'_> {
             self.cell.shard.remove_dead(self.hash, id, self.moment);
             return None;
         }
+        classes::note_found(self.cell.shard.class_of(id));
         Some((id, self.cell.shard.meta(id)))
+    }
+
+    /// A touch needs room for an expiry only; it counts under the smallest class.
+    fn count_no_memory(&mut self) {
+        let class = self.refused.map_or(0, |footprint| self.inner.size_classes.class_of(footprint));
+        self.cell.shard.count_no_memory(class);
     }
 
     /// Gives the mutation its version and, in a group, its place in the log.
@@ -88,7 +97,7 @@ impl Locked<'_> {
         if bytes <= bytes_max {
             return Ok(());
         }
-        self.cell.refused.too_large += 1;
+        self.cell.too_large += 1;
         Err(WriteError::ItemTooLarge { bytes, bytes_max }.into())
     }
 
@@ -98,12 +107,16 @@ impl Locked<'_> {
         let bytes = item_bytes(self.key.len(), value.len());
         let footprint = Footprint::of(self.key.len(), value.len(), &meta);
         self.cell.shard.prefetch_for_store();
-        let reservation = match self.cell.shard.reserve(footprint, self.moment) {
-            Ok(reservation) => reservation,
-            Err(ReserveError::Shortage { pages }) => return Err(Refusal::Shortage { pages }),
-            Err(ReserveError::OutOfMemory) => return Err(WriteError::OutOfMemory { bytes }.into()),
-        };
-        Ok(self.store(reservation, value, meta))
+        match self.cell.shard.reserve(footprint, self.moment) {
+            Ok(reservation) => Ok(self.store(reservation, value, meta)),
+            Err(error) => {
+                self.refused = Some(footprint);
+                Err(match error {
+                    ReserveError::Shortage { pages } => Refusal::Shortage { pages },
+                    ReserveError::OutOfMemory => WriteError::OutOfMemory { bytes }.into(),
+                })
+            }
+        }
     }
 
     /// Stores in the room that was reserved.
@@ -191,8 +204,14 @@ impl Inner {
             let seed = self.hasher.seed();
             let hash = self.hasher.hash(key);
             self.prefetch_for_store(hash);
-            let mut locked =
-                Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
+            let mut locked = Locked {
+                inner: self,
+                cell: self.cell(hash).lock(),
+                key,
+                hash,
+                moment: self.moment(),
+                refused: None,
+            };
             self.check_writable()?;
             if self.hasher.seed() != seed {
                 // A full copy came in between, and this node was promoted since.
@@ -206,14 +225,15 @@ impl Inner {
                     return Ok(done);
                 }
                 Err(Refusal::Error(error)) => {
-                    let out_of_memory = matches!(error, WriteError::OutOfMemory { .. });
-                    locked.cell.refused.no_memory += u64::from(out_of_memory);
+                    if matches!(error, WriteError::OutOfMemory { .. }) {
+                        locked.count_no_memory();
+                    }
                     drop(locked);
                     self.tell_events();
                     return Err(error);
                 }
                 Err(Refusal::Shortage { .. }) if rounds == SHORTAGE_ROUNDS_MAX => {
-                    locked.cell.refused.no_memory += 1;
+                    locked.count_no_memory();
                     return Err(WriteError::OutOfMemory { bytes: 0 });
                 }
                 Err(Refusal::Shortage { pages }) => {
@@ -319,8 +339,14 @@ impl Inner {
         let seed = self.hasher.seed();
         let hash = self.hasher.hash(key);
         self.prefetch_for_store(hash);
-        let mut locked =
-            Locked { inner: self, cell: self.cell(hash).lock(), key, hash, moment: self.moment() };
+        let mut locked = Locked {
+            inner: self,
+            cell: self.cell(hash).lock(),
+            key,
+            hash,
+            moment: self.moment(),
+            refused: None,
+        };
         // A change of role sets its bit, then passes through this lock.
         let is_plain = self.attention.load(Ordering::Acquire) == 0 && self.hasher.seed() == seed;
         if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max.load(Ordering::Relaxed) {

@@ -23,6 +23,7 @@ pub struct ReplicationConfig {
     pub(crate) peers: Vec<String>,
     pub(crate) advertised: Option<String>,
     pub(crate) replica_reads: bool,
+    pub(crate) replica_staleness_max_ms: Option<u64>,
     pub(crate) log_bytes_max: Option<usize>,
     pub(crate) frame_bytes_max: usize,
     pub(crate) ack_mode: AckMode,
@@ -57,6 +58,7 @@ impl ReplicationConfig {
             peers: Vec::new(),
             advertised: None,
             replica_reads: false,
+            replica_staleness_max_ms: None,
             log_bytes_max: None,
             frame_bytes_max: 16 << 20,
             ack_mode: AckMode::Async,
@@ -133,6 +135,18 @@ impl ReplicationConfig {
         self
     }
 
+    /// Has a replica refuse reads ([`ReadError::Stale`](crate::ReadError::Stale)) while its items may be older than so
+    /// many milliseconds: since it last had all that its primary said to have. Default: no bound, so one that is cut off
+    /// answers from what it has.
+    ///
+    /// A primary says so every 250 ms, and each time it takes as long as what was written before: a bound below 500 ms
+    /// refuses reads now and then. Frames carry the primary's clock, and no clock can tell how long a frame took: where
+    /// they come to take longer and longer, what a read shows may be older by that.
+    pub fn replica_staleness_max_ms(mut self, ms: u64) -> ReplicationConfig {
+        self.replica_staleness_max_ms = Some(ms);
+        self
+    }
+
     /// The replication log's size in bytes: how far a replica may fall behind before it is copied anew. Default
     /// the larger of 4 MiB and 1/16 of the cache, beside the cache's memory; at least 4 KiB. A record above a
     /// quarter of it is logged as a deletion.
@@ -150,8 +164,9 @@ impl ReplicationConfig {
     /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
     /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
     ///
-    /// The promises of semi-sync and of strict hold through a promotion if as many replicas are asked for as the group has: then each
-    /// of them has every write that was acknowledged.
+    /// The promises of semi-sync and of strict hold through a promotion that is not forced: with as many replicas asked for
+    /// as there are other nodes, each has every write that was acknowledged; with fewer a promotion asks others
+    /// ([`Cache::begin_promotion`](crate::Cache::begin_promotion)), and each node has to name all others as its peers.
     pub fn ack(mut self, mode: AckMode) -> ReplicationConfig {
         self.ack_mode = mode.bounded();
         self

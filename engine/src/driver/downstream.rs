@@ -118,10 +118,12 @@ impl Downstream {
 
     /// `history` is the number of the history that this node holds: what it shipped ends when it rolls back or is copied anew.
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, role: Role, history: u64, epoch: u64) -> Outcome {
+        // Who follows somebody again helps nobody: what it serves from may be rolled back or copied over.
+        let stands_still = turn.group.roles.lock().link == LinkState::Connecting;
         let ships = match role {
             Role::Primary => !self.helps,
-            Role::Replica => true,
-            Role::Fenced | Role::Standalone => self.helps,
+            Role::Replica => !self.helps || stands_still,
+            Role::Fenced | Role::Standalone => self.helps && stands_still,
         };
         if !ships || self.history != history || self.epoch != epoch {
             let notice = fenced_notice(turn.group);

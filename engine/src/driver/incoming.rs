@@ -95,16 +95,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             drop(gate);
             return attach(peer, hello, turn);
         }
-        Verdict::Promise => {
-            tracing::warn!(
-                peer = hello.address,
-                term = hello.term_seen.0,
-                "another node is to be promoted: following nobody"
-            );
-            turn.cache.inner.step_down(turn.group, hello.term_seen, None);
-            peer.answer(&Message::Standing(standing(turn)), turn.cx);
-        }
-        Verdict::Stand => peer.answer(&Message::Standing(standing(turn)), turn.cx),
+        Verdict::Stand | Verdict::Promise => tell_standing(&mut peer, hello, verdict, turn),
         Verdict::Outgrow => {
             turn.cache.inner.outgrow(turn.group, hello.term_seen);
             drop(gate);
@@ -119,10 +110,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             turn.cache.inner.step_down(turn.group, hello.term_seen, Some(hello.address.clone()));
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
-        Verdict::AlreadyKnown => {
-            heed_known(hello, turn);
-            peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
-        }
+        Verdict::AlreadyKnown => confirm(&mut peer, hello, turn),
         Verdict::StepDown => {
             tracing::error!(
                 peer = hello.address,
@@ -139,17 +127,28 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
     Outcome::Done
 }
 
-/// The primary of this node's own term says where it listens.
-fn heed_known(hello: &Hello, turn: &mut Turn<'_, '_>) {
+/// It is the primary that this node knows of; by this address from now on.
+fn confirm(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
     let mut roles = turn.group.roles.lock();
     roles.learn_peer(&hello.address);
-    let is_followed = roles.primary_address().as_deref() == Some(&*hello.address);
-    if is_followed || roles.cascade.is_parent(&hello.address) {
-        return;
-    }
+    let is_followed = roles.primary_address().as_deref() == Some(&*hello.address)
+        || roles.cascade.is_parent(&hello.address);
     let term = roles.term_seen;
     drop(roles);
-    turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
+    if !is_followed {
+        turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
+    }
+    peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
+}
+
+/// Tells one that may be promoted where this node stands, and first follows nobody below its term if it asks for that.
+fn tell_standing(peer: &mut Peer, hello: &Hello, verdict: Verdict, turn: &mut Turn<'_, '_>) {
+    if verdict == Verdict::Promise {
+        let (address, term) = (&hello.address, hello.term_seen);
+        tracing::warn!(peer = address, term = term.0, "another node is to be promoted: following nobody");
+        turn.cache.inner.step_down(turn.group, term, None);
+    }
+    peer.answer(&Message::Standing(standing(turn)), turn.cx);
 }
 
 /// Where this node stands.

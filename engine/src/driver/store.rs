@@ -73,6 +73,7 @@ impl ReplicaStore for CacheStore<'_> {
 
     fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd> {
         self.group.roles.lock().set_installing(true);
+        *self.clock_set_at_ms = None;
         self.inner.begin_install(self.group, begin, hash_seed).map_err(|_| SessionEnd::OutOfStep)
     }
 
@@ -111,7 +112,11 @@ impl ReplicaStore for CacheStore<'_> {
         let stated = signed(clock_ms) - signed(local_ms);
         let current = self.inner.clock_offset_ms();
         let Some(set_at_ms) = self.clock_set_at_ms.replace(local_ms) else {
-            return self.inner.set_clock_offset_ms(stated.max(current));
+            return match self.group.roles.lock().has_data {
+                true => self.inner.set_clock_offset_ms(stated.max(current)),
+                // With nothing held there is nothing to come back: a clock of its own is worth nothing.
+                false => self.inner.adopt_clock_offset_ms(stated),
+            };
         };
         let allowance = (local_ms.saturating_sub(set_at_ms).min(SLEW_OVER_MS) / SLEW_DIVISOR) as i64;
         self.inner.set_clock_offset_ms(stated.max(current - allowance));
@@ -129,7 +134,8 @@ impl ReplicaStore for CacheStore<'_> {
 
     fn settle(&mut self, clock_ms: u64) {
         if !self.is_for_promotion {
-            self.group.settled_ms.store(clock_ms, Ordering::Relaxed);
+            // Behind what was applied.
+            self.group.settled_ms.store(clock_ms, Ordering::Release);
         }
     }
 

@@ -125,6 +125,13 @@ pub struct Written {
     pub(crate) version: Version,
 }
 
+impl Written {
+    /// The version of the last one, to wait for on another node ([`Cache::wait_applied`](crate::Cache::wait_applied)).
+    pub fn version(self) -> Version {
+        self.version
+    }
+}
+
 /// What became of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledgement {

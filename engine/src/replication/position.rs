@@ -143,6 +143,13 @@ impl Lineage {
         self.entries.iter().any(|entry| entry.term == term && seq <= entry.last)
     }
 
+    /// Whether this history has gone on past a version that it does not hold, so that it never will: by a later term, or
+    /// in a term that has ended.
+    pub(crate) fn has_passed(&self, version: Version) -> bool {
+        !self.contains_version(version)
+            && self.newest().is_some_and(|newest| newest.term > Term(version.term()))
+    }
+
     /// The last point that two histories share: in their latest common branch, as far as both have it.
     pub(crate) fn last_shared_with(&self, other: &Lineage) -> Option<Position> {
         self.entries.iter().rev().find_map(|ours| {
@@ -263,6 +270,18 @@ mod tests {
         assert!(Lineage::from_entries(vec![entry(16, 1, 0, 100)]).is_none());
         assert!(Lineage::from_entries(vec![entry(16, 1, 1, u64::MAX)]).is_none());
         assert!(Lineage::from_entries(vec![entry(1 << 20, 1, 1, 1)]).is_none());
+    }
+
+    #[test]
+    fn a_version_is_held_to_come_or_passed() {
+        let lineage = Lineage::from_entries(vec![entry(16, 1, 5, 100), entry(48, 2, 150, 149)]).unwrap();
+        let standing = |term, seq| {
+            let version = Version::new(term, seq);
+            (lineage.contains_version(version), lineage.has_passed(version))
+        };
+        assert_eq!((standing(16, 100), standing(16, 101)), ((true, false), (false, true)));
+        assert_eq!((standing(48, 150), standing(64, 150)), ((false, false), (false, false)));
+        assert_eq!(standing(33, 120), (false, true), "a reign that this history never saw");
     }
 
     #[test]

@@ -312,7 +312,7 @@ impl ReplicaSession {
         if theirs.term() < store.term_seen() && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
-        if theirs.newest().is_none() || !may_install(store, &theirs) {
+        if self.refuses_copies || theirs.newest().is_none() || !may_install(store, &theirs) {
             return Err(SessionEnd::RefusedInstall);
         }
         store.set_level(false);

@@ -23,6 +23,7 @@ use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::memory::{ChunkRef, Memory};
+use super::pages::PagePool;
 use super::slabs::{ClassId, Slabs, TAG_AT, TAG_TAIL};
 use super::{Meta, Version};
 use crate::mutation::Marks;
@@ -355,6 +356,21 @@ fn fitting_class(slabs: &Slabs, bytes: usize) -> Option<ClassId> {
     (smallest || wasted <= (bytes / 16).max(8)).then_some(class)
 }
 
+/// Which class an item begins in, for who has no shard at hand.
+pub(crate) struct SizeClasses(Slabs);
+
+impl SizeClasses {
+    pub(crate) fn new(pool: &PagePool) -> SizeClasses {
+        SizeClasses(Slabs::new(pool.memory().clone()))
+    }
+
+    /// The place of the class among those of a shard.
+    pub(crate) fn class_of(&self, footprint: Footprint) -> usize {
+        let of_cut = || Cuts::new(&self.0, footprint).cuts[0].0;
+        usize::from(footprint.class_of_whole(&self.0).unwrap_or_else(of_cut).0)
+    }
+}
+
 /// Links a new tail behind the chunk that was allocated before it; the first of an item is not linked to any.
 pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: ChunkRef) {
     memory.word(tail, TAIL_PREVIOUS_AT).set(previous.map_or(0, ChunkRef::get));
@@ -552,6 +568,13 @@ impl<'a> Value<'a> {
     /// Its length, in bytes.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The size class that its item begins in: a place among [`Cache::class_stats`](crate::Cache::class_stats).
+    #[inline]
+    pub fn class(&self) -> usize {
+        // The key's last byte. The value's own first one may lie behind the chunk, if there is none.
+        self.memory.class_at(self.first.as_ptr().wrapping_sub(1))
     }
 
     /// Whether it has no bytes.

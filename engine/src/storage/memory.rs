@@ -174,6 +174,13 @@ impl Memory {
         self.entry(chunk.get() >> self.unit_shift).chunk_bytes.get() as usize
     }
 
+    /// The class of the page that holds a byte of an item.
+    #[inline]
+    pub(super) fn class_at(&self, byte: *const u8) -> usize {
+        let offset = byte.addr() - self.items.addr().get();
+        self.entry(((offset / UNIT_BYTES) >> self.unit_shift) as u32).class.get() as usize
+    }
+
     #[inline]
     fn address(&self, chunk: ChunkRef, at: usize) -> NonNull<u8> {
         let offset = chunk.get() as usize * UNIT_BYTES + at;

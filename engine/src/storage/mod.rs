@@ -52,12 +52,13 @@ pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};
 pub use hasher::KeyHash;
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
-pub(crate) use item::{Footprint, item_bytes};
+pub(crate) use item::{Footprint, SizeClasses, item_bytes};
 pub(crate) use memory::prefetch_to_write;
 pub(crate) use pages::PagePool;
 pub(crate) use policy::Policy;
 pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};
+pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;
 pub(crate) use table::{HeldItem, Table, tables};

@@ -407,14 +407,15 @@ impl Shard {
                     continue;
                 }
                 Fate::Reclaimed { cause, is_unfetched } => {
-                    self.rare.reclaimed += 1;
-                    self.rare.expired_unfetched += u64::from(is_unfetched && cause == Cause::Expired);
+                    let class = self.slabs.class_of(coldest);
+                    self.slabs.counts_of(class).reclaim(is_unfetched && cause == Cause::Expired);
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
                 Fate::Evicted { is_unfetched } => {
                     self.evictions += 1;
-                    self.evicted_unfetched += u64::from(is_unfetched);
+                    let class = self.slabs.class_of(coldest);
+                    self.slabs.counts_of(class).evict(is_unfetched);
                     if is_unfetched && self.policy.tries_in_drought {
                         self.drought.evict_unread(self.index.len());
                     }
@@ -483,7 +484,7 @@ impl Shard {
             self.move_chunk(chunk);
         }
         self.in_hand.push(self.slabs.finish_compaction(page));
-        self.rare.pages_moved += 1;
+        self.pages_moved += 1;
         true
     }
 

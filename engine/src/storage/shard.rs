@@ -19,7 +19,7 @@ use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
 use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
-use super::slabs::{ClassSize, Slabs};
+use super::slabs::{ClassId, ClassSize, Slabs};
 use super::sweep::Sweep;
 use super::table::Table;
 use super::walk::Walks;
@@ -59,15 +59,8 @@ pub(crate) struct Counters {
     pub(crate) evicted_unfetched: u64,
     pub(crate) expired_unfetched: u64,
     pub(crate) reclaimed: u64,
+    pub(crate) no_memory: u64,
     pub(crate) pages_moved: u64,
-}
-
-/// Those counters that an ordinary eviction does not change.
-#[derive(Default)]
-pub(super) struct RareCounters {
-    pub(super) expired_unfetched: u64,
-    pub(super) reclaimed: u64,
-    pub(super) pages_moved: u64,
 }
 
 /// One lock's worth of cache; the caller holds the lock.
@@ -88,7 +81,6 @@ pub(crate) struct Shard {
     /// Bytes evicted from probation, as far as the main queue was not looked at for them.
     pub(super) owed_bytes: u64,
     pub(super) evictions: u64,
-    pub(super) evicted_unfetched: u64,
     /// The hash of the item whose bytes and line were fetched ahead, as it leaves next; and that item, 0 for none.
     pub(super) ahead_hash: u64,
     pub(super) ahead: u32,
@@ -109,7 +101,7 @@ pub(crate) struct Shard {
     pub(super) hasher: KeyHasher,
     pub(super) slabs: Slabs,
     pub(super) walks: Walks,
-    pub(super) rare: RareCounters,
+    pub(super) pages_moved: u64,
     departures: Option<Departures>,
     pub(super) sweep: Sweep,
     /// Pages between the slabs and the pool.
@@ -140,10 +132,9 @@ impl Shard {
             probation_bytes: 0,
             owed_bytes: 0,
             evictions: 0,
-            evicted_unfetched: 0,
             ahead_hash: 0,
             ahead: 0,
-            rare: RareCounters::default(),
+            pages_moved: 0,
             in_hand: Vec::new(),
             reserved_chunks: 0,
             drought: Drought::default(),
@@ -381,6 +372,17 @@ impl Shard {
         self.slabs.sizes()
     }
 
+    /// Counts an item of this class that was refused for want of memory.
+    pub(crate) fn count_no_memory(&mut self, class: usize) {
+        self.slabs.counts_of(ClassId(class as u8)).no_memory += 1;
+    }
+
+    /// The place among [`Shard::class_sizes`] of the chunk that an item begins in.
+    #[inline]
+    pub(crate) fn class_of(&self, id: ItemId) -> usize {
+        usize::from(self.slabs.class_of(id.chunk()).0)
+    }
+
     /// The place among [`Shard::class_sizes`] of the chunk that an item begins in, and its header, key and value in bytes.
     pub(crate) fn class_and_bytes(&self, id: ItemId) -> (usize, usize) {
         let class = self.slabs.class_of(id.chunk());
@@ -403,18 +405,20 @@ impl Shard {
     }
 
     pub(crate) fn counters(&self) -> Counters {
+        let counts = self.slabs.counts();
         Counters {
-            evictions: self.evictions,
-            evicted_unfetched: self.evicted_unfetched,
-            expired_unfetched: self.rare.expired_unfetched,
-            reclaimed: self.rare.reclaimed,
-            pages_moved: self.rare.pages_moved,
+            evictions: counts.evictions,
+            evicted_unfetched: counts.evicted_unfetched,
+            expired_unfetched: counts.expired_unfetched,
+            reclaimed: counts.reclaimed,
+            no_memory: counts.no_memory,
+            pages_moved: self.pages_moved,
         }
     }
 
     pub(crate) fn reset_counters(&mut self) {
-        (self.evictions, self.evicted_unfetched) = (0, 0);
-        self.rare = RareCounters::default();
+        (self.evictions, self.pages_moved) = (0, 0);
+        self.slabs.reset_counts();
     }
 
     pub(super) fn hash_of(&self, chunk: ChunkRef) -> u64 {

@@ -36,7 +36,41 @@ const PAGES_LOOKED_AT: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClassId(pub(super) u8);
 
+/// What was counted of the items that began in a class, since the shard was made or its counters were reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ClassCounts {
+    pub(crate) evictions: u64,
+    pub(crate) evicted_unfetched: u64,
+    pub(crate) expired_unfetched: u64,
+    pub(crate) reclaimed: u64,
+    /// Items that were refused for want of memory.
+    pub(crate) no_memory: u64,
+}
+
+impl ClassCounts {
+    #[inline]
+    pub(super) fn evict(&mut self, is_unfetched: bool) {
+        self.evictions += 1;
+        self.evicted_unfetched += u64::from(is_unfetched);
+    }
+
+    /// A dead item's memory is used again.
+    pub(super) fn reclaim(&mut self, is_expired_unfetched: bool) {
+        self.reclaimed += 1;
+        self.expired_unfetched += u64::from(is_expired_unfetched);
+    }
+
+    pub(crate) fn add(&mut self, other: ClassCounts) {
+        self.evictions += other.evictions;
+        self.evicted_unfetched += other.evicted_unfetched;
+        self.expired_unfetched += other.expired_unfetched;
+        self.reclaimed += other.reclaimed;
+        self.no_memory += other.no_memory;
+    }
+}
+
 struct Class {
+    counts: ClassCounts,
     chunk_bytes: usize,
     chunks_per_page: usize,
     pages: usize,
@@ -51,6 +85,7 @@ pub(crate) struct ClassSize {
     pub(crate) chunks_per_page: usize,
     pub(crate) pages: usize,
     pub(crate) free_chunks: usize,
+    pub(crate) counts: ClassCounts,
 }
 
 /// A bit for each class. (Not a `u128`: that would align whatever contains it to 16 bytes.)
@@ -96,6 +131,7 @@ impl Slabs {
         let classes: Vec<Class> = class_sizes(page_bytes)
             .into_iter()
             .map(|chunk_bytes| Class {
+                counts: ClassCounts::default(),
                 chunk_bytes,
                 chunks_per_page: page_bytes / chunk_bytes,
                 pages: 0,
@@ -166,7 +202,25 @@ impl Slabs {
             chunks_per_page: class.chunks_per_page,
             pages: class.pages,
             free_chunks: class.free_chunks,
+            counts: class.counts,
         })
+    }
+
+    /// The counts of all classes together.
+    pub(super) fn counts(&self) -> ClassCounts {
+        let mut sum = ClassCounts::default();
+        self.classes.iter().for_each(|class| sum.add(class.counts));
+        sum
+    }
+
+    /// What is counted of a class.
+    #[inline]
+    pub(super) fn counts_of(&mut self, class: ClassId) -> &mut ClassCounts {
+        &mut self.classes[usize::from(class.0)].counts
+    }
+
+    pub(super) fn reset_counts(&mut self) {
+        self.classes.iter_mut().for_each(|class| class.counts = ClassCounts::default());
     }
 
     /// Whether some class has a page's worth of free chunks.
@@ -352,7 +406,10 @@ impl Slabs {
     /// All pages leave.
     pub(super) fn drain(&mut self) -> Vec<u32> {
         let pages = std::mem::take(&mut self.pages);
-        *self = Slabs::new(self.memory.clone());
+        let empty = Slabs::new(self.memory.clone());
+        let counts: Vec<_> =
+            std::mem::replace(self, empty).classes.iter().map(|class| class.counts).collect();
+        self.classes.iter_mut().zip(counts).for_each(|(class, counts)| class.counts = counts);
         pages
     }
 

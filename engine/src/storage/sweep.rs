@@ -366,14 +366,13 @@ impl Shard {
     /// A dead item leaves, and is counted as one that eviction meets.
     fn reclaim(&mut self, first: ChunkRef, is_expired: bool) {
         let hash = self.hash_of(first);
-        let mut is_fetched = false;
+        let (class, mut is_fetched) = (self.slabs.class_of(first), false);
         let cause = if is_expired { Cause::Expired } else { Cause::Flushed };
         self.remove_if(hash, first, cause, |memory| {
             is_fetched = item::meta(memory, first).marks.is_fetched();
             Removal::Remove
         });
-        self.rare.reclaimed += 1;
-        self.rare.expired_unfetched += u64::from(is_expired && !is_fetched);
+        self.slabs.counts_of(class).reclaim(is_expired && !is_fetched);
     }
 
     /// How many chunks were looked at, ever.

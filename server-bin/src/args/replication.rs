@@ -43,6 +43,9 @@ pub(super) struct Replication {
     /// Answer reads while this node is a replica
     #[arg(long)]
     pub(super) replica_reads: bool,
+    /// As a replica, refuse reads while its items may be more than MS milliseconds old (less than 500 refuses some always)
+    #[arg(long, value_name = "MS", requires = "replica_reads")]
+    pub(super) replica_staleness_max_ms: Option<u64>,
     /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level;
     /// strict:N, likewise, and reads wait, too, and are misses unless N replicas answered within the last second
     #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
@@ -108,6 +111,9 @@ pub(super) fn replication(
         return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
     }
     config = config.replica_reads(flags.replica_reads).ack(flags.ack);
+    if let Some(ms) = flags.replica_staleness_max_ms {
+        config = config.replica_staleness_max_ms(ms);
+    }
     if let Some(ms) = flags.max_unacked_ms {
         config = config.max_unacked_ms(ms);
     }

@@ -17,7 +17,8 @@ Suboptions (-o):
   ssl_chain_cert=FILE       with -Z: the certificate and its chain, in PEM; read again on SIGHUP
   ssl_key=FILE              the private key, in PEM (default: in the same file)
   ssl_ca_cert=FILE          who vouches for clients, in PEM
-  ssl_verify_mode=N         0: ask clients for no certificate (the default), 1: ask, 2 or 3: let nobody in without
+  ssl_verify_mode=N         0: ask clients for no certificate (the default), 1: ask, if there is an ssl_ca_cert,
+                            2 or 3: let nobody in without
   ssl_min_version=N         2: TLS 1.2 (the default), 3: TLS 1.3
   Words of memcached's that mean nothing to this engine are accepted.";
 
@@ -111,9 +112,9 @@ impl TlsWords {
             (false, Some(word), _) => Err(format!("-o {word} does nothing without -Z")),
             (true, _, None) => Err("-Z needs a certificate; give -o ssl_chain_cert=FILE".to_owned()),
             (true, _, Some(_))
-                if self.verify_clients != VerifyClients::Never && self.authorities_file.is_none() =>
+                if self.verify_clients == VerifyClients::Always && self.authorities_file.is_none() =>
             {
-                Err("-o ssl_verify_mode needs -o ssl_ca_cert=FILE".to_owned())
+                Err("-o ssl_verify_mode=2 needs -o ssl_ca_cert=FILE".to_owned())
             }
             (true, _, Some(chain_file)) => Ok(Some(TlsSettings {
                 chain_file: chain_file.clone(),

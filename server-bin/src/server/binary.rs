@@ -182,6 +182,9 @@ impl Executor<'_> {
             }
             Command::Extend { side, key, value } => {
                 let outcome = self.binary_extend(side, key, value, request.cas);
+                if outcome.is_ok() {
+                    self.count_store(key, value, hotspare::Expiry::Never.into());
+                }
                 answer.outcome(outcome, out);
             }
             Command::TooLarge { mode, key, bytes } => {
@@ -228,7 +231,9 @@ impl Executor<'_> {
         out: &mut Vec<u8>,
     ) {
         let told_key = if with_key { key } else { b"" };
+        let mut class = 0;
         let tell = |item: ItemRef<'_>| {
+            class = item.value.class();
             let extras = item.flags.to_be_bytes();
             let head = answer.response(Status::OK, b"");
             Response { cas: answer.shown(item.cas()), extras: &extras, key: told_key, ..head }
@@ -251,19 +256,19 @@ impl Executor<'_> {
             }
             Ok(None) => answer.error(Status::NOT_FOUND, out),
         }
-        self.count_read(found == Ok(Some(())), touch.is_some());
+        self.count_read(found.ok().flatten().map(|()| class), touch.is_some());
     }
 
     fn binary_touch(&mut self, key: &[u8], expiry: u32, answer: Answer, out: &mut Vec<u8>) {
-        let tell = |item: ItemRef<'_>| (item.flags.to_be_bytes(), item.cas());
+        let tell = |item: ItemRef<'_>| (item.flags.to_be_bytes(), item.cas(), item.value.class());
         let found = match self.shared.cache.read_and_touch(key, self.expiry(expiry.into()), tell) {
             Err(error) => return answer.refused(&error, out),
             Ok(found) => found,
         };
-        self.count_read(found.is_some(), true);
+        self.count_read(found.map(|(.., class)| class), true);
         match found {
             // The flags come along, as memcached has it.
-            Some((flags, cas)) => {
+            Some((flags, cas, _)) => {
                 Response { cas: answer.shown(cas), extras: &flags, ..answer.response(Status::OK, b"") }
                     .encode(out);
             }
@@ -280,24 +285,26 @@ impl Executor<'_> {
         let Command::Store { key, flags, expiry, value, .. } = request.command else {
             return Ok(Err(Status::INVALID));
         };
-        self.counters.cmd_set.add(1);
         let cache = &self.shared.cache;
         let attributes = hotspare::Attributes { flags, expiry: self.expiry(expiry.into()) };
         if request.cas != 0 {
             let swap = cache.compare_and_swap(key, Version(request.cas), value, attributes)?;
             let (counter, outcome) = match swap {
-                Swap::Stored(version) => (&self.counters.cas_hits, Ok(version)),
-                Swap::Exists => (&self.counters.cas_badval, Err(Status::EXISTS)),
+                Swap::Stored(version) => (&self.class_found().cas_hits, Ok(version)),
+                Swap::Exists => (&self.class_found().cas_badval, Err(Status::EXISTS)),
                 Swap::NotFound => (&self.counters.cas_misses, Err(Status::NOT_FOUND)),
             };
             counter.add(1);
+            self.count_store(key, value, attributes);
             return Ok(outcome);
         }
-        Ok(match mode {
+        let outcome = match mode {
             StoreMode::Set => Ok(cache.set(key, value, attributes)?),
             StoreMode::Add => cache.add(key, value, attributes)?.ok_or(Status::EXISTS),
             StoreMode::Replace => cache.replace(key, value, attributes)?.ok_or(Status::NOT_FOUND),
-        })
+        };
+        self.count_store(key, value, attributes);
+        Ok(outcome)
     }
 
     fn binary_extend(
@@ -307,7 +314,6 @@ impl Executor<'_> {
         added: &[u8],
         cas: u64,
     ) -> Result<Result<Version, Status>, WriteError> {
-        self.counters.cmd_set.add(1);
         let cache = &self.shared.cache;
         if cas == 0 {
             let extended = match side {
@@ -349,7 +355,7 @@ impl Executor<'_> {
         answer: Answer,
         out: &mut Vec<u8>,
     ) {
-        self.counters.cmd_set.add(1);
+        self.counters.store_too_large.add(1);
         let removed = match mode {
             Ok(StoreMode::Set) => self.shared.cache.delete(key).map(|_| ()),
             _ => Ok(()),
@@ -369,7 +375,7 @@ impl Executor<'_> {
         };
         Ok(match deletion {
             hotspare::Deletion::Deleted => {
-                self.counters.delete_hits.add(1);
+                self.class_found().delete_hits.add(1);
                 Ok(Version(0))
             }
             hotspare::Deletion::Exists => Err(Status::EXISTS),
@@ -384,10 +390,10 @@ impl Executor<'_> {
     fn binary_count(&mut self, request: &Request<'_>, answer: Answer, out: &mut Vec<u8>) {
         let Command::Count { direction, key, delta, initial, expiry } = request.command else { return };
         let attributes = self.expiry(expiry.into()).into();
-        let mut was_there = false;
+        let mut class = None;
         let mut outcome = Err(Status::NOT_FOUND);
         let updated = self.shared.cache.update(key, |item| {
-            was_there = item.is_some();
+            class = item.map(|item| item.value.class());
             let text = match item {
                 None if expiry == Command::NEVER_CREATE => return Update::Keep,
                 None => {
@@ -414,21 +420,17 @@ impl Executor<'_> {
             outcome = Ok(number);
             Update::Replace(counter::text(number, text.len()).into())
         });
-        let (hits, misses) = match direction {
-            Direction::Up => (&self.counters.incr_hits, &self.counters.incr_misses),
-            Direction::Down => (&self.counters.decr_hits, &self.counters.decr_misses),
-        };
         match (updated, outcome) {
             (Err(error), _) => answer.refused(&error, out),
             (Ok(Updated::Stored(version)), Ok(number)) => {
-                if was_there {
-                    hits.add(1);
+                if class.is_some() {
+                    self.count_count(direction, class);
                 }
                 answer.success(version, &number.to_be_bytes(), out);
             }
             (Ok(_), outcome) => {
-                if !was_there {
-                    misses.add(1);
+                if class.is_none() {
+                    self.count_count(direction, None);
                 }
                 answer.error(outcome.err().unwrap_or(Status::NOT_FOUND), out);
             }

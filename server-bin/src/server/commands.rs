@@ -12,7 +12,7 @@ use hotspare_memcached::classic::{
 };
 
 use super::administration::Arguments;
-use super::counters::Counters;
+use super::counters::{ClassCounters, Counters};
 use super::crawler::Dump;
 use super::requests::Command;
 use super::tls::Certificates;
@@ -188,7 +188,9 @@ impl Executor<'_> {
             if number % AHEAD_MAX == 0 && !keys.is_one() {
                 fetch_ahead(cache, &mut ahead);
             }
+            let mut class = 0;
             let read = |item: ItemRef<'_>| {
+                class = item.value.class();
                 let cas = with_cas.then(|| self.shared.settings.shown_cas(item.cas()));
                 write_value(&item, cas, out)
             };
@@ -198,7 +200,7 @@ impl Executor<'_> {
             };
             match answered {
                 Ok(found) => {
-                    self.count_read(found.is_some(), expiry.is_some());
+                    self.count_read(found.map(|_| class), expiry.is_some());
                     self.shared.operator.observers.saw_get(key, found);
                 }
                 Err(text) => {
@@ -215,18 +217,33 @@ impl Executor<'_> {
         Flow::Next
     }
 
-    pub(super) fn count_read(&self, found: bool, touched: bool) {
+    /// `class`: of what was found.
+    pub(super) fn count_read(&self, class: Option<usize>, touched: bool) {
         let counters = self.counters;
-        let (all, hits, misses) = match touched {
-            false => (&counters.cmd_get, &counters.get_hits, &counters.get_misses),
-            true => (&counters.cmd_touch, &counters.touch_hits, &counters.touch_misses),
+        let (all, misses) = match touched {
+            false => (&counters.cmd_get, &counters.get_misses),
+            true => (&counters.cmd_touch, &counters.touch_misses),
         };
         all.add(1);
-        if found { hits } else { misses }.add(1);
+        match class.map(|class| counters.class(class)) {
+            Some(class) => if touched { &class.touch_hits } else { &class.get_hits }.add(1),
+            None => misses.add(1),
+        }
+    }
+
+    /// A store that was carried out or not, as the key's presence said; under the class of what was given. One that
+    /// failed counts elsewhere.
+    pub(super) fn count_store(&self, key: &[u8], data: &[u8], attributes: Attributes) {
+        let class = self.shared.cache.class_of(key.len(), data.len(), attributes);
+        self.counters.class(class).cmd_set.add(1);
+    }
+
+    /// The counters of the class of what the last write found.
+    pub(super) fn class_found(&self) -> &ClassCounters {
+        self.counters.class(self.shared.cache.class_found())
     }
 
     fn store(&mut self, store: &Store<'_>, out: &mut Vec<u8>) {
-        self.counters.cmd_set.add(1);
         let cache = &self.shared.cache;
         let Store { command, key, data, .. } = *store;
         let attributes = Attributes { flags: store.flags, expiry: self.expiry(store.exptime) };
@@ -242,6 +259,9 @@ impl Executor<'_> {
             StoreCommand::Prepend => cache.prepend(key, data).map(if_stored),
             StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
         };
+        if outcome.is_ok() {
+            self.count_store(key, data, attributes);
+        }
         self.shared.operator.observers.saw_store(key, command.name(), store_status(&outcome), data.len());
         answer(out, store.noreply, outcome);
     }
@@ -255,8 +275,8 @@ impl Executor<'_> {
     ) -> Result<Answer, WriteError> {
         let swap = self.shared.cache.compare_and_swap(key, Version(cas), data, attributes)?;
         let (counter, response) = match swap {
-            Swap::Stored(_) => (&self.counters.cas_hits, Response::Stored),
-            Swap::Exists => (&self.counters.cas_badval, Response::Exists),
+            Swap::Stored(_) => (&self.class_found().cas_hits, Response::Stored),
+            Swap::Exists => (&self.class_found().cas_badval, Response::Exists),
             Swap::NotFound => (&self.counters.cas_misses, Response::NotFound),
         };
         counter.add(1);
@@ -265,7 +285,6 @@ impl Executor<'_> {
 
     /// Rules L3 and L5: a set that fails takes the old item with it.
     fn refuse_too_large(&mut self, command: StoreCommand, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
-        self.counters.cmd_set.add(1);
         self.counters.store_too_large.add(1);
         let observers = &self.shared.operator.observers;
         observers.saw_store(key, command.name(), "too_large", 0);
@@ -281,7 +300,7 @@ impl Executor<'_> {
         let outcome = self.shared.cache.delete(key).map(|found| {
             self.shared.operator.observers.saw_delete(key, found);
             let (counter, response) = match found {
-                true => (&self.counters.delete_hits, Response::Deleted),
+                true => (&self.class_found().delete_hits, Response::Deleted),
                 false => (&self.counters.delete_misses, Response::NotFound),
             };
             counter.add(1);
@@ -292,19 +311,19 @@ impl Executor<'_> {
 
     fn count(&mut self, direction: Direction, key: &[u8], delta: u64, noreply: bool, out: &mut Vec<u8>) {
         let cache = &self.shared.cache;
-        let (outcome, hits, misses) = match direction {
-            Direction::Up => (cache.incr(key, delta), &self.counters.incr_hits, &self.counters.incr_misses),
-            Direction::Down => (cache.decr(key, delta), &self.counters.decr_hits, &self.counters.decr_misses),
+        let outcome = match direction {
+            Direction::Up => cache.incr(key, delta),
+            Direction::Down => cache.decr(key, delta),
         };
         match outcome {
             Ok(Some(number)) => {
-                hits.add(1);
+                self.count_count(direction, Some(cache.class_found()));
                 let command = if direction == Direction::Up { "incr" } else { "decr" };
                 self.shared.operator.observers.saw_count(key, command, number);
                 reply(out, noreply, Response::Number(number));
             }
             Ok(None) => {
-                misses.add(1);
+                self.count_count(direction, None);
                 reply(out, noreply, Response::NotFound);
             }
             Err(CounterError::Write(error)) => answer(out, noreply, Err(error)),
@@ -315,9 +334,21 @@ impl Executor<'_> {
         }
     }
 
+    /// `class`: of what was counted up or down; `None` where nothing was.
+    pub(super) fn count_count(&self, direction: Direction, class: Option<usize>) {
+        let counters = self.counters;
+        match (direction, class.map(|class| counters.class(class))) {
+            (Direction::Up, Some(class)) => &class.incr_hits,
+            (Direction::Up, None) => &counters.incr_misses,
+            (Direction::Down, Some(class)) => &class.decr_hits,
+            (Direction::Down, None) => &counters.decr_misses,
+        }
+        .add(1);
+    }
+
     fn touch(&mut self, key: &[u8], exptime: i64, noreply: bool, out: &mut Vec<u8>) {
         let outcome = self.shared.cache.touch(key, self.expiry(exptime)).map(|found| {
-            self.count_read(found, true);
+            self.count_read(found.then(|| self.shared.cache.class_found()), true);
             if found { Response::Touched } else { Response::NotFound }
         });
         answer(out, noreply, outcome);

@@ -8,11 +8,31 @@ use crossbeam::utils::CachePadded;
 use super::requests::{Requests, RequestsSnapshot};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    (by_class { $($(#[$by_doc:meta])* $by_name:ident),* $(,)? } $($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What one worker counts for one size class (rule G5).
+        #[derive(Debug, Default)]
+        pub(crate) struct ClassCounters {
+            $(pub(crate) $by_name: Counter,)*
+        }
+
+        /// The sum of all workers' counters of one class.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub(crate) struct ClassCountersSnapshot {
+            $(pub(crate) $by_name: u64,)*
+        }
+
+        impl ClassCountersSnapshot {
+            /// Names and figures.
+            pub(crate) fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+                [$((stringify!($by_name), self.$by_name)),*].into_iter()
+            }
+        }
+
         /// One worker's counters: written by that worker only, read by anybody.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub(crate) $name: Counter,)*
+            by_class: ByClass,
             pub(crate) requests: Requests,
             /// Bytes of connections' buffers, now.
             pub(crate) buffer_bytes: Counter,
@@ -22,6 +42,7 @@ macro_rules! counters {
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct CountersSnapshot {
+            $($(#[$by_doc])* pub $by_name: u64,)*
             $($(#[$doc])* pub $name: u64,)*
             /// Requests by command, and how long they took.
             pub requests: RequestsSnapshot,
@@ -44,12 +65,23 @@ macro_rules! counters {
         impl Counters {
             fn add_to(&self, sum: &mut CountersSnapshot) {
                 $(sum.$name += self.$name.get();)*
+                for class in &self.by_class.0 {
+                    $(sum.$by_name += class.$by_name.get();)*
+                }
                 self.requests.add_to(&mut sum.requests);
                 sum.buffer_bytes += self.buffer_bytes.get();
             }
 
+            fn add_class_to(&self, number: usize, sum: &mut ClassCountersSnapshot) {
+                let class = self.class(number);
+                $(sum.$by_name += class.$by_name.get();)*
+            }
+
             fn reset(&self) {
                 $(self.$name.reset();)*
+                for class in &self.by_class.0 {
+                    $(class.$by_name.reset();)*
+                }
                 self.requests.reset();
             }
         }
@@ -57,42 +89,44 @@ macro_rules! counters {
 }
 
 counters! {
+    by_class {
+        /// Keys found by get and gets.
+        get_hits,
+        /// Storage commands.
+        cmd_set,
+        /// Deletions of a present key.
+        delete_hits,
+        /// `incr` of a present key.
+        incr_hits,
+        /// `decr` of a present key.
+        decr_hits,
+        /// `cas` that stored.
+        cas_hits,
+        /// `cas` with another CAS.
+        cas_badval,
+        /// Keys found by touch, gat and gats.
+        touch_hits,
+    }
     /// Keys asked for by get and gets (rule R4).
     cmd_get,
-    /// Storage commands.
-    cmd_set,
     /// Keys touched, by touch, gat and gats (rule R4).
     cmd_touch,
     /// `flush_all` commands.
     cmd_flush,
     /// Meta commands.
     cmd_meta,
-    /// Keys found by get and gets.
-    get_hits,
     /// Keys not found by get and gets.
     get_misses,
-    /// Keys found by touch, gat and gats.
-    touch_hits,
     /// Keys not found by touch, gat and gats.
     touch_misses,
-    /// Deletions of a present key.
-    delete_hits,
     /// Deletions of an absent key.
     delete_misses,
-    /// `incr` of a present key.
-    incr_hits,
     /// `incr` of an absent key.
     incr_misses,
-    /// `decr` of a present key.
-    decr_hits,
     /// `decr` of an absent key.
     decr_misses,
-    /// `cas` that stored.
-    cas_hits,
     /// `cas` of an absent key.
     cas_misses,
-    /// `cas` with another CAS.
-    cas_badval,
     /// Values above the limit, thrown away as they came (rule L3).
     store_too_large,
     /// Logins that were tried.
@@ -111,6 +145,27 @@ counters! {
     slow_request_kicks,
     /// Requests that took longer than the slow log's bound (`--slow-log-ms`).
     slow_requests,
+}
+
+/// How many size classes there can be: the engine's bound.
+const CLASSES_MAX: usize = 128;
+
+/// Each class's counters. The sums of `stats` are made of them, so that they can't differ.
+#[derive(Debug)]
+struct ByClass([ClassCounters; CLASSES_MAX]);
+
+impl Default for ByClass {
+    fn default() -> Self {
+        ByClass(std::array::from_fn(|_| ClassCounters::default()))
+    }
+}
+
+impl Counters {
+    /// The counters of a class, by its place among [`hotspare::Cache::class_stats`].
+    #[inline]
+    pub(crate) fn class(&self, number: usize) -> &ClassCounters {
+        &self.by_class.0[number % CLASSES_MAX]
+    }
 }
 
 /// A number with one writer.
@@ -180,6 +235,13 @@ impl AllCounters {
             ..CountersSnapshot::default()
         };
         self.all().for_each(|counters| counters.add_to(&mut sum));
+        sum
+    }
+
+    /// The counters of a class, by its place among [`hotspare::Cache::class_stats`].
+    pub(crate) fn class(&self, number: usize) -> ClassCountersSnapshot {
+        let mut sum = ClassCountersSnapshot::default();
+        self.all().for_each(|counters| counters.add_class_to(number, &mut sum));
         sum
     }
 

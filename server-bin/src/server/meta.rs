@@ -79,7 +79,6 @@ impl Executor<'_> {
             Request::Get(target) => self.meta_get(target, out)?,
             Request::Store { target, mode, data } => self.meta_store(target, *mode, data, out)?,
             Request::StoreTooLarge { target, skip, .. } => {
-                self.counters.cmd_set.add(1);
                 self.counters.store_too_large.add(1);
                 let error = WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 };
                 fail(self.drop_overwritten(target, error), out);

@@ -23,6 +23,8 @@ pub(crate) struct Operator {
     pub(crate) verbosity: AtomicU8,
     /// Whether `lru_crawler disable` was the last word on it.
     pub(crate) is_crawler_off: AtomicBool,
+    /// Whether `stats sizes` goes through the items, as `stats sizes_enable` or `sizes_disable` last said.
+    pub(crate) tracks_sizes: AtomicBool,
     /// Places that crawls have looked at.
     pub(crate) crawler_items_checked: AtomicU64,
 }
@@ -31,6 +33,7 @@ impl Operator {
     /// As the flags have it at first.
     pub(crate) fn new(settings: &Settings, observation: Observation) -> Operator {
         let verbosity = settings.verbosity.min(VERBOSITY_MAX).into();
-        Operator { verbosity, observers: observation.0, ..Operator::default() }
+        let tracks_sizes = settings.track_sizes.into();
+        Operator { verbosity, tracks_sizes, observers: observation.0, ..Operator::default() }
     }
 }

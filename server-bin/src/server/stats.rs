@@ -36,10 +36,13 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
         }
         (Some(b"replication"), None) => replication(shared, out),
         (Some(b"engine"), None) => engine(shared, out),
-        (Some(b"items"), None) => classes::write_items(&shared.cache, out),
-        (Some(b"slabs"), None) => classes::write_slabs(&shared.cache, out),
-        (Some(b"sizes"), None) if shared.settings.track_sizes => {
+        (Some(b"items"), None) => classes::write_items(shared, out),
+        (Some(b"slabs"), None) => classes::write_slabs(shared, out),
+        (Some(b"sizes"), None) if shared.operator.tracks_sizes.load(Ordering::Relaxed) => {
             return classes::write_sizes(&shared.cache, out);
+        }
+        (Some(word @ (b"sizes_enable" | b"sizes_disable")), None) => {
+            track_sizes(shared, word == b"sizes_enable", out);
         }
         (Some(b"sizes"), None) => stat(out, "sizes_status", "disabled"),
         (Some(b"conns"), None) => {
@@ -51,6 +54,16 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
         _ => return Response::Error.encode(out),
     }
     Response::End.encode(out);
+}
+
+/// `stats sizes_enable` and `sizes_disable` (rule G5). With UDP it stays off, as `-o track_sizes` does.
+fn track_sizes(shared: &Shared, is_wanted: bool, out: &mut Vec<u8>) {
+    if is_wanted && !shared.settings.udp_addresses.is_empty() {
+        stat(out, "sizes_status", "error");
+        return stat(out, "sizes_error", "a_datagram_must_not_start_a_walk");
+    }
+    shared.operator.tracks_sizes.store(is_wanted, Ordering::Relaxed);
+    stat(out, "sizes_status", if is_wanted { "enabled" } else { "disabled" });
 }
 
 /// `stats detail` (rule G5).

@@ -97,8 +97,9 @@ fn read(settings: &TlsSettings) -> Result<ServerConfig, String> {
         .with_protocol_versions(versions)
         .map_err(|why| why.to_string())?;
     let builder = match (settings.verify_clients, &settings.authorities_file) {
-        (VerifyClients::Never, _) => builder.with_no_client_auth(),
-        (_, None) => return Err("verifying clients needs ssl_ca_cert".to_owned()),
+        // With nobody to vouch for it, a certificate says nothing: none is asked for.
+        (VerifyClients::Never, _) | (VerifyClients::IfGiven, None) => builder.with_no_client_auth(),
+        (VerifyClients::Always, None) => return Err("verifying clients needs ssl_ca_cert".to_owned()),
         (verify, Some(file)) => {
             let authorities = pem::authorities(file)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider);

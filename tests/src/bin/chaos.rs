@@ -57,7 +57,7 @@ struct Arguments {
     promote_lowest: bool,
     /// Ends after so many broken promises.
     #[arg(long, default_value_t = 1)]
-    complaints: usize,
+    complaints: u64,
 }
 
 fn options(arguments: &Arguments) -> std::io::Result<Options> {

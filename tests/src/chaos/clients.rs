@@ -156,10 +156,14 @@ impl Client {
         self.connection.is_some()
     }
 
-    fn place(&self) -> Place {
-        match (self.part, self.seat) {
-            (Part::Obstinate, Some(seat)) => Place::Node(seat.node),
-            (_, seat) => Place::Primary(seat.map_or(0, |seat| seat.reign)),
+    /// Where an answer that has just come is from. If another reigns by now the node may have become anything meanwhile,
+    /// also a new process at the same address.
+    fn place(&self, seat: Seat) -> Place {
+        match self.part {
+            Part::Writer(_) | Part::Reader if self.directory.primary() == Some(seat) => {
+                Place::Primary(seat.reign)
+            }
+            _ => Place::Node(seat.node),
         }
     }
 
@@ -190,11 +194,13 @@ impl Client {
 
     /// Reads keys and notes what is found; whether the node answered all of them.
     fn ask_for(&mut self, keys: &[Key], began: Moment) -> io::Result<bool> {
-        let place = self.place();
-        let connection = self.connection.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        let (Some(seat), Some(connection)) = (self.seat, self.connection.as_mut()) else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         let found = read_all(connection, keys)?;
         let ended = self.clock.now();
-        let mut answered = true;
+        let place = self.place(seat);
+        let mut answered = matches!(place, Place::Primary(_)) || self.part == Part::Obstinate;
         for (&key, got) in keys.iter().zip(found) {
             match found_in(key, got) {
                 Ok(Some(found)) => self.journal.reads.push(Read { key, began, ended, found, place }),

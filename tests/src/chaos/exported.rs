@@ -27,8 +27,10 @@ pub(super) struct Exported {
     pub(super) applied_seq: u64,
     /// Writes that the replica lacked.
     pub(super) lacking: u64,
-    /// For how long it had lacked any, in milliseconds.
+    /// For how long it had lacked any, in milliseconds; of what it lacked already when it attached again, since then.
     pub(super) lacking_ms: u64,
+    /// By when the primary's replicas had attached, the last one of them.
+    pub(super) attached: Moment,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +39,8 @@ struct Notes {
     exported: HashMap<(u64, String), Exported>,
     /// By node and term: when it was first known to follow or to serve that term.
     followed: HashMap<(usize, u64), Moment>,
+    /// By node: how often replicas have attached to it, and when that was known.
+    attached: HashMap<usize, (u64, Moment)>,
     answers: u64,
 }
 
@@ -120,6 +124,12 @@ impl Notes {
         if status["role"] != "primary" {
             return;
         }
+        let times = number(&status["catch_ups"]) + number(&status["installs"]);
+        let known = self.attached.entry(node).or_insert((times, answered));
+        if known.0 != times {
+            *known = (times, answered);
+        }
+        let attached = known.1;
         for replica in status["replicas"].as_array().into_iter().flatten() {
             if replica["state"] != "streaming" {
                 continue;
@@ -128,7 +138,8 @@ impl Notes {
             let lacking = number(&status["seq"]).saturating_sub(applied_seq);
             let lacking_ms = number(&replica["lag_ms"]);
             let name = replica["node"].as_str().unwrap_or_default().to_owned();
-            self.exported.insert((term, name), Exported { asked, applied_seq, lacking, lacking_ms });
+            self.exported
+                .insert((term, name), Exported { asked, applied_seq, lacking, lacking_ms, attached });
         }
     }
 }

@@ -154,15 +154,7 @@ impl Fault {
                 group.start_node(old, &Start::Peers);
             }
             Fault::KillReplica { which, down, again } => {
-                let replica = replica(*which);
-                let started_again = [None, *again];
-                for up in started_again.into_iter().take(1 + usize::from(again.is_some())) {
-                    wait::pause(up.unwrap_or_default());
-                    group.nodes[replica].kill();
-                    counts.kills_of_replica += 1;
-                    wait::pause(*down);
-                    group.start_node(replica, &Start::Peers);
-                }
+                kill_replica(group, counts, replica(*which), *down, *again);
             }
             Fault::PausePrimary { hangs } => {
                 counts.pauses += 1;
@@ -235,6 +227,23 @@ fn kill(group: &mut Group, counts: &mut Counts, loses_in_flight: bool) -> usize 
     }
     counts.kills_of_primary += 1;
     old
+}
+
+/// Kills a replica, and perhaps the next process there as well, so long after its start.
+fn kill_replica(
+    group: &mut Group,
+    counts: &mut Counts,
+    replica: usize,
+    down: Duration,
+    again: Option<Duration>,
+) {
+    for up in [Some(Duration::ZERO), again].into_iter().flatten() {
+        wait::pause(up);
+        group.nodes[replica].kill();
+        counts.kills_of_replica += 1;
+        wait::pause(down);
+        group.start_node(replica, &Start::Peers);
+    }
 }
 
 fn kill_primary(

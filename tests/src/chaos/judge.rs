@@ -60,12 +60,15 @@ pub(super) struct Tally {
     pub(super) stale_elsewhere: u64,
     /// Hits on a primary that show less than was acknowledged before, where that write was lost as the mode states.
     pub(super) stale_explained: u64,
+    /// Acknowledged by a process that came back empty, before it met anybody; part of `unknown`.
+    pub(super) written_to_empty: u64,
     pub(super) lost: u64,
     pub(super) lost_at_once_max: u64,
     /// Acknowledged by the old primary after another was promoted; part of `lost`.
     pub(super) split_brain_writes: u64,
-    /// By how many milliseconds an exported age was too young, at most.
-    pub(super) told_too_young_ms: u64,
+    /// By how many milliseconds an exported age was too young, at most: of any write, and of those that were written while
+    /// the replica was attached. An age counts from the attaching.
+    pub(super) told_too_young_ms: (u64, u64),
 }
 
 #[derive(Debug, Clone)]
@@ -118,6 +121,11 @@ impl Judge {
         }
     }
 
+    /// How often a promise was broken.
+    pub(super) fn broken(&self) -> u64 {
+        self.complaints.len() as u64 + self.more_complaints
+    }
+
     /// Judges what happened since the last time. At rest: `reads` ends with one of each key on the primary.
     pub(super) fn judge(
         &mut self,
@@ -129,7 +137,7 @@ impl Judge {
         self.cycle += 1;
         let mut reads = Vec::new();
         for journal in journals {
-            journal.writes.into_iter().for_each(|write| self.remember(write));
+            journal.writes.into_iter().for_each(|write| self.remember(write, reigns));
             journal.strange.into_iter().for_each(|text| self.complain(format!("strange answer: {text}")));
             reads.extend(journal.reads);
         }
@@ -145,7 +153,13 @@ impl Judge {
         self.forget(&settled);
     }
 
-    fn remember(&mut self, write: Write) {
+    fn remember(&mut self, mut write: Write, reigns: &[Reign]) {
+        // The term is older than the reign that its client was told of: a new, empty process at the address of the old
+        // primary took it, before it met anybody. What becomes of that is nobody's promise.
+        if write.version != 0 && term_of(write.version) < reigns[write.reign].term {
+            (write.outcome, write.version) = (Outcome::Unknown, 0);
+            self.tally.written_to_empty += 1;
+        }
         match write.outcome {
             Outcome::Acknowledged => self.tally.acknowledged += 1,
             Outcome::Unknown => self.tally.unknown += 1,
@@ -301,7 +315,11 @@ impl Judge {
             let too_young = exported.map_or(0, |exported| {
                 ((exported.asked - write.ended) / 1_000_000).saturating_sub(exported.lacking_ms)
             });
-            self.tally.told_too_young_ms = self.tally.told_too_young_ms.max(too_young);
+            let lacked_before = exported.is_some_and(|exported| write.ended <= exported.attached);
+            let (ever, since_attached) = &mut self.tally.told_too_young_ms;
+            *ever = too_young.max(*ever);
+            let too_young = if lacked_before { 0 } else { too_young };
+            *since_attached = too_young.max(*since_attached);
             let too_young = (too_young > TOO_YOUNG_MS_MAX)
                 .then(|| format!("{write:?} was lost, and told to be {too_young} ms younger: {reign:?}"));
             let lost = (self.loses_nothing || reign.planned)

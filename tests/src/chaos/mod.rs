@@ -71,7 +71,7 @@ pub struct Options {
     /// Promotes the replica with the lowest seq instead of the highest: the mistake that an operator can make.
     pub promote_lowest: bool,
     /// Ends after so many broken promises.
-    pub complaints_max: usize,
+    pub complaints_max: u64,
 }
 
 impl Options {
@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         counts: Counts::default(),
         report: Report::new(options),
     };
-    while run.kills() < options.kills && run.judge.complaints.len() < options.complaints_max {
+    while run.kills() < options.kills && run.judge.broken() < options.complaints_max {
         let fault = faults::draw(&mut run.random);
         if let Err(why) = run.cycle(&fault) {
             let cycle = run.counts.cycles;

@@ -7,8 +7,10 @@
 //! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
 
 pub mod clients;
+pub mod clocks;
 pub mod linearizable;
 pub mod oracle;
+pub mod readers;
 pub mod registers;
 pub mod subscribers;
 
@@ -25,12 +27,17 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use clients::{Clients, Life};
+use clocks::Clocks;
 use oracle::{Concern, Oracle};
+use readers::Readers;
 use subscribers::{Subscribers, Told};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const KEYS: u32 = 40;
 const MEMORY_BYTES: usize = 2 << 20;
+
+/// How far clocks of a group may differ: drift while links are cut, and the time that frames take.
+const CLOCKS_APART_MAX_MS: u64 = 30_000;
 
 /// Steps with faults, then rounds without any in which all must come to rest.
 const STEPS: usize = 3_000;
@@ -65,6 +72,8 @@ pub struct Summary {
     pub rolled_back_keys: u64,
     /// What subscribers were told.
     pub told: Told,
+    /// Reads that waited for a version, how many found an item, and versions that a node will never have.
+    pub waited: [u64; 3],
     /// The state of all nodes at the end, as one number.
     pub fingerprint: u64,
 }
@@ -88,6 +97,8 @@ pub struct Setting {
     pub bug: Option<Bug>,
     /// A bug put back: a promotion asks nobody.
     pub promotes_unasked: bool,
+    /// Whether the nodes' clocks are up to an hour off when they start, and run 5 % too fast or slow.
+    pub skewed_clocks: bool,
     /// A bug put back: subscribers are not told to start again.
     pub hides_restarts: bool,
 }
@@ -103,6 +114,7 @@ impl Default for Setting {
             fewer_acks: false,
             bug: None,
             promotes_unasked: false,
+            skewed_clocks: false,
             hides_restarts: false,
         }
     }
@@ -127,21 +139,22 @@ struct Node {
     polled_in: Life,
     cache: Cache,
     replicator: Option<Replicator>,
-    /// What its clock has shown.
-    shown_ms: u64,
+    /// What its clock has shown, since it was last copied anew.
+    shown: (u32, u64),
 }
 
 struct World {
     setting: Setting,
     clients: Clients,
     random: StdRng,
-    clock: Arc<ManualClock>,
+    clocks: Clocks,
     network: MemoryNetwork,
     nodes: Vec<Node>,
     incarnations: u64,
     log_bytes: usize,
     oracle: Oracle,
     subscribers: Subscribers,
+    readers: Readers,
     summary: Summary,
 }
 
@@ -158,6 +171,7 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
         world.answer_clients();
         let caches = world.caches();
         world.subscribers.step(&caches);
+        world.readers.step(&caches).unwrap_or_else(|why| panic!("P13: seed {seed}, step {step}: {why}"));
         if step % 16 == 0 {
             world.check(&format!("seed {seed}, step {step}"));
             world.check_subscribers(false, &format!("seed {seed}, step {step}"));
@@ -167,8 +181,14 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
     world.check(&format!("seed {seed}, at rest"));
     world.check_rest(seed);
     world.check_subscribers(true, &format!("seed {seed}, at rest"));
+    world.summary.waited = world.readers.waited;
     world.summary.told = world.subscribers.told;
     world.summary
+}
+
+/// Whether a node holds what its history says.
+fn is_whole(status: &Status) -> bool {
+    (status.ready || status.role == Role::Fenced) && status.seq > 0
 }
 
 impl World {
@@ -179,13 +199,14 @@ impl World {
             setting,
             clients: Clients::default(),
             random,
-            clock: Arc::new(ManualClock::new(1_000_000_000)),
+            clocks: Clocks::new(seed, setting.nodes, setting.skewed_clocks),
             network: MemoryNetwork::new(),
             nodes: Vec::new(),
             incarnations: seed << 16,
             log_bytes,
             oracle: Oracle::default(),
             subscribers: Subscribers::new(seed),
+            readers: Readers::new(seed),
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
@@ -232,7 +253,7 @@ impl World {
             true => replication.promoting_unasked(),
         };
         let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
-        let clock = Arc::new(DriftingClock { base: self.clock.clone(), per_mille });
+        let clock = Arc::new(DriftingClock { base: self.clocks.of(index), per_mille });
         let replication = match self.setting.hides_restarts {
             false => replication,
             true => replication.hiding_restarts(),
@@ -244,7 +265,7 @@ impl World {
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator, shown_ms: 0 }
+        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator, shown: (0, 0) }
     }
 
     fn one_in(&mut self, count: u32) -> bool {
@@ -264,7 +285,7 @@ impl World {
                 self.poll(node);
             }
             700..940 => self.deliver_some(),
-            940..980 => self.clock.advance_ms(self.random.random_range(1..200)),
+            940..980 => self.clocks.advance_ms(self.random.random_range(1..200)),
             980..985 => self.cut(),
             985..991 => self.block(),
             991..994 => self.crash(),
@@ -334,7 +355,10 @@ impl World {
             return;
         }
         let before = cache.status().seq;
-        let (_, written) = cache.track(|| self.write_something(&cache, before));
+        let (concerns, written) = cache.track(|| self.write_something(&cache, before));
+        if let (Some(concerns), Some(written)) = (concerns, written) {
+            self.readers.wrote(written.version(), concerns);
+        }
         if let Some(written) = written
             && self.setting.semi_sync
         {
@@ -342,7 +366,8 @@ impl World {
         }
     }
 
-    fn write_something(&mut self, cache: &Cache, before: u64) {
+    /// Which items it gave another version, if it did.
+    fn write_something(&mut self, cache: &Cache, before: u64) -> Option<Concern> {
         let key = format!("key{}", self.random.random_range(0..KEYS)).into_bytes();
         let value = vec![self.random.random::<u8>(); self.random.random_range(0..300)];
         let expiry = match self.random.random_range(0..4) {
@@ -351,9 +376,9 @@ impl World {
         };
         let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
         let mut concerns = Concern::Key(key.clone());
-        let kind = self.random.random_range(0..100);
-        let is_deletion = (60..70).contains(&kind);
-        let done = match kind {
+        let what = self.random.random_range(0..100);
+        let is_deletion = (60..70).contains(&what);
+        let done = match what {
             0..60 => cache.set(&key, &value, attributes).map(|_| ()),
             60..70 => cache.delete(&key).map(|_| ()),
             70..78 => cache.append(&key, b"+").map(|_| ()),
@@ -383,8 +408,10 @@ impl World {
         }
         if cache.status().seq != before || is_deletion {
             self.summary.mutations += 1;
-            self.oracle.note(cache, concerns, before);
+            self.oracle.note(cache, concerns.clone(), before);
         }
+        // Who touches an item leaves its version.
+        (!(78..88).contains(&what)).then_some(concerns)
     }
 
     fn answer_clients(&mut self) {
@@ -464,7 +491,10 @@ impl World {
         let index = self.any_node();
         let was_primary = self.nodes[index].cache.status().role == Role::Primary;
         // A group that promises something has nobody begin it a second time.
-        let forgot = was_primary && self.one_in(2) && !self.setting.semi_sync;
+        let forgot = was_primary && self.one_in(2) && !self.setting.semi_sync && !self.setting.skewed_clocks;
+        if forgot {
+            self.readers.stop();
+        }
         let begins = if forgot { ReplicationConfig::primary() } else { self.follower(index) };
         self.restart(index, begins);
         self.summary.crashes += 1;
@@ -473,6 +503,7 @@ impl World {
     fn restart(&mut self, index: usize, begins: ReplicationConfig) {
         self.network.remove(NAMES[index]);
         self.nodes[index].replicator = None;
+        self.clocks.restart(index);
         self.nodes[index] = self.boot(index, begins);
         self.oracle.forget_node(index);
     }
@@ -488,7 +519,7 @@ impl World {
         let cache = self.nodes[index].cache.clone();
         let status = cache.status();
         if status.role == Role::Replica && status.promotable.is_ok() {
-            self.oracle.set_newest_ms(self.clock.now_ms());
+            self.oracle.set_newest_ms(self.newest_ms("before a promotion"));
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");
             let begun = cache.begin_promotion(false).expect("it is promotable");
             if begun.is_none() {
@@ -503,17 +534,20 @@ impl World {
     }
 
     fn check(&mut self, when: &str) {
-        self.oracle.set_newest_ms(self.clock.now_ms());
+        self.oracle.set_newest_ms(self.newest_ms(when));
         for (index, node) in self.nodes.iter_mut().enumerate() {
-            let now_ms = node.cache.now_ms();
-            assert!(now_ms >= node.shown_ms, "P12: {when}: the clock of {} went back", NAMES[index]);
-            node.shown_ms = now_ms;
             let status = node.cache.status();
             assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
             // For a while a path may name nodes in lives that have ended.
             assert!(status.depth <= 4, "{when}: node {} is {} links down", NAMES[index], status.depth);
             self.summary.cascades += u64::from(status.depth > 1);
             let inspection = node.cache.inspect();
+            let (copies, shown_ms) = node.shown;
+            let is_back = copies == inspection.copies && inspection.now_ms < shown_ms;
+            assert!(!is_back, "P12: {when}: the clock of {} went back", NAMES[index]);
+            // Empty, or in the middle of a full copy, it takes its primary's clock outright.
+            let shown_ms = if is_whole(&status) { inspection.now_ms } else { 0 };
+            node.shown = (inspection.copies, shown_ms);
             self.oracle.check_records(&inspection, when);
             self.oracle.check_history(index, &inspection, when);
             // A replica that answers reads is ready unless it is in the middle of an install.
@@ -523,6 +557,16 @@ impl World {
                 self.oracle.check_node(index, &inspection, when);
             }
         }
+    }
+
+    /// The clock that no node with a history is ahead of. Theirs are about the same, however wrong their own ones are (P12).
+    fn newest_ms(&self, when: &str) -> u64 {
+        let whole = self.nodes.iter().filter(|node| is_whole(&node.cache.status()));
+        let shown: Vec<u64> = whole.map(|node| node.cache.now_ms()).collect();
+        let (oldest, newest) = (shown.iter().min().copied(), shown.iter().max().copied());
+        let apart_ms = newest.unwrap_or(0) - oldest.unwrap_or(0);
+        assert!(apart_ms <= CLOCKS_APART_MAX_MS, "P12: {when}: the clocks are {apart_ms} ms apart");
+        newest.unwrap_or(0)
     }
 
     /// Who has taken all changes has all that its node holds.
@@ -550,7 +594,7 @@ impl World {
                     self.network.deliver(link, &from);
                 }
             }
-            self.clock.advance_ms(20);
+            self.clocks.advance_ms(20);
             if round % 500 == 499 {
                 self.promote_best();
             }

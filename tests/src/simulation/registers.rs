@@ -139,7 +139,7 @@ impl Registers {
                 }
             }
             620..900 => self.world.deliver_some(),
-            900..965 => self.world.clock.advance_ms(self.world.random.random_range(1..80)),
+            900..965 => self.world.clocks.advance_ms(self.world.random.random_range(1..80)),
             965..972 => self.world.cut(),
             972..976 => self.world.block(),
             976..984 => self.isolate(),
@@ -297,12 +297,11 @@ impl Registers {
 
     /// Cuts one node off from all others, or makes the network whole again.
     fn isolate(&mut self) {
-        let (node, cuts_off) = (self.world.any_node(), !self.world.one_in(3));
-        for one in 0..self.asleep.len() {
-            for other in 0..self.asleep.len() {
-                let blocked = cuts_off && (one == node) != (other == node);
-                self.world.network.set_blocked(NAMES[one], NAMES[other], blocked);
-            }
+        let (apart, cuts_off) = (NAMES[self.world.any_node()], !self.world.one_in(3));
+        let names = self.world.names();
+        for (one, other) in names.iter().flat_map(|one| names.iter().map(move |other| (one, other))) {
+            let blocked = cuts_off && (*one == apart) != (*other == apart);
+            self.world.network.set_blocked(one, other, blocked);
         }
     }
 

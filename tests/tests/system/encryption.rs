@@ -145,6 +145,18 @@ fn q2_with_verify_mode_2_only_a_client_that_is_vouched_for_is_served() {
 }
 
 #[test]
+fn q2_verify_mode_1_without_anybody_who_vouches_lets_everybody_in() {
+    let (identity, stranger) = (Identity::new(), Identity::new());
+    let (_folder, file) = folder_of(&identity);
+    let mut server = server(&file, ",ssl_verify_mode=1", &[]);
+    for shown in [None, Some(&stranger)] {
+        assert!(
+            Client::connect(server.clients(), &identity, shown).ask("version\r\n").starts_with("VERSION ")
+        );
+    }
+}
+
+#[test]
 fn sighup_shows_new_clients_the_new_certificate_and_keeps_the_old_connections() {
     let (before, after) = (Identity::new(), Identity::new());
     let (_folder, file) = folder_of(&before);

@@ -18,6 +18,7 @@ mod listeners;
 mod managed;
 mod metrics;
 mod operators;
+mod promotion;
 mod semantics;
 mod shutdown;
 mod stock_client;

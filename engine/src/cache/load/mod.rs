@@ -434,7 +434,10 @@ impl Inner {
     /// Whether something has been stored since the key was looked at, on a node that shows what it has.
     fn is_stored(&self, cell: &super::ShardCell, hash: u64, key: &[u8], policy: LoadPolicy) -> bool {
         let serving = self.serving();
-        let Some(id) = cell.shard.find(hash, key).filter(|_| serving.answers_reads()) else { return false };
+        if self.read_refusal().is_some() {
+            return false;
+        }
+        let Some(id) = cell.shard.find(hash, key) else { return false };
         let is_shown = || self.may_show(cell.shard.meta(id).version);
         if serving.reigns() && !Group::tracking(is_shown) {
             return false;

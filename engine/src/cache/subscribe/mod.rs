@@ -18,8 +18,8 @@ mod sleepers;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use crate::clock::Deadline;
@@ -31,7 +31,7 @@ use super::{Cache, Group, Inner, is_inside_read};
 
 pub use change::{Change, Effect, Restart};
 pub use position::{Position, PositionError};
-pub(crate) use sleepers::Sleepers;
+pub(crate) use sleepers::{Sleeper, Sleepers};
 
 /// Bytes of records that are taken from the log in one go, under its lock; one record may be larger.
 const BATCH_BYTES: usize = 16 << 10;
@@ -115,8 +115,7 @@ impl Cache {
         drop(log);
         Ok(Subscription {
             cache: Arc::downgrade(&self.inner),
-            sleepers: group.sleepers.clone(),
-            place: group.sleepers.enter(),
+            sleeper: Arc::new(Sleeper::new(&group.sleepers)),
             id,
             cuts,
             standing,
@@ -167,8 +166,7 @@ fn cut_since(before: Cuts, now: Cuts) -> Restart {
 #[derive(Debug)]
 pub struct Subscription {
     cache: Weak<Inner>,
-    sleepers: Arc<Sleepers>,
-    place: usize,
+    sleeper: Arc<Sleeper>,
     /// The cache's, in the positions that it gives.
     id: u64,
     /// The log's when `standing` was found.
@@ -260,16 +258,11 @@ impl Subscription {
                 found => return found,
             }
         }
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        loop {
-            self.sleepers.sleep(self.place, &waker);
-            match self.try_next() {
-                Err(NoChange::Yet) if !until.has_passed() && !is_inside_read() => {
-                    thread::park_timeout(until.remaining());
-                }
-                found => return found,
-            }
-        }
+        let sleeper = self.sleeper.clone();
+        sleeper.wait(until, || match self.try_next() {
+            Err(NoChange::Yet) if !until.has_passed() && !is_inside_read() => None,
+            found => Some(found),
+        })
     }
 
     /// The next change; the waker is called when there may be one. Ready with `None` once every handle of the cache is gone.
@@ -279,7 +272,7 @@ impl Subscription {
     /// calls its waker.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         match self.try_next() {
-            Err(NoChange::Yet) => self.sleepers.sleep(self.place, cx.waker()),
+            Err(NoChange::Yet) => self.sleeper.sleep(cx.waker()),
             found => return Poll::Ready(found.ok()),
         }
         // One may have come before the waker was there.
@@ -406,12 +399,6 @@ impl Iterator for Subscription {
     }
 }
 
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.sleepers.leave(self.place);
-    }
-}
-
 impl fmt::Display for NoChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -422,11 +409,3 @@ impl fmt::Display for NoChange {
 }
 
 impl std::error::Error for NoChange {}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}

@@ -1,10 +1,14 @@
 //! Who waits for the next change, and how a writer wakes them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
 
 use parking_lot::Mutex;
 use slab::Slab;
+
+use crate::clock::Deadline;
 
 /// 1. A subscription sets `is_any_asleep` and then looks at the log, under the log's lock; a writer appends under that lock
 ///    and then looks at `is_any_asleep`. So no change is slept through, and a writer pays a load while nobody sleeps.
@@ -16,26 +20,57 @@ pub(crate) struct Sleepers {
     wakers: Mutex<Slab<Option<Waker>>>,
 }
 
-impl Sleepers {
-    pub(super) fn enter(&self) -> usize {
-        self.wakers.lock().insert(None)
-    }
+/// A place among them.
+#[derive(Debug)]
+pub(crate) struct Sleeper {
+    all: Arc<Sleepers>,
+    place: usize,
+}
 
-    pub(super) fn leave(&self, place: usize) {
-        let left = self.wakers.lock().remove(place);
-        drop(left);
+impl Sleeper {
+    pub(crate) fn new(all: &Arc<Sleepers>) -> Sleeper {
+        Sleeper { all: all.clone(), place: all.wakers.lock().insert(None) }
     }
 
     /// Calls the waker once, at the next change. The caller looks for one after this.
-    pub(super) fn sleep(&self, place: usize, waker: &Waker) {
-        let mut wakers = self.wakers.lock();
-        let known = wakers[place].as_ref().is_some_and(|known| known.will_wake(waker));
-        let replaced = if known { None } else { wakers[place].replace(waker.clone()) };
-        self.is_any_asleep.store(true, Ordering::SeqCst);
+    pub(crate) fn sleep(&self, waker: &Waker) {
+        let mut wakers = self.all.wakers.lock();
+        let known = wakers[self.place].as_ref().is_some_and(|known| known.will_wake(waker));
+        let replaced = if known { None } else { wakers[self.place].replace(waker.clone()) };
+        self.all.is_any_asleep.store(true, Ordering::SeqCst);
         drop(wakers);
         drop(replaced);
     }
 
+    /// Looks at each change, until it finds something. Only `look` knows that the time is over.
+    pub(crate) fn wait<T>(&self, until: Deadline, mut look: impl FnMut() -> Option<T>) -> T {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            self.sleep(&waker);
+            match look() {
+                Some(found) => return found,
+                None => thread::park_timeout(until.remaining()),
+            }
+        }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let left = self.all.wakers.lock().remove(self.place);
+        drop(left);
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Sleepers {
     /// Something has changed: all look again.
     #[inline]
     pub(crate) fn wake(&self) {

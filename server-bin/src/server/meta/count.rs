@@ -18,6 +18,8 @@ enum Counted {
         /// The CAS, where it is known: where it was asked for.
         cas: u64,
         expires_at_ms: Option<u64>,
+        /// The class of the item that was there.
+        class: Option<usize>,
     },
     /// Nothing was changed.
     Refused(Status),
@@ -39,8 +41,11 @@ impl Executor<'_> {
             None => self.count_with(key, &target.flags, direction)?,
         };
         match counted {
-            Counted::Number { number, cas, expires_at_ms } => {
-                self.count_count(direction, true);
+            Counted::Number { number, cas, expires_at_ms, class } => {
+                // What was made is neither found nor missed, as memcached has it.
+                if class.is_some() {
+                    self.count_count(direction, class);
+                }
                 let command = if direction == Direction::Up { "incr" } else { "decr" };
                 self.shared.operator.observers.saw_count(key, command, number);
                 let ttl_s = self.ttl_s(expires_at_ms);
@@ -50,7 +55,7 @@ impl Executor<'_> {
             }
             Counted::Refused(status) => {
                 if status == Status::NotFound {
-                    self.count_count(direction, false);
+                    self.count_count(direction, None);
                 }
                 Self::meta_status(target, status, Status::Ok, None, out);
             }
@@ -59,17 +64,6 @@ impl Executor<'_> {
             }
         }
         Ok(())
-    }
-
-    fn count_count(&self, direction: Direction, is_hit: bool) {
-        let counters = self.counters;
-        match (direction, is_hit) {
-            (Direction::Up, true) => &counters.incr_hits,
-            (Direction::Up, false) => &counters.incr_misses,
-            (Direction::Down, true) => &counters.decr_hits,
-            (Direction::Down, false) => &counters.decr_misses,
-        }
-        .add(1);
     }
 
     /// A hit without conditions, of which only the number is wanted: the cache has a call for it, which keeps what
@@ -89,7 +83,10 @@ impl Executor<'_> {
             Direction::Down => self.shared.cache.decr(key, delta),
         };
         match counted {
-            Ok(Some(number)) => Ok(Some(Counted::Number { number, cas: 0, expires_at_ms: None })),
+            Ok(Some(number)) => {
+                let class = Some(self.shared.cache.class_found());
+                Ok(Some(Counted::Number { number, cas: 0, expires_at_ms: None, class }))
+            }
             Ok(None) if flags.vivify_ttl.is_some() => Ok(None),
             Ok(None) => Ok(Some(Counted::Refused(Status::NotFound))),
             Err(CounterError::Write(error)) => Err(error),
@@ -115,7 +112,8 @@ impl Executor<'_> {
                 None => flags.vivified_ttls().1.and_then(|ttl| self.expires_at_ms(self.expiry(ttl))),
                 _ => self.expires_at_ms(attributes.expiry),
             };
-            counted = Counted::Number { number, cas: 0, expires_at_ms };
+            let class = item.map(|item| item.value.class());
+            counted = Counted::Number { number, cas: 0, expires_at_ms, class };
             // Rule A5: padded to the length that was there.
             let value = format!("{number:<old_bytes$}");
             // As memcached has it, a number written in place leaves the item's marks; one that grows is an item anew.

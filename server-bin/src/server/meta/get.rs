@@ -1,7 +1,7 @@
 //! `mg`: a read that may touch, make, and hand out the token to recache (rules D1 to D7).
 
 use bytes::Bytes;
-use hotspare::{Attributes, ItemRef, ItemState, Update, Updated, WriteError};
+use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, WriteError};
 use hotspare_memcached::classic::{Lifetime, lifetime};
 use hotspare_memcached::meta::{Status, Target, encode_flag, encode_status, encode_value_status, end_line};
 
@@ -14,7 +14,7 @@ const LETTERS: &[u8] = b"cfhst";
 /// What a look at an item came to.
 enum Look {
     /// It is answered, with a value of this length.
-    Answered { bytes: usize },
+    Answered { bytes: usize, class: usize },
     /// Its token is to be had: that needs a write.
     TokenFree {
         /// Whether it was read before this look.
@@ -41,13 +41,13 @@ impl Executor<'_> {
         // Once more only if another client came between a look and its write.
         loop {
             match self.look(&get, out)? {
-                Some(Look::Answered { bytes }) => {
-                    self.count_meta_get(&get, Some(bytes));
+                Some(Look::Answered { bytes, class }) => {
+                    self.count_meta_get(&get, Some((bytes, class)));
                     return Ok(());
                 }
                 Some(Look::TokenFree { is_fetched }) => match self.win(&get, is_fetched, out) {
-                    Ok(Some(bytes)) => {
-                        self.count_meta_get(&get, Some(bytes));
+                    Ok(Some(found)) => {
+                        self.count_meta_get(&get, Some(found));
                         return Ok(());
                     }
                     Ok(None) => {}
@@ -55,7 +55,9 @@ impl Executor<'_> {
                     Err(_) => get.may_win = false,
                 },
                 None if self.vivify(&get, out)? => {
-                    self.count_meta_get(&get, None);
+                    // What was made counts as found, as memcached has it.
+                    let class = self.shared.cache.class_of(key.len(), 0, Expiry::Never);
+                    self.count_meta_get(&get, Some((0, class)));
                     return Ok(());
                 }
                 None if target.flags.vivify_ttl.is_some() => {}
@@ -69,9 +71,10 @@ impl Executor<'_> {
         }
     }
 
-    fn count_meta_get(&self, get: &Get<'_>, value_bytes: Option<usize>) {
-        self.count_read(value_bytes.is_some(), get.target.flags.ttl.is_some());
-        self.shared.operator.observers.saw_get(get.key, value_bytes);
+    /// `found`: the value's length, and its item's class.
+    fn count_meta_get(&self, get: &Get<'_>, found: Option<(usize, usize)>) {
+        self.count_read(found.map(|(_, class)| class), get.target.flags.ttl.is_some());
+        self.shared.operator.observers.saw_get(get.key, found.map(|(bytes, _)| bytes));
     }
 
     /// Rule D3: `t` before `T` tells the old time to live, `R` before `T` compares with it.
@@ -94,7 +97,7 @@ impl Executor<'_> {
                 return Look::TokenFree { is_fetched: item.is_fetched };
             }
             self.encode_hit(get, &item, self.facts(&item), is_token_free, out);
-            Look::Answered { bytes: item.value.len() }
+            Look::Answered { bytes: item.value.len(), class: item.value.class() }
         };
         let flags = &get.target.flags;
         Ok(match flags.ttl {
@@ -127,15 +130,20 @@ impl Executor<'_> {
         item.state.is_stale || is_ending()
     }
 
-    /// Takes the token, answers and gives the value's length; `None` if somebody else was faster, or the item has gone.
-    fn win(&self, get: &Get<'_>, is_fetched: bool, out: &mut Vec<u8>) -> Result<Option<usize>, WriteError> {
+    /// Takes the token, answers and gives the value's length and its item's class; `None` if somebody else was faster, or the item has gone.
+    fn win(
+        &self,
+        get: &Get<'_>,
+        is_fetched: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<(usize, usize)>, WriteError> {
         let start = out.len();
-        let mut bytes = 0;
+        let mut found = (0, 0);
         let cache = &self.shared.cache;
         let updated = cache.update(get.key, |item| {
             out.truncate(start);
             let Some(item) = item.filter(|item| self.is_token_free(get, item)) else { return Update::Keep };
-            bytes = item.value.len();
+            found = (item.value.len(), item.value.class());
             self.encode_hit(get, &item, Facts { is_fetched, ..self.facts(&item) }, true, out);
             Update::StoreWith {
                 value: item.value.to_vec().into(),
@@ -149,7 +157,7 @@ impl Executor<'_> {
                     // What was stored anew counts as unread: this was a read.
                     cache.read(get.key, |_| ())?;
                 }
-                Ok(Some(bytes))
+                Ok(Some(found))
             }
             Ok(_) => Ok(None),
             Err(error) => {

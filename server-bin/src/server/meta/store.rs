@@ -25,7 +25,6 @@ impl Executor<'_> {
         data: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), WriteError> {
-        self.counters.cmd_set.add(1);
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
         let flags = &target.flags;
@@ -36,6 +35,7 @@ impl Executor<'_> {
         let status = status_word(stored.as_ref().map(|stored| stored.status));
         self.shared.operator.observers.saw_store(key, command_word(mode, flags), status, data.len());
         let stored = stored.map_err(|error| self.drop_overwritten(target, error))?;
+        self.count_store(key, data, self.attributes(flags));
         if flags.compare_cas.is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
             self.count_cas(stored.status);
         }
@@ -52,11 +52,10 @@ impl Executor<'_> {
     }
 
     fn count_cas(&self, status: Status) {
-        let counters = self.counters;
         match status {
-            Status::Ok => &counters.cas_hits,
-            Status::NotFound => &counters.cas_misses,
-            _ => &counters.cas_badval,
+            Status::Ok => &self.class_found().cas_hits,
+            Status::NotFound => &self.counters.cas_misses,
+            _ => &self.class_found().cas_badval,
         }
         .add(1);
     }
@@ -225,7 +224,7 @@ impl Executor<'_> {
         }
         match status {
             Status::NotFound => self.counters.delete_misses.add(1),
-            Status::Ok => self.counters.delete_hits.add(1),
+            Status::Ok => self.class_found().delete_hits.add(1),
             _ => {}
         }
         Self::meta_status(target, status, Status::Ok, None, out);

@@ -1,7 +1,7 @@
 //! `stats items`, `stats slabs` and `stats sizes` (rule G5): the engine's size classes under memcached's names.
 //!
-//! A class is numbered from 1, as memcached does. The engine keeps hits, ages and evictions for all classes together, so
-//! here they read 0. An item may lie in several chunks; `number` counts chunks in use.
+//! A class is numbered from 1, as memcached does. An item may lie in several chunks; `number` counts chunks in use, all
+//! else counts an item under the class that it begins in. Ages, and what belongs to memcached's segments, read 0.
 
 use std::collections::BTreeMap;
 
@@ -9,28 +9,17 @@ use hotspare::{Cache, ClassStats, Cursor};
 use hotspare_memcached::classic::Response;
 
 use super::stat;
+use crate::server::Shared;
 use crate::server::commands::server_error;
+use crate::server::counters::ClassCountersSnapshot;
 
 /// How far apart the sizes are that `stats sizes` counts items under, in bytes; memcached's.
 const SIZE_STEP: usize = 32;
 
-/// Names of `stats items` that have no meaning for one class here.
-const ITEM_ZEROES: [&str; 27] = [
-    "number_hot",
-    "number_warm",
-    "number_cold",
-    "age_hot",
-    "age_warm",
-    "age",
-    "mem_requested",
-    "evicted",
-    "evicted_nonzero",
-    "evicted_time",
-    "outofmemory",
-    "tailrepairs",
-    "reclaimed",
-    "expired_unfetched",
-    "evicted_unfetched",
+/// Names of `stats items` that have no meaning here, before and behind those that have one.
+const ITEM_ZEROES: [&str; 7] =
+    ["number_hot", "number_warm", "number_cold", "age_hot", "age_warm", "age", "mem_requested"];
+const MORE_ITEM_ZEROES: [&str; 12] = [
     "evicted_active",
     "crawler_reclaimed",
     "crawler_items_checked",
@@ -45,46 +34,60 @@ const ITEM_ZEROES: [&str; 27] = [
     "hits_to_temp",
 ];
 
-/// Names of `stats slabs` that have no meaning for one class here.
-const SLAB_ZEROES: [&str; 8] =
-    ["get_hits", "cmd_set", "delete_hits", "incr_hits", "decr_hits", "cas_hits", "cas_badval", "touch_hits"];
-
-/// The classes that have pages, with their numbers.
-fn in_use(cache: &Cache) -> Vec<(usize, ClassStats)> {
-    let classes = cache.class_stats().into_iter().enumerate();
-    classes.map(|(index, class)| (index + 1, class)).filter(|(_, class)| class.pages > 0).collect()
+/// One class: its number, what it holds, what was counted of it.
+struct Class {
+    number: usize,
+    held: ClassStats,
+    counted: ClassCountersSnapshot,
 }
 
-pub(super) fn write_items(cache: &Cache, out: &mut Vec<u8>) {
-    for (number, class) in in_use(cache) {
-        stat(out, &format!("items:{number}:number"), class.used_chunks());
-        for name in ITEM_ZEROES {
-            stat(out, &format!("items:{number}:{name}"), 0);
-        }
+/// The classes that have pages or of which something was counted.
+fn in_use(shared: &Shared) -> Vec<Class> {
+    let class = |(index, held)| Class { number: index + 1, held, counted: shared.counters.class(index) };
+    let is_in_use = |class: &Class| {
+        let ClassStats { chunk_bytes, chunks_per_page, .. } = class.held;
+        let mut unused = ClassStats::default();
+        (unused.chunk_bytes, unused.chunks_per_page) = (chunk_bytes, chunks_per_page);
+        class.held != unused || class.counted != ClassCountersSnapshot::default()
+    };
+    shared.cache.class_stats().into_iter().enumerate().map(class).filter(is_in_use).collect()
+}
+
+pub(super) fn write_items(shared: &Shared, out: &mut Vec<u8>) {
+    for Class { number, held, .. } in in_use(shared) {
+        let mut row = |name: &str, value: u64| stat(out, &format!("items:{number}:{name}"), value);
+        row("number", held.used_chunks());
+        ITEM_ZEROES.iter().for_each(|name| row(name, 0));
+        row("evicted", held.evictions);
+        row("evicted_nonzero", 0);
+        row("evicted_time", 0);
+        row("outofmemory", held.store_no_memory);
+        row("tailrepairs", 0);
+        row("reclaimed", held.reclaimed);
+        row("expired_unfetched", held.expired_unfetched);
+        row("evicted_unfetched", held.evicted_unfetched);
+        MORE_ITEM_ZEROES.iter().for_each(|name| row(name, 0));
     }
 }
 
-pub(super) fn write_slabs(cache: &Cache, out: &mut Vec<u8>) {
-    let classes = in_use(cache);
-    for (number, class) in &classes {
+pub(super) fn write_slabs(shared: &Shared, out: &mut Vec<u8>) {
+    let classes = in_use(shared);
+    for Class { number, held, counted } in &classes {
         let rows = [
-            ("chunk_size", class.chunk_bytes),
-            ("chunks_per_page", class.chunks_per_page),
-            ("total_pages", class.pages),
-            ("total_chunks", class.pages * class.chunks_per_page),
-            ("used_chunks", class.used_chunks()),
-            ("free_chunks", class.free_chunks),
+            ("chunk_size", held.chunk_bytes),
+            ("chunks_per_page", held.chunks_per_page),
+            ("total_pages", held.pages),
+            ("total_chunks", held.pages * held.chunks_per_page),
+            ("used_chunks", held.used_chunks()),
+            ("free_chunks", held.free_chunks),
             ("free_chunks_end", 0),
         ];
-        for (name, value) in rows {
+        for (name, value) in rows.into_iter().chain(counted.rows()) {
             stat(out, &format!("{number}:{name}"), value);
         }
-        for name in SLAB_ZEROES {
-            stat(out, &format!("{number}:{name}"), 0);
-        }
     }
-    stat(out, "active_slabs", classes.len());
-    stat(out, "total_malloced", cache.stats().memory_bytes);
+    stat(out, "active_slabs", classes.iter().filter(|class| class.held.pages > 0).count());
+    stat(out, "total_malloced", shared.cache.stats().memory_bytes);
 }
 
 /// How many items there are up to each size, header and key included, from the step below it on. It goes through all

@@ -83,7 +83,7 @@ fn storage(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "watcher_logbuf_size", settings.watcher_queue_bytes_max);
     stat(out, "worker_logbuf_size", 0);
     stat(out, "read_buf_mem_limit", 0);
-    stat(out, "track_sizes", yes_no(settings.track_sizes));
+    stat(out, "track_sizes", yes_no(shared.operator.tracks_sizes.load(Ordering::Relaxed)));
     stat(out, "inline_ascii_response", "no");
     stat(out, "watch_enabled", yes_no(settings.watch_enabled));
 }

@@ -1,3 +1,5 @@
+//! Each promise broken once, in a history of one key, so that every check is seen to fail.
+
 use super::*;
 
 /// A version of a term.
@@ -125,4 +127,10 @@ fn an_old_primary_may_be_behind_and_must_not_lie() {
     let outcome = in_async(writes(), vec![old(1, at(16, 9))]);
     assert_eq!(outcome, (vec![], 0));
     assert_said(&in_async(writes(), vec![old(1, at(16, 8))]), "another version");
+}
+
+#[test]
+fn what_an_empty_process_at_the_old_address_took_is_nobodys_promise() {
+    let stray = Write { reign: 1, ..set(2, at(16, 400)) };
+    assert_eq!(in_async(vec![set(1, at(16, 9)), stray], vec![hit(1, 1, at(16, 9))]), (vec![], 0));
 }
