@@ -47,6 +47,8 @@ pub enum ConfigError {
         /// What was asked for.
         slot: u8,
     },
+    /// A replica that follows a replica has to name it, and needs a slot of its own.
+    CascadeUnnamed,
 }
 
 impl fmt::Display for ConfigError {
@@ -77,6 +79,10 @@ impl fmt::Display for ConfigError {
             ConfigError::SlotTooLarge { slot } => {
                 write!(f, "node slot {slot} is out of range; give 0 to 15, unique in the group")
             }
+            ConfigError::CascadeUnnamed => write!(
+                f,
+                "a replica that follows a replica names the node to follow, and needs a slot that was given"
+            ),
         }
     }
 }

@@ -66,6 +66,9 @@ pub use config::{LOG_BYTES_MIN, ReplicationConfig};
 pub use driver::{Next, Replicator};
 pub use error::{ConfigError, CounterError, ReadError, WriteError};
 pub use mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use replication::Bug;
 #[cfg(feature = "serde")]
 pub use replication::transport;
 #[cfg(feature = "serde")]

@@ -1,7 +1,7 @@
-//! A replica's side of the cache, and what a primary reads out for its replicas.
+//! A replica's side of the cache.
 //!
-//! Lives here: applying records and chunks, walking the items for an install, marks by hash.
-//! Not here: when any of it happens (see `replication::{primary, replica}` and `driver`).
+//! Lives here: applying records and chunks, marks by hash. Not here: when any of it happens (see
+//! `replication::{primary, replica}` and `driver`), what is read out for replicas (see `copies`).
 //!
 //! A replica sweeps as well, or it would evict live items for the sake of dead ones that its primary has swept. But an
 //! item that has expired may have been touched in time, by a record that is still on its way: so expired items leave
@@ -10,17 +10,18 @@
 //! Whoever applies holds the gate. A position moves (the log grows) only after the record has been applied, under
 //! the same shard's lock.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::clock::Millis;
 use crate::mutation::{Marks, Mutation, Version};
-use crate::replication::install::{Flushes, InstallSource, Item, ItemsAt};
+use crate::replication::bug::Bug;
+use crate::replication::install::Item;
 use crate::replication::log::{Entry, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
-use crate::replication::position::Seq;
 use crate::replication::record;
-use crate::storage::{Cause, Footprint, ItemId, Meta, Moment, Place, ReserveError, Shard, WalkId, WalkStep};
+use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
 
+use super::copies::copy_out;
 use super::{Group, Inner, ShardCell};
 
 /// How often an applied item asks other shards for memory before its key is dropped.
@@ -28,12 +29,6 @@ const SHORTAGE_ROUNDS_MAX: usize = 8;
 
 /// For how long a replica keeps what has expired, by its own clock: another primary's may be behind it.
 const EXPIRED_KEPT_MS: u64 = 250;
-
-/// Items that one step of a walk looks at while it holds a shard's lock.
-const WALK_STEP_ITEMS_MAX: usize = 512;
-
-/// Steps of a walk in one call, so that a call's time is bounded where it finds nothing to send.
-const WALK_STEPS_MAX: usize = 16;
 
 /// The records do not follow what this node holds, or are malformed: the link closes and resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,22 +41,67 @@ impl Inner {
         {
             let log = group.log.lock();
             let in_step = log.position() == Some(append.prev()) && log.lineage().term().0 == append.term;
-            if !in_step {
+            if !in_step && !group.config.bugs.has(Bug::AppendWithoutBranch) {
                 return Err(OutOfStep);
             }
+        }
+        #[cfg(feature = "testing")]
+        if let Some(late) = group.unapplied.lock().take() {
+            self.apply_unapplied(group, &late);
         }
         let mut missing = Vec::new();
         for entry in entries(append.records) {
             match entry.ok_or(OutOfStep)? {
                 Entry::Record(bytes) => {
                     let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
+                    #[cfg(feature = "testing")]
+                    if group.config.bugs.has(Bug::PositionBeforeApply) && append.records.ends_with(bytes) {
+                        *group.unapplied.lock() = Some(bytes.into());
+                        group.log.lock().append(bytes);
+                        continue;
+                    }
                     self.apply_record(group, &mutation, bytes);
                 }
-                Entry::Mark(hash) if self.mark_by_hash(hash) => {}
-                Entry::Mark(hash) => missing.push(hash),
+                Entry::Mark(hash) => {
+                    // At its place, for this node's own replicas; where the log has its share of marks it is lost.
+                    if group.has_replicas.load(Ordering::Relaxed) {
+                        group.log.lock().append_mark(hash);
+                    }
+                    if !self.mark_by_hash(hash) {
+                        missing.push(hash);
+                    }
+                }
             }
         }
         Ok(missing)
+    }
+
+    /// Applies the record whose seq was taken before.
+    #[cfg(feature = "testing")]
+    fn apply_unapplied(&self, group: &Group, bytes: &[u8]) {
+        let Ok(mutation) = record::decode(bytes) else { return };
+        let last = group.log.lock().position().map_or(0, |position| position.seq);
+        let version = Version::new(group.log.lock().lineage().term().0, last);
+        match mutation {
+            Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
+                let meta = Meta { version, flags, expires_at_ms, marks, client_cas };
+                self.store_or_drop(key, value, meta, || Place::Hot, |_| true, |_| ());
+            }
+            Mutation::Touch { key, version, expires_at_ms } => {
+                self.touch_or_drop(key, version, expires_at_ms, |_, _| ());
+            }
+            Mutation::Delete { key } => {
+                let hash = self.hasher.hash(key);
+                let mut cell = self.cell(hash).lock();
+                if let Some(id) = cell.shard.find(hash, key) {
+                    cell.shard.remove(hash, id, Cause::Removed);
+                }
+            }
+            Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => {
+                let _first_shard = self.shards[0].lock();
+                self.carry_out_for_all(&mutation, version);
+            }
+        }
     }
 
     fn apply_record(&self, group: &Group, mutation: &Mutation<'_>, bytes: &[u8]) {
@@ -109,9 +149,21 @@ impl Inner {
     fn finish_record(&self, group: &Group, cell: &mut ShardCell, bytes: &[u8], version: Version) {
         append(group, bytes, version);
         if cell.shard.is_sweep_wanted(&self.floors) {
-            let settled_ms = group.settled_ms.load(Ordering::Relaxed);
-            let as_of_ms = settled_ms.min(self.now_ms().saturating_sub(EXPIRED_KEPT_MS));
+            let as_of_ms = self.settled_as_of_ms(group);
             cell.shard.sweep_a_bit(Moment { clock: &as_of_ms, floors: &self.floors });
+        }
+    }
+
+    /// What had expired by this moment is dead for good on a replica: no touch of it is on its way.
+    fn settled_as_of_ms(&self, group: &Group) -> Millis {
+        group.settled_ms.load(Ordering::Relaxed).min(self.now_ms().saturating_sub(EXPIRED_KEPT_MS))
+    }
+
+    /// As of when the dead are left out of what is sent.
+    pub(super) fn sent_as_of_ms(&self) -> Millis {
+        match &self.group {
+            Some(group) if !self.serving().reigns() => self.settled_as_of_ms(group),
+            _ => self.now_ms(),
         }
     }
 
@@ -297,6 +349,14 @@ impl Inner {
         true
     }
 
+    /// Queues the primary's hints for this node's own replicas.
+    pub(crate) fn pass_hints_on(&self, hashes: &[u64]) {
+        let Some(group) = &self.group else { return };
+        if group.has_replicas.load(Ordering::Relaxed) {
+            hashes.iter().for_each(|hash| group.hint(self.shard_number(*hash), *hash));
+        }
+    }
+
     /// Takes the hashes whose marks were set since the last call.
     pub(crate) fn take_hints(&self) -> Vec<u64> {
         let mut taken = Vec::new();
@@ -310,130 +370,4 @@ impl Inner {
 fn append(group: &Group, bytes: &[u8], version: Version) {
     let (_, appended) = group.log.lock().append(bytes);
     assert_eq!(appended, version, "only the holder of the gate appends on a replica");
-}
-
-/// Reads every item of a cache for one replica, shard by shard, from cold to hot, while writers go on.
-pub(crate) struct InstallReader {
-    inner: Arc<Inner>,
-    shard: usize,
-    walk: Option<WalkId>,
-}
-
-impl InstallReader {
-    pub(crate) fn new(inner: Arc<Inner>) -> InstallReader {
-        InstallReader { inner, shard: 0, walk: None }
-    }
-
-    fn end_walk(&mut self) {
-        if let Some(walk) = self.walk.take() {
-            self.inner.shards[self.shard].lock().shard.walk_end(walk);
-        }
-    }
-
-    /// Visits the next items under one shard's lock, about `bytes_max` bytes of them, then says at which seq that
-    /// was; `None` behind the last shard.
-    fn step(&mut self, bytes_max: usize, visit: impl FnMut(&Shard, ItemId)) -> Option<Seq> {
-        let inner = self.inner.clone();
-        let mut cell = inner.shards.get(self.shard)?.lock();
-        if self.walk.is_none() {
-            self.walk = cell.shard.walk_begin().ok();
-        }
-        let at_seq = last_seq(&inner);
-        // Where every place for a walk is taken, the next call tries again.
-        let Some(walk) = self.walk else { return Some(at_seq) };
-        if cell.shard.walk_step(walk, WALK_STEP_ITEMS_MAX, bytes_max, visit) != WalkStep::More {
-            cell.shard.walk_end(walk);
-            self.walk = None;
-            self.shard += 1;
-        }
-        Some(at_seq)
-    }
-}
-
-fn last_seq(inner: &Inner) -> Seq {
-    inner.group.as_ref().map_or(0, |group| group.log.lock().last_seq())
-}
-
-impl Drop for InstallReader {
-    fn drop(&mut self) {
-        self.end_walk();
-    }
-}
-
-impl InstallSource for InstallReader {
-    fn next_items(&mut self, bytes_max: usize, item_bytes_max: usize) -> Option<ItemsAt> {
-        let mut at = ItemsAt::default();
-        for _ in 0..WALK_STEPS_MAX {
-            let inner = self.inner.clone();
-            let moment = inner.moment();
-            let mut items = Vec::new();
-            at.at_seq = self.step(bytes_max, |shard, id| {
-                let item_bytes = shard.key(id).len() + shard.value(id).len();
-                if !shard.is_dead(id, moment) && item_bytes <= item_bytes_max {
-                    items.push(copy_out(shard, id));
-                }
-            })?;
-            if !items.is_empty() {
-                at.items = items;
-                return Some(at);
-            }
-        }
-        Some(at)
-    }
-
-    fn next_marked(&mut self, hashes_max: usize) -> Option<Vec<u64>> {
-        let mut hashes = Vec::new();
-        for _ in 0..WALK_STEPS_MAX {
-            let stepped = self.step(usize::MAX, |shard, id| {
-                if shard.meta(id).marks.hits() > 0 {
-                    hashes.push(shard.hash(id));
-                }
-            });
-            if stepped.is_none() && hashes.is_empty() {
-                return None;
-            }
-            if stepped.is_none() || hashes.len() + WALK_STEP_ITEMS_MAX > hashes_max {
-                break;
-            }
-        }
-        Some(hashes)
-    }
-
-    fn by_hash(&mut self, hash: u64, item_bytes_max: usize) -> Option<ItemsAt> {
-        let cell = self.inner.cell(hash).lock();
-        let id = cell.shard.find_by_hash(hash)?;
-        let item_bytes = cell.shard.key(id).len() + cell.shard.value(id).len();
-        if cell.shard.is_dead(id, self.inner.moment()) || item_bytes > item_bytes_max {
-            return None;
-        }
-        Some(ItemsAt { at_seq: last_seq(&self.inner), items: vec![copy_out(&cell.shard, id)] })
-    }
-
-    fn restart(&mut self) {
-        self.end_walk();
-        self.shard = 0;
-    }
-
-    fn flushes(&self) -> Flushes {
-        // Flushes are logged and carried out under this lock: one that is in the log already is seen here.
-        let _first_shard = self.inner.shards[0].lock();
-        Flushes {
-            floor: self.inner.floors.all(),
-            prefix_floors: self.inner.floors.prefixes(),
-            at_ms: self.inner.flush_at_ms.load(Ordering::Acquire),
-        }
-    }
-}
-
-fn copy_out(shard: &Shard, id: ItemId) -> Item {
-    let meta = shard.meta(id);
-    Item {
-        key: shard.key(id).to_vec(),
-        value: shard.value(id).to_vec(),
-        flags: meta.flags,
-        expires_at_ms: meta.expires_at_ms,
-        marks: meta.marks,
-        version: meta.version,
-        client_cas: meta.client_cas,
-    }
 }

@@ -13,6 +13,7 @@ use crate::config::{Config, ReplicationConfig};
 use crate::error::WriteError;
 use crate::mutation::{Mutation, Version};
 use crate::replication::acks::Acks;
+use crate::replication::bug::Bug;
 use crate::replication::doorbell::Doorbell;
 use crate::replication::lease::Lease;
 use crate::replication::log::Log;
@@ -82,6 +83,9 @@ pub(crate) struct Group {
     /// By shard: hashes of items whose mark went from clear to set and found no room in the log; at most
     /// [`SHARD_HINTS_MAX`], collected by the driver.
     pub(crate) hints: Box<[Mutex<Vec<u64>>]>,
+    /// The last record of a frame, whose seq was taken before it was applied: a bug put back.
+    #[cfg(feature = "testing")]
+    pub(crate) unapplied: Mutex<Option<Box<[u8]>>>,
 }
 
 impl Group {
@@ -93,6 +97,7 @@ impl Group {
         let config = config.replication.clone()?;
         let mut roles = Roles::new(&config);
         let mut log = Log::new(log_bytes_max);
+        log.bugs = config.bugs;
         if roles.role() == Role::Primary {
             let (term, branch, random) = roles.begin_as_primary();
             log.mint(term, branch, random, false);
@@ -112,6 +117,8 @@ impl Group {
             log_bytes_max,
             has_replicas: AtomicBool::new(false),
             hints: (0..shard_count).map(|_| Mutex::default()).collect(),
+            #[cfg(feature = "testing")]
+            unapplied: Mutex::default(),
             config,
         })
     }
@@ -218,6 +225,12 @@ impl Group {
         version
     }
 
+    /// A bug put back: see `replication::bug`.
+    #[inline]
+    pub(super) fn leaves_absent_deletes_out(&self) -> bool {
+        self.config.bugs.has(Bug::UnloggedAbsentDelete)
+    }
+
     /// Wakes whoever ships the log.
     pub(super) fn ring(&self) {
         self.doorbell.ring();
@@ -242,6 +255,11 @@ impl Group {
         if self.log.lock().append_mark(hash) {
             return;
         }
+        self.hint(shard, hash);
+    }
+
+    /// Queues a hint; one too many is lost, as hints may be.
+    pub(super) fn hint(&self, shard: usize, hash: u64) {
         let mut hints = self.hints[shard].lock();
         if hints.len() < SHARD_HINTS_MAX {
             hints.push(hash);

@@ -33,9 +33,12 @@ impl Cache {
         while let Some(at) =
             crate::replication::install::InstallSource::next_items(&mut reader, usize::MAX, usize::MAX)
         {
+            // A replica gives its own replicas what has expired, since it may be touched yet.
+            let now_ms = inspection.now_ms;
             inspection.items.extend(
                 at.items
                     .into_iter()
+                    .filter(|item| item.expires_at_ms == 0 || item.expires_at_ms > now_ms)
                     .map(|item| (item.key, item.value, item.flags, item.expires_at_ms, item.version.0)),
             );
         }

@@ -15,6 +15,8 @@ mod apply;
 pub(crate) mod arithmetic;
 mod classes;
 mod conditional;
+#[cfg(feature = "serde")]
+mod copies;
 mod counters;
 mod events;
 #[cfg(feature = "serde")]
@@ -61,11 +63,11 @@ use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
 
-#[cfg(feature = "serde")]
-pub(crate) use apply::InstallReader;
 use arithmetic::Direction;
 pub use classes::{ClassStats, ItemDetails};
 pub use conditional::{Deletion, ItemState, Update, Updated};
+#[cfg(feature = "serde")]
+pub(crate) use copies::InstallReader;
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
 use events::Events;

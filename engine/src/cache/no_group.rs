@@ -50,6 +50,10 @@ impl Group {
         match *self {}
     }
 
+    pub(super) fn leaves_absent_deletes_out(&self) -> bool {
+        match *self {}
+    }
+
     pub(super) fn ring(&self) {
         match *self {}
     }

@@ -229,6 +229,9 @@ impl Cache {
             return Err(PromoteError::BadAddress);
         }
         let _gate = group.gate.lock();
+        if group.config.cascades {
+            group.roles.lock().cascade.set_parent(primary);
+        }
         self.inner.step_down(group, Term::default(), Some(primary.to_owned()));
         tracing::info!(primary, "told to follow");
         Ok(())

@@ -42,7 +42,7 @@ impl Inner {
     pub(crate) fn roll_back(&self, group: &Group, to: Position) -> Result<Dropped, OutOfStep> {
         let mut cursor = {
             let log = group.log.lock();
-            if to.seq < log.undo_floor(group.config.rolls_back_over_flushes) {
+            if to.seq < log.undo_floor() {
                 return Err(OutOfStep);
             }
             log.cursor_at(to).ok_or(OutOfStep)?

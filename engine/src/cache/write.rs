@@ -147,6 +147,9 @@ impl Locked<'_> {
 
     pub(super) fn remove(&mut self) -> bool {
         let found = self.find_stored();
+        if found.is_none() && self.inner.group.as_ref().is_some_and(Group::leaves_absent_deletes_out) {
+            return false;
+        }
         self.log(&Mutation::Delete { key: self.key });
         if let Some((id, _)) = found {
             self.cell.shard.remove(self.hash, id, Cause::Removed);

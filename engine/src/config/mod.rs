@@ -40,8 +40,10 @@ pub enum Eviction {
 
 /// The settings of a [`Cache`](crate::Cache).
 ///
-/// The worst-case memory of a cache is `memory_bytes_max` + `log_bytes_max` + for each attached replica two frames
-/// (`frame_bytes_max`) + 1 MiB of queued hints.
+/// The worst-case memory of a cache is `memory_bytes_max` + `log_bytes_max` + for each attached replica, of which there
+/// are at most 15, three frames (`frame_bytes_max`) + 1 MiB: what is copied out for it, what its link has not sent, what
+/// comes from it, and queued hints. A frame holds 256 KiB or one item, so where items are small that is about 2 MiB a
+/// replica, in the middle of a full copy as well.
 ///
 /// ```
 /// use hotspare::{Cache, Config};

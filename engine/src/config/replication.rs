@@ -4,6 +4,7 @@
 
 use crate::error::ConfigError;
 use crate::replication::AckMode;
+use crate::replication::bug::Bugs;
 
 /// The least `log_bytes_max`: 4 KiB.
 pub const LOG_BYTES_MIN: usize = 4 << 10;
@@ -18,6 +19,7 @@ pub struct ReplicationConfig {
     pub(crate) slot_is_given: bool,
     pub(crate) start: Start,
     pub(crate) upstream: Vec<String>,
+    pub(crate) cascades: bool,
     pub(crate) peers: Vec<String>,
     pub(crate) advertised: Option<String>,
     pub(crate) replica_reads: bool,
@@ -28,8 +30,7 @@ pub struct ReplicationConfig {
     pub(crate) unacked_ms_max: Option<u64>,
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
-    pub(crate) counts_sent_as_applied: bool,
-    pub(crate) rolls_back_over_flushes: bool,
+    pub(crate) bugs: Bugs,
     pub(crate) promotes_unasked: bool,
     pub(crate) hides_restarts: bool,
 }
@@ -53,6 +54,7 @@ impl ReplicationConfig {
             slot_is_given: false,
             start: Start::Primary,
             upstream: Vec::new(),
+            cascades: false,
             peers: Vec::new(),
             advertised: None,
             replica_reads: false,
@@ -63,8 +65,7 @@ impl ReplicationConfig {
             unacked_ms_max: None,
             unacked_bytes_max: None,
             random_seed: None,
-            counts_sent_as_applied: false,
-            rolls_back_over_flushes: false,
+            bugs: Bugs::default(),
             promotes_unasked: false,
             hides_restarts: false,
         }
@@ -83,6 +84,15 @@ impl ReplicationConfig {
     /// A node that begins as a follower of whichever of its peers is the primary.
     pub fn follower() -> ReplicationConfig {
         ReplicationConfig { start: Start::Follower, slot: 1, ..ReplicationConfig::primary() }
+    }
+
+    /// Follows the node that was named to [`ReplicationConfig::replica_of`] even while that is a replica, so that the primary
+    /// ships to it once for both. Up to four links lie below a primary. Default off: a replica sends others to its
+    /// primary. A node that can't reach what it was told to follow for 10 s follows the primary itself, until that link
+    /// ends. Needs a slot that was given, since its primary does not see whether another replica has it.
+    pub fn cascade(mut self) -> ReplicationConfig {
+        self.cascades = true;
+        self
     }
 
     /// The group's name; nodes of another group are refused. Default `"default"`.
@@ -182,17 +192,11 @@ impl ReplicationConfig {
         self
     }
 
-    /// Breaks semi-sync: what was sent counts as applied. For the simulation, which has to find it.
+    /// Puts a bug back: for the simulation, which has to find it.
+    #[cfg(feature = "testing")]
     #[doc(hidden)]
-    pub fn counting_sent_as_applied(mut self) -> ReplicationConfig {
-        self.counts_sent_as_applied = true;
-        self
-    }
-
-    /// Breaks the roll-back: keys that a flush made absent stay absent. For the simulation, which has to find it.
-    #[doc(hidden)]
-    pub fn rolling_back_over_flushes(mut self) -> ReplicationConfig {
-        self.rolls_back_over_flushes = true;
+    pub fn bug(mut self, bug: crate::replication::Bug) -> ReplicationConfig {
+        self.bugs.put_back = Some(bug);
         self
     }
 
@@ -213,6 +217,9 @@ impl ReplicationConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         if self.slot > 15 {
             return Err(ConfigError::SlotTooLarge { slot: self.slot });
+        }
+        if self.cascades && (self.upstream.is_empty() || !self.slot_is_given) {
+            return Err(ConfigError::CascadeUnnamed);
         }
         match self.log_bytes_max {
             Some(bytes) if bytes < LOG_BYTES_MIN => {

@@ -169,7 +169,8 @@ impl Campaign {
         match turn.transport.dial(&address) {
             Ok(link) => {
                 let hello = super::upstream::hello(turn, Purpose::CatchUp);
-                let session = ReplicaSession::new(hello, turn.now.local_ms).refusing_copies();
+                let session =
+                    ReplicaSession::new(hello, turn.group.config.bugs, turn.now.local_ms).refusing_copies();
                 tracing::info!(from = address, seq = to.seq, "catching up before this node reigns");
                 let from = Box::new(Attached::new(Peer::new(link), session, address, true));
                 self.stage = Stage::CatchingUp { from, to };

@@ -1,12 +1,15 @@
-//! A replica that this primary ships to.
+//! A replica that this node, a primary or a replica itself, ships to.
 
-use crate::cache::InstallReader;
-use crate::replication::message::{ByeReason, Message};
+use std::sync::atomic::Ordering;
+
+use crate::cache::{Group, InstallReader};
+use crate::replication::cascade;
+use crate::replication::message::{ByeReason, Message, Relay};
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::LogEnd;
 use crate::replication::session::SessionEnd;
-use crate::replication::{LinkState, ReplicaStatus};
+use crate::replication::{LinkState, ReplicaStatus, Role};
 
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
 use super::{Turn, fenced_notice, heed_fence};
@@ -17,6 +20,8 @@ pub(crate) struct Downstream {
     reader: InstallReader,
     /// The epoch of the reign that took it.
     epoch: u64,
+    /// The history that it is sent, by its number.
+    history: u64,
     /// This node is no primary: it helps one that is to be promoted.
     helps: bool,
 }
@@ -32,9 +37,10 @@ impl Downstream {
         session: PrimarySession,
         reader: InstallReader,
         epoch: u64,
+        history: u64,
         helps: bool,
     ) -> Downstream {
-        Downstream { peer, session, reader, epoch, helps }
+        Downstream { peer, session, reader, epoch, history, helps }
     }
 
     pub(crate) fn slot(&self) -> u8 {
@@ -110,15 +116,23 @@ impl Downstream {
         self.peer.say_last(bye, cx);
     }
 
-    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, reigns: bool, epoch: u64) -> Outcome {
+    /// `history` is the number of the history that this node holds: what it shipped ends when it rolls back or is copied anew.
+    pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>, role: Role, history: u64, epoch: u64) -> Outcome {
         // Who follows somebody again helps nobody: what it serves from may be rolled back or copied over.
         let stands_still = turn.group.roles.lock().link == LinkState::Connecting;
-        let serves = if self.helps { !reigns && stands_still } else { reigns };
-        if !serves || self.epoch != epoch {
+        let ships = match role {
+            Role::Primary => !self.helps,
+            Role::Replica => !self.helps || stands_still,
+            Role::Fenced | Role::Standalone => self.helps && stands_still,
+        };
+        if !ships || self.history != history || self.epoch != epoch {
             let notice = fenced_notice(turn.group);
             let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
             self.peer.say_last(frame, turn.cx);
             return Outcome::Ended;
+        }
+        if self.session.wants_relay() {
+            self.session.set_relay(standing(turn.group));
         }
         let before = self.session.state();
         let outcome = self.receive(turn).and_then(|received| Ok(self.transmit(turn)? || received));
@@ -194,6 +208,14 @@ impl Downstream {
         roles.tell_again(&self.session.address);
         roles.last_error = Some(format!("{}: {}", self.name(), end.describe()));
     }
+}
+
+/// Where this node stands, for a replica that would follow it even as a replica.
+fn standing(group: &Group) -> Relay {
+    // The moment first: what had settled by then lies before the end that is read after it.
+    let settled_ms = group.settled_ms.load(Ordering::Relaxed);
+    let seq = group.log.lock().last_seq();
+    cascade::relay(&group.roles.lock(), seq, settled_ms)
 }
 
 fn broken(why: Option<crate::replication::transport::LinkError>) -> SessionEnd {

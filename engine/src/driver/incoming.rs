@@ -122,16 +122,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             reject(&mut peer, RejectCode::NotPrimary, turn);
         }
         Verdict::Fence => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
-        Verdict::Reject(RejectCode::NotPrimary) => {
-            turn.group.roles.lock().learn_peer(&hello.address);
-            reject(&mut peer, RejectCode::NotPrimary, turn);
-        }
-        Verdict::Reject(code) => {
-            tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
-            let address = peer.identity().address.clone();
-            turn.group.roles.lock().note_reject(&address, code);
-            reject(&mut peer, code, turn);
-        }
+        Verdict::Reject(code) => refuse(&mut peer, hello, code, turn),
     }
     Outcome::Done
 }
@@ -140,7 +131,9 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
 fn confirm(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
     let mut roles = turn.group.roles.lock();
     roles.learn_peer(&hello.address);
-    let (term, is_followed) = (roles.term_seen, roles.primary_address().as_deref() == Some(&*hello.address));
+    let is_followed = roles.primary_address().as_deref() == Some(&*hello.address)
+        || roles.cascade.is_parent(&hello.address);
+    let term = roles.term_seen;
     drop(roles);
     if !is_followed {
         turn.cache.inner.step_down(turn.group, term, Some(hello.address.clone()));
@@ -171,13 +164,27 @@ fn standing(turn: &Turn<'_, '_>) -> Standing {
     }
 }
 
+/// Refuses a peer, and notes that unless it is the ordinary way of finding the primary.
+fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, '_>) {
+    match code {
+        RejectCode::NotPrimary => turn.group.roles.lock().learn_peer(&hello.address),
+        // For a while only.
+        RejectCode::Unattached | RejectCode::Behind => {}
+        code => {
+            tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
+            turn.group.roles.lock().note_reject(&peer.identity().address, code);
+        }
+    }
+    reject(peer, code, turn);
+}
+
 fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
     let primary = turn.group.roles.lock().primary_address().unwrap_or_default();
     peer.answer(&Message::Reject(Reject { code, primary, retry_after_ms: RETRY_AFTER_MS }), turn.cx);
 }
 
 fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
-    let (grant, epoch) = {
+    let (grant, epoch, history) = {
         let mut roles = turn.group.roles.lock();
         roles.learn_peer(&hello.address);
         let grant = Grant {
@@ -186,9 +193,9 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             hash_seed: turn.cache.inner.hasher.seed(),
             frame_bytes_max: turn.group.config.frame_bytes_max,
             peers: roles.peers().to_vec(),
-            counts_sent_as_applied: turn.group.config.counts_sent_as_applied,
+            bugs: turn.group.config.bugs,
         };
-        (grant, roles.epoch)
+        (grant, roles.epoch, roles.history())
     };
     let reader = InstallReader::new(turn.cache.inner.clone());
     let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
@@ -201,5 +208,5 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         "a replica attached"
     );
     let helps = hello.purpose == Purpose::CatchUp;
-    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, helps)))
+    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history, helps)))
 }

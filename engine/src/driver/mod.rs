@@ -6,7 +6,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `incoming` | peers that dialled and have not been judged |
-//! | `downstream` | replicas that this primary ships to |
+//! | `downstream` | replicas that this node ships to |
 //! | `upstream` | the primary that this node follows, or looks for |
 //! | `announce` | telling peers who reigns |
 //! | `campaign` | a promotion that asks first |
@@ -223,13 +223,15 @@ impl Replicator {
                 false
             }
         });
-        let reigns = turn.group.roles.lock().role() == Role::Primary;
         if now.local_ms >= self.hints_due_ms {
             self.hints_due_ms = now.local_ms + HINT_INTERVAL_MS;
             hand_out_hints(&turn, &mut self.downstream);
         }
-        let epoch = group.roles.lock().epoch;
-        self.downstream.retain(|_, replica| match replica.turn(&mut turn, reigns, epoch) {
+        let (epoch, role, history) = {
+            let roles = group.roles.lock();
+            (roles.epoch, roles.role(), roles.history())
+        };
+        self.downstream.retain(|_, replica| match replica.turn(&mut turn, role, history, epoch) {
             downstream::Outcome::Goes { progressed: more } => {
                 progressed |= more;
                 true
@@ -260,8 +262,10 @@ impl Replicator {
         let afforded =
             |session: &&PrimarySession| session.has_been_level() && group.affords(session.risk(), now);
         roles.set_replicas_standing(level, sessions.iter().any(afforded));
-        let applied: Vec<Seq> = sessions.iter().filter_map(|session| session.holds()).collect();
-        if group.lease.is_strict() && roles.role() == Role::Primary {
+        let reigns = roles.role() == Role::Primary;
+        let acked = sessions.iter().filter(|_| reigns);
+        let applied: Vec<Seq> = acked.filter_map(|session| session.holds()).collect();
+        if group.lease.is_strict() && reigns {
             let needed = group.acks.needed();
             let asked = sessions.iter().filter_map(|session| session.granted_ms());
             group.lease.renew(reached_by(needed, asked), reached_by(needed, applied.iter().copied()));

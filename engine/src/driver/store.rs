@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::{Group, Inner};
-use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin};
+use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
@@ -51,7 +51,7 @@ impl ReplicaStore for CacheStore<'_> {
         if self.is_for_promotion {
             return;
         }
-        self.group.roles.lock().attached_to(self.address, term, ok.plan);
+        self.group.roles.lock().attached_to(self.address, ok.node, term, ok.plan);
         self.inner.publish_serving(self.group);
         // What another primary did, and by which clock, says nothing of this one.
         self.group.settled_ms.store(0, Ordering::Relaxed);
@@ -59,6 +59,7 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn roll_back(&mut self, to: Position) -> Result<Vec<u64>, SessionEnd> {
+        self.group.roles.lock().leave_history();
         let dropped = self.inner.roll_back(self.group, to).map_err(|_| SessionEnd::OutOfStep)?;
         self.group.roles.lock().rolled_back_keys += dropped.items;
         tracing::warn!(
@@ -97,7 +98,10 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn apply_hints(&mut self, hashes: &[u64]) -> Vec<u64> {
-        hashes.iter().copied().filter(|hash| !self.inner.hint_by_hash(*hash)).collect()
+        let (held, missing): (Vec<u64>, Vec<u64>) =
+            hashes.iter().partition(|hash| self.inner.hint_by_hash(**hash));
+        self.inner.pass_hints_on(&held);
+        missing
     }
 
     /// Follows the primary's clock: forward at once, since a stated time is never ahead of the true one; back only
@@ -140,6 +144,12 @@ impl ReplicaStore for CacheStore<'_> {
         for peer in peers {
             roles.learn_peer(peer);
         }
+    }
+
+    fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd> {
+        let mut roles = self.group.roles.lock();
+        let node = roles.node;
+        roles.cascade.take(relay, node)
     }
 
     fn set_level(&mut self, level: bool) {

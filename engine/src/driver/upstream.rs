@@ -1,8 +1,9 @@
 //! The primary that this node follows, or looks for.
 //!
 //! A follower asks the node that it was named, then every peer it knows, until one is primary. A pause between
-//! rounds grows from 50 ms to 1 s, and to a minute while each primary found is one that it must not copy.
+//! rounds grows from 50 ms to 1 s; after three full copies that failed it is a quarantine's.
 
+use crate::replication::bug::Bug;
 use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
 use crate::replication::replica::ReplicaSession;
@@ -15,10 +16,6 @@ use super::{Turn, fenced_notice, heed_fence};
 
 const PAUSE_MIN_MS: u64 = 50;
 const PAUSE_MAX_MS: u64 = 1_000;
-const QUARANTINE_PAUSE_MAX_MS: u64 = 60_000;
-
-/// Full copies that may fail one after the other before the pause grows past a second.
-const FAILURES_BEFORE_QUARANTINE: u32 = 3;
 
 #[derive(Default)]
 pub(crate) struct Upstream {
@@ -27,7 +24,6 @@ pub(crate) struct Upstream {
     round: Vec<String>,
     next_dial_ms: u64,
     pause_ms: u64,
-    copy_failures: u32,
     epoch: u64,
     clock_set_at_ms: Option<u64>,
 }
@@ -69,6 +65,7 @@ impl Upstream {
             Ok(progressed) => {
                 if attached.session.is_attached() {
                     self.pause_ms = 0;
+                    turn.group.roles.lock().cascade.found(&attached.address);
                 }
                 progressed
             }
@@ -81,13 +78,7 @@ impl Upstream {
 
     fn dial(&mut self, turn: &mut Turn<'_, '_>) {
         if self.round.is_empty() {
-            let roles = turn.group.roles.lock();
-            self.round = roles.peers().to_vec();
-            if let Some(named) = roles.primary_address() {
-                self.round.retain(|peer| *peer != named);
-                self.round.insert(0, named);
-            }
-            self.round.reverse();
+            self.begin_round(turn);
         }
         let Some(address) = self.round.pop() else {
             // Nobody is known yet: somebody must dial this node or an operator name one.
@@ -97,7 +88,10 @@ impl Upstream {
         };
         match turn.transport.dial(&address) {
             Ok(link) => {
-                let session = ReplicaSession::new(hello(turn, Purpose::Follow), turn.now.local_ms);
+                let hello = hello(turn, Purpose::Follow);
+                let cascades = turn.group.roles.lock().cascade.is_parent(&address);
+                let hello = Hello { cascades, ..hello };
+                let session = ReplicaSession::new(hello, turn.group.config.bugs, turn.now.local_ms);
                 self.attached = Some(Attached::new(Peer::new(link), session, address, false));
             }
             Err(error) => {
@@ -105,6 +99,22 @@ impl Upstream {
                 self.schedule(turn);
             }
         }
+    }
+
+    fn begin_round(&mut self, turn: &Turn<'_, '_>) {
+        let mut roles = turn.group.roles.lock();
+        roles.cascade.look_for_parent(turn.now.local_ms);
+        let mut named: Vec<String> = roles.cascade.parent().map(str::to_owned).into_iter().collect();
+        if !roles.cascade.waits_for_parent(turn.now.local_ms) {
+            let others = roles.upstream_address().into_iter().chain(roles.peers().iter().cloned());
+            for address in others {
+                if !named.contains(&address) {
+                    named.push(address);
+                }
+            }
+        }
+        named.reverse();
+        self.round = named;
     }
 
     /// Ends the session and plans the next try.
@@ -128,11 +138,12 @@ impl Upstream {
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
             SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
-            SessionEnd::RefusedInstall | SessionEnd::Bye(ByeReason::Overtaken) => {
-                self.copy_failures = self.copy_failures.saturating_add(1);
-            }
             _ => {}
         }
+        if turn.group.config.bugs.has(Bug::UnfinishedInstall) && attached.session.is_installing() {
+            turn.group.roles.lock().set_installing(false);
+        }
+        let quarantine_ms = self.judge_copy(turn, &attached, &end);
         let mut roles = turn.group.roles.lock();
         if roles.is_follower() {
             roles.link = LinkState::Connecting;
@@ -143,19 +154,48 @@ impl Upstream {
             self.round.clear();
         }
         self.schedule(turn);
+        // Where a copy was refused, others may be asked yet.
+        if let Some(pause_ms) = quarantine_ms.filter(|_| self.round.is_empty()) {
+            self.next_dial_ms = turn.now.local_ms + pause_ms;
+        }
+    }
+
+    /// Counts a full copy that has failed; how long to wait before the next one, if that is longer than usual.
+    fn judge_copy(&self, turn: &Turn<'_, '_>, attached: &Attached, end: &SessionEnd) -> Option<u64> {
+        let failed = match end {
+            SessionEnd::RefusedInstall | SessionEnd::Bye(ByeReason::Overtaken) => true,
+            SessionEnd::Fenced(_) | SessionEnd::HandedOver => false,
+            _ => attached.session.is_installing(),
+        };
+        if !failed {
+            return None;
+        }
+        let (pause_ms, failures) = {
+            let mut roles = turn.group.roles.lock();
+            (roles.copy_failed()?, roles.copy_failures())
+        };
+        tracing::error!(
+            primary = attached.address,
+            failures,
+            pause_ms,
+            why = end.describe(),
+            "quarantine: full copies fail one after the other; the next is tried after a pause, or when this node is told whom to follow"
+        );
+        Some(pause_ms)
     }
 
     fn rejected(&mut self, turn: &mut Turn<'_, '_>, address: &str, code: RejectCode, primary: &str) {
         let mut roles = turn.group.roles.lock();
+        let waits_for_parent = roles.cascade.waits_for_parent(turn.now.local_ms);
         match code {
             RejectCode::SameNode => roles.forget_peer(address),
             RejectCode::NotPrimary if !primary.is_empty() && roles.own_address() != Some(primary) => {
                 roles.learn_peer(primary);
-                if primary != address && !self.round.iter().any(|peer| peer == primary) {
+                if primary != address && !waits_for_parent && !self.round.iter().any(|peer| peer == primary) {
                     self.round.push(primary.to_owned());
                 }
             }
-            RejectCode::NotPrimary => {}
+            RejectCode::NotPrimary | RejectCode::Unattached | RejectCode::Behind => {}
             RejectCode::DuplicateSlot if roles.move_to_next_slot() => {
                 tracing::info!(slot = roles.slot, "the default slot is taken; trying the next");
                 self.round.push(address.to_owned());
@@ -175,13 +215,11 @@ impl Upstream {
 
     fn schedule(&mut self, turn: &Turn<'_, '_>) {
         let now_ms = turn.now.local_ms;
-        let quarantined = self.copy_failures >= FAILURES_BEFORE_QUARANTINE;
-        let pause_max_ms = if quarantined { QUARANTINE_PAUSE_MAX_MS } else { PAUSE_MAX_MS };
         if !self.round.is_empty() {
             self.next_dial_ms = now_ms + PAUSE_MIN_MS / 5;
             return;
         }
-        self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, pause_max_ms);
+        self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, PAUSE_MAX_MS);
         self.next_dial_ms = now_ms + self.pause_ms;
         // Everybody was asked once.
         turn.cache.inner.reign_on(turn.group);
@@ -192,7 +230,7 @@ impl Upstream {
 pub(crate) fn hello(turn: &Turn<'_, '_>, purpose: Purpose) -> Hello {
     let (lineage, undo_floor) = {
         let log = turn.group.log.lock();
-        (log.lineage().clone(), log.undo_floor(turn.group.config.rolls_back_over_flushes))
+        (log.lineage().clone(), log.undo_floor())
     };
     let position = lineage.position();
     let frame_bytes_max = turn.group.config.frame_bytes_max;

@@ -6,6 +6,8 @@
 //! the transport or by naming a branch that only this node's own followers can know, or by a node that has nothing
 //! to lose.
 
+use super::bug::Bug;
+use super::cascade;
 use super::frame::VERSION;
 use super::hello::{Hello, Purpose};
 use super::message::RejectCode;
@@ -96,15 +98,20 @@ fn judge_announcement(hello: &Hello, proven: bool, roles: &Roles) -> Verdict {
 }
 
 fn judge_follower(hello: &Hello, proven: bool, roles: &Roles, lineage: &Lineage) -> Verdict {
-    if roles.role() != Role::Primary {
-        return Verdict::Reject(RejectCode::NotPrimary);
+    match roles.role() {
+        Role::Primary => {}
+        Role::Replica => {
+            return cascade::may_take(hello, roles, lineage)
+                .map_or_else(Verdict::Reject, |()| Verdict::Attach);
+        }
+        Role::Fenced | Role::Standalone => return Verdict::Reject(RejectCode::NotPrimary),
     }
     // A primary that began empty, and a peer that holds the group's items: this node is the one that forgot.
     let forgot = roles.young && hello.position.is_some() && !lineage.shares_branch_with(&hello.lineage);
     if forgot && hello.term_seen >= roles.term_seen {
         return Verdict::StepDown;
     }
-    match hello.term_seen > roles.term_seen {
+    match hello.term_seen > roles.term_seen && !roles.bugs.has(Bug::LowerTerm) {
         false => Verdict::Attach,
         true if roles.young && hello.position.is_none() => Verdict::Outgrow,
         true if proven => Verdict::StepDown,

@@ -19,7 +19,7 @@ pub const HEADER_BYTES: usize = 16;
 /// The protocol version that this build writes.
 pub(crate) const VERSION: u16 = 1;
 
-/// What a frame is. Numbers are never used again; 12 is kept for credit.
+/// What a frame is. Numbers are never used again; 12 is kept for credit, 17 for a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -40,6 +40,7 @@ pub(crate) enum Kind {
     Bye = 16,
     Lease = 17,
     Standing = 18,
+    Relay = 19,
 }
 
 impl Kind {
@@ -60,7 +61,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Lease, Standing])
+        .chain([Handover, Fenced, Bye, Lease, Standing, Relay])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Hello {
     pub(crate) clock_ms: u64,
     /// Where this node listens for replication, empty if it does not.
     pub(crate) address: String,
+    /// Whether it would follow the listener even if that is a replica.
+    pub(crate) cascades: bool,
 }
 
 const VERSION: u8 = 1;
@@ -70,6 +72,7 @@ const FRAME_BYTES_MAX: u8 = 10;
 const CLOCK: u8 = 11;
 const ADDRESS: u8 = 12;
 const UNDO_FLOOR: u8 = 13;
+const CASCADES: u8 = 14;
 const GRANTS_LEASES: u8 = 20;
 
 impl Hello {
@@ -101,6 +104,9 @@ impl Hello {
         put(out, FRAME_BYTES_MAX, &self.frame_bytes_max.to_le_bytes());
         put(out, CLOCK, &self.clock_ms.to_le_bytes());
         put(out, ADDRESS, self.address.as_bytes());
+        if self.cascades {
+            put(out, CASCADES, &[1]);
+        }
     }
 
     /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
@@ -120,6 +126,7 @@ impl Hello {
             frame_bytes_max: 0,
             clock_ms: 0,
             address: String::new(),
+            cascades: false,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -155,6 +162,7 @@ impl Hello {
             CLOCK => self.clock_ms = u64::from_le_bytes(value.try_into().ok()?),
             ADDRESS if value.len() > ADDRESS_BYTES_MAX => return None,
             ADDRESS => self.address = String::from_utf8(value.to_vec()).ok()?,
+            CASCADES => self.cascades = value == [1],
             _ => {}
         }
         Some(())
@@ -215,6 +223,7 @@ mod tests {
             frame_bytes_max: 1 << 20,
             clock_ms: 99,
             address: "127.0.0.1:7001".to_owned(),
+            cascades: true,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a primary reads out of its items for one replica: a full copy, marks, single items.
 //!
-//! Lives here: the trait between a session and the cache. Not here: the walk itself (see `cache::apply`), when what
+//! Lives here: the trait between a session and the cache. Not here: the walk itself (see `cache::copies`), when what
 //! is sent (see `primary`).
 
 use super::message::{Chunk, ChunkItem, ChunkKind};

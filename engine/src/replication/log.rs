@@ -16,6 +16,7 @@
 
 use std::collections::VecDeque;
 
+use super::bug::{Bug, Bugs};
 use super::fills::Fills;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
 use super::record;
@@ -191,6 +192,7 @@ pub(crate) struct Log {
     bytes_max: usize,
     /// Records replaced by a deletion because they are above `record_bytes_max`.
     pub(crate) oversized: u64,
+    pub(crate) bugs: Bugs,
     cuts: Cuts,
     /// What came beside the log, for those who follow this node's changes.
     pub(crate) fills: Fills,
@@ -218,6 +220,7 @@ impl Log {
             // Up to two pieces are partly empty; they count.
             bytes_max: bytes_max.saturating_sub(2 * piece_bytes).max(bytes_max / 2),
             oversized: 0,
+            bugs: Bugs::default(),
             cuts: Cuts::default(),
             fills: Fills::default(),
         }
@@ -248,7 +251,18 @@ impl Log {
 
     /// The version that the next record will have.
     pub(crate) fn next_version(&self) -> Version {
-        self.lineage.newest().map_or(Version(0), |entry| Version::new(entry.term.0, entry.last + 1))
+        self.lineage.newest().map_or(Version(0), |entry| self.version(entry.term, entry.last + 1))
+    }
+
+    fn version(&self, term: Term, seq: Seq) -> Version {
+        let term = if self.bugs.has(Bug::CasReused) { Term(1) } else { term };
+        Version::new(term.0, seq)
+    }
+
+    /// A seq that no record has.
+    #[cfg(feature = "testing")]
+    pub(crate) fn skip_seq(&mut self) {
+        self.lineage.advance();
     }
 
     /// Bytes of the retained records, lengths included.
@@ -282,16 +296,16 @@ impl Log {
     }
 
     /// The lowest seq that this node can roll back to: the log holds all that follows, and each record of it concerns
-    /// one key. With `over_flushes` they may be flushes, too: a fault for simulations.
-    pub(crate) fn undo_floor(&self, over_flushes: bool) -> Seq {
+    /// one key.
+    pub(crate) fn undo_floor(&self) -> Seq {
         let first = if self.retained_records == 0 { self.last_seq() + 1 } else { self.first_seq };
         let held = self.lineage.seq_before(first);
-        if over_flushes { held } else { held.max(self.last_of_many) }
+        if self.bugs.has(Bug::RollBackOverFlushes) { held } else { held.max(self.last_of_many) }
     }
 
     /// Forgets from the end all that came behind `position`; false if that is not what the log holds. No replica goes on
-    /// behind the new end with an older cursor: only a primary has some, and the driver ends their links when it steps
-    /// down. A subscription looks at [`Log::cuts`].
+    /// behind the new end with an older cursor: the driver, which rolls back, has the links to this node's own replicas end
+    /// before it sends anything more. A subscription looks at [`Log::cuts`].
     pub(crate) fn truncate_to(&mut self, position: Position) -> bool {
         let Some(mut cursor) = self.cursor_at(position) else { return false };
         let end = cursor.offset;
@@ -317,6 +331,7 @@ impl Log {
     /// Begins a branch; see [`Lineage::mint`].
     pub(crate) fn mint(&mut self, term: Term, branch: Branch, random: u64, promoted: bool) -> LineageEntry {
         self.forget_branches_beyond_lineage();
+        let random = if self.bugs.has(Bug::CasReused) { 0 } else { random };
         let entry = self.lineage.mint(term, branch, random, promoted);
         self.begin_branch(entry)
     }
@@ -351,6 +366,7 @@ impl Log {
     pub(crate) fn append(&mut self, record: &[u8]) -> (Seq, Version) {
         self.make_room(LENGTH_BYTES + record.len());
         let (seq, version) = self.lineage.advance();
+        let version = self.version(Term(version.term()), version.seq());
         if self.retained_records == 0 {
             self.first_seq = seq;
         }

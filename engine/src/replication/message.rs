@@ -30,6 +30,7 @@ pub(crate) enum Message<'a> {
     Handover(Handover),
     Lease(Lease),
     Standing(Standing),
+    Relay(Relay),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,10 @@ pub(crate) enum RejectCode {
     UnprovenTerm,
     TooManyPeers,
     StaleTerm,
+    Loop,
+    TooDeep,
+    Unattached,
+    Behind,
 }
 
 impl RejectCode {
@@ -105,6 +110,12 @@ impl RejectCode {
             RejectCode::UnprovenTerm => "it claims a higher term but proves no common history",
             RejectCode::TooManyPeers => "too many peers are attached",
             RejectCode::StaleTerm => "its term has passed",
+            RejectCode::Loop => "it follows this node itself: replicas may not follow each other in a circle",
+            RejectCode::TooDeep => {
+                "it is 4 links below its primary, and there are at most 4; follow a node nearer to it"
+            }
+            RejectCode::Unattached => "it is a replica that has no primary at the moment",
+            RejectCode::Behind => "it is a replica that has not heard as much as this node yet",
         }
     }
 }
@@ -245,6 +256,20 @@ pub(crate) struct Fenced {
     pub(crate) primary: String,
 }
 
+/// Where a node stands that ships to a replica which would follow it even as a replica.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Relay {
+    /// The nodes from the primary down to the sender.
+    pub(crate) path: Vec<u128>,
+    /// Where the primary listens; empty if that is the sender, or not known.
+    pub(crate) primary: String,
+    /// Whether the sender has all that it was told of.
+    pub(crate) level: bool,
+    /// All that the primary did before `settled_ms` lies at or before this seq; nothing is said if both are 0.
+    pub(crate) settled_seq: Seq,
+    pub(crate) settled_ms: u64,
+}
+
 /// The link closes on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bye {
@@ -281,6 +306,7 @@ impl Message<'_> {
             Message::Handover(body) => encode_body(Kind::Handover, number, body),
             Message::Lease(body) => encode_body(Kind::Lease, number, body),
             Message::Standing(body) => encode_body(Kind::Standing, number, body),
+            Message::Relay(body) => encode_body(Kind::Relay, number, body),
         }
     }
 
@@ -305,6 +331,7 @@ impl Message<'_> {
             Kind::Handover => Message::Handover(decode_body(raw.body)?),
             Kind::Lease => Message::Lease(decode_body(raw.body)?),
             Kind::Standing => Message::Standing(decode_body(raw.body)?),
+            Kind::Relay => Message::Relay(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

@@ -11,10 +11,13 @@
 //! | `admission` | what a listener makes of a peer's first frame |
 //! | `primary`, `replica` | the two ends of a stream |
 //! | `session` | what both ends share: frame numbers, time-outs, why a session ended |
+//! | `cascade` | replicas of replicas: a node's path down from its primary |
+//! | `quarantine` | a replica whose full copies fail again and again |
 //! | `install` | what a primary reads out of its items |
 //! | `fills` | what a replica was given beside the log |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
+//! | `bug` | bugs that a simulation puts back (feature `testing`) |
 //! | `lease` | until when a strict primary answers, and what |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
@@ -22,6 +25,8 @@
 
 pub(crate) mod acks;
 pub(crate) mod admission;
+pub(crate) mod bug;
+pub(crate) mod cascade;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 pub(crate) mod doorbell;
@@ -35,6 +40,7 @@ pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod position;
 pub(crate) mod primary;
+pub(crate) mod quarantine;
 pub(crate) mod record;
 pub(crate) mod replica;
 pub(crate) mod risk;
@@ -44,6 +50,8 @@ mod status;
 pub mod transport;
 
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
+#[cfg(feature = "testing")]
+pub use bug::Bug;
 pub use lease::{LeaseState, LeaseStatus};
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 

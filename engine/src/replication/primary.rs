@@ -18,12 +18,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
     Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Lease,
-    Message, Plan, PrefixFloor, to_wire,
+    Message, Plan, PrefixFloor, Relay, to_wire,
 };
 use super::position::{Position, Seq, Term};
 use super::risk::{LogEnd, Risk};
@@ -31,7 +32,7 @@ use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
 
 /// Bytes of items in one chunk, about (design §6).
-const CHUNK_BYTES_MAX: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of records in one frame, unless a single record is larger.
 const APPEND_BYTES_MAX: usize = 256 << 10;
@@ -58,8 +59,7 @@ pub(crate) struct Grant {
     pub(crate) hash_seed: u64,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Vec<String>,
-    /// A fault for simulations: see [`PrimarySession::holds`].
-    pub(crate) counts_sent_as_applied: bool,
+    pub(crate) bugs: Bugs,
 }
 
 /// The time of a poll: this node's clock for time-outs, the group's for expiry.
@@ -94,7 +94,9 @@ pub(crate) struct PrimarySession {
     /// What it has to have applied to be level for the first time.
     level_from: Seq,
     risk: Risk,
-    counts_sent_as_applied: bool,
+    bugs: Bugs,
+    /// Only for a chunk that is to go late: a bug put back.
+    is_chunk_due: bool,
     /// Whether writes and leases may count on it. One that has lost its memory may have promised somebody else not to follow
     /// this primary (see [`PrimarySession::may_count`]).
     counts: bool,
@@ -107,6 +109,9 @@ pub(crate) struct PrimarySession {
     heard_at_ms: u64,
     heartbeat_due_ms: u64,
     overtaken: u32,
+    /// What a replica that would follow a replica is told of this node.
+    relay: Option<Relay>,
+    relay_due: bool,
 }
 
 impl PrimarySession {
@@ -121,7 +126,12 @@ impl PrimarySession {
     ) -> Self {
         let (lineage, end, plan, resumed) = {
             let log = log.lock();
-            let (plan, resumed) = plan_for(hello, &log);
+            let (plan, resumed) = match plan_for(hello, &log) {
+                (Plan::RollBack { .. }, cursor) if grant.bugs.has(Bug::AppendWithoutBranch) => {
+                    (Plan::Resume, cursor)
+                }
+                planned => planned,
+            };
             let end = log.cursor_at_end().expect("a primary has minted a branch");
             (log.lineage().clone(), end, plan, resumed)
         };
@@ -145,7 +155,8 @@ impl PrimarySession {
             applied: resumed.map_or(0, |cursor| cursor.position.seq),
             level_from: end.position.seq,
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
-            counts_sent_as_applied: grant.counts_sent_as_applied,
+            bugs: grant.bugs,
+            is_chunk_due: false,
             counts: hello.term_seen > Term::default(),
             attached_ms: now.lease_ms.unwrap_or(0),
             grants_leases: hello.grants_leases,
@@ -155,6 +166,8 @@ impl PrimarySession {
             heard_at_ms: now.local_ms,
             heartbeat_due_ms: now.local_ms,
             overtaken: 0,
+            relay: hello.cascades.then(Relay::default),
+            relay_due: false,
         };
         let ok = HelloOk {
             lineage: to_wire(&lineage),
@@ -205,6 +218,19 @@ impl PrimarySession {
         self.opening.push_back(begin);
     }
 
+    /// Whether the replica is to be told where this node stands.
+    pub(crate) fn wants_relay(&self) -> bool {
+        self.relay.is_some()
+    }
+
+    /// Where this node stands now. It is told at once if it has changed, and behind each heartbeat.
+    pub(crate) fn set_relay(&mut self, relay: Relay) {
+        let Some(known) = &mut self.relay else { return };
+        self.relay_due |=
+            (&relay.path, &relay.primary, relay.level) != (&known.path, &known.primary, known.level);
+        *known = relay;
+    }
+
     /// What the replica was told when it attached.
     pub(crate) fn plan(&self) -> Plan {
         self.plan
@@ -225,7 +251,8 @@ impl PrimarySession {
 
     /// The seq up to which it holds this primary's history; `None` in the middle of a full copy.
     pub(crate) fn holds(&self) -> Option<Seq> {
-        let seq = if self.counts_sent_as_applied { self.cursor.position.seq } else { self.applied };
+        let seq =
+            if self.bugs.has(Bug::SentCountsAsApplied) { self.cursor.position.seq } else { self.applied };
         (self.state == LinkState::Streaming && self.counts).then_some(seq)
     }
 
@@ -332,7 +359,13 @@ impl PrimarySession {
         if let Some(frame) = self.opening.pop_front() {
             return Ok(Some(frame));
         }
+        if let Some(relay) = self.relay.as_ref().filter(|_| self.relay_due) {
+            self.relay_due = false;
+            return Ok(Some(self.numbers.encode(&Message::Relay(relay.clone()))));
+        }
         if now.local_ms >= self.heartbeat_due_ms {
+            self.relay_due = self.relay.is_some();
+            self.is_chunk_due = true;
             return Ok(Some(self.heartbeat(log, peers, now)));
         }
         if let Some(asked_ms) = now.lease_ms.filter(|_| self.asks_for_lease) {
@@ -359,7 +392,12 @@ impl PrimarySession {
         self.heartbeat_due_ms = now.local_ms + HEARTBEAT_MS;
         self.asks_for_lease = self.grants_leases;
         let (term, last_seq) = {
-            let log = log.lock();
+            #[cfg_attr(not(feature = "testing"), expect(unused_mut))]
+            let mut log = log.lock();
+            #[cfg(feature = "testing")]
+            if self.bugs.has(Bug::HeartbeatTakesSeq) {
+                log.skip_seq();
+            }
             (log.lineage().term().0, log.last_seq())
         };
         let peers = peers.to_vec();
@@ -389,7 +427,12 @@ impl PrimarySession {
     }
 
     fn pending_if_due(&mut self) -> Option<Bytes> {
-        let due = self.pending.as_ref().is_some_and(|(_, items)| items.at_seq == self.cursor.position.seq);
+        let at = self.cursor.position.seq;
+        let due = match self.bugs.has(Bug::LateChunk) {
+            // One for each heartbeat, whatever has gone since.
+            true => std::mem::take(&mut self.is_chunk_due),
+            false => self.pending.as_ref().is_some_and(|(_, items)| items.at_seq == at),
+        };
         if !due {
             return None;
         }
@@ -403,7 +446,8 @@ impl PrimarySession {
         source: &mut dyn InstallSource,
         now: Now,
     ) -> Result<Option<Bytes>, SessionEnd> {
-        let seq_max = self.pending.as_ref().map_or(Seq::MAX, |(_, items)| items.at_seq);
+        let waits_for = self.pending.as_ref().filter(|_| !self.bugs.has(Bug::LateChunk));
+        let seq_max = waits_for.map_or(Seq::MAX, |(_, items)| items.at_seq);
         let read = log.lock().read(&mut self.cursor, APPEND_BYTES_MAX.min(self.frame_bytes_max / 2), seq_max);
         match read {
             LogRead::Records { bytes, term, prev } => {

@@ -11,10 +11,11 @@
 
 use bytes::Bytes;
 
+use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
     Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Lease, Message,
-    Plan, Want, WireEntry, from_wire,
+    Plan, Relay, Want, WireEntry, from_wire,
 };
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
@@ -56,6 +57,8 @@ pub(crate) trait ReplicaStore {
     fn settle(&mut self, clock_ms: u64);
     /// Addresses of the group's other nodes.
     fn learn_peers(&mut self, peers: &[String]);
+    /// Where the sender stands below its primary.
+    fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd>;
     /// This node follows the primary, which may answer for some time to come.
     fn grant_lease(&mut self);
     /// Whether this node has all that its primary told of.
@@ -69,6 +72,15 @@ enum State {
     Streaming,
 }
 
+/// Whom the frames come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Above {
+    /// The primary: this node takes nobody else's.
+    Primary,
+    /// Any node that has what the primary has, or has not (until it says so).
+    Node { reigns: bool, level: bool },
+}
+
 /// 1. `primary_last` is the highest seq that the primary has told of.
 /// 2. Nothing is applied before the answer, nor from a term below the highest seen.
 /// 3. `to_settle` is a seq that has not been applied, and the primary's clock when its log ended there.
@@ -76,6 +88,7 @@ pub(crate) struct ReplicaSession {
     numbers: FrameNumbers,
     hello: Option<Bytes>,
     state: State,
+    bugs: Bugs,
     incarnation: u64,
     hash_seed: u64,
     primary_last: Seq,
@@ -87,20 +100,26 @@ pub(crate) struct ReplicaSession {
     wanted: Vec<u64>,
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
     dropped: Vec<u64>,
+    above: Above,
     heard_at_ms: u64,
     ack_due_ms: u64,
 }
 
 impl ReplicaSession {
     /// A session that begins with this `Hello`.
-    pub(crate) fn new(hello: Hello, now_ms: u64) -> ReplicaSession {
+    pub(crate) fn new(hello: Hello, bugs: Bugs, now_ms: u64) -> ReplicaSession {
         let mut numbers = FrameNumbers::default();
         let incarnation = hello.incarnation;
+        let above = match hello.cascades {
+            true => Above::Node { reigns: false, level: false },
+            false => Above::Primary,
+        };
         let hello = numbers.encode(&Message::Hello(Box::new(hello)));
         ReplicaSession {
             numbers,
             hello: Some(hello),
             state: State::AwaitingAnswer,
+            bugs,
             incarnation,
             hash_seed: 0,
             primary_last: 0,
@@ -110,6 +129,7 @@ impl ReplicaSession {
             refuses_copies: false,
             wanted: Vec::new(),
             dropped: Vec::new(),
+            above,
             heard_at_ms: now_ms,
             ack_due_ms: u64::MAX,
         }
@@ -130,6 +150,11 @@ impl ReplicaSession {
         self.state != State::AwaitingAnswer
     }
 
+    /// Whether a full copy was promised or has begun, and is not complete.
+    pub(crate) fn is_installing(&self) -> bool {
+        self.state == State::Installing
+    }
+
     /// Takes a frame from the primary.
     pub(crate) fn handle_frame(
         &mut self,
@@ -148,6 +173,7 @@ impl ReplicaSession {
             (_, Message::Bye(bye)) => Err(SessionEnd::Bye(bye.reason)),
             (State::AwaitingAnswer, _) => Err(SessionEnd::Unexpected("frame before an answer")),
             (_, Message::Heartbeat(heartbeat)) => self.handle_heartbeat(&heartbeat, store),
+            (_, Message::Relay(relay)) => self.handle_relay(&relay, store),
             (_, Message::InstallBegin(begin)) => self.handle_install_begin(&begin, store),
             (_, Message::Lease(lease)) => {
                 store.grant_lease();
@@ -180,7 +206,7 @@ impl ReplicaSession {
     ) -> Result<(), SessionEnd> {
         let theirs = from_wire(ok.lineage.clone())?;
         let seen = store.term_seen();
-        if theirs.term() < seen {
+        if theirs.term() < seen && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
         let believable = seen == Term::default() || !theirs.term().is_too_far_above(seen);
@@ -191,6 +217,7 @@ impl ReplicaSession {
             Plan::Install if self.refuses_copies || !may_install(store, &theirs) => {
                 return Err(SessionEnd::RefusedInstall);
             }
+            Plan::Resume if self.bugs.has(Bug::AppendWithoutBranch) => {}
             Plan::Resume if !store.position().is_some_and(|position| theirs.contains(position)) => {
                 return Err(SessionEnd::Unexpected("resumption"));
             }
@@ -243,17 +270,36 @@ impl ReplicaSession {
         heartbeat: &Heartbeat,
         store: &mut dyn ReplicaStore,
     ) -> Result<(), SessionEnd> {
-        if Term(heartbeat.term) < store.term_seen() {
+        if Term(heartbeat.term) < store.term_seen() && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
         self.primary_last = heartbeat.last_seq;
         store.learn_peers(&heartbeat.peers);
         store.set_clock(heartbeat.clock_ms);
-        // One at a time: were each to take the place of the one before, a replica that lags would never settle any.
-        self.to_settle.get_or_insert((heartbeat.last_seq, heartbeat.clock_ms));
-        self.settle(store);
+        // The end of a replica's log says nothing of its primary's.
+        if matches!(self.above, Above::Primary | Above::Node { reigns: true, .. }) {
+            self.note_settled(heartbeat.last_seq, heartbeat.clock_ms, store);
+        }
         self.update_level(store);
         self.want_dropped();
+        Ok(())
+    }
+
+    /// All that the primary did before this moment lies at or before this seq.
+    fn note_settled(&mut self, seq: Seq, clock_ms: u64, store: &mut dyn ReplicaStore) {
+        // One at a time: were each to take the place of the one before, a replica that lags would never settle any.
+        self.to_settle.get_or_insert((seq, clock_ms));
+        self.settle(store);
+    }
+
+    fn handle_relay(&mut self, relay: &Relay, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        let Above::Node { .. } = self.above else { return Err(SessionEnd::Unexpected("relay")) };
+        store.relayed(relay)?;
+        self.above = Above::Node { reigns: relay.path.len() == 1, level: relay.level };
+        if relay.settled_ms > 0 {
+            self.note_settled(relay.settled_seq, relay.settled_ms, store);
+        }
+        self.update_level(store);
         Ok(())
     }
 
@@ -263,7 +309,7 @@ impl ReplicaSession {
         store: &mut dyn ReplicaStore,
     ) -> Result<(), SessionEnd> {
         let theirs = from_wire(begin.lineage.clone())?;
-        if theirs.term() < store.term_seen() {
+        if theirs.term() < store.term_seen() && !self.bugs.has(Bug::LowerTerm) {
             return Err(SessionEnd::StaleTerm);
         }
         if self.refuses_copies || theirs.newest().is_none() || !may_install(store, &theirs) {
@@ -308,7 +354,7 @@ impl ReplicaSession {
 
     fn handle_chunk(&mut self, chunk: &Chunk<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
         // An item is exact at one seq only: later, what the log said since would be undone.
-        if chunk.at_seq != store.applied() {
+        if chunk.at_seq != store.applied() && !self.bugs.has(Bug::LateChunk) {
             return Err(SessionEnd::OutOfStep);
         }
         store.apply_chunk(chunk)
@@ -338,8 +384,8 @@ impl ReplicaSession {
     }
 
     fn update_level(&mut self, store: &mut dyn ReplicaStore) {
-        let level = self.state == State::Streaming && store.applied() >= self.primary_last;
-        store.set_level(level);
+        let all_told = self.state == State::Streaming && store.applied() >= self.primary_last;
+        store.set_level(all_told && !matches!(self.above, Above::Node { level: false, .. }));
     }
 
     /// The next frame to send, if there is one now.

@@ -9,9 +9,12 @@
 //!   restored  ──> Fenced ──(it was the primary, none is configured, and nobody else reigns)──> Primary
 //! ```
 
+use super::bug::{Bug, Bugs};
+use super::cascade::Cascade;
 use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
 
 use super::position::{Branch, Lineage, Position, Term};
+use super::quarantine::Quarantine;
 
 use super::status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
 
@@ -45,6 +48,7 @@ pub(crate) struct Roles {
     pub(crate) group: u128,
     incarnation: u64,
     random: Random,
+    pub(crate) bugs: Bugs,
     replica_reads: bool,
     /// The highest term that this node has believed.
     pub(crate) term_seen: Term,
@@ -52,6 +56,12 @@ pub(crate) struct Roles {
     /// Whom to follow: the node that was named by the operator or by the primary itself.
     upstream: Option<String>,
     peers: Vec<String>,
+    /// Where it stands among replicas of replicas.
+    pub(crate) cascade: Cascade,
+    /// Full copies that failed.
+    quarantine: Quarantine,
+    /// Rises whenever this node leaves the history that it holds: what it ships to its own replicas ends there.
+    histories: u64,
     own_address: Option<String>,
     pub(crate) has_data: bool,
     pub(crate) installing: bool,
@@ -112,11 +122,15 @@ impl Roles {
             group: group_id(&config.group),
             incarnation: random.u64(),
             random,
+            bugs: config.bugs,
             replica_reads: config.replica_reads,
             term_seen: Term::default(),
             epoch: 0,
             upstream: config.upstream.first().cloned(),
             peers: Vec::new(),
+            cascade: Cascade::new(config.upstream.first().filter(|_| config.cascades).cloned()),
+            quarantine: Quarantine::default(),
+            histories: 0,
             own_address: config.advertised.clone(),
             has_data: false,
             installing: false,
@@ -220,7 +234,8 @@ impl Roles {
 
     /// The next reign, this node's; `None` when terms are used up.
     pub(crate) fn mint(&mut self, held: Term) -> Option<(Term, Branch, u64)> {
-        let term = self.term_seen.max(held).next_for(self.slot)?;
+        let slot = if self.bugs.has(Bug::SharedTerm) { 0 } else { self.slot };
+        let term = self.term_seen.max(held).next_for(slot)?;
         Some((term, Branch(self.random.u128()), self.random.u64()))
     }
 
@@ -271,6 +286,8 @@ impl Roles {
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
         self.upstream = None;
+        self.quarantine.end();
+        self.cascade.forget_path();
     }
 
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
@@ -288,13 +305,21 @@ impl Roles {
         self.hands_over_until_ms = None;
         self.set_replicas_standing(0, false);
         if let Some(address) = &upstream {
+            // Another primary, or an operator's word: the next copy may be the one that succeeds.
+            self.quarantine.end();
             self.learn_peer(address);
         }
         self.upstream = upstream;
+        self.cascade.forget_path();
     }
 
     /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
-    pub(crate) fn attached_to(&mut self, address: &str, term: Term, plan: Plan) {
+    pub(crate) fn attached_to(&mut self, address: &str, node: u128, term: Term, plan: Plan) {
+        // A parent says next what is above it.
+        match self.cascade.is_parent(address) {
+            true => self.cascade.forget_path(),
+            false => self.cascade.below_primary(node),
+        }
         self.role = Role::Replica;
         self.claims = false;
         self.term_seen = self.term_seen.max(term);
@@ -304,6 +329,7 @@ impl Roles {
         self.last_error = None;
         self.count(plan);
         if plan != Plan::Install {
+            self.quarantine.end();
             self.link = LinkState::Streaming;
         }
     }
@@ -319,6 +345,10 @@ impl Roles {
     }
 
     pub(crate) fn set_installing(&mut self, installing: bool) {
+        match installing {
+            true => self.leave_history(),
+            false => self.quarantine.end(),
+        }
         self.installing = installing;
         self.has_data = !installing;
         self.link = if installing { LinkState::Installing } else { LinkState::Streaming };
@@ -351,9 +381,41 @@ impl Roles {
         self.candidacy.is_some() && self.link == LinkState::Connecting
     }
 
-    /// The address where the primary listens, if this node is not it.
-    pub(crate) fn primary_address(&self) -> Option<String> {
+    /// The history that this node holds, by a number that changes when it leaves that.
+    pub(crate) fn history(&self) -> u64 {
+        self.histories
+    }
+
+    /// What this node holds is about to be cut back or replaced.
+    pub(crate) fn leave_history(&mut self) {
+        self.histories += 1;
+    }
+
+    /// The address of the node that this one follows, or looks for first.
+    pub(crate) fn upstream_address(&self) -> Option<String> {
         if self.is_follower() { self.upstream.clone() } else { None }
+    }
+
+    /// A full copy has failed, or was one that this node must not take; how long to wait before the next one, if that is
+    /// longer than usual.
+    pub(crate) fn copy_failed(&mut self) -> Option<u64> {
+        let random = self.random.u64();
+        self.quarantine.copy_failed(random)
+    }
+
+    /// Full copies that failed one after the other.
+    pub(crate) fn copy_failures(&self) -> u32 {
+        self.quarantine.failures()
+    }
+
+    /// Whether copies fail again and again, and this node holds nothing whole meanwhile.
+    fn is_quarantined(&self) -> bool {
+        self.quarantine.is_on() && self.is_follower() && !self.has_data
+    }
+
+    /// The address where the primary listens, as far as it is known, if this node is not it.
+    pub(crate) fn primary_address(&self) -> Option<String> {
+        self.upstream_address().map(|upstream| self.cascade.primary.clone().unwrap_or(upstream))
     }
 
     pub(crate) fn peers(&self) -> &[String] {
@@ -432,6 +494,7 @@ impl Roles {
             frame_bytes_max: frame_bytes_max as u32,
             clock_ms,
             address: self.own_address.clone().unwrap_or_default(),
+            cascades: false,
         }
     }
 
@@ -443,6 +506,9 @@ impl Roles {
             Role::Fenced => Err(
                 "fenced: another node reigns, or was said to, and this one has not caught up; promoting it overrules that",
             ),
+            Role::Replica if self.is_quarantined() => {
+                Err("quarantined: full copies of its primary failed again and again; see last_error")
+            }
             Role::Replica if self.installing => Err("in the middle of a full copy"),
             Role::Replica if !self.has_data => Err("empty: it has followed no primary yet"),
             Role::Replica if !self.level => Err("not level: it lacks writes that its primary told of"),
@@ -458,9 +524,13 @@ impl Roles {
             node: self.node,
             slot: self.slot,
             primary: self.primary_address(),
+            depth: self.cascade.depth() as u8,
             link: self.link,
             ready: self.serving().answers_reads() && !self.installing,
             promotable: self.promotable(),
+            quarantined: self.is_quarantined(),
+            copy_failures: self.quarantine.failures(),
+            copy_pause_ms: self.quarantine.pause_ms(),
             replicas: self.replicas.clone(),
             level_replicas: self.level_replicas,
             installs: self.installs,

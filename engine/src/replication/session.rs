@@ -40,6 +40,10 @@ pub(crate) enum SessionEnd {
     RefusedInstall,
     /// The peer's term is below the one that this node has seen.
     StaleTerm,
+    /// The peer follows this node, over others or not.
+    Loop,
+    /// The peer is too far below its primary to have replicas.
+    TooDeep,
 }
 
 impl SessionEnd {
@@ -65,6 +69,8 @@ impl SessionEnd {
                     .to_owned()
             }
             SessionEnd::StaleTerm => RejectCode::StaleTerm.describe().to_owned(),
+            SessionEnd::Loop => RejectCode::Loop.describe().to_owned(),
+            SessionEnd::TooDeep => RejectCode::TooDeep.describe().to_owned(),
         }
     }
 }

@@ -95,12 +95,21 @@ pub struct Status {
     pub slot: u8,
     /// Where the primary listens for replication, if this is a follower and it is known.
     pub primary: Option<String>,
+    /// Links between a follower and its primary, 1 to 4; 0 on a primary, and while none is known.
+    pub depth: u8,
     /// How a follower stands to its primary.
     pub link: LinkState,
     /// Whether it may take traffic.
     pub ready: bool,
     /// Whether a fail-over manager may promote it; else why not.
     pub promotable: Result<(), &'static str>,
+    /// Whether full copies failed at least three times one after the other and this node, which holds nothing whole, tries
+    /// again after pauses only. It ends when one succeeds, or at [`Cache::follow`](crate::Cache::follow).
+    pub quarantined: bool,
+    /// Full copies that failed one after the other, or that this node refused because it holds more.
+    pub copy_failures: u32,
+    /// How long this node waits between them now, in milliseconds; 0 until three have failed.
+    pub copy_pause_ms: u64,
     /// Each attached replica.
     pub replicas: Vec<ReplicaStatus>,
     /// How many of them are level: they stream, were heard of within 500 ms, and lack no write that is older.
@@ -141,9 +150,13 @@ impl Status {
             node: 0,
             slot: 0,
             primary: None,
+            depth: 0,
             link: LinkState::None,
             ready: true,
             promotable: Err("started without replication"),
+            quarantined: false,
+            copy_failures: 0,
+            copy_pause_ms: 0,
             replicas: Vec::new(),
             level_replicas: 0,
             ack_mode: AckMode::Async,

@@ -13,7 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 27] = [
+    let rows: [(&str, &str, &str, u64); 29] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -35,23 +35,20 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("accepting_pauses_total", "counter", "Pauses of accepting.", server.listen_disabled_num),
         ("is_primary", "gauge", "1 on a primary.", u64::from(status.role == Role::Primary)),
         ("is_promotable", "gauge", "1 if the node may be promoted.", u64::from(status.promotable.is_ok())),
+        (
+            "quarantined",
+            "gauge",
+            "1 while full copies to this node fail and are put off.",
+            status.quarantined.into(),
+        ),
+        ("copy_failures", "gauge", "Full copies failed one after the other.", status.copy_failures.into()),
         ("term", "gauge", "The newest term seen.", u64::from(status.term)),
         ("seq", "gauge", "The last mutation held.", status.seq),
         ("replicas", "gauge", "Replicas attached.", status.replicas.len() as u64),
         ("ack_replicas", "gauge", "Replicas that a write waits for.", status.ack_mode.replicas().into()),
         ("level_replicas", "gauge", "Replicas that a write may count on.", status.level_replicas.into()),
-        (
-            "replica_lag_seqs",
-            "gauge",
-            "Unacknowledged mutations, worst replica.",
-            worst(|replica| replica.lag_seqs),
-        ),
-        (
-            "replica_lag_bytes",
-            "gauge",
-            "Unacknowledged bytes, worst replica.",
-            worst(|replica| replica.lag_bytes),
-        ),
+        ("replica_lag_seqs", "gauge", "Unacknowledged mutations, worst replica.", worst(|one| one.lag_seqs)),
+        ("replica_lag_bytes", "gauge", "Unacknowledged bytes, worst replica.", worst(|one| one.lag_bytes)),
         ("replica_lag_ms", "gauge", "Milliseconds behind, worst replica.", worst(|replica| replica.lag_ms)),
         ("log_bytes", "gauge", "Bytes of the replication log.", status.log_bytes),
         ("lease_remaining_ms", "gauge", "How long a strict primary may answer.", status.lease.remaining_ms),

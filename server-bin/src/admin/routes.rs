@@ -160,9 +160,13 @@ fn status_json(status: &Status) -> serde_json::Value {
         "node": format!("{:032x}", status.node),
         "slot": status.slot,
         "primary": status.primary,
+        "depth": status.depth,
         "link": status.link.as_str(),
         "ready": status.ready,
         "promotable": status.promotable.is_ok(),
+        "quarantined": status.quarantined,
+        "copy_failures": status.copy_failures,
+        "copy_pause_ms": status.copy_pause_ms,
         "promotable_reason": status.promotable.err(),
         "ack": status.ack_mode.to_string(),
         "level_replicas": status.level_replicas,
@@ -210,7 +214,7 @@ mod tests {
         assert_eq!(code(&answer(&context, &request("POST", "/promote"))), 200);
         assert_eq!((ask("/readyz"), ask("/promotable"), ask("/nothing")), (200, 200, 404));
         let metrics = answer(&context, &request("GET", "/metrics")).body;
-        assert!(metrics.contains("hotspare_is_primary 1\n"));
+        assert!(metrics.contains("hotspare_is_primary 1\n") && metrics.contains("hotspare_quarantined 0\n"));
         assert!(metrics.lines().filter(|line| !line.starts_with('#')).count() >= 10);
     }
 

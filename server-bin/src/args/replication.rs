@@ -12,6 +12,9 @@ pub(super) struct Replication {
     /// Follow the node that listens for replication at ADDR
     #[arg(long, value_name = "ADDR")]
     pub(super) replica_of: Option<String>,
+    /// Follow that node even while it is a replica itself; up to 4 links below a primary
+    #[arg(long, requires_all = ["replica_of", "node_slot"])]
+    pub(super) cascade: bool,
     /// Another node of the group, by its replication address; repeatable
     #[arg(long, value_name = "ADDR")]
     pub(super) peer: Vec<String>,
@@ -125,6 +128,9 @@ pub(super) fn replication(
     }
     for peer in &flags.peer {
         config = config.peer(peer);
+    }
+    if flags.cascade {
+        config = config.cascade();
     }
     if let Some(slot) = flags.node_slot {
         config = config.slot(slot);

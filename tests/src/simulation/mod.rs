@@ -1,6 +1,6 @@
 //! A whole group in one thread, on virtual time, from one seed.
 //!
-//! Lives here: the world (three nodes, a network, a clock), what may happen in it, and the run. Not here: what must
+//! Lives here: the world (up to four nodes, a network, a clock), what may happen in it, and the run. Not here: what must
 //! hold (see `oracle`).
 //!
 //! Faults: links cut, directions blocked, nodes crashed with their memory lost and restarted (as followers, or as
@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Attributes, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator,
-    Role, Status, WriteError,
+    AckMode, Attributes, Bug, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig,
+    Replicator, Role, Status, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -32,7 +32,7 @@ use oracle::{Concern, Oracle};
 use readers::Readers;
 use subscribers::{Subscribers, Told};
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const KEYS: u32 = 40;
 const MEMORY_BYTES: usize = 2 << 20;
 
@@ -52,6 +52,8 @@ pub struct Summary {
     pub promotions: u64,
     /// Replicas that their primary handed its role to.
     pub handovers: u64,
+    /// Nodes that had a replica below a replica attached at some look.
+    pub cascades: u64,
     /// Nodes that lost their memory.
     pub crashes: u64,
     /// Links cut.
@@ -79,8 +81,10 @@ pub struct Summary {
 /// What a group is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// Two or three.
+    /// Two to four.
     pub nodes: usize,
+    /// Whether the nodes begin as a chain, each a replica of the one before it.
+    pub chain: bool,
     /// Whether each write waits until every other node has it.
     pub semi_sync: bool,
     /// Whether reads do, too, and a primary needs a lease.
@@ -89,12 +93,10 @@ pub struct Setting {
     pub drifts: bool,
     /// Whether one ack less is enough: then a promotion has to ask others.
     pub fewer_acks: bool,
+    /// A bug that every node has.
+    pub bug: Option<Bug>,
     /// A bug put back: a promotion asks nobody.
     pub promotes_unasked: bool,
-    /// A bug put back: what was sent counts as applied.
-    pub counts_sent_as_applied: bool,
-    /// A bug put back: a node that comes back ahead rolls back although it was flushed meanwhile.
-    pub rolls_back_over_flushes: bool,
     /// Whether the nodes' clocks are up to an hour off when they start, and run 5 % too fast or slow.
     pub skewed_clocks: bool,
     /// A bug put back: subscribers are not told to start again.
@@ -104,14 +106,14 @@ pub struct Setting {
 impl Default for Setting {
     fn default() -> Setting {
         Setting {
-            nodes: NAMES.len(),
+            nodes: 3,
+            chain: false,
             semi_sync: false,
             strict: false,
             drifts: false,
             fewer_acks: false,
+            bug: None,
             promotes_unasked: false,
-            counts_sent_as_applied: false,
-            rolls_back_over_flushes: false,
             skewed_clocks: false,
             hides_restarts: false,
         }
@@ -133,6 +135,8 @@ impl Clock for DriftingClock {
 
 struct Node {
     life: Life,
+    /// The newest life of any node when this one was polled last.
+    polled_in: Life,
     cache: Cache,
     replicator: Option<Replicator>,
     /// What its clock has shown, since it was last copied anew.
@@ -206,8 +210,7 @@ impl World {
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
-            let begins =
-                if index == 0 { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
+            let begins = if index == 0 { ReplicationConfig::primary() } else { world.follower(index) };
             let node = world.boot(index, begins);
             world.nodes.push(node);
         }
@@ -216,6 +219,14 @@ impl World {
 
     fn names(&self) -> &'static [&'static str] {
         &NAMES[..self.setting.nodes]
+    }
+
+    /// A node that joins: in a chain below the one before it.
+    fn follower(&self, index: usize) -> ReplicationConfig {
+        match self.setting.chain && index > 0 {
+            true => ReplicationConfig::replica_of(NAMES[index - 1]).slot(index as u8).cascade(),
+            false => ReplicationConfig::follower(),
+        }
     }
 
     fn boot(&mut self, index: usize, begins: ReplicationConfig) -> Node {
@@ -233,17 +244,13 @@ impl World {
             Setting { semi_sync: false, .. } => replication,
             Setting { .. } => replication.ack(AckMode::SemiSync { replicas }),
         };
-        let replication = match self.setting.counts_sent_as_applied {
-            false => replication,
-            true => replication.counting_sent_as_applied(),
+        let replication = match self.setting.bug {
+            None => replication,
+            Some(bug) => replication.bug(bug),
         };
         let replication = match self.setting.promotes_unasked {
             false => replication,
             true => replication.promoting_unasked(),
-        };
-        let replication = match self.setting.rolls_back_over_flushes {
-            false => replication,
-            true => replication.rolling_back_over_flushes(),
         };
         let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
         let clock = Arc::new(DriftingClock { base: self.clocks.of(index), per_mille });
@@ -258,7 +265,7 @@ impl World {
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { life: self.incarnations, cache, replicator, shown: (0, 0) }
+        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator, shown: (0, 0) }
     }
 
     fn one_in(&mut self, count: u32) -> bool {
@@ -298,6 +305,8 @@ impl World {
             replicator.poll(&mut cx);
         }
         let after = self.nodes[index].cache.status();
+        self.check_attachment(index, &before, &after);
+        self.nodes[index].polled_in = self.incarnations;
         if after.roll_backs > before.roll_backs
             && let Some(inspected) = inspected
         {
@@ -307,6 +316,7 @@ impl World {
         }
         if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
             self.summary.handovers += 1;
+            self.note_promotion(index);
             self.check_promises(index);
         }
     }
@@ -367,6 +377,7 @@ impl World {
         let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
         let mut concerns = Concern::Key(key.clone());
         let what = self.random.random_range(0..100);
+        let is_deletion = (60..70).contains(&what);
         let done = match what {
             0..60 => cache.set(&key, &value, attributes).map(|_| ()),
             60..70 => cache.delete(&key).map(|_| ()),
@@ -391,7 +402,11 @@ impl World {
             }
         };
         done.expect("a primary takes writes");
-        if cache.status().seq != before {
+        if is_deletion && let Concern::Key(key) = &concerns {
+            // Whether or not it was there, and whether or not the log says so.
+            self.oracle.note_deletion(cache, key);
+        }
+        if cache.status().seq != before || is_deletion {
             self.summary.mutations += 1;
             self.oracle.note(cache, concerns.clone(), before);
         }
@@ -418,6 +433,38 @@ impl World {
     fn check_promises(&mut self, index: usize) {
         let kept = self.clients.check_promoted(&self.nodes[index].cache, &self.lives());
         kept.unwrap_or_else(|why| panic!("P4: {} was promoted, but {why}", NAMES[index]));
+    }
+
+    /// P5: one promotion for each term, whoever is promoted at the same time.
+    fn note_promotion(&mut self, index: usize) {
+        let status = self.nodes[index].cache.status();
+        let other = self.oracle.note_promotion(status.term, index);
+        assert!(
+            other.is_none(),
+            "P5: {} and node {other:?} were promoted by term {}",
+            NAMES[index],
+            status.term
+        );
+    }
+
+    /// P6: nobody follows a node of a term below the highest that it has seen. What a node reigns or follows by only rises.
+    fn check_attachment(&self, index: usize, before: &Status, after: &Status) {
+        let attached = |status: &Status| status.installs + status.catch_ups + status.roll_backs;
+        // Whom a replica's replica follows its status does not say.
+        if after.role != Role::Replica || attached(after) == attached(before) || after.depth != 1 {
+            return;
+        }
+        let follows = self.nodes.iter().zip(NAMES).find(|(_, name)| after.primary.as_deref() == Some(*name));
+        // What a node said in a life that has ended since may be read once.
+        let lives_on = |(node, _): &(&Node, &str)| node.life <= self.nodes[index].polled_in;
+        let Some(followed) = follows.filter(lives_on).map(|(node, _)| node.cache.status()) else { return };
+        assert!(
+            followed.role != Role::Primary || followed.term >= before.term,
+            "P6: {} has seen term {} and follows a primary of term {}",
+            NAMES[index],
+            before.term,
+            followed.term
+        );
     }
 
     fn client_read(&mut self) {
@@ -448,7 +495,7 @@ impl World {
         if forgot {
             self.readers.stop();
         }
-        let begins = if forgot { ReplicationConfig::primary() } else { ReplicationConfig::follower() };
+        let begins = if forgot { ReplicationConfig::primary() } else { self.follower(index) };
         self.restart(index, begins);
         self.summary.crashes += 1;
     }
@@ -480,6 +527,7 @@ impl World {
                 return;
             }
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
+            self.note_promotion(index);
             self.check_promises(index);
             self.summary.promotions += 1;
         }
@@ -490,6 +538,9 @@ impl World {
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let status = node.cache.status();
             assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
+            // For a while a path may name nodes in lives that have ended.
+            assert!(status.depth <= 4, "{when}: node {} is {} links down", NAMES[index], status.depth);
+            self.summary.cascades += u64::from(status.depth > 1);
             let inspection = node.cache.inspect();
             let (copies, shown_ms) = node.shown;
             let is_back = copies == inspection.copies && inspection.now_ms < shown_ms;
@@ -520,6 +571,10 @@ impl World {
 
     /// Who has taken all changes has all that its node holds.
     fn check_subscribers(&mut self, all: bool, when: &str) {
+        if self.setting.bug == Some(Bug::CasReused) {
+            // They are told versions by term and seq: that these differ is not what is looked for.
+            return;
+        }
         let caches = self.caches();
         let kept = self.subscribers.check(&caches, all, &self.oracle);
         kept.unwrap_or_else(|why| panic!("subscribers: {when}: {why}"));
@@ -572,6 +627,7 @@ impl World {
             }
             node.cache.promote(true).expect("force overrules");
             self.summary.promotions += 1;
+            self.note_promotion(index);
             self.check_promises(index);
         }
     }
@@ -590,7 +646,7 @@ impl World {
                 && followed_term > 0
                 && status.term != followed_term;
             if is_cut_off || is_left {
-                self.restart(index, ReplicationConfig::follower());
+                self.restart(index, self.follower(index));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What must hold in a simulated group, told from what primaries answered.
 //!
-//! Lives here: the properties P1 to P3, P7, P10 and P11 of the replication design, as checks of one node at a time
+//! Lives here: the properties P1 to P3, P5, P7, P10 and P11 of the replication design, as checks of one node at a time
 //! against everything that was ever answered. Not here: faults (see `simulation`).
 //!
 //! The main check: a node's items are exactly what the answered mutations of its own history, up to its own position,
@@ -47,6 +47,8 @@ pub struct Oracle {
     /// before as well, and who copies that node lacks it too.
     dropped: HashMap<Vec<u8>, u64>,
     histories: HashMap<usize, Vec<(u32, u128)>>,
+    /// By term: which node was promoted by it.
+    promotions: HashMap<u32, usize>,
     misses_allowed: bool,
     newest_ms: u64,
 }
@@ -69,6 +71,19 @@ impl Oracle {
             },
         );
         self.effects.push(Effect { branch, seq: last, concerns, state });
+    }
+
+    /// Notes that a primary was asked to delete a key, and answered: from its position on the key is gone.
+    pub fn note_deletion(&mut self, cache: &Cache, key: &[u8]) {
+        if let Some((_, branch, _, last)) = cache.inspect().lineage.last().copied() {
+            let concerns = Concern::Key(key.to_vec());
+            self.effects.push(Effect { branch, seq: last, concerns, state: None });
+        }
+    }
+
+    /// Notes that a node was promoted by this term; another one that was as well.
+    pub fn note_promotion(&mut self, term: u32, index: usize) -> Option<usize> {
+        Some(*self.promotions.entry(term).or_insert(index)).filter(|known| *known != index)
     }
 
     /// The clock that no node is ahead of.

@@ -6,6 +6,7 @@ mod acks;
 mod authentication;
 mod bad_input;
 mod bench;
+mod cascade;
 mod daemon;
 mod datagrams;
 mod empty_primary;

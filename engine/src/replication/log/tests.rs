@@ -115,7 +115,7 @@ fn a_restarted_log_stands_at_the_end_of_its_new_history() {
     let mut replica = Log::new(4 << 10);
     replica.restart(followed);
     assert_eq!(replica.position(), log.position());
-    assert_eq!(replica.undo_floor(false), log.last_seq(), "it has nothing that it could undo");
+    assert_eq!(replica.undo_floor(), log.last_seq(), "it has nothing that it could undo");
     assert_eq!(replica.append(b"two"), log.append(b"two"));
 }
 
@@ -164,7 +164,7 @@ fn a_log_cut_back_reads_and_goes_on_as_if_it_had_never_gone_further() {
         let begin = positions[0];
         let to = positions[cut];
         let all = read_all(&log, begin, 500).unwrap();
-        assert!(log.undo_floor(false) <= begin.seq && log.truncate_to(to));
+        assert!(log.undo_floor() <= begin.seq && log.truncate_to(to));
         assert_eq!(log.position(), Some(to));
         assert_eq!(read_all(&log, begin, 500).unwrap()[..], all[..cut]);
         assert_eq!(log.append(b"next").0, to.seq + 1);
@@ -183,10 +183,10 @@ fn a_log_cut_back_behind_what_it_forgot_stays_as_it_was() {
         log.append(&put_record(seq));
     }
     let before = log.position();
-    assert!(log.undo_floor(false) > begin.seq);
+    assert!(log.undo_floor() > begin.seq);
     assert!(!log.truncate_to(begin));
     assert_eq!(log.position(), before);
-    let floor = Position { seq: log.undo_floor(false), ..begin };
+    let floor = Position { seq: log.undo_floor(), ..begin };
     assert!(log.truncate_to(floor), "the floor itself can be gone back to");
     assert_eq!((log.retained_bytes(), log.position()), (0, Some(floor)));
 }
@@ -199,7 +199,6 @@ fn no_flush_of_any_kind_can_be_undone() {
         log.append(&put_record(1));
         let (flushed, _) = log.append(flush);
         log.append(&put_record(3));
-        assert_eq!(log.undo_floor(false), flushed);
-        assert!(log.undo_floor(true) < flushed, "but for the simulation's fault");
+        assert_eq!(log.undo_floor(), flushed);
     }
 }

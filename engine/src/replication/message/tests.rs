@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 type Sample = (Message<'static>, &'static [u8]);
 
-/// One for each plan.
+/// One for each plan, and what follows an answer to whom would follow a replica.
 fn answers() -> Vec<Sample> {
     let entry = WireEntry { term: 16, branch: 5, start: 1, last: 9, promoted: true };
     vec![
@@ -34,6 +34,16 @@ fn answers() -> Vec<Sample> {
                 peers: Vec::new(),
             }),
             &[0, 2, 5, 0xc8, 1, 1, 2, 3, 4, 5, 0],
+        ),
+        (
+            Message::Relay(Relay {
+                path: vec![5, 6],
+                primary: "p".to_owned(),
+                level: true,
+                settled_seq: 7,
+                settled_ms: 200,
+            }),
+            &[2, 5, 6, 1, b'p', 1, 7, 0xc8, 1],
         ),
     ]
 }

@@ -40,6 +40,7 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         frame_bytes_max: 1 << 20,
         clock_ms: 0,
         address: String::new(),
+        cascades: false,
     }
 }
 

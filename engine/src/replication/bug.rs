@@ -1,0 +1,53 @@
+//! Bugs that a simulation puts back, to show that its checks find them.
+//!
+//! Lives here: their names. Each is one branch at the place that it breaks. Without the feature `testing` no cache has any,
+//! and the compiler drops the branches.
+
+/// A bug of replication, put back (design §10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(not(feature = "testing"), expect(dead_code, unreachable_pub))]
+pub enum Bug {
+    /// What was sent to a replica counts as applied.
+    SentCountsAsApplied,
+    /// A node that comes back ahead rolls back although it was flushed meanwhile.
+    RollBackOverFlushes,
+    /// A deletion of a key that the primary does not hold is not logged.
+    UnloggedAbsentDelete,
+    /// A replica's position moves over a frame's last record before that has been applied.
+    PositionBeforeApply,
+    /// A heartbeat takes a seq.
+    HeartbeatTakesSeq,
+    /// A version is the seq alone, and a promoted node begins right behind its position.
+    CasReused,
+    /// A replica takes frames of a term that has passed, from a primary that ships to it whatever term it has seen.
+    LowerTerm,
+    /// A promotion mints a term that another slot's may have.
+    SharedTerm,
+    /// A chunk of items goes late, and is applied over what the log has said since.
+    LateChunk,
+    /// A full copy that was cut short is taken for complete, and goes on from the log.
+    UnfinishedInstall,
+    /// Records are shipped and appended without a look at the branch that they belong to.
+    AppendWithoutBranch,
+}
+
+/// The bugs that a node has: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Bugs {
+    #[cfg(feature = "testing")]
+    pub(crate) put_back: Option<Bug>,
+}
+
+impl Bugs {
+    /// Whether this bug was put back.
+    #[inline]
+    pub(crate) fn has(self, bug: Bug) -> bool {
+        #[cfg(feature = "testing")]
+        return self.put_back == Some(bug);
+        #[cfg(not(feature = "testing"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+}
