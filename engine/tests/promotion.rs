@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Acknowledgement, Cache, Config, Expiry, LeaseState, ManualClock, PromoteError,
+    AckMode, Acknowledgement, Cache, Config, Expiry, LeaseState, LinkState, ManualClock, PromoteError,
     ReplicationConfig, Replicator, Role,
 };
 
@@ -126,6 +126,11 @@ fn too_few_answers_refuse_a_promotion_and_change_nothing() {
     assert_eq!(refused, Err(PromoteError::NotEnoughPositions { answered: 1, needed: 2 }));
     assert!(refused.unwrap_err().to_string().contains("1 of 2 nodes"));
     assert_eq!((group.role(0), group.role(2), cache.status().term), (Role::Primary, Role::Replica, before));
+    // And it goes on following as soon as it can.
+    group.set_apart(2, 0, false);
+    group.set_apart(2, 1, false);
+    group.run(&[0, 1, 2], 5_000);
+    assert_eq!(cache.status().link, LinkState::Streaming);
     // Force asks nobody.
     assert!(cache.promote(true).is_ok());
 }

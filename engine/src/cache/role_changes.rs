@@ -129,7 +129,7 @@ impl Cache {
             return Ok(roles.term_seen.0);
         }
         let link_is_up = matches!(roles.link, LinkState::Installing | LinkState::Streaming);
-        if !force && link_is_up && !roles.has_data {
+        if !force && (link_is_up || roles.is_quarantined()) && !roles.has_data {
             let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
             return Err(PromoteError::NotPromotable(why));
         }
@@ -143,7 +143,12 @@ impl Cache {
         }
         let mut log = group.log.lock();
         let held = log.last_seq();
-        let (term, branch, random) = roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?;
+        let (term, branch, random) = match promotion {
+            Promotion::Elected { .. } => {
+                roles.mint_promised(log.lineage().term()).ok_or(PromoteError::Overruled)?
+            }
+            _ => roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?,
+        };
         let was_installing = roles.installing;
         log.mint(term, branch, random, true);
         let is_pair = roles.peers().len() <= 1;

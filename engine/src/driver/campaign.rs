@@ -90,6 +90,9 @@ impl Campaign {
             return false;
         }
         match self.stage {
+            Stage::Asking if !turn.group.roles.lock().has_data => {
+                return self.end(turn, Err(PromoteError::NotPromotable("in the middle of a full copy")));
+            }
             Stage::Asking => self.promise(turn),
             _ => self.catch_up(turn),
         }

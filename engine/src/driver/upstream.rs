@@ -57,6 +57,10 @@ impl Upstream {
             self.next_dial_ms = u64::MAX;
             return false;
         }
+        if self.attached.is_none() && self.next_dial_ms == u64::MAX {
+            // It had promised itself to nobody else, and was not promoted.
+            self.next_dial_ms = turn.now.local_ms;
+        }
         if self.attached.is_none() && turn.now.local_ms >= self.next_dial_ms {
             self.dial(turn);
         }

@@ -112,12 +112,22 @@ impl Cascade {
     }
 }
 
+/// In a path, a node of which nothing is known yet.
+const UNKNOWN: u128 = 0;
+
 /// What a node tells its children; its parent's word of what has settled, if it is a replica.
 pub(crate) fn relay(roles: &Roles, settled_seq: u64, settled_ms: u64) -> Relay {
     let mut path = roles.cascade.path.clone();
+    // Somebody is above a replica, even while it isn't known who: only a primary is the beginning of a path.
+    let is_lost = roles.is_follower() && path.is_empty();
+    if is_lost {
+        path.push(UNKNOWN);
+    }
     path.push(roles.node);
     let primary = roles.primary_address().unwrap_or_default();
-    let level = !roles.is_follower() || roles.level;
+    let level = !is_lost && (!roles.is_follower() || roles.level);
+    // What its own heartbeats settle is later than what settled when it was a replica.
+    let settled_ms = if roles.is_follower() { settled_ms } else { 0 };
     Relay { path, primary, level, settled_seq, settled_ms }
 }
 

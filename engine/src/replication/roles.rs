@@ -239,6 +239,15 @@ impl Roles {
         Some((term, Branch(self.random.u128()), self.random.u64()))
     }
 
+    /// The reign that others have promised this node, by the very term that they promised: whoever of them has promised
+    /// somebody else since has seen a higher one, and does not follow. `None` if it is none of this node's.
+    pub(crate) fn mint_promised(&mut self, held: Term) -> Option<(Term, Branch, u64)> {
+        let term = self.term_seen;
+        let slot = if self.bugs.has(Bug::SharedTerm) { 0 } else { self.slot };
+        (term > held && term.0 % 16 == u32::from(slot))
+            .then(|| (term, Branch(self.random.u128()), self.random.u64()))
+    }
+
     /// Takes up what an earlier process of this node was. It serves nothing until a primary has taken it, or it reigns.
     pub(crate) fn restore(
         &mut self,
@@ -409,7 +418,7 @@ impl Roles {
     }
 
     /// Whether copies fail again and again, and this node holds nothing whole meanwhile.
-    fn is_quarantined(&self) -> bool {
+    pub(crate) fn is_quarantined(&self) -> bool {
         self.quarantine.is_on() && self.is_follower() && !self.has_data
     }
 

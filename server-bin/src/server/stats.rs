@@ -58,9 +58,14 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
 
 /// `stats sizes_enable` and `sizes_disable` (rule G5). With UDP it stays off, as `-o track_sizes` does.
 fn track_sizes(shared: &Shared, is_wanted: bool, out: &mut Vec<u8>) {
-    if is_wanted && !shared.settings.udp_addresses.is_empty() {
+    let why = match &shared.settings {
+        settings if !settings.udp_addresses.is_empty() => Some("a_datagram_must_not_start_a_walk"),
+        settings if !settings.dump_enabled => Some("walks_are_refused_by_X"),
+        _ => None,
+    };
+    if let Some(why) = why.filter(|_| is_wanted) {
         stat(out, "sizes_status", "error");
-        return stat(out, "sizes_error", "a_datagram_must_not_start_a_walk");
+        return stat(out, "sizes_error", why);
     }
     shared.operator.tracks_sizes.store(is_wanted, Ordering::Relaxed);
     stat(out, "sizes_status", if is_wanted { "enabled" } else { "disabled" });

@@ -112,6 +112,19 @@ fn a_client_that_does_not_read_is_not_executed_beyond_the_bound() {
 }
 
 #[test]
+fn u1_a_datagrams_one_answer_may_be_any_value() {
+    let shared = shared();
+    shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut ask =
+        |requests: &[u8]| Connection::of_datagram(&shared.settings).answer_at_once(requests, &mut executor);
+    let one = 400_000 + b"VALUE big 0 400000\r\n\r\n".len();
+    assert_eq!(ask(b"get big\r\n").len(), one + b"END\r\n".len());
+    assert_eq!(ask(b"get big big\r\n"), b"SERVER_ERROR the answer is too long for UDP\r\n");
+    assert_eq!(ask(b"get big\r\nget big\r\n"), b"SERVER_ERROR the answer is too long for UDP\r\n");
+}
+
+#[test]
 fn a_slow_steady_reader_takes_no_more_memory_than_the_bound() {
     let shared = shared();
     shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();

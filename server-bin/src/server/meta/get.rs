@@ -92,7 +92,8 @@ impl Executor<'_> {
         let look = |item: ItemRef<'_>| {
             let is_token_free = self.is_token_free(get, &item);
             // An item that `T` has ended is a hit once more, and nobody else can win its token (rules D3, X1).
-            let is_over = item.expires_at_ms.is_some_and(|moment| moment <= cache.now_ms());
+            let has_ttl = get.target.flags.ttl.is_some();
+            let is_over = has_ttl && item.expires_at_ms.is_some_and(|moment| moment <= cache.now_ms());
             if is_token_free && !is_over {
                 return Look::TokenFree { is_fetched: item.is_fetched };
             }
