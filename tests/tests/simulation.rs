@@ -225,7 +225,7 @@ fn async_and_semi_sync_are_not_linearizable() {
 #[test]
 fn a_promotion_that_asks_nobody_is_found() {
     let is_found = |seed: &u64| {
-        let setting = Setting { promotes_unasked: true, ..registers_of(*seed, false, true) };
+        let setting = Setting { bug: Some(Bug::PromotionUnasked), ..registers_of(*seed, false, true) };
         setting.fewer_acks && registers::run(*seed, setting).is_err()
     };
     let found = (1..=300).find(is_found);
@@ -236,7 +236,7 @@ fn a_promotion_that_asks_nobody_is_found() {
 #[test]
 fn a_change_stream_with_a_gap_and_no_word_of_it_is_found() {
     let is_found = |seed: &u64| {
-        let setting = Setting { hides_restarts: true, ..Setting::default() };
+        let setting = Setting { bug: Some(Bug::RestartsHidden), ..Setting::default() };
         let found = catch_unwind(|| run_with(*seed, setting));
         let text = found.err().and_then(|why| why.downcast::<String>().ok());
         text.is_some_and(|text| text.starts_with("subscribers") || text.contains("leave a mutation out"))

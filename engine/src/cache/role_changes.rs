@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::{Deadline, Stopwatch};
+use crate::replication::bug::Bug;
 use crate::replication::position::Term;
 use crate::replication::roles::Candidacy;
 use crate::replication::{LinkState, PromoteError, Role};
@@ -85,7 +86,7 @@ impl Cache {
         {
             let mut roles = group.roles.lock();
             let needed = roles.positions_needed();
-            if !force && roles.is_follower() && needed > 1 && !group.config.promotes_unasked {
+            if !force && roles.is_follower() && needed > 1 && !group.config.bugs.has(Bug::PromotionUnasked) {
                 if !roles.has_data {
                     return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
                 }

@@ -31,8 +31,6 @@ pub struct ReplicationConfig {
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
     pub(crate) bugs: Bugs,
-    pub(crate) promotes_unasked: bool,
-    pub(crate) hides_restarts: bool,
 }
 
 /// How a node begins.
@@ -66,8 +64,6 @@ impl ReplicationConfig {
             unacked_bytes_max: None,
             random_seed: None,
             bugs: Bugs::default(),
-            promotes_unasked: false,
-            hides_restarts: false,
         }
     }
 
@@ -197,20 +193,6 @@ impl ReplicationConfig {
     #[doc(hidden)]
     pub fn bug(mut self, bug: crate::replication::Bug) -> ReplicationConfig {
         self.bugs.put_back = Some(bug);
-        self
-    }
-
-    /// Breaks the promotion: it asks nobody. For the simulation, which has to find it.
-    #[doc(hidden)]
-    pub fn promoting_unasked(mut self) -> ReplicationConfig {
-        self.promotes_unasked = true;
-        self
-    }
-
-    /// Breaks the change stream: subscribers are not told to start again. For the simulation, which has to find it.
-    #[doc(hidden)]
-    pub fn hiding_restarts(mut self) -> ReplicationConfig {
-        self.hides_restarts = true;
         self
     }
 

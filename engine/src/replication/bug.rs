@@ -29,6 +29,10 @@ pub enum Bug {
     UnfinishedInstall,
     /// Records are shipped and appended without a look at the branch that they belong to.
     AppendWithoutBranch,
+    /// A promotion asks nobody.
+    PromotionUnasked,
+    /// Subscribers are not told to start again.
+    RestartsHidden,
 }
 
 /// The bugs that a node has: none.

@@ -95,12 +95,8 @@ pub struct Setting {
     pub fewer_acks: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
-    /// A bug put back: a promotion asks nobody.
-    pub promotes_unasked: bool,
     /// Whether the nodes' clocks are up to an hour off when they start, and run 5 % too fast or slow.
     pub skewed_clocks: bool,
-    /// A bug put back: subscribers are not told to start again.
-    pub hides_restarts: bool,
 }
 
 impl Default for Setting {
@@ -113,9 +109,7 @@ impl Default for Setting {
             drifts: false,
             fewer_acks: false,
             bug: None,
-            promotes_unasked: false,
             skewed_clocks: false,
-            hides_restarts: false,
         }
     }
 }
@@ -248,16 +242,8 @@ impl World {
             None => replication,
             Some(bug) => replication.bug(bug),
         };
-        let replication = match self.setting.promotes_unasked {
-            false => replication,
-            true => replication.promoting_unasked(),
-        };
         let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
         let clock = Arc::new(DriftingClock { base: self.clocks.of(index), per_mille });
-        let replication = match self.setting.hides_restarts {
-            false => replication,
-            true => replication.hiding_restarts(),
-        };
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
             .clock(clock)

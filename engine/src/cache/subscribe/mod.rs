@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::clock::Deadline;
 use crate::mutation::Version;
+use crate::replication::bug::Bug;
 use crate::replication::log::{Cuts, Entry, Log, LogCursor, LogRead, first_entry};
 use crate::replication::position::{Position as InHistory, Seq};
 
@@ -305,7 +306,7 @@ impl Subscription {
                 }
                 Look::Broken(why) => {
                     (self.standing, self.due) = (None, Some(why));
-                    if group.config.hides_restarts {
+                    if group.config.bugs.has(Bug::RestartsHidden) {
                         self.restart(group)?;
                     }
                 }
