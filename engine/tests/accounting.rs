@@ -157,17 +157,10 @@ fn with_a_stalled_replica() {
     // The replica's memory is not to be counted, so it has next to none.
     let replica = node(ReplicationConfig::replica_of("a"), 2 * MEGABYTE);
     let mut follows = Replicator::new(&replica, network.transport("b")).unwrap();
-    let deliver = || {
-        for (link, from, _, frames) in network.in_flight() {
-            for _ in 0..frames {
-                network.deliver(link, &from);
-            }
-        }
-    };
     for _ in 0..200 {
         ships.poll(&mut cx);
         follows.poll(&mut cx);
-        deliver();
+        network.deliver_all();
         clock.advance_ms(20);
     }
     assert_eq!(primary.status().replicas.len(), 1, "it is attached");

@@ -59,8 +59,7 @@ impl Tree {
     }
 
     fn set_apart(&self, one: &str, other: &str, apart: bool) {
-        self.network.set_blocked(one, other, apart);
-        self.network.set_blocked(other, one, apart);
+        self.network.set_apart(one, other, apart);
         self.network.cut(one, other);
     }
 
@@ -73,11 +72,7 @@ impl Tree {
                     replicator.poll(&mut cx);
                 });
             }
-            for (link, from, _, frames) in self.network.in_flight() {
-                for _ in 0..frames {
-                    self.network.deliver(link, &from);
-                }
-            }
+            self.network.deliver_all();
         }
     }
 

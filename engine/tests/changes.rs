@@ -301,18 +301,12 @@ impl Pair {
             for replicator in &mut self.replicators {
                 replicator.poll(&mut cx);
             }
-            for (link, from, _, frames) in self.network.in_flight() {
-                for _ in 0..frames {
-                    self.network.deliver(link, &from);
-                }
-            }
+            self.network.deliver_all();
         }
     }
 
     fn set_apart(&self, apart: bool) {
-        for (one, other) in [("a", "b"), ("b", "a")] {
-            self.network.set_blocked(one, other, apart);
-        }
+        self.network.set_apart("a", "b", apart);
         self.network.cut("a", "b");
     }
 }

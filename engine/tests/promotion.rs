@@ -61,8 +61,7 @@ impl Group {
 
     /// Everything or nothing passes between two nodes.
     fn set_apart(&self, one: usize, other: usize, apart: bool) {
-        self.network.set_blocked(NAMES[one], NAMES[other], apart);
-        self.network.set_blocked(NAMES[other], NAMES[one], apart);
+        self.network.set_apart(NAMES[one], NAMES[other], apart);
         self.network.cut(NAMES[one], NAMES[other]);
     }
 

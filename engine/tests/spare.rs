@@ -64,11 +64,7 @@ impl Pair {
             for replicator in &mut self.replicators {
                 replicator.poll(&mut cx);
             }
-            for (link, from, _, frames) in self.network.in_flight() {
-                for _ in 0..frames {
-                    self.network.deliver(link, &from);
-                }
-            }
+            self.network.deliver_all();
         }
     }
 

@@ -169,8 +169,7 @@ fn a_promoted_node_waits_for_the_lease_that_it_granted_and_a_pair_does_without_o
     group.cache(1).promote(false).unwrap();
     assert_eq!((group.lease(1), group.value(1)), (LeaseState::Waiting, None));
     assert_eq!(group.value(0), Some(b"v".to_vec()), "the old primary does not know yet, and may answer");
-    group.network.set_blocked("a", "b", true);
-    group.network.set_blocked("b", "a", true);
+    group.network.set_apart("a", "b", true);
     let mut answered_ms = 0;
     while group.value(1).is_none() {
         assert!(answered_ms < 2_000);
@@ -180,8 +179,7 @@ fn a_promoted_node_waits_for_the_lease_that_it_granted_and_a_pair_does_without_o
     }
     assert_eq!((group.lease(0), group.lease(1)), (LeaseState::Over, LeaseState::Unneeded));
     assert!(matches!(group.cache(1).set("k", "w", Expiry::Never), Err(WriteError::NotEnoughReplicas { .. })));
-    group.network.set_blocked("a", "b", false);
-    group.network.set_blocked("b", "a", false);
+    group.network.set_apart("a", "b", false);
     group.run(&[0, 1], 1_500);
     assert_eq!((group.cache(0).status().role, group.lease(1)), (Role::Replica, LeaseState::Held));
     group.store(1, "w");

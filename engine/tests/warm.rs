@@ -62,11 +62,7 @@ impl Group {
         for (_, _, replicator) in &mut self.nodes {
             replicator.poll(&mut cx);
         }
-        for (link, from, _, frames) in self.network.in_flight() {
-            for _ in 0..frames {
-                self.network.deliver(link, &from);
-            }
-        }
+        self.network.deliver_all();
     }
 
     fn settle(&mut self) {

@@ -106,6 +106,15 @@ impl MemoryNetwork {
         true
     }
 
+    /// Moves every frame that is in flight now, of every link, as far as it may pass.
+    pub fn deliver_all(&self) {
+        for (link, from, _, frames) in self.in_flight() {
+            for _ in 0..frames {
+                self.deliver(link, &from);
+            }
+        }
+    }
+
     /// How many links have an end that is still held.
     pub fn links(&self) -> usize {
         self.state.lock().directions.len() / 2
@@ -120,6 +129,12 @@ impl MemoryNetwork {
         } else {
             state.blocked.remove(&pair);
         }
+    }
+
+    /// [`MemoryNetwork::set_blocked`] both ways.
+    pub fn set_apart(&self, one: &str, other: &str, apart: bool) {
+        self.set_blocked(one, other, apart);
+        self.set_blocked(other, one, apart);
     }
 
     /// Cuts every link between two nodes; frames in flight are lost.

@@ -575,11 +575,7 @@ impl World {
         }
         for round in 0..HEALING_ROUNDS_MAX {
             (0..self.setting.nodes).for_each(|index| self.poll(index));
-            for (link, from, _, frames) in self.network.in_flight() {
-                for _ in 0..frames {
-                    self.network.deliver(link, &from);
-                }
-            }
+            self.network.deliver_all();
             self.clocks.advance_ms(20);
             if round % 500 == 499 {
                 self.promote_best();
