@@ -2,6 +2,7 @@
 //!
 //! Lives here: starting, signals, exit codes. Not here: what one says to it (see [`crate::admin`] and the tests).
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -127,6 +128,27 @@ impl Server {
     pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).expect("an id that fits");
         kill_process(Pid::from_raw(id).expect("an id above 0"), signal).expect("a signal to send");
+    }
+
+    /// SIGSTOP: has it hang, and waits until all its threads do.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.id());
+        wait::wait_until("a stopped process", START_LIMIT, || {
+            let mut tasks = fs::read_dir(&tasks).expect("its threads");
+            tasks.all(|task| {
+                let stat = task.and_then(|task| fs::read_to_string(task.path().join("stat")));
+                stat.is_ok_and(|stat| stat.contains(") T "))
+            })
+        });
+    }
+
+    /// The memory that it has resident, in bytes; `None` if it has ended.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes << 10)
     }
 
     /// Whether it has ended by itself or by a signal.

@@ -136,11 +136,7 @@ impl Node {
 
     /// Memory that the process has resident.
     pub(super) fn resident_bytes(&mut self) -> u64 {
-        let path = format!("/proc/{}/status", self.server().id());
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.unwrap_or_default() << 10
+        self.server().resident_bytes().unwrap_or_default()
     }
 
     /// The end of what it said.

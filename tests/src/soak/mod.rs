@@ -198,12 +198,9 @@ fn await_quiet(server: SocketAddr) -> Result<(), String> {
 }
 
 fn held(server: &Server) -> Result<Held, String> {
-    let read = |name: &str| format!("/proc/{}/{name}", server.id());
-    let status = fs::read_to_string(read("status")).map_err(|why| why.to_string())?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = resident.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    let descriptors = fs::read_dir(read("fd")).map_err(|why| why.to_string())?.count() as u64;
-    Ok(Held { resident_bytes: kibibytes.ok_or("no resident memory is told")? * 1024, descriptors })
+    let open = fs::read_dir(format!("/proc/{}/fd", server.id())).map_err(|why| why.to_string())?;
+    let resident_bytes = server.resident_bytes().ok_or("no resident memory is told")?;
+    Ok(Held { resident_bytes, descriptors: open.count() as u64 })
 }
 
 fn judge_growth(before: Held, report: &Report) -> Result<(), String> {

@@ -54,19 +54,6 @@ fn wait_level(admin: SocketAddr, count: u64) {
     });
 }
 
-/// Has a server hang, and waits until all its threads do.
-pub(crate) fn stop(server: &Server) {
-    server.signal(Signal::STOP);
-    let tasks = format!("/proc/{}/task", server.id());
-    wait::wait_until("a stopped process", LIMIT, || {
-        let mut tasks = std::fs::read_dir(&tasks).expect("its threads");
-        tasks.all(|task| {
-            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
-            stat.is_ok_and(|stat| stat.contains(") T "))
-        })
-    });
-}
-
 /// What one client knows of its keys: the number that it last had acknowledged, 0 for a deletion, and what it has tried
 /// since.
 #[derive(Default)]
@@ -229,7 +216,7 @@ fn a_replica_that_hangs_costs_a_write_the_timeout_then_a_refusal_and_others_noth
     wait_level(first.admin(), 1);
     let (mut wire, mut other) = (Wire::connect(first.clients()), Wire::connect(first.clients()));
     assert_eq!(wire.ask("set k 0 0 1\r\na\r\n"), "STORED");
-    stop(&second);
+    second.pause();
     let begun = Instant::now();
     // Replies stay in their order, whatever they answer; one that wants none has none.
     wire.send("set k 0 0 1\r\nb\r\nget k\r\nset q 0 0 1 noreply\r\nc\r\nversion\r\n");
@@ -286,7 +273,7 @@ fn a_binary_client_is_told_by_a_status_of_its_own_request() {
         (&stored[..2], &stored[6..8], &stored[12..16]),
         (&b"\x81\x01"[..], &b"\0\0"[..], &b"\x01\x02\x03\x04"[..])
     );
-    stop(&second);
+    second.pause();
     wire.send(set);
     let failed = wire.up_to(24 + "replication timeout".len());
     assert_eq!((&failed[6..8], &failed[12..16]), (&b"\0\x86"[..], &b"\x01\x02\x03\x04"[..]));

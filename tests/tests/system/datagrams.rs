@@ -189,7 +189,7 @@ fn u1_an_answer_says_whether_the_write_is_replicated() {
     });
     let client = Client::new(&primary);
     assert_eq!(client.ask(b"set a 0 0 1\r\n1\r\nget a\r\n"), "STORED\\r\\nVALUE a 0 1\\r\\n1\\r\\nEND\\r\\n");
-    crate::acks::stop(&replica);
+    replica.pause();
     assert_eq!(client.ask(b"set a 0 0 1\r\n2\r\n"), "SERVER_ERROR replication timeout\\r\\n");
     replica.signal(Signal::CONT);
 }

@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use tests::process::Server;
 use tests::{admin, ports, wait};
 
-use crate::acks::stop;
 use crate::wire::Wire;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -41,7 +40,7 @@ fn a_spare_that_lacks_an_acknowledged_write_gets_it_before_it_reigns() {
         let mut wire = Wire::connect(first.clients());
         assert_eq!(wire.ask("set k 0 0 3\r\nold\r\n"), "STORED");
         // The third one sleeps and hears of nothing; then it is the one that is promoted.
-        stop(&third);
+        third.pause();
         assert_eq!(wire.ask("set k 0 0 3\r\nnew\r\n"), "STORED");
         let third_admin = third.admin();
         first.kill_9();

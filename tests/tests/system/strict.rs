@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use tests::process::Server;
 use tests::{admin, wait};
 
-use crate::acks::stop;
 use crate::wire::{Wire, stat};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -50,7 +49,7 @@ fn a_primary_that_was_stopped_and_wakes_answers_nothing_old() {
     assert_eq!(wire.ask("set k 0 0 3\r\nold\r\n"), "STORED");
     assert_eq!(wire.ask("get k\r\n"), "VALUE k 0 3");
     assert_eq!((wire.line(), wire.line()), ("old".into(), "END".into()));
-    stop(&first);
+    first.pause();
     let second_admin = second.admin();
     admin::promote(second_admin);
     // These come while it sleeps, and are what it reads first when it wakes.
@@ -77,7 +76,7 @@ fn what_is_not_acknowledged_is_shown_by_no_command_of_any_dialect() {
     let mut wires: Vec<Wire> = (0..5).map(|_| Wire::connect(first.clients())).collect();
     let mut binary = Wire::connect(first.clients());
     assert_eq!(wires[0].ask("set k 0 0 1\r\n1\r\n"), "STORED");
-    stop(&second);
+    second.pause();
     wires[0].send("set k 0 0 1\r\n2\r\n");
     wait::wait_until("the set", LIMIT, || stat(first.clients(), "cmd_set") == 2);
     for (wire, request) in
