@@ -14,14 +14,13 @@ pub mod readers;
 pub mod registers;
 pub mod subscribers;
 
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Attributes, Bug, Cache, Clock, Config, Expiry, LinkState, ManualClock, ReplicationConfig,
-    Replicator, Role, Status, WriteError,
+    AckMode, Attributes, Bug, Cache, Config, Expiry, LinkState, ReplicationConfig, Replicator, Role, Status,
+    WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -89,7 +88,7 @@ pub struct Setting {
     pub semi_sync: bool,
     /// Whether reads do, too, and a primary needs a lease.
     pub strict: bool,
-    /// Whether each node has a clock of its own, up to 5 % fast or slow.
+    /// Whether each node has a clock of its own, as `skewed_clocks` says.
     pub drifts: bool,
     /// Whether one ack less is enough: then a promotion has to ask others.
     pub fewer_acks: bool,
@@ -111,19 +110,6 @@ impl Default for Setting {
             bug: None,
             skewed_clocks: false,
         }
-    }
-}
-
-/// A node's clock, which goes so many thousandths of the true one.
-#[derive(Debug)]
-struct DriftingClock {
-    base: Arc<ManualClock>,
-    per_mille: u64,
-}
-
-impl Clock for DriftingClock {
-    fn now_ms(&self) -> u64 {
-        self.base.now_ms() * self.per_mille / 1_000
     }
 }
 
@@ -193,7 +179,7 @@ impl World {
             setting,
             clients: Clients::default(),
             random,
-            clocks: Clocks::new(seed, setting.nodes, setting.skewed_clocks),
+            clocks: Clocks::new(seed, setting.nodes, setting.skewed_clocks || setting.drifts),
             network: MemoryNetwork::new(),
             nodes: Vec::new(),
             incarnations: seed << 16,
@@ -242,11 +228,9 @@ impl World {
             None => replication,
             Some(bug) => replication.bug(bug),
         };
-        let per_mille = if self.setting.drifts { self.random.random_range(950..=1050) } else { 1_000 };
-        let clock = Arc::new(DriftingClock { base: self.clocks.of(index), per_mille });
         let config = Config::new()
             .memory_bytes_max(MEMORY_BYTES)
-            .clock(clock)
+            .clock(self.clocks.of(index))
             .hash_seed(self.incarnations)
             .replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
