@@ -115,7 +115,8 @@ impl Stage {
         drop(node);
         drop(primary);
         let held = spare.status().seq;
-        spare.promote(false).map_err(|why| why.to_string())?;
+        // Also if it was being copied anew, having fallen behind: there is no other, and its windows will show it.
+        spare.promote(true).map_err(|why| why.to_string())?;
         let took = killed.elapsed();
         self.came_back_empty = new_cache(&self.config)?;
         Ok((written.saturating_sub(held), took))
