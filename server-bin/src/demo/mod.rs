@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -113,6 +113,33 @@ pub struct Course {
     pub seed: u64,
     /// Whether each node has a hash seed of its own instead, made from it.
     pub seeds_apart: bool,
+    /// How fast requests come.
+    pub pace: Pace,
+}
+
+/// How fast requests come at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Requests a second.
+    pub requests: u32,
+    /// Bytes of their values a second.
+    pub value_bytes: u32,
+}
+
+impl Pace {
+    /// As fast as this machine can.
+    pub const UNBOUNDED: Pace = Pace { requests: u32::MAX, value_bytes: u32::MAX };
+
+    /// Waits, once that is worth a sleep, until so many requests with so many bytes are due.
+    fn wait(self, began: Instant, requests: u64, value_bytes: u64) {
+        let [by_requests, by_bytes] = [(requests, self.requests), (value_bytes, self.value_bytes)]
+            .map(|(count, a_second)| count as f64 / f64::from(a_second.max(1)));
+        let due = Duration::from_secs_f64(by_requests.max(by_bytes));
+        let early = due.saturating_sub(began.elapsed());
+        if self != Pace::UNBOUNDED && early > Duration::from_millis(1) {
+            std::thread::sleep(early);
+        }
+    }
 }
 
 impl Default for Course {
@@ -124,6 +151,7 @@ impl Default for Course {
             joins: Joins::AtStart,
             seed: 1,
             seeds_apart: false,
+            pace: Pace::UNBOUNDED,
         }
     }
 }
@@ -274,6 +302,7 @@ fn play_showing(source: &Source, course: &Course, style: chart::ProgressStyle) -
     let mut run = Run::begin(&set, course, capacity_bytes)?;
     let mut progress = chart::Progress::new(set.requests, style);
     let mut value = Vec::new();
+    let (began, mut value_bytes) = (Instant::now(), 0);
     for request in source.requests().map_err(words)? {
         let request = request.map_err(words)?;
         run.happens()?;
@@ -283,6 +312,10 @@ fn play_showing(source: &Source, course: &Course, style: chart::ProgressStyle) -
         fill_value(&request.key, bytes as usize, &mut value);
         run.stage.request(&request.key, &value)?;
         run.played += 1;
+        value_bytes += bytes;
+        if run.played.is_multiple_of(32) {
+            course.pace.wait(began, run.played, value_bytes);
+        }
         if run.played % run.window_requests == 0 {
             run.windows.push(run.stage.take_ratios(run.window_requests));
             progress.show(run.played);

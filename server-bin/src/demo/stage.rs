@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hotspare::{Cache, Config, Expiry, LinkState, ReplicationConfig};
 use hotspare_tcp::{Node, Options};
 
-use super::{Course, Ratios};
+use super::{Course, Joins, Ratios};
 
 /// How long the spare may take to attach.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,6 +17,7 @@ pub(super) struct Stage {
     primary: Option<(Cache, Node)>,
     /// None until it joins.
     spare: Option<(Cache, Node)>,
+    joined_late: bool,
     never_failed: Cache,
     came_back_empty: Cache,
     config: Config,
@@ -46,6 +47,7 @@ impl Stage {
         Ok(Stage {
             primary: Some(start(&of_node(&config, 0), ReplicationConfig::primary())?),
             spare: None,
+            joined_late: course.joins != Joins::AtStart,
             never_failed: new_cache(&of_node(&config, 1))?,
             came_back_empty: new_cache(&of_node(&config, 2))?,
             spare_config: of_node(&config, 3),
@@ -108,7 +110,9 @@ impl Stage {
         let Some((primary, node)) = self.primary.take() else { return Err("it is dead already".to_owned()) };
         let Some((spare, _)) = &self.spare else { return Err("there is no spare".to_owned()) };
         let (stats, spare_stats) = (primary.stats(), spare.stats());
-        let evictions = stats.evictions.min(spare_stats.evictions);
+        // A spare that joined later has not seen what left before.
+        let evictions =
+            if self.joined_late { stats.evictions } else { stats.evictions.min(spare_stats.evictions) };
         self.evictions_per_set = evictions as f64 / stats.stores.max(1) as f64;
         let written = primary.status().seq;
         let killed = Instant::now();
