@@ -103,7 +103,11 @@ class Notes:
         strange = []
         known = {(w[2], w[3]) for w in self.writes}
         oldest = {key: entries[0][1] for key, entries in acked.items()}
+        # A write is noted once it is answered: a read behind the last one noted may show what is not noted yet.
+        noted_until = max((ended for _, ended, _, _, _ in self.writes), default=0.0)
         for begun, ended, key, value in self.reads:
+            if ended > noted_until:
+                continue
             if value == -1:
                 verdicts["misses"] += 1
                 continue

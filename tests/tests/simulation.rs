@@ -3,6 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
+use tests::simulation::scenarios::{chain, registers_of, semi_sync, skewed};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -62,8 +63,7 @@ fn every_property_holds_in_a_chain_of_replicas() {
     let mut total = tests::simulation::Summary::default();
     for seed in first..first + number("HOTSPARE_SEEDS", 300) {
         println!("seed {seed}");
-        let nodes = 3 + (seed % 2) as usize;
-        let summary = run_with(seed, Setting { nodes, chain: true, ..Setting::default() });
+        let summary = run_with(seed, chain(seed));
         total.cascades += summary.cascades;
         total.promotions += summary.promotions;
         total.installs += summary.installs;
@@ -79,13 +79,7 @@ fn every_property_holds_in_a_chain_of_replicas() {
 /// its own replica's copy.
 #[test]
 fn seed_986_a_replica_ships_what_has_expired_until_no_touch_can_be_on_its_way() {
-    run_with(986, Setting { nodes: 3, chain: true, ..Setting::default() });
-}
-
-/// Two nodes and three, in turn; each write waits for all others, or for one of two.
-fn semi_sync(seed: u64) -> Setting {
-    let fewer_acks = seed % 4 == 3;
-    Setting { nodes: 2 + (seed % 2) as usize, fewer_acks, semi_sync: true, ..Setting::default() }
+    run_with(986, chain(986));
 }
 
 #[test]
@@ -186,12 +180,6 @@ fn records_appended_without_a_look_at_their_branch_are_found() {
     is_found(Bug::AppendWithoutBranch, 500, three_nodes);
 }
 
-/// Pairs, three nodes where each write waits for both others, and three where it waits for one; each on a clock of its own.
-fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
-    let nodes = if seed.is_multiple_of(3) { 2 } else { 3 };
-    Setting { nodes, fewer_acks: seed % 3 == 2, semi_sync, strict, drifts: true, ..Setting::default() }
-}
-
 #[test]
 fn strict_is_linearizable_for_each_key_misses_apart() {
     let first = number("HOTSPARE_FIRST_SEED", 1);
@@ -252,7 +240,7 @@ fn nothing_expired_returns_and_nothing_dies_early_whatever_clocks_do() {
     let mut total = tests::simulation::Summary::default();
     for seed in first..first + number("HOTSPARE_SEEDS", 300) {
         println!("seed {seed}");
-        let summary = run_with(seed, Setting { skewed_clocks: true, ..Setting::default() });
+        let summary = run_with(seed, skewed(seed));
         total.mutations += summary.mutations;
         total.installs += summary.installs;
         total.roll_backs += summary.roll_backs;

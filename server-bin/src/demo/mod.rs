@@ -1,12 +1,14 @@
 //! The demonstration: a primary dies in the middle of a request stream, its spare takes over, and the hit ratio is
 //! shown beside a node that never failed and one that came back empty.
 //!
-//! Lives here: the course of it. Not here: the requests (see `stream`, `trace`), the picture (see `chart`).
+//! Lives here: the course of it. Not here: the nodes (see `stage`), the requests (see `stream`, `trace`), the picture (see
+//! `chart`).
 //!
 //! What is killed is a node inside this process: its replication thread and its cache are dropped without a word to
 //! the spare. The system tests do the same to real processes with SIGKILL.
 
 mod chart;
+mod stage;
 pub mod stream;
 pub mod trace;
 
@@ -16,11 +18,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hotspare::{Cache, Config, Expiry, LinkState, ReplicationConfig};
-use hotspare_tcp::{Node, Options};
 use serde::Serialize;
 
 pub use crate::args::DemoOptions;
+use stage::{Stage, fill_value};
 use stream::GeneratedStream;
 use trace::{Request, TraceError, TraceReader};
 
@@ -33,9 +34,6 @@ const ITEM_OVERHEAD_BYTES: u64 = 40;
 /// Requests in a window, or a tenth of the stream where that is less.
 const WINDOW_REQUESTS_MAX: u64 = 20_000;
 
-/// The share of the working set that the caches hold: one part in so many.
-const CAPACITY_DIVISOR: u64 = 4;
-
 /// The most memory that one of the four nodes takes; a larger working set is held to a smaller share.
 const CAPACITY_BYTES_MAX: u64 = 256 << 20;
 
@@ -45,9 +43,6 @@ const ITEM_BYTES_MAX: u64 = 1 << 20;
 
 /// The most distinct keys that are counted, at about 100 bytes each.
 const DISTINCT_KEYS_MAX: usize = 8_000_000;
-
-/// How long the spare may take to attach.
-const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the demonstration and prints its figures; the exit code says whether it could.
 pub fn run(options: &DemoOptions) -> ExitCode {
@@ -60,7 +55,7 @@ pub fn run(options: &DemoOptions) -> ExitCode {
         (false, true) => chart::ProgressStyle::Bar,
         (false, false) => chart::ProgressStyle::Lines,
     };
-    match play(&source, style) {
+    match play_showing(&source, &Course::default(), style) {
         Ok(figures) if options.json => {
             crate::print(&serde_json::to_string_pretty(&figures).expect("figures are plain data"));
             ExitCode::SUCCESS
@@ -77,9 +72,94 @@ pub fn run(options: &DemoOptions) -> ExitCode {
 }
 
 /// Where the requests come from.
-enum Source {
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// The generated stream.
     Generated,
+    /// A trace file.
     Trace(PathBuf),
+}
+
+/// How much memory each node has for items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// One part in so many of what all distinct keys with their values take, between 1 and 256 MiB; values are enlarged
+    /// where that is too little.
+    OneIn(u64),
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// When the spare joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joins {
+    /// Before the first request.
+    AtStart,
+    /// After a quarter of them: it is copied while they go on. Should it not be done when the primary is to be killed, they
+    /// wait for it.
+    AtQuarter,
+}
+
+/// What is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Course {
+    /// Memory of each node.
+    pub capacity: Capacity,
+    /// Bytes of each value; `None`: what the trace says, or 200 where it says nothing.
+    pub value_bytes: Option<u32>,
+    /// When the spare joins.
+    pub joins: Joins,
+    /// The hash seed of all nodes: another one makes another run of the same requests.
+    pub seed: u64,
+    /// Whether each node has a hash seed of its own instead, made from it.
+    pub seeds_apart: bool,
+    /// How fast requests come.
+    pub pace: Pace,
+}
+
+/// How fast requests come at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Requests a second.
+    pub requests: u32,
+    /// Bytes of their values a second.
+    pub value_bytes: u32,
+}
+
+impl Pace {
+    /// As fast as this machine can.
+    pub const UNBOUNDED: Pace = Pace { requests: u32::MAX, value_bytes: u32::MAX };
+
+    /// Waits, once that is worth a sleep, until so many requests with so many bytes are due.
+    fn wait(self, began: Instant, requests: u64, value_bytes: u64) {
+        let [by_requests, by_bytes] = [(requests, self.requests), (value_bytes, self.value_bytes)]
+            .map(|(count, a_second)| count as f64 / f64::from(a_second.max(1)));
+        let due = Duration::from_secs_f64(by_requests.max(by_bytes));
+        let early = due.saturating_sub(began.elapsed());
+        if self != Pace::UNBOUNDED && early > Duration::from_millis(1) {
+            std::thread::sleep(early);
+        }
+    }
+}
+
+impl Default for Course {
+    /// A quarter of the working set, and a spare from the start.
+    fn default() -> Course {
+        Course {
+            capacity: Capacity::OneIn(4),
+            value_bytes: None,
+            joins: Joins::AtStart,
+            seed: 1,
+            seeds_apart: false,
+            pace: Pace::UNBOUNDED,
+        }
+    }
+}
+
+impl Course {
+    fn value_bytes(&self, request: &Request) -> u32 {
+        self.value_bytes.or(request.value_bytes).unwrap_or(VALUE_BYTES)
+    }
 }
 
 type Requests = Box<dyn Iterator<Item = Result<Request, TraceError>>>;
@@ -139,6 +219,8 @@ pub struct Figures {
     pub evictions_per_set: f64,
     /// Values read that were not what had been stored.
     pub wrong_values: u64,
+    /// Before which request the spare was found to have everything; the kill's, if that had to wait for it.
+    pub spare_ready_at_request: u64,
     /// Before which request the primary was killed.
     pub killed_at_request: u64,
     /// Writes that the primary had answered and the spare had not received.
@@ -157,13 +239,14 @@ pub struct Figures {
     pub warning: Option<String>,
 }
 
-fn survey(source: &Source) -> Result<WorkingSet, TraceError> {
+fn survey(source: &Source, course: &Course) -> Result<WorkingSet, TraceError> {
     let mut sizes: HashMap<Box<[u8]>, u32> = HashMap::new();
     let mut requests = 0;
     for request in source.requests()? {
         let request = request?;
         requests += 1;
-        sizes.insert(request.key, request.value_bytes.unwrap_or(VALUE_BYTES));
+        let value_bytes = course.value_bytes(&request);
+        sizes.insert(request.key, value_bytes);
         if sizes.len() > DISTINCT_KEYS_MAX {
             return Err(TraceError::TooManyKeys { keys_max: DISTINCT_KEYS_MAX });
         }
@@ -179,7 +262,10 @@ fn survey(source: &Source) -> Result<WorkingSet, TraceError> {
             })
             .sum()
     };
-    let enough = CAPACITY_DIVISOR * hotspare::MEMORY_BYTES_MIN as u64;
+    let enough = match course.capacity {
+        Capacity::OneIn(parts) => parts * hotspare::MEMORY_BYTES_MIN as u64,
+        Capacity::Bytes(_) => 0,
+    };
     let mut value_factor = 1;
     while bytes_with(value_factor) < enough && value_factor < 1 << 20 {
         value_factor *= 2;
@@ -196,187 +282,129 @@ fn enlarged(value_bytes: u32, factor: u64) -> u64 {
     }
 }
 
-/// The four caches that see the same requests.
-struct Stage {
-    primary: Option<(Cache, Node)>,
-    spare: (Cache, Node),
-    promoted: bool,
-    never_failed: Cache,
-    came_back_empty: Cache,
-    config: Config,
-    item_bytes_max: usize,
-    /// Evictions for each set before the kill: the lesser of the primary's and its spare's.
-    evictions_per_set: f64,
-    wrong_values: u64,
-    /// Counts of hits, in the order of [`Ratios`].
-    hits: [u64; 3],
+/// Plays a course and says what came of it.
+///
+/// # Errors
+/// A line: the source can't be read or is too short, or the spare did not attach within ten seconds.
+pub fn play(source: &Source, course: &Course) -> Result<Figures, String> {
+    play_showing(source, course, chart::ProgressStyle::Silent)
 }
 
-impl Stage {
-    fn set(capacity_bytes: u64) -> Result<Stage, String> {
-        let item_bytes_max = (1 << 20).min(capacity_bytes as usize / 2);
-        let config = Config::new()
-            .hash_seed(1)
-            .memory_bytes_max(capacity_bytes as usize)
-            .item_bytes_max(item_bytes_max);
-        let cache = |config: Config| Cache::new(config).map_err(|why| why.to_string());
-        let loopback = "127.0.0.1:0".parse().map_err(|_| "no loopback address".to_owned())?;
-        let node = |cache: &Cache| {
-            Node::start(cache, Options::new().listen(loopback)).map_err(|why| why.to_string())
-        };
-        let primary = cache(config.clone().replication(ReplicationConfig::primary()))?;
-        let primary_node = node(&primary)?;
-        let address = primary_node.listen_address().map(|address| address.to_string()).unwrap_or_default();
-        let spare = cache(config.clone().replication(ReplicationConfig::replica_of(address)))?;
-        let spare_node = node(&spare)?;
-        let end = Instant::now() + ATTACH_TIMEOUT;
-        while spare.status().link != LinkState::Streaming {
-            if Instant::now() > end {
-                return Err(format!("the spare did not attach: {:?}", spare.status().last_error));
-            }
-            std::thread::sleep(Duration::from_millis(1));
+fn play_showing(source: &Source, course: &Course, style: chart::ProgressStyle) -> Result<Figures, String> {
+    let words = |why: TraceError| why.to_string();
+    let set = survey(source, course).map_err(words)?;
+    let capacity_bytes = match course.capacity {
+        Capacity::OneIn(parts) => {
+            (set.distinct_bytes / parts).clamp(hotspare::MEMORY_BYTES_MIN as u64, CAPACITY_BYTES_MAX)
         }
-        Ok(Stage {
-            primary: Some((primary, primary_node)),
-            spare: (spare, spare_node),
-            promoted: false,
-            never_failed: cache(config.clone())?,
-            came_back_empty: cache(config.clone())?,
-            config,
-            item_bytes_max,
-            evictions_per_set: 0.0,
-            wrong_values: 0,
-            hits: [0; 3],
+        Capacity::Bytes(bytes) => bytes,
+    };
+    let mut run = Run::begin(&set, course, capacity_bytes)?;
+    let mut progress = chart::Progress::new(set.requests, style);
+    let mut value = Vec::new();
+    let (began, mut value_bytes) = (Instant::now(), 0);
+    for request in source.requests().map_err(words)? {
+        let request = request.map_err(words)?;
+        run.happens()?;
+        // One byte above the item limit is as uncacheable as many.
+        let bytes =
+            enlarged(course.value_bytes(&request), set.value_factor).min(run.stage.item_bytes_max as u64 + 1);
+        fill_value(&request.key, bytes as usize, &mut value);
+        run.stage.request(&request.key, &value)?;
+        run.played += 1;
+        value_bytes += bytes;
+        if run.played.is_multiple_of(32) {
+            course.pace.wait(began, run.played, value_bytes);
+        }
+        if run.played % run.window_requests == 0 {
+            run.windows.push(run.stage.take_ratios(run.window_requests));
+            progress.show(run.played);
+        }
+    }
+    progress.end();
+    Ok(run.figures(&set, capacity_bytes))
+}
+
+/// A course under way.
+struct Run {
+    stage: Stage,
+    window_requests: u64,
+    /// Before which requests the spare joins and the primary dies. The kill comes at a window's border, so that no window
+    /// mixes before and after.
+    joins_at: u64,
+    killed_at: u64,
+    spare_ready_at: Option<u64>,
+    played: u64,
+    windows: Vec<Ratios>,
+    failed_over: (u64, Duration),
+}
+
+impl Run {
+    fn begin(set: &WorkingSet, course: &Course, capacity_bytes: u64) -> Result<Run, String> {
+        let window_requests = WINDOW_REQUESTS_MAX.min(set.requests / 10);
+        let mut stage = Stage::set(capacity_bytes, course)?;
+        let is_late = course.joins == Joins::AtQuarter;
+        if !is_late {
+            stage.start_spare()?;
+            stage.await_spare()?;
+        }
+        Ok(Run {
+            stage,
+            window_requests,
+            joins_at: if is_late { set.requests / 4 } else { 0 },
+            killed_at: set.requests / 2 / window_requests * window_requests,
+            spare_ready_at: (!is_late).then_some(0),
+            played: 0,
+            windows: Vec::new(),
+            failed_over: (0, Duration::ZERO),
         })
     }
 
-    fn request(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let pair = match &self.primary {
-            Some((primary, _)) => primary,
-            None => &self.spare.0,
-        };
-        for (index, cache) in [pair, &self.never_failed, &self.came_back_empty].into_iter().enumerate() {
-            match cache.read(key, |item| is_value_of(key, value, &item.value)) {
-                Ok(Some(right)) => {
-                    self.hits[index] += 1;
-                    self.wrong_values += u64::from(!right);
-                }
-                Ok(None) => match cache.set(key, value, Expiry::Never) {
-                    // A value above the limit is not cached, on any of them.
-                    Ok(_) | Err(hotspare::WriteError::ItemTooLarge { .. }) => {}
-                    Err(why) => return Err(why.to_string()),
-                },
-                Err(why) => return Err(why.to_string()),
+    /// What is due before the next request.
+    fn happens(&mut self) -> Result<(), String> {
+        if self.spare_ready_at.is_none() {
+            if self.played == self.joins_at {
+                self.stage.start_spare()?;
             }
+            if self.played == self.killed_at {
+                self.stage.await_spare()?;
+            }
+            let is_looked_at = self.played.is_multiple_of(64) || self.played == self.killed_at;
+            if self.played >= self.joins_at && is_looked_at && self.stage.spare_streams() {
+                self.spare_ready_at = Some(self.played);
+            }
+        }
+        if self.played == self.killed_at {
+            self.failed_over = self.stage.fail_over()?;
         }
         Ok(())
     }
 
-    /// Kills the primary without warning and promotes the spare; how many writes were lost, and how long it took.
-    fn fail_over(&mut self) -> Result<(u64, Duration), String> {
-        let Some((primary, node)) = self.primary.take() else { return Err("it is dead already".to_owned()) };
-        let (stats, spare) = (primary.stats(), self.spare.0.stats());
-        let evictions = stats.evictions.min(spare.evictions);
-        self.evictions_per_set = evictions as f64 / stats.stores.max(1) as f64;
-        let written = primary.status().seq;
-        let killed = Instant::now();
-        drop(node);
-        drop(primary);
-        let held = self.spare.0.status().seq;
-        self.spare.0.promote(false).map_err(|why| why.to_string())?;
-        self.promoted = true;
-        let took = killed.elapsed();
-        self.came_back_empty = Cache::new(self.config.clone()).map_err(|why| why.to_string())?;
-        Ok((written.saturating_sub(held), took))
-    }
-
-    /// The hit ratios since the last call, over so many requests.
-    fn take_ratios(&mut self, requests: u64) -> Ratios {
-        let percent = |hits: u64| 100.0 * hits as f64 / requests.max(1) as f64;
-        let [hotspare, never_failed, came_back_empty] = std::mem::take(&mut self.hits).map(percent);
-        Ratios { hotspare, never_failed, came_back_empty }
-    }
-}
-
-/// Whether a stored value is the key's. A trace may give a key another size each time: then it is another length of
-/// the same bytes.
-fn is_value_of(key: &[u8], expected: &[u8], stored: &hotspare::Value<'_>) -> bool {
-    if stored.len() <= expected.len() {
-        return stored.pieces().flatten().eq(&expected[..stored.len()]);
-    }
-    let mut longer = Vec::new();
-    fill_value(key, stored.len(), &mut longer);
-    stored.pieces().flatten().eq(&longer)
-}
-
-/// A value that can be told from every other key's.
-fn fill_value(key: &[u8], bytes: usize, value: &mut Vec<u8>) {
-    let mut state = key.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    value.clear();
-    while value.len() < bytes {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        value.extend_from_slice(&state.to_le_bytes());
-    }
-    value.truncate(bytes);
-}
-
-fn play(source: &Source, progress: chart::ProgressStyle) -> Result<Figures, String> {
-    let words = |why: TraceError| why.to_string();
-    let set = survey(source).map_err(words)?;
-    let share = set.distinct_bytes / CAPACITY_DIVISOR;
-    let capacity_bytes = share.clamp(hotspare::MEMORY_BYTES_MIN as u64, CAPACITY_BYTES_MAX);
-    let window_requests = WINDOW_REQUESTS_MAX.min(set.requests / 10);
-    // The kill comes at a window's border, so that no window mixes before and after.
-    let killed_at_request = set.requests / 2 / window_requests * window_requests;
-    let mut stage = Stage::set(capacity_bytes)?;
-    let mut progress = chart::Progress::new(set.requests, progress);
-    let mut windows = Vec::new();
-    let mut value = Vec::new();
-    let mut failed_over = (0, Duration::ZERO);
-    let mut played = 0;
-    for request in source.requests().map_err(words)? {
-        let request = request.map_err(words)?;
-        if played == killed_at_request {
-            failed_over = stage.fail_over()?;
-        }
-        // One byte above the item limit is as uncacheable as many.
-        let bytes = enlarged(request.value_bytes.unwrap_or(VALUE_BYTES), set.value_factor)
-            .min(stage.item_bytes_max as u64 + 1);
-        fill_value(&request.key, bytes as usize, &mut value);
-        stage.request(&request.key, &value)?;
-        played += 1;
-        if played % window_requests == 0 {
-            windows.push(stage.take_ratios(window_requests));
-            progress.show(played);
+    fn figures(self, set: &WorkingSet, capacity_bytes: u64) -> Figures {
+        let (writes_lost, promote_time) = self.failed_over;
+        let evictions_per_set = self.stage.evictions_per_set();
+        let (before, after) = self.windows.split_at((self.killed_at / self.window_requests) as usize);
+        Figures {
+            requests: self.played,
+            window_requests: self.window_requests,
+            capacity_bytes,
+            distinct_bytes: set.distinct_bytes,
+            value_factor: set.value_factor,
+            evictions_per_set,
+            wrong_values: self.stage.wrong_values,
+            spare_ready_at_request: self.spare_ready_at.unwrap_or(self.killed_at),
+            killed_at_request: self.killed_at,
+            writes_lost,
+            promote_ms: promote_time.as_secs_f64() * 1e3,
+            hit_ratio_before: mean(before),
+            hit_ratio_after: mean(after),
+            worst_window_dip_points: worst(after),
+            warning: (evictions_per_set < 0.1).then(|| {
+                format!("only {evictions_per_set:.3} evictions a set: too few for the figures to mean much")
+            }),
+            windows: self.windows,
         }
     }
-    progress.end();
-    let (writes_lost, promote_time) = failed_over;
-    let stats = stage.never_failed.stats();
-    let evictions_per_set =
-        (stats.evictions as f64 / stats.stores.max(1) as f64).min(stage.evictions_per_set);
-    let (before, after) = windows.split_at((killed_at_request / window_requests) as usize);
-    Ok(Figures {
-        requests: played,
-        window_requests,
-        capacity_bytes,
-        distinct_bytes: set.distinct_bytes,
-        value_factor: set.value_factor,
-        evictions_per_set,
-        wrong_values: stage.wrong_values,
-        killed_at_request,
-        writes_lost,
-        promote_ms: promote_time.as_secs_f64() * 1e3,
-        hit_ratio_before: mean(before),
-        hit_ratio_after: mean(after),
-        worst_window_dip_points: worst(after),
-        warning: (evictions_per_set < 0.1).then(|| {
-            format!("only {evictions_per_set:.3} evictions a set: too few for the figures to mean much")
-        }),
-        windows,
-    })
 }
 
 fn mean(windows: &[Ratios]) -> Ratios {
@@ -412,7 +440,7 @@ mod tests {
             .map(|request| format!("{}\n", request.key.escape_ascii()))
             .collect();
         std::fs::write(&file, lines).unwrap();
-        let figures = play(&Source::Trace(file), chart::ProgressStyle::Silent).unwrap();
+        let figures = play(&Source::Trace(file), &Course::default()).unwrap();
         assert_eq!((figures.requests, figures.wrong_values), (60_000, 0));
         assert_eq!((figures.killed_at_request, figures.windows.len()), (30_000, 10));
         assert!(figures.evictions_per_set >= 0.1, "{}", figures.evictions_per_set);
@@ -431,7 +459,7 @@ mod tests {
         for (name, lines) in [("huge", huge), ("empty", empty), ("one", "k\n".repeat(2_000))] {
             let file = folder.path().join(name);
             std::fs::write(&file, lines).unwrap();
-            let figures = play(&Source::Trace(file), chart::ProgressStyle::Silent).unwrap();
+            let figures = play(&Source::Trace(file), &Course::default()).unwrap();
             assert_eq!((figures.requests, figures.wrong_values), (2_000, 0), "{name}");
             assert!(figures.capacity_bytes <= CAPACITY_BYTES_MAX, "{name}");
             // In so short a run of small values the spare may not come to evict in time: either is honest.
@@ -442,12 +470,11 @@ mod tests {
     #[test]
     fn a_trace_that_is_not_there_or_too_short_is_named() {
         let missing =
-            play(&Source::Trace(PathBuf::from("/nonexistent/trace.gz")), chart::ProgressStyle::Silent)
-                .unwrap_err();
+            play(&Source::Trace(PathBuf::from("/nonexistent/trace.gz")), &Course::default()).unwrap_err();
         assert!(missing.contains("/nonexistent/trace.gz"), "{missing}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("short.txt");
         std::fs::write(&file, "a\nb\n").unwrap();
-        assert!(play(&Source::Trace(file), chart::ProgressStyle::Silent).unwrap_err().contains("2 requests"));
+        assert!(play(&Source::Trace(file), &Course::default()).unwrap_err().contains("2 requests"));
     }
 }

@@ -12,6 +12,7 @@ pub mod linearizable;
 pub mod oracle;
 pub mod readers;
 pub mod registers;
+pub mod scenarios;
 pub mod subscribers;
 
 use std::task::{Context, Waker};

@@ -1,0 +1,85 @@
+//! The kinds of group that are simulated, each a run from one seed.
+
+use super::{Setting, registers, run_with};
+
+/// A kind of group with its own faults and properties.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// What it is called on a command line.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub what: &'static str,
+    run: fn(u64) -> Result<String, String>,
+}
+
+/// All of them.
+pub const SCENARIOS: [Scenario; 6] = [
+    Scenario {
+        name: "async",
+        what: "three nodes; whatever fails, every property holds and all agree in the end",
+        run: |seed| Ok(format!("{:?}", run_with(seed, Setting::default()))),
+    },
+    Scenario {
+        name: "chain",
+        what: "three and four nodes in a chain of replicas",
+        run: |seed| Ok(format!("{:?}", run_with(seed, chain(seed)))),
+    },
+    Scenario {
+        name: "semi-sync",
+        what: "acknowledged writes survive while one of their holders does",
+        run: |seed| Ok(format!("{:?}", run_with(seed, semi_sync(seed)))),
+    },
+    Scenario {
+        name: "strict",
+        what: "what clients see of a key is linearizable, misses apart",
+        run: |seed| registers::run(seed, registers_of(seed, false, true)).map(|seen| format!("{seen:?}")),
+    },
+    Scenario {
+        name: "clocks",
+        what: "nothing expired returns and nothing dies early, whatever clocks do",
+        run: |seed| Ok(format!("{:?}", run_with(seed, skewed(seed)))),
+    },
+    Scenario {
+        name: "same",
+        what: "the same seed gives the same run",
+        run: |seed| match run_with(seed, Setting::default()) == run_with(seed, Setting::default()) {
+            true => Ok("the same".to_owned()),
+            false => Err("two runs differ".to_owned()),
+        },
+    },
+];
+
+impl Scenario {
+    /// Runs one seed, and says what happened in it.
+    ///
+    /// # Errors
+    /// What did not hold.
+    ///
+    /// # Panics
+    /// Most properties that do not hold are told by a panic.
+    pub fn run(&self, seed: u64) -> Result<String, String> {
+        (self.run)(seed)
+    }
+}
+
+/// Three nodes and four, in turn, each a replica of the one before it.
+pub fn chain(seed: u64) -> Setting {
+    Setting { nodes: 3 + (seed % 2) as usize, chain: true, ..Setting::default() }
+}
+
+/// Two nodes and three, in turn; each write waits for all others, or for one of two.
+pub fn semi_sync(seed: u64) -> Setting {
+    let fewer_acks = seed % 4 == 3;
+    Setting { nodes: 2 + (seed % 2) as usize, fewer_acks, semi_sync: true, ..Setting::default() }
+}
+
+/// Pairs, three nodes where each write waits for both others, and three where it waits for one; each on a clock of its own.
+pub fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
+    let nodes = if seed.is_multiple_of(3) { 2 } else { 3 };
+    Setting { nodes, fewer_acks: seed % 3 == 2, semi_sync, strict, drifts: true, ..Setting::default() }
+}
+
+/// Three nodes whose clocks are off and run wrong.
+pub fn skewed(_seed: u64) -> Setting {
+    Setting { skewed_clocks: true, ..Setting::default() }
+}
