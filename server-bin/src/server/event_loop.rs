@@ -7,9 +7,7 @@
 //! list, and is given another turn after the others had theirs.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
@@ -23,6 +21,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use super::Shared;
+use super::accepting::{Accepted, Accepting};
 use super::commands::Executor;
 use super::connection::{Buffers, Connection, Turn, Unfinished};
 use super::counters::Counters;
@@ -32,6 +31,7 @@ use super::tls::CountedSocket;
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
+const LISTENERS: Token = Token(usize::MAX - 1);
 
 /// How often idle connections and slow requests are looked for.
 const SCAN: Duration = Duration::from_millis(500);
@@ -110,53 +110,30 @@ impl Write for Socket {
     }
 }
 
-impl Socket {
-    /// What `stats conns` says of it.
-    fn peer(&self, now_ms: u64) -> Peer {
-        let tcp = |address: std::io::Result<SocketAddr>| match address {
-            Ok(address) if address.is_ipv6() => format!("tcp6:{address}"),
-            Ok(address) => format!("tcp:{address}"),
-            Err(_) => "tcp:unknown".to_owned(),
-        };
-        let (descriptor, address, listen_address) = match self {
-            Socket::Tcp(socket) => (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr())),
-            Socket::Unix(socket) => {
-                let path =
-                    socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
-                let path = path.unwrap_or_default();
-                (socket.as_raw_fd(), "unix".to_owned(), format!("unix:{}", path.display()))
-            }
-            Socket::Tls(socket) => {
-                let socket = &socket.inner.socket;
-                (socket.as_raw_fd(), tcp(socket.peer_addr()), tcp(socket.local_addr()))
-            }
-        };
-        Peer {
-            descriptor,
-            address,
-            listen_address,
-            active_at_ms: now_ms.into(),
-            is_watching: AtomicBool::new(false),
-        }
-    }
-}
-
 /// How others reach a worker.
 #[derive(Clone)]
 pub(crate) struct WorkerHandle {
-    sockets: Sender<Socket>,
+    accepted: Sender<Accepted>,
     stop: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
+    stop_accepting: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
 impl WorkerHandle {
     /// Gives the worker a socket. The connection limit bounds how many wait.
-    pub(crate) fn hand_over(&self, socket: Socket) {
+    pub(crate) fn hand_over(&self, accepted: Accepted) {
         // A worker that is gone takes no more sockets: the socket closes.
-        if self.sockets.send(socket).is_ok() {
+        if self.accepted.send(accepted).is_ok() {
             let _ = self.waker.wake();
         }
+    }
+
+    /// Has the worker drop its listeners, if it has any.
+    pub(crate) fn stop_accepting(&self) {
+        self.stop_accepting.store(true, Ordering::Release);
+        // If the poller is gone the thread is, too.
+        let _ = self.waker.wake();
     }
 
     /// Lets connections finish what they have begun, then closes them.
@@ -173,24 +150,37 @@ impl WorkerHandle {
     }
 }
 
-/// Starts the worker of this index.
-pub(crate) fn spawn(index: usize, shared: Arc<Shared>) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
+/// Starts the worker of this index; one is given the listeners.
+pub(crate) fn spawn(
+    index: usize,
+    shared: Arc<Shared>,
+    mut accepting: Option<Accepting>,
+) -> std::io::Result<(WorkerHandle, JoinHandle<()>)> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let (sender, sockets) = unbounded();
-    let stop = Arc::new(AtomicBool::new(false));
-    let drain = Arc::new(AtomicBool::new(false));
-    let handle =
-        WorkerHandle { sockets: sender, stop: stop.clone(), drain: drain.clone(), waker: waker.clone() };
+    if let Some(accepting) = &mut accepting {
+        accepting.register(poll.registry(), LISTENERS)?;
+    }
+    let (sender, accepted) = unbounded();
+    let handle = WorkerHandle {
+        accepted: sender,
+        stop: Arc::default(),
+        drain: Arc::default(),
+        stop_accepting: Arc::default(),
+        waker: waker.clone(),
+    };
     let counters = shared.counters.workers[index].clone();
     let mut worker = Worker {
         poll,
-        sockets,
-        stop,
-        drain,
+        accepting,
+        accepted,
+        stop: handle.stop.clone(),
+        drain: handle.drain.clone(),
+        stop_accepting: handle.stop_accepting.clone(),
         is_draining: false,
         clients: Slab::new(),
         ready: Vec::new(),
+        own: Vec::new(),
         buffers: Buffers::default(),
         acks_waker: Arc::new(Rouse(waker.clone())).into(),
         waker,
@@ -272,12 +262,17 @@ impl Client {
 
 struct Worker {
     poll: Poll,
-    sockets: Receiver<Socket>,
+    /// One worker has the listeners.
+    accepting: Option<Accepting>,
+    accepted: Receiver<Accepted>,
     stop: Arc<AtomicBool>,
     drain: Arc<AtomicBool>,
+    stop_accepting: Arc<AtomicBool>,
     is_draining: bool,
     clients: Slab<Client>,
     ready: Vec<usize>,
+    /// Room for the accepting worker's share, empty between its accepts.
+    own: Vec<Accepted>,
     buffers: Buffers,
     /// What wakes this worker: the others' way to its watchers.
     waker: Arc<Waker>,
@@ -310,17 +305,23 @@ impl Worker {
                 break;
             }
             for event in &events {
-                if event.token() == WAKER {
-                    self.take_sockets();
-                    self.make_watching_ready();
-                    self.begin_draining();
-                } else {
-                    let key = event.token().0;
-                    if let Some(client) = self.clients.get_mut(key) {
-                        client.has_ended |= event.is_read_closed() || event.is_error();
+                match event.token() {
+                    WAKER => {
+                        self.take_accepted();
+                        self.make_watching_ready();
+                        self.begin_draining();
                     }
-                    self.make_ready(key);
+                    LISTENERS => self.accept(),
+                    Token(key) => {
+                        if let Some(client) = self.clients.get_mut(key) {
+                            client.has_ended |= event.is_read_closed() || event.is_error();
+                        }
+                        self.make_ready(key);
+                    }
                 }
+            }
+            if self.accepting.as_ref().and_then(Accepting::due).is_some_and(|due| due <= Instant::now()) {
+                self.accept();
             }
             let turns = std::mem::take(&mut self.ready);
             for key in turns {
@@ -333,8 +334,9 @@ impl Worker {
 
     fn sleep(&self, first_due: Option<Instant>) -> Option<Duration> {
         let scan = (self.shared.settings.idle_timeout_ms > 0 || self.awaits_requests).then_some(SCAN);
-        let held = first_due.map(|due| due.saturating_duration_since(Instant::now()));
-        scan.into_iter().chain(held).min()
+        let due = first_due.into_iter().chain(self.accepting.as_ref().and_then(Accepting::due)).min();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        scan.into_iter().chain(due).min()
     }
 
     /// Gives a turn to the clients of which a held reply need not wait any more; when the next one's time is over.
@@ -361,42 +363,65 @@ impl Worker {
         first_due
     }
 
-    fn take_sockets(&mut self) {
-        while let Ok(mut socket) = self.sockets.try_recv() {
-            let entry = self.clients.vacant_entry();
-            let token = Token(entry.key());
-            // A plain socket is asked about room only once it lacked some: a client at a unix socket that reads makes room,
-            // and each time would be an event. An encrypted one may have to write in order to read.
-            let interest = match socket.is_encrypted() {
-                true => Interest::READABLE | Interest::WRITABLE,
-                false => Interest::READABLE,
-            };
-            let registered = match &mut socket {
-                Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
-                Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
-                Socket::Tls(tls) => self.poll.registry().register(&mut tls.inner.socket, token, interest),
-            };
-            if let Err(why) = registered {
-                tracing::warn!(%why, "can't watch a connection");
-                self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
-                continue;
-            }
-            let connection = Connection::new(&self.shared.settings);
-            let peer = Arc::new(socket.peer(self.shared.cache.now_ms()));
-            self.shared.operator.registry.add(peer.clone());
-            self.shared.operator.observers.saw_connect(&peer.address, peer.descriptor);
-            let last_active = Instant::now();
-            entry.insert(Client {
-                awaits_room: socket.is_encrypted(),
-                socket,
-                connection,
-                peer,
-                last_active,
-                is_ready: false,
-                has_ended: false,
-                is_holding: false,
-                awaited: None,
-            });
+    /// Takes the clients that wait at the listeners, and keeps its share of them.
+    fn accept(&mut self) {
+        let Some(accepting) = &mut self.accepting else { return };
+        if self.stop_accepting.load(Ordering::Acquire) {
+            self.accepting = None;
+            return;
+        }
+        let mut own = std::mem::take(&mut self.own);
+        accepting.accept(|accepted| own.push(accepted));
+        own.drain(..).for_each(|accepted| self.take(accepted));
+        self.own = own;
+    }
+
+    /// Takes the clients that the accepting worker gave it.
+    fn take_accepted(&mut self) {
+        if self.stop_accepting.load(Ordering::Acquire) {
+            self.accepting = None;
+        }
+        while let Ok(accepted) = self.accepted.try_recv() {
+            self.take(accepted);
+        }
+    }
+
+    fn take(&mut self, accepted: Accepted) {
+        let Accepted { mut socket, peer } = accepted;
+        let entry = self.clients.vacant_entry();
+        let token = Token(entry.key());
+        // A plain socket is asked about room only once it lacked some: a client at a unix socket that reads makes room,
+        // and each time would be an event. An encrypted one may have to write in order to read.
+        let interest = match socket.is_encrypted() {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        // What has come already is told at once.
+        let registered = match &mut socket {
+            Socket::Tcp(socket) => self.poll.registry().register(socket, token, interest),
+            Socket::Unix(socket) => self.poll.registry().register(socket, token, interest),
+            Socket::Tls(tls) => self.poll.registry().register(&mut tls.inner.socket, token, interest),
+        };
+        if let Err(why) = registered {
+            tracing::warn!(%why, "can't watch a connection");
+            self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        let peer = Arc::new(peer);
+        self.shared.operator.registry.add(peer.clone());
+        self.shared.operator.observers.saw_connect(&peer.address, peer.descriptor);
+        entry.insert(Client {
+            awaits_room: socket.is_encrypted(),
+            socket,
+            connection: Connection::new(&self.shared.settings),
+            peer,
+            last_active: Instant::now(),
+            is_ready: false,
+            has_ended: false,
+            is_holding: false,
+            awaited: None,
+        });
+        if self.is_draining {
             self.make_ready(token.0);
         }
     }

@@ -1,13 +1,14 @@
 //! The memcached side of the server: listeners, connections, commands.
 //!
 //! ```text
-//!   listener ──sockets──> event_loop ──bytes──> connection ──requests──> commands ──> Cache
-//!   (one thread)          (-t workers)          (buffers, held)         meta, stats
-//!   udp ─────────────────datagrams────────────────┘
+//!   listener ──sockets──> accepting ─────> event_loop ──bytes──> connection ──requests──> commands ──> Cache
+//!                         (first worker)   (-t workers)          (buffers, held)         meta, stats
+//!   udp ──────────────────────────────────datagrams────────────────┘
 //! ```
 //!
 //! Lives here: starting and stopping all of it. Not here: flags (see `args`), the life of the process (see `run`).
 
+mod accepting;
 mod administration;
 mod auth;
 mod binary;
@@ -39,14 +40,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crossbeam::channel::{Receiver, bounded};
 use hotspare::Cache;
 use hotspare_memcached::classic::ShutdownMode;
 
 use crate::settings::Settings;
 use crate::users::Users;
+use accepting::Accepting;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
-use listener::Acceptor;
 use operator::Operator;
 use tls::Certificates;
 use udp::Answering;
@@ -74,7 +76,8 @@ pub(crate) struct Shared {
 /// A running server. Dropping it stops it.
 pub struct Server {
     shared: Arc<Shared>,
-    acceptor: Option<Acceptor>,
+    /// Its other end goes with the listeners.
+    listeners_closed: Option<Receiver<()>>,
     /// None also without UDP.
     answering: Option<Answering>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
@@ -127,14 +130,21 @@ impl Server {
             started: Instant::now(),
             on_shutdown_command: Box::new(on_shutdown_command),
         });
-        let workers = (0..threads)
-            .map(|index| event_loop::spawn(index, shared.clone()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(ServerError::System)?;
-        let handles = workers.iter().map(|(handle, _)| handle.clone()).collect();
-        let acceptor = Acceptor::spawn(bound, shared.clone(), handles).map_err(ServerError::System)?;
-        let answering = Answering::spawn(datagrams, shared.clone()).map_err(ServerError::System)?;
-        Ok(Server { shared, acceptor: Some(acceptor), answering, workers, addresses })
+        // Dropped if a part does not start, it stops those that did.
+        let mut server =
+            Server { shared, answering: None, workers: Vec::new(), listeners_closed: None, addresses };
+        let shared = &server.shared;
+        let spawn = |index, accepting| event_loop::spawn(index, shared.clone(), accepting);
+        for index in 1..threads {
+            server.workers.push(spawn(index, None).map_err(ServerError::System)?);
+        }
+        let (open, closed) = bounded(0);
+        server.listeners_closed = Some(closed);
+        let others = server.workers.iter().map(|(handle, _)| handle.clone()).collect();
+        let accepting = Accepting::new(bound, shared.clone(), others, open);
+        server.workers.insert(0, spawn(0, Some(accepting)).map_err(ServerError::System)?);
+        server.answering = Answering::spawn(datagrams, shared.clone()).map_err(ServerError::System)?;
+        Ok(server)
     }
 
     /// The TCP addresses that are listened at, with the ports that were taken.
@@ -172,7 +182,13 @@ impl Server {
 
     /// Closes the listeners; open connections go on.
     pub fn stop_listening(&mut self) {
-        self.acceptor = None;
+        for (handle, _) in &self.workers {
+            handle.stop_accepting();
+        }
+        if let Some(closed) = &self.listeners_closed {
+            // Nothing is ever sent: this waits until the listeners are dropped.
+            let _ = closed.recv();
+        }
         self.answering = None;
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use hotspare::{Cause, Config, Event};
 
 use super::prefixes::Prefixes;
+use super::registry::Address;
 use super::watch::{CONNEVENTS, DELETIONS, EVICTIONS, FETCHERS, MUTATIONS, Watchers};
 
 /// `stats detail` is on; a bit that no kind of watching has.
@@ -138,7 +139,7 @@ impl Observers {
     }
 
     /// A client came.
-    pub(crate) fn saw_connect(&self, address: &str, descriptor: i32) {
+    pub(crate) fn saw_connect(&self, address: &Address, descriptor: i32) {
         if self.wants(CONNEVENTS) {
             self.watchers.tell(
                 CONNEVENTS,
@@ -150,7 +151,7 @@ impl Observers {
     }
 
     /// A client went.
-    pub(crate) fn saw_close(&self, address: &str, descriptor: i32, reason: &str) {
+    pub(crate) fn saw_close(&self, address: &Address, descriptor: i32, reason: &str) {
         if self.wants(CONNEVENTS) {
             self.watchers.tell(
                 CONNEVENTS,
@@ -162,20 +163,22 @@ impl Observers {
     }
 }
 
-/// `rip=… rport=… transport=… [reason=…] cfd=…`, from an address as `stats conns` writes it.
+/// `rip=… rport=… transport=… [reason=…] cfd=…`.
 struct ConnectionLine<'a> {
-    address: &'a str,
+    address: &'a Address,
     reason: &'a str,
     descriptor: i32,
 }
 
 impl std::fmt::Display for ConnectionLine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (transport, rest) = self.address.split_once(':').unwrap_or((self.address, ""));
-        let (ip, port) = rest.rsplit_once(':').unwrap_or((rest, "0"));
-        let ip = ip.trim_start_matches('[').trim_end_matches(']');
-        let transport = if transport.starts_with("tcp") { "tcp" } else { transport };
-        write!(f, "rip={} rport={port} transport={transport}", if ip.is_empty() { "unix" } else { ip })?;
+        match self.address {
+            Address::Tcp(Some(address)) => {
+                write!(f, "rip={} rport={} transport=tcp", address.ip(), address.port())?;
+            }
+            Address::Tcp(None) => f.write_str("rip=unknown rport=0 transport=tcp")?,
+            Address::Unix(_) => f.write_str("rip=unix rport=0 transport=unix")?,
+        }
         if !self.reason.is_empty() {
             write!(f, " reason={}", self.reason)?;
         }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::counters::Counters;
+use super::registry::Address;
 use super::requests::Command;
 
 /// The mean distance of two timed turns.
@@ -101,7 +102,7 @@ impl Stopwatch {
 
     /// Logs what was slow in the turn of this client.
     #[inline]
-    pub(crate) fn tell(&mut self, peer: &str, log: &SlowLog) {
+    pub(crate) fn tell(&mut self, peer: &Address, log: &SlowLog) {
         for request in self.slow.drain(..) {
             log.tell(peer, &request);
         }
@@ -139,13 +140,13 @@ impl SlowLog {
         Some(std::mem::take(&mut this.left_out))
     }
 
-    fn tell(&self, peer: &str, request: &SlowRequest) {
+    fn tell(&self, peer: &Address, request: &SlowRequest) {
         if let Some(left_out) = self.admit(Instant::now()) {
             let SlowRequest { command, key, request_bytes, answer_bytes, time } = request;
             let ms = time.as_micros() as f64 / 1000.0;
             tracing::warn!(
                 target: "slow",
-                command, key, request_bytes, answer_bytes, ms, peer, left_out, "a slow request"
+                command, key, request_bytes, answer_bytes, ms, %peer, left_out, "a slow request"
             );
         }
     }
