@@ -125,18 +125,19 @@ enum Command {
     Demo(DemoOptions),
     /// Put a memcached server under load and print what came of it
     Bench(BenchOptions),
-    /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like
+    /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like; later, certificates
+    /// for more nodes
     Cert(CertOptions),
 }
 
 /// What certificates to make.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CertOptions {
-    /// Where to put them; what is there is never overwritten
+    /// Where to put them; what is there is never overwritten, and an authority that is there (ca.pem, ca.key) signs
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the address that each
-    /// listens at: NAME/HOST/HOST
+    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the IP address that each
+    /// listens at: NAME/HOST/HOST, as in cache-1/10.0.0.1,cache-2/10.0.0.2
     #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
     pub(crate) names: Vec<String>,
 }
@@ -424,12 +425,13 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn plan(serve: Serve) -> Result<Plan, String> {
-    let settings = settings(&serve)?;
+    let mut settings = settings(&serve)?;
     let replication_listen = match &serve.replication.replication_listen {
         None => None,
         Some(text) => Some(socket_address(text, "--replication-listen")?),
     };
     let replication_transport = transport(&serve.replication)?;
+    settings.replication_credentials = replication_transport.credentials().cloned();
     for address in serve.replication.peer.iter().chain(&serve.replication.replica_of) {
         node_address(address).map_err(|why| format!("{address}: {why}"))?;
     }
@@ -504,6 +506,8 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         udp_addresses,
         plain_addresses,
         tls,
+        // Given with replication's own flags, by `plan`.
+        replication_credentials: None,
         unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,

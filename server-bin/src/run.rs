@@ -227,7 +227,7 @@ fn wait(wishes: &Receiver<Wish>, server: &mut Server, cache: &Cache) -> Stop {
             }
             Ok(Wish::Reload) => match server.reload() {
                 Ok(()) => tracing::info!("files were read again"),
-                Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
+                Err(why) => tracing::error!(why, "a file can't be used; what it held before stays in use"),
             },
             Err(RecvTimeoutError::Disconnected) => {
                 tracing::error!("stopping: nobody is left to say when");

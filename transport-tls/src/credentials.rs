@@ -3,9 +3,11 @@
 //! One authority makes a group: whoever shows a certificate of it is let in, so it should sign nothing else. Both ends
 //! show one, by TLS 1.3 only. The dialler also checks that the certificate is for the host that it dialled. Nothing is
 //! resumed: each link proves itself anew.
+//!
+//! Credentials can be replaced while links use them: those go on, and the next ones begin with the new.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hotspare::transport::PeerCertificate;
 use rustls::client::Resumption;
@@ -25,9 +27,17 @@ pub const ALPN: &[u8] = b"hotspare/1";
 /// The longest subject that is shown, in characters.
 const SUBJECT_CHARACTERS_MAX: usize = 200;
 
-/// What a node shows to its peers, and whom it believes.
+/// What a node shows to its peers, and whom it believes. All clones are one: what replaces one replaces all.
 #[derive(Debug, Clone)]
 pub struct Credentials {
+    /// Where they were read from, if from files: authority, certificate, key.
+    files: Option<Arc<[PathBuf; 3]>>,
+    current: Arc<RwLock<Current>>,
+}
+
+/// What is in use.
+#[derive(Debug, Clone)]
+struct Current {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
 }
@@ -40,8 +50,36 @@ impl Credentials {
     /// A file can't be read, or the key is not the certificate's; the text names the file.
     pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Credentials, String> {
         let named = |why| format!("{} with {}: {why}", certificate.display(), key.display());
-        Credentials::new(pem::authorities(authority)?, pem::certificates(certificate)?, pem::key(key)?)
-            .map_err(named)
+        let absolute =
+            |path: &Path| std::path::absolute(path).map_err(|why| format!("{}: {why}", path.display()));
+        let files = [absolute(authority)?, absolute(certificate)?, absolute(key)?];
+        let read =
+            Credentials::new(pem::authorities(authority)?, pem::certificates(certificate)?, pem::key(key)?)
+                .map_err(named)?;
+        Ok(Credentials { files: Some(files.into()), ..read })
+    }
+
+    /// Reads the files again that these came from, for links to come. Links that are there go on, also with a peer whom
+    /// the new authority would not let in.
+    ///
+    /// # Errors
+    /// As [`Credentials::read`], or they were made from texts; then all stays as it was.
+    pub fn reload(&self) -> Result<(), String> {
+        let Some([authority, certificate, key]) = self.files.as_deref() else {
+            return Err("these certificates were not read from files".to_owned());
+        };
+        self.replace(&Credentials::read(authority, certificate, key)?);
+        Ok(())
+    }
+
+    /// Uses what the others are now from the next link on, on this node and wherever these credentials were cloned to.
+    pub fn replace(&self, with: &Credentials) {
+        let new = with.current();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    fn current(&self) -> Current {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The same from PEM texts, wherever they are kept.
@@ -89,17 +127,18 @@ impl Credentials {
             .map_err(unfit)?;
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = Resumption::disabled();
-        Ok(Credentials { client: Arc::new(client), server: Arc::new(server) })
+        let current = Current { client: Arc::new(client), server: Arc::new(server) };
+        Ok(Credentials { files: None, current: Arc::new(RwLock::new(current)) })
     }
 
-    /// For the end that dials.
+    /// For the end that dials, as it is now: ask anew for each link.
     pub fn client(&self) -> Arc<ClientConfig> {
-        self.client.clone()
+        self.current().client
     }
 
-    /// For the end that accepts.
+    /// For the end that accepts, as it is now: ask anew for each link.
     pub fn server(&self) -> Arc<ServerConfig> {
-        self.server.clone()
+        self.current().server
     }
 }
 
@@ -168,5 +207,36 @@ mod tests {
         assert!(why.contains("one.pem") && why.contains("other.key"), "{why}");
         assert!(Credentials::read(&one[0], &one[1], &one[1]).unwrap_err().contains("no certificate in"));
         assert!(Credentials::read(&one[0], &one[0], &one[0]).unwrap_err().contains("can't read the key"));
+    }
+
+    #[test]
+    fn files_are_read_again_for_every_clone_and_a_bad_one_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["pem", "key"].map(|end| folder.path().join(format!("one.{end}")));
+        let write = || {
+            let made = rcgen::generate_simple_self_signed(["one".to_owned()]).unwrap();
+            std::fs::write(&files[0], made.cert.pem()).unwrap();
+            std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+            made.cert.pem()
+        };
+        let first = write();
+        let credentials = Credentials::read(&files[0], &files[0], &files[1]).unwrap();
+        let (clone, before) = (credentials.clone(), credentials.server());
+        assert!(Arc::ptr_eq(&clone.server(), &before));
+        write();
+        credentials.reload().unwrap();
+        let after = clone.server();
+        assert!(!Arc::ptr_eq(&after, &before), "the clone has the new ones, too");
+        // The certificate of before, and the new one's key.
+        std::fs::write(&files[0], first).unwrap();
+        let why = clone.reload().unwrap_err();
+        assert!(why.contains("one.pem"), "{why}");
+        assert!(Arc::ptr_eq(&credentials.server(), &after));
+        let texts = rcgen::generate_simple_self_signed(["one".to_owned()]).unwrap();
+        let (pem, key) = (texts.cert.pem(), texts.signing_key.serialize_pem());
+        let from_texts = Credentials::from_pem(&pem, &pem, &key).unwrap();
+        assert!(from_texts.reload().is_err());
+        from_texts.replace(&clone);
+        assert!(Arc::ptr_eq(&from_texts.server(), &after));
     }
 }
