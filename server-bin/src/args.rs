@@ -31,6 +31,7 @@ pub(crate) use replication::{is_loopback, node_address};
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
+const ACK_TIMEOUT_MS_DEFAULT: u64 = 50;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
 const SECRET_BYTES_MAX: u64 = 4096;
 
@@ -64,7 +65,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show a node's role, position and peers
+    /// Show a node's role, position and peers; --help explains each line
+    #[command(after_long_help = status_fields())]
     Status {
         #[command(flatten)]
         admin: AdminClient,
@@ -130,6 +132,13 @@ enum Command {
     Cert(CertOptions),
 }
 
+/// What each line of a status means, as `docs/admin.md` has it.
+fn status_fields() -> String {
+    const DOCS: &str = include_str!("../docs/admin.md");
+    let (_, fields) = DOCS.split_once("## The status").unwrap_or_default();
+    format!("What the lines mean:{}", fields.replace('`', ""))
+}
+
 /// What certificates to make.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CertOptions {
@@ -145,7 +154,7 @@ pub(crate) struct CertOptions {
 /// How the commands reach a node.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminClient {
-    /// The node's admin address
+    /// The node's admin address: what its server was started with as --admin
     #[arg(long, value_name = "ADDR", default_value = ADMIN_DEFAULT, value_parser = node_address)]
     pub(crate) admin: String,
     /// A file with the node's admin token
@@ -217,7 +226,7 @@ struct Serve {
     #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port,
         allow_negative_numbers = true)]
     udp_port: UdpPort,
-    /// Obey the shutdown command
+    /// Obey the shutdown command, which anybody may send who can connect
     #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
     /// Refuse the flush_all command
@@ -251,16 +260,18 @@ struct Serve {
     habits: Habits,
     #[command(flatten)]
     replication: Replication,
-    /// Address of the admin HTTP server; default: none
-    #[arg(long, value_name = "ADDR")]
+    /// Address of the admin HTTP server, which hotspare status, promote and their like ask, at 127.0.0.1:11280 unless they are
+    /// told; default: none
+    #[arg(long, value_name = "ADDR", help_heading = "Administration")]
     admin: Option<String>,
     /// A file with the token that admin requests must bear; needed off loopback
-    #[arg(long, value_name = "FILE", requires = "admin")]
+    #[arg(long, value_name = "FILE", requires = "admin", help_heading = "Administration")]
     admin_token_file: Option<PathBuf>,
 }
 
 /// How the process itself is to live.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Process")]
 struct Habits {
     /// Run in the background
     #[arg(short = 'd', long)]
@@ -271,7 +282,8 @@ struct Habits {
     /// Become USER when everything is bound; only root can, others stay who they are
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
-    /// Save all items to FILE on SIGUSR1 or "shutdown graceful", and go on with them at the next start
+    /// Save all items to FILE on SIGUSR1 or "shutdown graceful" (with -A), and go on with them at the next start; without it
+    /// both lose them
     #[arg(short = 'e', long, value_name = "FILE")]
     memory_file: Option<PathBuf>,
     /// Let a crash leave a whole core file
@@ -432,8 +444,9 @@ fn plan(serve: Serve) -> Result<Plan, String> {
     };
     let replication_transport = transport(&serve.replication)?;
     settings.replication_credentials = replication_transport.credentials().cloned();
-    for address in serve.replication.peer.iter().chain(&serve.replication.replica_of) {
-        node_address(address).map_err(|why| format!("{address}: {why}"))?;
+    let others = serve.replication.peer.iter().map(|address| ("--peer", address));
+    for (flag, address) in others.chain(serve.replication.replica_of.iter().map(|of| ("--replica-of", of))) {
+        node_address(address).map_err(|why| format!("{flag} {address}: {why}"))?;
     }
     if !replication_transport.proves_peers()
         && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
@@ -537,7 +550,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         slow_log_ms: serve.slow_log_ms,
         verbosity: serve.verbose,
         protocol,
-        ack_timeout_ms: serve.replication.ack_timeout_ms,
+        ack_timeout_ms: serve.replication.ack_timeout_ms.unwrap_or(ACK_TIMEOUT_MS_DEFAULT),
         sasl_users,
     })
 }

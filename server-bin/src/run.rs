@@ -126,6 +126,10 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     service_manager::ready();
     let stop = wait(&wishes, &mut server, &cache);
     service_manager::stopping();
+    let items = cache.stats().items;
+    if stop == Stop::Graceful && memory_file.is_none() && items > 0 {
+        tracing::warn!("without -e FILE nothing is saved: the {items} items of this node are lost with it");
+    }
     server.stop_listening();
     drop(admin);
     server.shutdown();

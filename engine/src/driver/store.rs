@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::{Group, Inner};
+use crate::replication::AckMode;
 use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
+use crate::replication::warnings::mode_differs;
 
 /// How far the group's clock is let back in one millisecond of this node's: 1/8. It stands still for so long meanwhile.
 const SLEW_DIVISOR: u64 = 8;
@@ -150,6 +152,16 @@ impl ReplicaStore for CacheStore<'_> {
         let mut roles = self.group.roles.lock();
         let node = roles.node;
         roles.cascade.take(relay, node)
+    }
+
+    fn mode_told(&mut self, mode: AckMode) {
+        let mut roles = self.group.roles.lock();
+        if self.is_for_promotion || roles.primary_mode.replace(mode) == Some(mode) {
+            return;
+        }
+        if let Some(words) = mode_differs(roles.ack_mode(), mode, self.address) {
+            tracing::warn!("{words}");
+        }
     }
 
     fn set_level(&mut self, level: bool) {

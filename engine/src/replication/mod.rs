@@ -19,6 +19,7 @@
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `bug` | bugs that a simulation puts back (feature `testing`) |
 //! | `lease` | until when a strict primary answers, and what |
+//! | `status`, `warnings` | what a node says of itself, and what an operator should know of that |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
 //! | `conformance` | what every transport must do, as tests (feature `testing`) |
@@ -48,6 +49,7 @@ pub(crate) mod roles;
 pub(crate) mod session;
 mod status;
 pub mod transport;
+pub(crate) mod warnings;
 
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
 #[cfg(feature = "testing")]

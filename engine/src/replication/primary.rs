@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::acks::AckMode;
 use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
@@ -101,6 +102,10 @@ pub(crate) struct PrimarySession {
     /// this primary (see [`PrimarySession::may_count`]).
     counts: bool,
     attached_ms: u64,
+    /// What a write waits for there, if it said so; here; and what it was told of that.
+    mode: Option<AckMode>,
+    own_mode: AckMode,
+    told_mode: Option<AckMode>,
     grants_leases: bool,
     asks_for_lease: bool,
     /// When it was last asked for a lease, and when it was for the last one that it has granted.
@@ -159,6 +164,9 @@ impl PrimarySession {
             is_chunk_due: false,
             counts: hello.term_seen > Term::default(),
             attached_ms: now.lease_ms.unwrap_or(0),
+            mode: hello.ack_mode,
+            own_mode: AckMode::Async,
+            told_mode: None,
             grants_leases: hello.grants_leases,
             asks_for_lease: false,
             asked_ms: 0,
@@ -320,6 +328,16 @@ impl PrimarySession {
         }
     }
 
+    /// What a write waits for at the replica, if it said so.
+    pub(crate) fn mode(&self) -> Option<AckMode> {
+        self.mode
+    }
+
+    /// What a write waits for at this node, for a replica that wants to know.
+    pub(crate) fn set_mode(&mut self, mode: AckMode) {
+        self.own_mode = mode;
+    }
+
     /// Takes a frame from the replica.
     pub(crate) fn handle_frame(&mut self, frame: &[u8], now: Now) -> Result<(), SessionEnd> {
         let message = self.numbers.decode(frame)?;
@@ -332,6 +350,10 @@ impl PrimarySession {
             Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
             Message::Lease(lease) if lease.asked_ms <= self.asked_ms => {
                 self.granted_ms = self.granted_ms.max(Some(lease.asked_ms));
+                Ok(())
+            }
+            Message::Mode(mode) => {
+                self.mode = Some(mode.into());
                 Ok(())
             }
             Message::Want(want) => {
@@ -358,6 +380,10 @@ impl PrimarySession {
         }
         if let Some(frame) = self.opening.pop_front() {
             return Ok(Some(frame));
+        }
+        if self.mode.is_some() && self.told_mode != Some(self.own_mode) {
+            self.told_mode = Some(self.own_mode);
+            return Ok(Some(self.numbers.encode(&Message::Mode(self.own_mode.into()))));
         }
         if let Some(relay) = self.relay.as_ref().filter(|_| self.relay_due) {
             self.relay_due = false;

@@ -5,6 +5,7 @@
 use super::*;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Replication")]
 pub(super) struct Replication {
     /// Accept the group's other nodes at this address
     #[arg(long, value_name = "ADDR")]
@@ -27,11 +28,12 @@ pub(super) struct Replication {
     /// Begin as the primary of a new group
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
-    /// A file with the secret that the group shares; without it, and without certificates, replication stays on
+    /// A file with the secret that the group shares, the same on each node; without it, and without certificates, replication stays on
     /// loopback
     #[arg(long, value_name = "FILE")]
     pub(super) replication_secret_file: Option<PathBuf>,
-    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority
+    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority; read again
+    /// on SIGHUP, as are its key and the authority
     #[arg(long, value_name = "FILE", requires_all = ["replication_tls_key", "replication_tls_ca"])]
     pub(super) replication_tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
@@ -46,22 +48,24 @@ pub(super) struct Replication {
     /// As a replica, refuse reads while its items may be more than MS milliseconds old (less than 500 refuses some always)
     #[arg(long, value_name = "MS", requires = "replica_reads")]
     pub(super) replica_staleness_max_ms: Option<u64>,
-    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level;
+    /// The same on each node. When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level;
     /// strict:N, likewise, and reads wait, too, and are misses unless N replicas answered within the last second
     #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
     pub(super) ack: AckMode,
     /// How long a write waits for its acks; then it is answered that nobody knows
-    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    pub(super) ack_timeout_ms: u64,
+    /// [default: 50]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(super) ack_timeout_ms: Option<u64>,
     /// Refuse writes while no replica lacks less than MS milliseconds of them
     #[arg(long, value_name = "MS")]
     pub(super) max_unacked_ms: Option<u64>,
     /// Refuse writes while no replica lacks less than BYTES of them
     #[arg(long, value_name = "BYTES")]
     pub(super) max_unacked_bytes: Option<u64>,
-    /// The replication transport: tcp, or quic, which needs certificates
-    #[arg(long, value_name = "NAME", default_value = "tcp")]
-    pub(super) transport: String,
+    /// The replication transport, the same on each node: tcp, or quic (UDP), which needs certificates
+    /// [default: tcp]
+    #[arg(long, value_name = "NAME")]
+    pub(super) transport: Option<String>,
     /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
     #[arg(long, value_name = "BYTES")]
     pub(super) log_bytes: Option<usize>,
@@ -77,7 +81,7 @@ pub(super) fn transport(flags: &Replication) -> Result<Transport, String> {
         }
         _ => None,
     };
-    match (&*flags.transport, credentials) {
+    match (flags.transport.as_deref().unwrap_or("tcp"), credentials) {
         ("tcp", credentials) => Ok(Transport::Tcp { secret, credentials }),
         ("quic", _) if secret.is_some() => {
             Err("--replication-secret-file does nothing over QUIC: certificates prove who a peer is"
@@ -153,6 +157,8 @@ fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
         ("--ack", flags.ack != AckMode::Async),
         ("--max-unacked-ms", flags.max_unacked_ms.is_some()),
         ("--max-unacked-bytes", flags.max_unacked_bytes.is_some()),
+        ("--ack-timeout-ms", flags.ack_timeout_ms.is_some()),
+        ("--transport", flags.transport.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

@@ -140,7 +140,9 @@ impl Executor<'_> {
                 (self.shared.on_shutdown_command)(mode);
                 return Flow::Close;
             }
-            Request::Shutdown { .. } => out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n"),
+            Request::Shutdown { .. } => {
+                out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled; start the server with -A\r\n");
+            }
         }
         Flow::Next
     }
