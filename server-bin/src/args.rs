@@ -454,6 +454,11 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         let wanted = "--replication-secret-file or --replication-tls-cert";
         return Err(format!("{given} is not a loopback address; give {wanted}"));
     }
+    if let Some(address) = replication_listen.filter(|address| address.ip().is_unspecified()) {
+        return Err(format!(
+            "--replication-listen {address}: the other nodes are told this address, so give the one by which they reach this node"
+        ));
+    }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;
     let mut config = Config::new()

@@ -147,6 +147,17 @@ impl Handshake {
         }
     }
 
+    /// What it means that the peer closes now.
+    pub(crate) fn closed(&self) -> &'static str {
+        match (self.side, self.awaiting) {
+            (Side::Listener, Await::Tag) => {
+                "it closed the connection at this node's proof of the secret; the file of --replication-secret-file has to hold \
+                 the same on both"
+            }
+            _ => "it closed the connection",
+        }
+    }
+
     fn say_preamble(&mut self) {
         self.output.extend_from_slice(&MAGIC);
         self.output.extend_from_slice(&[VERSION, u8::from(self.secret.is_some()), 0, 0]);
@@ -250,7 +261,9 @@ mod tests {
         let mut listener = Handshake::new(Side::Listener, Some(b"s".to_vec()), [2; 32]);
         let mut preamble = b"HSPR\x01\x01\0\0".to_vec();
         preamble.extend([1; 32]);
+        assert_eq!(listener.closed(), "it closed the connection");
         listener.take(&preamble).unwrap();
+        assert!(listener.closed().contains("--replication-secret-file has to hold"), "{}", listener.closed());
         let answer = listener.take_output();
         assert_eq!(listener.take(&answer[PREAMBLE_BYTES..]), Err(OTHER_SECRET));
     }

@@ -93,7 +93,7 @@ impl TcpLink {
             self.write()?;
             let wanted = self.handshake.bytes_wanted().min(self.read_buffer.len());
             match self.socket.read(&mut self.read_buffer[..wanted]) {
-                Ok(0) => return Err(LinkError::Handshake("it closed the connection".to_owned())),
+                Ok(0) => return Err(LinkError::Handshake(self.handshake.closed().to_owned())),
                 Ok(count) => {
                     let taken = self.handshake.take(&self.read_buffer[..count]);
                     self.queue_handshake();

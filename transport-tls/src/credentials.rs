@@ -13,10 +13,11 @@ use hotspare::transport::PeerCertificate;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use crate::pem;
@@ -47,9 +48,11 @@ impl Credentials {
     /// and its private key.
     ///
     /// # Errors
-    /// A file can't be read, or the key is not the certificate's; the text names the file.
+    /// A file can't be read, the key is not the certificate's, or the authority has not signed that; the text names the files.
     pub fn read(authority: &Path, certificate: &Path, key: &Path) -> Result<Credentials, String> {
-        let named = |why| format!("{} with {}: {why}", certificate.display(), key.display());
+        let named = |why| {
+            format!("{} with {} and {}: {why}", certificate.display(), key.display(), authority.display())
+        };
         let absolute =
             |path: &Path| std::path::absolute(path).map_err(|why| format!("{}: {why}", path.display()));
         let files = [absolute(authority)?, absolute(certificate)?, absolute(key)?];
@@ -85,7 +88,7 @@ impl Credentials {
     /// The same from PEM texts, wherever they are kept.
     ///
     /// # Errors
-    /// A text is none of the kind, or the key is not the certificate's.
+    /// A text is none of the kind, the key is not the certificate's, or the authority has not signed that.
     pub fn from_pem(authority: &str, certificate: &str, key: &str) -> Result<Credentials, String> {
         let certificates = |text: &str| -> Result<Vec<CertificateDer<'static>>, String> {
             CertificateDer::pem_slice_iter(text.as_bytes())
@@ -107,10 +110,14 @@ impl Credentials {
     ) -> Result<Credentials, String> {
         let authorities = Arc::new(authorities);
         let provider = Arc::new(ring::default_provider());
-        let unfit = |why: rustls::Error| why.to_string();
+        let unfit = |why: rustls::Error| match why {
+            rustls::Error::InconsistentKeys(_) => "the key is not the certificate's".to_owned(),
+            other => other.to_string(),
+        };
         let verifier = WebPkiClientVerifier::builder_with_provider(authorities.clone(), provider.clone())
             .build()
             .map_err(|why| why.to_string())?;
+        check_signed(&*verifier, &chain)?;
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(unfit)?
@@ -139,6 +146,18 @@ impl Credentials {
     /// For the end that accepts, as it is now: ask anew for each link.
     pub fn server(&self) -> Arc<ServerConfig> {
         self.current().server
+    }
+}
+
+/// Whether the authority has signed a node's own certificate: else none of its peers would let it in. That it has run out is
+/// theirs to say: clients are still to be served.
+fn check_signed(verifier: &dyn ClientCertVerifier, chain: &[CertificateDer<'_>]) -> Result<(), String> {
+    let Some((own, between)) = chain.split_first() else { return Err("there is no certificate".to_owned()) };
+    match verifier.verify_client_cert(own, between, UnixTime::now()) {
+        Err(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => Err("the authority has not signed the certificate, so no peer would believe it".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -205,6 +224,9 @@ mod tests {
         assert!(Credentials::read(&one[0], &one[0], &one[1]).is_ok());
         let why = Credentials::read(&one[0], &one[0], &other[1]).unwrap_err();
         assert!(why.contains("one.pem") && why.contains("other.key"), "{why}");
+        assert!(why.contains("the key is not the certificate's"), "{why}");
+        let why = Credentials::read(&other[0], &one[0], &one[1]).unwrap_err();
+        assert!(why.contains("other.pem") && why.contains("has not signed the certificate"), "{why}");
         assert!(Credentials::read(&one[0], &one[1], &one[1]).unwrap_err().contains("no certificate in"));
         assert!(Credentials::read(&one[0], &one[0], &one[0]).unwrap_err().contains("can't read the key"));
     }

@@ -1,13 +1,13 @@
 //! A peer that dialled and has not said who it is.
 
 use crate::cache::InstallReader;
+use crate::replication::ack_warnings::mode_differs;
 use crate::replication::admission::{self, Verdict};
 use crate::replication::hello::{Hello, Purpose};
 use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
 use crate::replication::transport::Link;
-use crate::replication::warnings::mode_differs;
 
 use super::downstream::Downstream;
 use super::peer::{HELLO_TIMEOUT_MS, Peer, Received};

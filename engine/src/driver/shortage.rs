@@ -1,6 +1,6 @@
 //! Telling the log that a primary refuses writes for want of replicas, and when it takes them again.
 //!
-//! Lives here: since when, and what was said. Not here: refusing (see `roles`), what a status says (see `warnings`).
+//! Lives here: since when, and what was said. Not here: refusing (see `roles`), what a status says (see `ack_warnings`).
 
 use crate::clock::Millis;
 use crate::replication::Status;
@@ -34,7 +34,7 @@ impl Shortage {
         let since_ms = *self.since_ms.get_or_insert(now_ms);
         if !self.is_told && now_ms >= since_ms + TOLD_AFTER_MS {
             self.is_told = true;
-            for warning in status().warnings() {
+            for warning in status().ack_warnings() {
                 tracing::warn!("{warning}");
             }
         }

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 
 use crate::cache::{Group, Inner};
 use crate::replication::AckMode;
+use crate::replication::ack_warnings::mode_differs;
 use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
-use crate::replication::warnings::mode_differs;
 
 /// How far the group's clock is let back in one millisecond of this node's: 1/8. It stands still for so long meanwhile.
 const SLEW_DIVISOR: u64 = 8;

@@ -41,7 +41,7 @@ pub(crate) enum Kind {
     Lease = 17,
     Standing = 18,
     Relay = 19,
-    Mode = 20,
+    Mode = 28,
 }
 
 impl Kind {

@@ -80,8 +80,8 @@ const ADDRESS: u8 = 12;
 const UNDO_FLOOR: u8 = 13;
 const CASCADES: u8 = 14;
 const GRANTS_LEASES: u8 = 15;
-const ACK_MODE: u8 = 16;
-const SLOT_IS_FREE: u8 = 17;
+const ACK_MODE: u8 = 28;
+const SLOT_IS_FREE: u8 = 29;
 
 impl Hello {
     /// Appends the tag list to `out`.

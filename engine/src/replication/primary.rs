@@ -102,10 +102,7 @@ pub(crate) struct PrimarySession {
     /// this primary (see [`PrimarySession::may_count`]).
     counts: bool,
     attached_ms: u64,
-    /// What a write waits for there, if it said so; here; and what it was told of that.
-    mode: Option<AckMode>,
-    own_mode: AckMode,
-    told_mode: Option<AckMode>,
+    modes: Modes,
     grants_leases: bool,
     asks_for_lease: bool,
     /// When it was last asked for a lease, and when it was for the last one that it has granted.
@@ -117,6 +114,24 @@ pub(crate) struct PrimarySession {
     /// What a replica that would follow a replica is told of this node.
     relay: Option<Relay>,
     relay_due: bool,
+}
+
+/// What a write waits for on either side.
+#[derive(Debug, Default)]
+struct Modes {
+    /// At the replica, if it said so; then it wants to be told, too.
+    theirs: Option<AckMode>,
+    ours: Option<AckMode>,
+    told: Option<AckMode>,
+}
+
+impl Modes {
+    /// What the replica is to be told, once.
+    fn take_news(&mut self) -> Option<AckMode> {
+        let news = self.ours.filter(|_| self.theirs.is_some() && self.ours != self.told)?;
+        self.told = Some(news);
+        Some(news)
+    }
 }
 
 impl PrimarySession {
@@ -164,9 +179,7 @@ impl PrimarySession {
             is_chunk_due: false,
             counts: hello.term_seen > Term::default(),
             attached_ms: now.lease_ms.unwrap_or(0),
-            mode: hello.ack_mode,
-            own_mode: AckMode::Async,
-            told_mode: None,
+            modes: Modes { theirs: hello.ack_mode, ..Modes::default() },
             grants_leases: hello.grants_leases,
             asks_for_lease: false,
             asked_ms: 0,
@@ -330,12 +343,12 @@ impl PrimarySession {
 
     /// What a write waits for at the replica, if it said so.
     pub(crate) fn mode(&self) -> Option<AckMode> {
-        self.mode
+        self.modes.theirs
     }
 
     /// What a write waits for at this node, for a replica that wants to know.
     pub(crate) fn set_mode(&mut self, mode: AckMode) {
-        self.own_mode = mode;
+        self.modes.ours = Some(mode);
     }
 
     /// Takes a frame from the replica.
@@ -353,7 +366,7 @@ impl PrimarySession {
                 Ok(())
             }
             Message::Mode(mode) => {
-                self.mode = Some(mode.into());
+                self.modes.theirs = Some(mode.into());
                 Ok(())
             }
             Message::Want(want) => {
@@ -381,9 +394,8 @@ impl PrimarySession {
         if let Some(frame) = self.opening.pop_front() {
             return Ok(Some(frame));
         }
-        if self.mode.is_some() && self.told_mode != Some(self.own_mode) {
-            self.told_mode = Some(self.own_mode);
-            return Ok(Some(self.numbers.encode(&Message::Mode(self.own_mode.into()))));
+        if let Some(mode) = self.modes.take_news() {
+            return Ok(Some(self.numbers.encode(&Message::Mode(mode.into()))));
         }
         if let Some(relay) = self.relay.as_ref().filter(|_| self.relay_due) {
             self.relay_due = false;

@@ -146,11 +146,16 @@ fn set_ack_mode(context: &Context, request: &Request) -> Answer {
     };
     match context.cache.set_ack_mode(mode) {
         Ok(()) => {
-            let warnings = context.cache.status().warnings();
+            let warnings = warnings_of(&context.cache.status());
             json_answer(&json!({ "ack": mode.to_string(), "warnings": warnings }))
         }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
+}
+
+/// What is wrong now, in words.
+pub(crate) fn warnings_of(status: &Status) -> Vec<String> {
+    status.ack_warnings()
 }
 
 /// Everything that a node says of itself.
@@ -203,7 +208,7 @@ fn status_json(status: &Status) -> serde_json::Value {
         "oversized_records": status.oversized_records,
         "rejects": status.rejects,
         "last_error": status.last_error,
-        "warnings": status.warnings(),
+        "warnings": warnings_of(status),
     })
 }
 
@@ -320,7 +325,7 @@ mod tests {
             assert_eq!(statuses[1]["primary_ack"], ours.to_string());
         }
         for node in pair(strict, strict) {
-            assert_eq!(node.status().warnings(), Vec::<String>::new());
+            assert_eq!(warnings_of(&node.status()), Vec::<String>::new());
         }
     }
 

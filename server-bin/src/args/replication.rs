@@ -7,7 +7,7 @@ use super::*;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replication")]
 pub(super) struct Replication {
-    /// Accept the group's other nodes at this address
+    /// Accept the group's other nodes at this IP address and port, by which they must reach this node: they are told it
     #[arg(long, value_name = "ADDR")]
     pub(super) replication_listen: Option<String>,
     /// Follow the node that listens for replication at ADDR
@@ -16,7 +16,8 @@ pub(super) struct Replication {
     /// Follow that node even while it is a replica itself; up to 4 links below a primary
     #[arg(long, requires_all = ["replica_of", "node_slot"])]
     pub(super) cascade: bool,
-    /// Another node of the group, by its replication address; repeatable
+    /// Another node of the group, by its replication address; repeatable. Without --replica-of and --bootstrap this node then
+    /// looks for a primary there, and waits to be promoted
     #[arg(long, value_name = "ADDR")]
     pub(super) peer: Vec<String>,
     /// The group's name [default: default]
@@ -25,7 +26,7 @@ pub(super) struct Replication {
     /// 0 to 15, unique in the group; default 0 for a primary, 1 for a follower
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
     pub(super) node_slot: Option<u8>,
-    /// Begin as the primary of a new group
+    /// Begin as the primary of a new group, empty; on loopback, and with no --peer, --replication-listen alone does
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
     /// A file with the secret that the group shares, the same on each node; without it, and without certificates, replication stays on

@@ -172,3 +172,44 @@ fn certificates_for_one_more_node_are_made_later() {
     let again = run(&["cert", &shown, "--names", "cache-3/10.0.0.3"]);
     assert!(text(&again.stderr).contains("cache-3.pem is there already"), "{again:?}");
 }
+
+#[test]
+fn a_start_that_fails_names_the_flag() {
+    let mut server = crate::primary(16, crate::ANY_PORT);
+    let (clients, replication) = (server.clients(), server.replication().to_string());
+    let (port, admin) = (clients.port().to_string(), server.admin().to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("precious");
+    std::fs::write(&file, "mine").expect("a file");
+    let path = file.to_str().expect("a plain path");
+    for (flags, words) in [
+        (&["-p", &*port][..], "-p and -l say where"),
+        (&["-p", "0", "--replication-listen", &replication], "can't listen for replication on"),
+        (&["-p", "0", "--admin", &admin], "can't listen for admin on"),
+        (&["-s", path], "a file that is no socket is there"),
+        (&["-p", "0", "--replication-listen", "127.0.0.1:0", "--log-bytes", "5"], "--log-bytes: "),
+        (&["-p", "0", "--replica-of", "7400"], "--replica-of 7400: give HOST:PORT"),
+        (
+            &[
+                "-p",
+                "0",
+                "--replication-listen",
+                "0.0.0.0:7400",
+                "--bootstrap",
+                "--replication-secret-file",
+                path,
+            ],
+            "--replication-listen 0.0.0.0:7400: the other nodes are told this address",
+        ),
+        (&["-p", "0", "--peer", "7400"], "--peer 7400: give HOST:PORT"),
+        (&["-p", "0", "--ack-timeout-ms", "9"], "--ack-timeout-ms does nothing without replication"),
+        (&["-p", "0", "--transport", "tcp"], "--transport does nothing without replication"),
+    ] {
+        let mut refused = Server::spawn(crate::BINARY, flags);
+        let code = refused.wait_exit(LIMIT);
+        assert!(matches!(code, Some(64 | 71)), "{flags:?}: {code:?}");
+        let last = refused.said().pop().unwrap_or_default();
+        assert!(last.starts_with("hotspare: ") && last.contains(words), "{words}: {last}");
+    }
+    assert_eq!(std::fs::read(&file).expect("the file"), b"mine");
+}
