@@ -31,6 +31,7 @@ pub(crate) use replication::{is_loopback, node_address};
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
+const ACK_TIMEOUT_MS_DEFAULT: u64 = 50;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
 const SECRET_BYTES_MAX: u64 = 4096;
 
@@ -64,7 +65,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show a node's role, position and peers
+    /// Show a node's role, position and peers; --help explains each line
+    #[command(after_long_help = status_fields())]
     Status {
         #[command(flatten)]
         admin: AdminClient,
@@ -125,18 +127,26 @@ enum Command {
     Demo(DemoOptions),
     /// Put a memcached server under load and print what came of it
     Bench(BenchOptions),
-    /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like
+    /// Make an authority and a certificate for each node of a group, for --replication-tls-cert and its like; later, certificates
+    /// for more nodes
     Cert(CertOptions),
+}
+
+/// What each line of a status means, as `docs/admin.md` has it.
+fn status_fields() -> String {
+    const DOCS: &str = include_str!("../docs/admin.md");
+    let (_, fields) = DOCS.split_once("## The status").unwrap_or_default();
+    format!("What the lines mean:{}", fields.replace('`', ""))
 }
 
 /// What certificates to make.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CertOptions {
-    /// Where to put them; what is there is never overwritten
+    /// Where to put them; what is there is never overwritten, and an authority that is there (ca.pem, ca.key) signs
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the address that each
-    /// listens at: NAME/HOST/HOST
+    /// The nodes, and behind slashes the hosts by which their peers dial them, which include the IP address that each
+    /// listens at: NAME/HOST/HOST, as in cache-1/10.0.0.1,cache-2/10.0.0.2
     #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
     pub(crate) names: Vec<String>,
 }
@@ -144,7 +154,7 @@ pub(crate) struct CertOptions {
 /// How the commands reach a node.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AdminClient {
-    /// The node's admin address
+    /// The node's admin address: what its server was started with as --admin
     #[arg(long, value_name = "ADDR", default_value = ADMIN_DEFAULT, value_parser = node_address)]
     pub(crate) admin: String,
     /// A file with the node's admin token
@@ -216,7 +226,7 @@ struct Serve {
     #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port,
         allow_negative_numbers = true)]
     udp_port: UdpPort,
-    /// Obey the shutdown command
+    /// Obey the shutdown command, which anybody may send who can connect
     #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
     /// Refuse the flush_all command
@@ -250,16 +260,18 @@ struct Serve {
     habits: Habits,
     #[command(flatten)]
     replication: Replication,
-    /// Address of the admin HTTP server; default: none
-    #[arg(long, value_name = "ADDR")]
+    /// Address of the admin HTTP server, which hotspare status, promote and their like ask, at 127.0.0.1:11280 unless they are
+    /// told; default: none
+    #[arg(long, value_name = "ADDR", help_heading = "Administration")]
     admin: Option<String>,
     /// A file with the token that admin requests must bear; needed off loopback
-    #[arg(long, value_name = "FILE", requires = "admin")]
+    #[arg(long, value_name = "FILE", requires = "admin", help_heading = "Administration")]
     admin_token_file: Option<PathBuf>,
 }
 
 /// How the process itself is to live.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Process")]
 struct Habits {
     /// Run in the background
     #[arg(short = 'd', long)]
@@ -270,7 +282,8 @@ struct Habits {
     /// Become USER when everything is bound; only root can, others stay who they are
     #[arg(short = 'u', long, value_name = "USER")]
     user: Option<String>,
-    /// Save all items to FILE on SIGUSR1 or "shutdown graceful", and go on with them at the next start
+    /// Save all items to FILE on SIGUSR1 or "shutdown graceful" (with -A), and go on with them at the next start; without it
+    /// both lose them
     #[arg(short = 'e', long, value_name = "FILE")]
     memory_file: Option<PathBuf>,
     /// Let a crash leave a whole core file
@@ -424,20 +437,27 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn plan(serve: Serve) -> Result<Plan, String> {
-    let settings = settings(&serve)?;
+    let mut settings = settings(&serve)?;
     let replication_listen = match &serve.replication.replication_listen {
         None => None,
         Some(text) => Some(socket_address(text, "--replication-listen")?),
     };
     let replication_transport = transport(&serve.replication)?;
-    for address in serve.replication.peer.iter().chain(&serve.replication.replica_of) {
-        node_address(address).map_err(|why| format!("{address}: {why}"))?;
+    settings.replication_credentials = replication_transport.credentials().cloned();
+    let others = serve.replication.peer.iter().map(|address| ("--peer", address));
+    for (flag, address) in others.chain(serve.replication.replica_of.iter().map(|of| ("--replica-of", of))) {
+        node_address(address).map_err(|why| format!("{flag} {address}: {why}"))?;
     }
     if !replication_transport.proves_peers()
         && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
     {
         let wanted = "--replication-secret-file or --replication-tls-cert";
         return Err(format!("{given} is not a loopback address; give {wanted}"));
+    }
+    if let Some(address) = replication_listen.filter(|address| address.ip().is_unspecified()) {
+        return Err(format!(
+            "--replication-listen {address}: the other nodes are told this address, so give the one by which they reach this node"
+        ));
     }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;
@@ -504,6 +524,8 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         udp_addresses,
         plain_addresses,
         tls,
+        // Given with replication's own flags, by `plan`.
+        replication_credentials: None,
         unix_socket: from_root(serve.unix_socket.as_deref(), "-s")?,
         unix_socket_mode: serve.unix_socket_mode,
         backlog: serve.backlog,
@@ -533,7 +555,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         slow_log_ms: serve.slow_log_ms,
         verbosity: serve.verbose,
         protocol,
-        ack_timeout_ms: serve.replication.ack_timeout_ms,
+        ack_timeout_ms: serve.replication.ack_timeout_ms.unwrap_or(ACK_TIMEOUT_MS_DEFAULT),
         sasl_users,
     })
 }

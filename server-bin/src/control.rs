@@ -1,6 +1,6 @@
 //! The commands `status`, `promotable`, `promote`, `follow`, `handover` and `ack`: a small client of the admin server.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -32,6 +32,9 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
     match outcome {
         Ok(text) => {
             crate::print(&text);
+            if matches!(request.kind, ControlKind::Ack { .. }) {
+                warnings(&text).iter().for_each(|warning| crate::say(&format!("warning: {warning}")));
+            }
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -39,6 +42,13 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The warnings in an answer.
+fn warnings(json: &str) -> Vec<String> {
+    let answer: Value = serde_json::from_str(json).unwrap_or_default();
+    let warnings = answer["warnings"].as_array().cloned().unwrap_or_default();
+    warnings.iter().filter_map(Value::as_str).map(printable).collect()
 }
 
 /// What to post so that a node follows the one at `address`.
@@ -58,14 +68,24 @@ fn encode(address: &str) -> String {
 /// One request to a node's admin server; the body of the answer, or why there is none, in words.
 pub(crate) fn call(node: &NodeAdmin, method: &str, path: &str) -> Result<String, String> {
     let admin = &node.address;
+    let unfound = |why: std::io::Error| format!("--admin {admin}: {why}");
+    let address = admin.to_socket_addrs().map_err(unfound)?.next();
+    let address = address.ok_or_else(|| format!("--admin {admin}: the name has no address"))?;
     let unreachable = |why: std::io::Error| {
-        format!("nothing answers at {admin} ({why}); is the server started with --admin?")
+        format!(
+            "nothing answers at {admin} ({why}); a server answers there only if it was started with --admin {admin}, and another \
+             address has to be named here by --admin, too"
+        )
     };
-    let address = admin.to_socket_addrs().map_err(unreachable)?.next();
-    let address = address.ok_or_else(|| format!("{admin} has no address"))?;
     let mut socket = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unreachable)?;
-    socket.set_read_timeout(Some(TIMEOUT)).map_err(unreachable)?;
-    socket.set_write_timeout(Some(TIMEOUT)).map_err(unreachable)?;
+    let unanswered = |why: std::io::Error| match why.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("{admin} gave no answer within {} seconds", TIMEOUT.as_secs())
+        }
+        _ => format!("{admin} gave no answer: {why}"),
+    };
+    socket.set_read_timeout(Some(TIMEOUT)).map_err(unanswered)?;
+    socket.set_write_timeout(Some(TIMEOUT)).map_err(unanswered)?;
     let mut head =
         format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n").into_bytes();
     if let Some(token) = &node.token {
@@ -74,9 +94,9 @@ pub(crate) fn call(node: &NodeAdmin, method: &str, path: &str) -> Result<String,
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    socket.write_all(&head).map_err(unreachable)?;
+    socket.write_all(&head).map_err(unanswered)?;
     let mut answer = Vec::new();
-    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(unreachable)?;
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(unanswered)?;
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(&answer) {
@@ -87,7 +107,7 @@ pub(crate) fn call(node: &NodeAdmin, method: &str, path: &str) -> Result<String,
                 _ => Err(printable(body.trim_end())),
             }
         }
-        _ => Err(format!("{admin} answers, but it is no admin port")),
+        _ => Err(format!("{admin} answers, but it is no admin port; name the server's --admin address")),
     }
 }
 
@@ -107,11 +127,18 @@ fn table(json: &str) -> String {
     let mut lines = Vec::new();
     for (name, value) in &status {
         match value {
-            Value::Array(replicas) => {
-                for replica in replicas.iter().filter_map(Value::as_object) {
-                    let fields: Vec<String> =
-                        replica.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
-                    lines.push(format!("{:<20}{}", "replica", fields.join(", ")));
+            Value::Array(list) => {
+                // One line for each, named as one.
+                let one = name.strip_suffix('s').unwrap_or(name);
+                for element in list {
+                    let shown = match element {
+                        Value::Object(fields) => {
+                            let field = |(name, value): (&String, &Value)| format!("{name} {}", text(value));
+                            fields.iter().map(field).collect::<Vec<_>>().join(", ")
+                        }
+                        plain => text(plain),
+                    };
+                    lines.push(format!("{one:<20}{shown}"));
                 }
             }
             value => lines.push(format!("{name:<20}{}", text(value))),
@@ -126,8 +153,14 @@ mod tests {
 
     #[test]
     fn a_status_becomes_a_table() {
-        let json = r#"{"role":"primary","primary":null,"replicas":[{"address":"a:1","lag_seqs":2}]}"#;
+        let json = r#"{"role":"primary","primary":null,"replicas":[{"address":"a:1","lag_seqs":2}],
+            "warnings":["writes are refused","\u001b[2J"]}"#;
         let table = table(json);
+        assert!(
+            table.contains("warning             writes are refused\nwarning              [2J"),
+            "{table}"
+        );
+        assert_eq!(warnings(json), ["writes are refused", " [2J"]);
         assert!(table.contains("role                primary"));
         assert!(table.contains("address a:1, lag_seqs 2"));
     }

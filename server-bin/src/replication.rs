@@ -20,6 +20,14 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
+    /// The certificates in use, if there are any.
+    pub(crate) fn credentials(&self) -> Option<&Credentials> {
+        match self {
+            Transport::Tcp { credentials, .. } => credentials.as_ref(),
+            Transport::Quic { credentials } => Some(credentials),
+        }
+    }
+
     /// Whether peers prove themselves, so that they may be on other machines.
     pub(crate) fn proves_peers(&self) -> bool {
         !matches!(self, Transport::Tcp { secret: None, credentials: None })

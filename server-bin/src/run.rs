@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use hotspare::{Cache, Config};
+use hotspare::{Cache, Config, ConfigError};
 use hotspare_memcached::classic::ShutdownMode;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
@@ -132,17 +132,44 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     if let Some(node) = node {
         node.shutdown(DRAIN);
     }
-    match memory_file {
-        Some(file) if stop == Stop::Graceful => file.save(&cache),
-        _ => Ok(()),
+    keep_items(stop, memory_file.as_ref(), &cache)
+}
+
+/// A graceful stop saves the items, or says that they are lost.
+fn keep_items(stop: Stop, memory_file: Option<&MemoryFile>, cache: &Cache) -> Result<(), Failure> {
+    match (stop, memory_file) {
+        (Stop::Plain, _) => {}
+        (Stop::Graceful, Some(file)) => return file.save(cache),
+        (Stop::Graceful, None) => {
+            let items = cache.stats().items;
+            if items > 0 {
+                tracing::warn!(
+                    "without -e FILE nothing is saved: the {items} items of this node are lost with it"
+                );
+            }
+        }
     }
+    Ok(())
 }
 
 /// The cache that an earlier process saved, or an empty one.
 fn make_cache(config: Config, memory_file: Option<&mut MemoryFile>) -> Result<Cache, Failure> {
     match memory_file.and_then(|file| file.restore(&config)) {
         Some(cache) => Ok(cache),
-        None => Cache::new(config).map_err(|why| (EXIT_USAGE, why.to_string())),
+        None => Cache::new(config).map_err(|why| (EXIT_USAGE, format!("{}{why}", flag_of(&why)))),
+    }
+}
+
+/// The flag that a limit came from.
+fn flag_of(why: &ConfigError) -> &'static str {
+    match why {
+        ConfigError::MemoryTooSmall { .. }
+        | ConfigError::MemoryTooLarge { .. }
+        | ConfigError::NoAddressSpace { .. } => "-m: ",
+        ConfigError::ItemTooLarge { .. } => "-I: ",
+        ConfigError::LogTooSmall { .. } => "--log-bytes: ",
+        ConfigError::SlotTooLarge { .. } => "--node-slot: ",
+        _ => "",
     }
 }
 
@@ -227,7 +254,7 @@ fn wait(wishes: &Receiver<Wish>, server: &mut Server, cache: &Cache) -> Stop {
             }
             Ok(Wish::Reload) => match server.reload() {
                 Ok(()) => tracing::info!("files were read again"),
-                Err(why) => tracing::error!(why, "a file can't be read again; all stays as it was"),
+                Err(why) => tracing::error!(why, "a file can't be used; what it held before stays in use"),
             },
             Err(RecvTimeoutError::Disconnected) => {
                 tracing::error!("stopping: nobody is left to say when");

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::debug_clock::DebugClock;
+use hotspare_tls::Credentials;
 
+use crate::debug_clock::DebugClock;
 use crate::users::Users;
 
 /// Settings of the memcached listeners and connections.
@@ -28,6 +29,9 @@ pub struct Settings {
     pub ascii_users: Option<Users>,
     /// TLS of the TCP listeners (`-Z`). Default none.
     pub tls: Option<TlsSettings>,
+    /// What replication shows to its peers, if it is encrypted; read again together with the clients' certificates. Default
+    /// none.
+    pub replication_credentials: Option<Credentials>,
     /// Addresses of `addresses` that stay without it (`-l notls:ADDR`).
     pub plain_addresses: Vec<SocketAddr>,
     /// Worker threads (`-t`). Default 4, as memcached's.
@@ -145,6 +149,7 @@ impl Default for Settings {
             backlog: 1024,
             ascii_users: None,
             tls: None,
+            replication_credentials: None,
             plain_addresses: Vec::new(),
             threads: 4,
             connections_max: 1024,

@@ -43,7 +43,7 @@ class Machine:
         self.folder = os.path.join(cluster.folder, self.name)
         os.mkdir(self.folder)
         self.fifo = os.path.join(self.folder, "fifo")
-        self.node = self.keepalived = None
+        self.node = self.helper = self.keepalived = None
 
     def fit(self, text):
         """An example of deploy/ for this machine: the first one's, or with what differs."""
@@ -78,7 +78,15 @@ class Machine:
     def start_helper(self):
         other = self.environment()["HOTSPARE_OTHER"]
         admin = ["--admin", "127.0.0.1:11280", "--instance", "hotspare"]
-        self.spawn("helper", self.cluster.binary, "keepalived", "--fifo", self.fifo, *admin, "--other", other)
+        self.helper = self.spawn("helper", self.cluster.binary, "keepalived", "--fifo", self.fifo, *admin, "--other", other)
+
+    def stop_helper(self):
+        self.helper.terminate()
+        self.helper.wait()
+
+    def hand_over(self):
+        command = [self.cluster.binary, "handover", "--admin", "127.0.0.1:11280"]
+        return run("ip", "netns", "exec", self.space, *command)
 
     def start_keepalived(self):
         with open(os.path.join(DEPLOY, "keepalived.conf")) as file:

@@ -135,12 +135,13 @@ class Field:
     def __init__(self, cluster):
         self.cluster, self.notes, self.failures = cluster, Notes(cluster.notes), []
 
-    def check(self, name, fault, silence_max_s, both_max_s=0.5, moves=None, at_risk_until_s=0.0):
+    def check(self, name, fault, silence_max_s, both_max_s=0.5, moves=None, at_risk_until_s=0.0,
+              at_risk_s=AT_RISK_S):
         """Carries a fault out between two healthy states and judges all that the client saw.
 
         `fault` gets the primary and the spare; it ends when the fault has ended. `moves`: whether the virtual address
         has to move, or has to stay (None: either). `at_risk_until_s`: how long after the fault's beginning writes may
-        still be lost, where the old primary can't be told.
+        still be lost, where the old primary can't be told. `at_risk_s`: how long before it (None: no write may be lost).
         """
         began = time.monotonic()
         wait_until("a healthy pair", CONVERGE_LIMIT_S, self.cluster.has_converged)
@@ -173,7 +174,7 @@ class Field:
         moved = spare.has_virtual()
         if moves is not None and moved != moves:
             problems.append("the virtual address moved" if moved else "the virtual address stayed")
-        risk_from = at - AT_RISK_S if moves is not False else end
+        risk_from = at - at_risk_s if moves is not False and at_risk_s is not None else end
         verdicts, strange = self.notes.judge_reads(risk_from, at + at_risk_until_s + CLIENT_S)
         problems += [f"unexplained: {text}" for text in strange[:5]]
         if len(strange) > 5:
@@ -287,6 +288,20 @@ class Field:
         self.check("restart of the spare", lambda _, spare: spare.restart(), CLIENT_S, moves=False)
         self.check("restart of the new primary", lambda primary, _: primary.restart(), DEAD_LIMIT_S, moves=True)
 
+    def primary_hands_over_before_it_is_stopped(self):
+        """README's planned work on the primary."""
+        def fault(primary, _):
+            primary.stop_helper()
+            primary.hand_over()
+            primary.stop_keepalived(signal.SIGTERM)
+            time.sleep(3)
+            primary.restart()
+            primary.start_helper()
+            primary.start_keepalived()
+            time.sleep(3)
+
+        self.check("the primary hands over, then is restarted", fault, CLIENT_S + 1, moves=True, at_risk_s=None)
+
     def scenarios(self):
         stops = {f"stop-{seconds}": seconds for seconds in (0.1, 1, 3, 8, 30)}
         return {
@@ -301,6 +316,7 @@ class Field:
             "unheard-spare": self.spare_is_unheard,
             "keepalived": self.keepalived_is_stopped,
             "restart": self.nodes_are_restarted_in_turn,
+            "handover": self.primary_hands_over_before_it_is_stopped,
         }
 
 

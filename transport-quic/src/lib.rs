@@ -67,7 +67,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Shows these credentials, dials its peers, and accepts none.
+    /// Shows these credentials, dials its peers, and accepts none. [`Credentials::reload`] and [`Credentials::replace`] change
+    /// them for links to come.
     pub fn new(credentials: Credentials) -> Options {
         Options { credentials, listen: None }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hotspare::transport::{FrameSplitter, Link, LinkError, PeerIdentity};
+use hotspare_tls::advice::advice_on_alert;
 use hotspare_tls::peer_certificate;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
@@ -215,13 +216,18 @@ impl Drop for QuicLink {
 
 /// Why a connection ended, in the engine's words.
 pub(crate) fn failure(why: &ConnectionError) -> LinkError {
-    let is_tls = |code: quinn::TransportErrorCode| u64::from(code) >> 8 == 1;
-    match why {
-        ConnectionError::TransportError(error) if is_tls(error.code) => LinkError::Handshake(why.to_string()),
-        ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
-            LinkError::Handshake(why.to_string())
-        }
-        ConnectionError::VersionMismatch => LinkError::Handshake(why.to_string()),
+    let code = match why {
+        ConnectionError::TransportError(error) => u64::from(error.code),
+        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
+        ConnectionError::VersionMismatch => return LinkError::Handshake(why.to_string()),
+        _ => return LinkError::Broken(why.to_string()),
+    };
+    // The codes from 0x100 on are TLS alerts.
+    match u8::try_from(code & 0xff) {
+        Ok(alert) if code >> 8 == 1 => LinkError::Handshake(match advice_on_alert(alert.into()) {
+            Some(advice) => format!("{why}: {advice}"),
+            None => why.to_string(),
+        }),
         _ => LinkError::Broken(why.to_string()),
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hotspare::transport::{Link, LinkError, Transport};
-use hotspare_tls::server_name;
-use quinn::{ClientConfig, Endpoint, Incoming};
+use hotspare_tls::{Credentials, server_name};
+use quinn::{Endpoint, Incoming, ServerConfig};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -19,12 +19,15 @@ use crate::{Options, StartError};
 /// before the first frame has come. Other values are for streams of other kinds.
 const ALL_FRAMES: u8 = 1;
 
+const SILENT: &str = "nothing answered over QUIC (UDP) in time; if that node runs, look at its --replication-listen, whether both \
+    have the same --transport, and whether UDP gets through";
+
 /// Where links are dialled from: an end of QUIC for each family of addresses that this machine has.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialler {
     pub(crate) v4: Option<Endpoint>,
     v6: Option<Endpoint>,
-    config: ClientConfig,
+    credentials: Credentials,
     spawner: Spawner,
 }
 
@@ -32,12 +35,12 @@ const ANY_V4: (Ipv4Addr, u16) = (Ipv4Addr::UNSPECIFIED, 0);
 const ANY_V6: (Ipv6Addr, u16) = (Ipv6Addr::UNSPECIFIED, 0);
 
 impl Dialler {
-    fn new(config: ClientConfig, spawner: Spawner) -> std::io::Result<Dialler> {
+    fn new(credentials: Credentials, spawner: Spawner) -> std::io::Result<Dialler> {
         let (v4, v6) = (spawner.bind(ANY_V4.into(), None), spawner.bind(ANY_V6.into(), None));
         if let (Err(_), Err(why)) = (&v4, &v6) {
             return Err(std::io::Error::new(why.kind(), why.to_string()));
         }
-        Ok(Dialler { v4: v4.ok(), v6: v6.ok(), config, spawner })
+        Ok(Dialler { v4: v4.ok(), v6: v6.ok(), credentials, spawner })
     }
 
     pub(crate) fn rebind(&self) -> std::io::Result<()> {
@@ -55,8 +58,9 @@ impl Dialler {
         let endpoint = if resolved.is_ipv6() { &self.v6 } else { &self.v4 };
         let endpoint =
             endpoint.as_ref().ok_or_else(|| unreachable("this machine has no such address".to_owned()))?;
+        let config = limits::client(&self.credentials).map_err(|why| unreachable(why.to_string()))?;
         let connecting = endpoint
-            .connect_with(self.config.clone(), resolved, &name.to_str())
+            .connect_with(config, resolved, &name.to_str())
             .map_err(|why| unreachable(why.to_string()))?;
         let connection = connecting.await.map_err(|why| failure(&why))?;
         let (mut send, recv) = connection.open_bi().await.map_err(|why| failure(&why))?;
@@ -83,8 +87,9 @@ impl QuicTransport {
         spawner: Spawner,
     ) -> Result<QuicTransport, StartError> {
         let unfit = |why| StartError::System(std::io::Error::other(why));
-        let client = limits::client(&options.credentials).map_err(unfit)?;
-        let dialler = Dialler::new(client, spawner.clone()).map_err(StartError::System)?;
+        limits::client(&options.credentials).map_err(unfit)?;
+        let dialler =
+            Dialler::new(options.credentials.clone(), spawner.clone()).map_err(StartError::System)?;
         let (accepts, accepted) = channel(HANDSHAKES_MAX);
         let mut transport = QuicTransport {
             listen_address: None,
@@ -100,7 +105,7 @@ impl QuicTransport {
         let refused = |why| StartError::Listen(address, why);
         let endpoint = spawner.bind(address, Some(server)).map_err(refused)?;
         transport.listen_address = Some(endpoint.local_addr().map_err(refused)?);
-        let accepting = accept_all(endpoint.clone(), accepts, spawner.clone());
+        let accepting = accept_all(endpoint.clone(), options.credentials, accepts, spawner.clone());
         transport._accepting = Some(spawner.spawn(accepting));
         transport.listener = Some(endpoint);
         Ok(transport)
@@ -113,7 +118,12 @@ impl QuicTransport {
 
 /// Shakes hands with whoever comes. Each holds a permit until the driver has taken its link, so there are never more than
 /// [`HANDSHAKES_MAX`] of them.
-async fn accept_all(endpoint: Endpoint, accepts: Sender<(Opened, OwnedSemaphorePermit)>, spawner: Spawner) {
+async fn accept_all(
+    endpoint: Endpoint,
+    credentials: Credentials,
+    accepts: Sender<(Opened, OwnedSemaphorePermit)>,
+    spawner: Spawner,
+) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     while let Some(incoming) = endpoint.accept().await {
         let Ok(permit) = permits.clone().try_acquire_owned() else {
@@ -126,10 +136,19 @@ async fn accept_all(endpoint: Endpoint, accepts: Sender<(Opened, OwnedSemaphoreP
             let _ = incoming.retry();
             continue;
         }
+        // The endpoint has those of its beginning; they may have been read again since.
+        let config = match limits::server(&credentials) {
+            Ok(config) => Arc::new(config),
+            Err(why) => {
+                tracing::error!(%why, "the certificates don't do for QUIC");
+                incoming.refuse();
+                continue;
+            }
+        };
         let accepts = accepts.clone();
         spawner.detach(async move {
             let peer = incoming.remote_address();
-            let opened = match within(HANDSHAKE_TIMEOUT, shake_hands(incoming)).await {
+            let opened = match within(HANDSHAKE_TIMEOUT, shake_hands(incoming, config)).await {
                 Some(Ok(opened)) => opened,
                 Some(Err(why)) => return tracing::warn!(%peer, %why, "dropped a replication connection"),
                 None => return tracing::warn!(%peer, "dropped: it did not finish its handshake in time"),
@@ -140,8 +159,9 @@ async fn accept_all(endpoint: Endpoint, accepts: Sender<(Opened, OwnedSemaphoreP
     }
 }
 
-async fn shake_hands(incoming: Incoming) -> Result<Opened, LinkError> {
-    let connection = incoming.accept().map_err(|why| failure(&why))?.await.map_err(|why| failure(&why))?;
+async fn shake_hands(incoming: Incoming, config: Arc<ServerConfig>) -> Result<Opened, LinkError> {
+    let connection =
+        incoming.accept_with(config).map_err(|why| failure(&why))?.await.map_err(|why| failure(&why))?;
     let (send, mut recv) = connection.accept_bi().await.map_err(|why| failure(&why))?;
     let mut kind = [0];
     recv.read_exact(&mut kind).await.map_err(|why| LinkError::Handshake(why.to_string()))?;
@@ -156,7 +176,7 @@ impl Transport for QuicTransport {
     fn dial(&mut self, address: &str) -> Result<Box<dyn Link>, LinkError> {
         let dial = self.dialler.clone().dial(address.to_owned());
         let dialling = self.spawner.spawn(async move {
-            let late = || Err(LinkError::Unreachable("it did not answer in time".to_owned()));
+            let late = || Err(LinkError::Unreachable(SILENT.to_owned()));
             within(HANDSHAKE_TIMEOUT, dial).await.unwrap_or_else(late)
         });
         Ok(Box::new(QuicLink::dialled(dialling, address, self.frame_bytes_max, self.spawner.clone())))

@@ -23,6 +23,15 @@ const PREAMBLE_BYTES: usize = 40;
 const NONCE_AT: usize = 8;
 const TAG_BYTES: usize = 32;
 
+/// The first byte of a TLS record: a greeting, or an alert.
+const TLS_FIRST_BYTES: [u8; 2] = [0x16, 0x15];
+
+const OTHER_SECRET: &str =
+    "it has another replication secret; the file of --replication-secret-file has to hold the same on both";
+
+const SPEAKS_TLS: &str = "it speaks TLS and this node does not; give this node --replication-tls-cert, -key and -ca as well, or \
+    start that one without them";
+
 /// Which end of a link this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -109,7 +118,7 @@ impl Handshake {
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         self.input.extend_from_slice(bytes);
         if self.awaiting == Await::Preamble && !MAGIC.starts_with(&self.input[..self.input.len().min(4)]) {
-            return Err("it does not speak this protocol");
+            return Err(self.misunderstood());
         }
         if self.bytes_wanted() > 0 {
             return Ok(());
@@ -119,6 +128,33 @@ impl Handshake {
             Await::Preamble => self.take_preamble(&input),
             Await::Tag => self.take_tag(&input),
             Await::Nothing => Ok(()),
+        }
+    }
+
+    /// Why what came can't be a preamble.
+    fn misunderstood(&mut self) -> &'static str {
+        match (self.side, TLS_FIRST_BYTES.contains(&self.input[0])) {
+            (Side::Listener, true) => {
+                // By that it sees that this node has no TLS.
+                self.say_preamble();
+                SPEAKS_TLS
+            }
+            (Side::Dialler, true) => SPEAKS_TLS,
+            (Side::Dialler, false) => {
+                "it does not speak this protocol; is that the address of its --replication-listen?"
+            }
+            (Side::Listener, false) => "it does not speak this protocol",
+        }
+    }
+
+    /// What it means that the peer closes now.
+    pub(crate) fn closed(&self) -> &'static str {
+        match (self.side, self.awaiting) {
+            (Side::Listener, Await::Tag) => {
+                "it closed the connection at this node's proof of the secret; the file of --replication-secret-file has to hold \
+                 the same on both"
+            }
+            _ => "it closed the connection",
         }
     }
 
@@ -141,8 +177,14 @@ impl Handshake {
                 self.awaiting = Await::Nothing;
                 return Ok(());
             }
-            (true, None) => return Err("it has a replication secret and this node has none"),
-            (false, Some(_)) => return Err("it has no replication secret and this node has one"),
+            (true, None) => {
+                return Err("it has a replication secret and this node has none; give this node \
+                            --replication-secret-file as well");
+            }
+            (false, Some(_)) => {
+                return Err("it has no replication secret and this node has one; give that node \
+                            --replication-secret-file as well");
+            }
             (true, Some(_)) => {}
         }
         if self.side == Side::Listener {
@@ -154,7 +196,7 @@ impl Handshake {
 
     fn take_tag(&mut self, input: &[u8]) -> Result<(), &'static str> {
         if !bool::from(self.tag(self.side.other()).ct_eq(input)) {
-            return Err("it has another replication secret");
+            return Err(OTHER_SECRET);
         }
         if self.side == Side::Dialler {
             self.output.extend_from_slice(&self.tag(Side::Dialler));
@@ -208,7 +250,7 @@ mod tests {
     #[test]
     fn unequal_secrets_are_refused_on_both_sides() {
         let [dialler, listener] = run(Some("s"), Some("t"));
-        assert_eq!(dialler, Err("it has another replication secret"));
+        assert_eq!(dialler, Err(OTHER_SECRET));
         assert_eq!(listener, Ok(false));
         assert!(run(None, Some("t"))[1].is_err() && run(None, Some("t"))[0].is_err());
         assert!(run(Some("s"), None)[1].is_err() && run(Some("s"), None)[0].is_err());
@@ -219,14 +261,26 @@ mod tests {
         let mut listener = Handshake::new(Side::Listener, Some(b"s".to_vec()), [2; 32]);
         let mut preamble = b"HSPR\x01\x01\0\0".to_vec();
         preamble.extend([1; 32]);
+        assert_eq!(listener.closed(), "it closed the connection");
         listener.take(&preamble).unwrap();
+        assert!(listener.closed().contains("--replication-secret-file has to hold"), "{}", listener.closed());
         let answer = listener.take_output();
-        assert_eq!(listener.take(&answer[PREAMBLE_BYTES..]), Err("it has another replication secret"));
+        assert_eq!(listener.take(&answer[PREAMBLE_BYTES..]), Err(OTHER_SECRET));
     }
 
     #[test]
     fn a_wrong_magic_is_noticed_at_its_first_byte() {
         let mut listener = Handshake::new(Side::Listener, None, [2; 32]);
         assert!(listener.take(b"G").is_err());
+        assert!(listener.take_output().is_empty(), "a stranger is told nothing");
+    }
+
+    #[test]
+    fn a_peer_that_speaks_tls_is_told_apart_and_shown_that_this_end_does_not() {
+        for (side, first) in [(Side::Listener, 0x16), (Side::Dialler, 0x15)] {
+            let mut end = Handshake::new(side, None, [2; 32]);
+            assert_eq!(end.take(&[first, 3, 1]), Err(SPEAKS_TLS));
+            assert_eq!(end.take_output().len(), PREAMBLE_BYTES);
+        }
     }
 }

@@ -86,7 +86,7 @@ impl Options {
     }
 
     /// Encrypts every link, by TLS 1.3 with certificates on both sides. Default: none, frames travel in the clear. All
-    /// nodes of the group must have some. A secret, if there is one, must match besides.
+    /// nodes of the group must have some. [`Credentials::reload`] and [`Credentials::replace`] change them for links to come. A secret, if there is one, must match besides.
     pub fn tls(mut self, credentials: Credentials) -> Options {
         self.tls = Some(credentials);
         self

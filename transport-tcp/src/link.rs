@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hotspare::transport::{FrameSplitter, Link, LinkError, PeerIdentity};
+use hotspare_tls::advice::advice;
 
 use crate::handshake::Handshake;
 use crate::socket::Socket;
@@ -75,14 +76,14 @@ impl TcpLink {
     fn try_advance(&mut self) -> Result<bool, LinkError> {
         if !self.connected {
             if let Some(error) = self.socket.tcp().take_error().unwrap_or_else(Some) {
-                return Err(LinkError::Unreachable(error.to_string()));
+                return Err(unreachable(&error));
             }
             match self.socket.tcp().peer_addr() {
                 Ok(_) => self.connected = true,
                 Err(error) if matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::WouldBlock) => {
                     return Ok(false);
                 }
-                Err(error) => return Err(LinkError::Unreachable(error.to_string())),
+                Err(error) => return Err(unreachable(&error)),
             }
             // Latency matters more than packets; a system that refuses is as good.
             let _ = self.socket.tcp().set_nodelay(true);
@@ -92,13 +93,15 @@ impl TcpLink {
             self.write()?;
             let wanted = self.handshake.bytes_wanted().min(self.read_buffer.len());
             match self.socket.read(&mut self.read_buffer[..wanted]) {
-                Ok(0) => return Err(LinkError::Handshake("it closed the connection".to_owned())),
+                Ok(0) => return Err(LinkError::Handshake(self.handshake.closed().to_owned())),
                 Ok(count) => {
                     let taken = self.handshake.take(&self.read_buffer[..count]);
                     self.queue_handshake();
                     if let Err(why) = taken {
-                        // Let the other end see this end's mode, so that its log says why, too.
+                        // Let the other end see this end's mode, so that its log says why, too. What it has said besides
+                        // is taken first: a socket that closes on that would take this end's words along.
                         let _ = self.write();
+                        let _ = self.socket.read(&mut self.read_buffer);
                         return Err(LinkError::Handshake(why.to_owned()));
                     }
                 }
@@ -181,10 +184,26 @@ impl TcpLink {
     }
 }
 
+fn unreachable(error: &std::io::Error) -> LinkError {
+    LinkError::Unreachable(match error.kind() {
+        ErrorKind::ConnectionRefused => format!(
+            "nothing listens there over TCP ({error}); if that node runs, look at its --replication-listen, and whether \
+             both have the same --transport"
+        ),
+        _ => error.to_string(),
+    })
+}
+
 fn broken(error: &std::io::Error) -> LinkError {
     match error.kind() {
         // TLS says so: a certificate, an alert, or no TLS at all.
-        ErrorKind::InvalidData => LinkError::Handshake(error.to_string()),
+        ErrorKind::InvalidData => {
+            let why = error.get_ref().and_then(|why| why.downcast_ref::<rustls::Error>());
+            LinkError::Handshake(match why.and_then(advice) {
+                Some(advice) => format!("{error}: {advice}"),
+                None => error.to_string(),
+            })
+        }
         _ => LinkError::Broken(error.to_string()),
     }
 }

@@ -5,11 +5,13 @@
 //!
 //! | file | concept |
 //! |---|---|
+//! | `advice` | what an operator should look at when a handshake has failed |
 //! | `credentials` | a node's certificate, whom it believes, how a peer is named |
 //! | `issue` | making an authority and certificates (feature `issue`) |
 //! | `pem` | certificates and keys in files |
 //! | `socket` | plain bytes over an encrypted socket that never blocks |
 
+pub mod advice;
 mod credentials;
 #[cfg(feature = "issue")]
 pub mod issue;

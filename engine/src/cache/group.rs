@@ -124,7 +124,7 @@ impl Group {
     }
 
     /// What a write waits for.
-    pub(super) fn ack_mode(&self) -> AckMode {
+    pub(crate) fn ack_mode(&self) -> AckMode {
         match (self.acks.needed(), self.lease.is_strict()) {
             (replicas @ 1.., true) => AckMode::Strict { replicas },
             (replicas, _) => AckMode::of(replicas),

@@ -94,6 +94,7 @@ impl Downstream {
             lag_seqs: end.saturating_sub(self.session.applied()),
             lag_bytes: self.session.risk().lag_bytes(),
             lag_ms: self.session.risk().lag_ms(now.local_ms),
+            ack_mode: self.session.mode(),
         }
     }
 
@@ -131,6 +132,7 @@ impl Downstream {
             self.peer.say_last(frame, turn.cx);
             return Outcome::Ended;
         }
+        self.session.set_mode(turn.group.roles.lock().ack_mode());
         if self.session.wants_relay() {
             self.session.set_relay(standing(turn.group));
         }

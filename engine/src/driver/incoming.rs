@@ -1,6 +1,7 @@
 //! A peer that dialled and has not said who it is.
 
 use crate::cache::InstallReader;
+use crate::replication::ack_warnings::mode_differs;
 use crate::replication::admission::{self, Verdict};
 use crate::replication::hello::{Hello, Purpose};
 use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
@@ -168,11 +169,14 @@ fn standing(turn: &Turn<'_, '_>) -> Standing {
 fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, '_>) {
     match code {
         RejectCode::NotPrimary => turn.group.roles.lock().learn_peer(&hello.address),
+        RejectCode::DuplicateSlot if hello.slot_is_free => {
+            tracing::info!(peer = %peer.identity(), slot = hello.slot, "a peer's default slot is taken; it tries another");
+        }
         // For a while only.
         RejectCode::Unattached | RejectCode::Behind => {}
         code => {
             tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
-            turn.group.roles.lock().note_reject(&peer.identity().address, code);
+            turn.group.roles.lock().note_reject(named(&peer.identity().address, hello), code);
         }
     }
     reject(peer, code, turn);
@@ -183,10 +187,17 @@ fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
     peer.answer(&Message::Reject(Reject { code, primary, retry_after_ms: RETRY_AFTER_MS }), turn.cx);
 }
 
+/// How a peer is named to operators: where it listens, if it said so, or where it dialled from.
+fn named<'a>(dialled_from: &'a str, hello: &'a Hello) -> &'a str {
+    if hello.address.is_empty() { dialled_from } else { &hello.address }
+}
+
 fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
+    let name = named(&peer.identity().address, hello).to_owned();
     let (grant, epoch, history) = {
         let mut roles = turn.group.roles.lock();
         roles.learn_peer(&hello.address);
+        roles.forgive(&name);
         let grant = Grant {
             node: roles.node,
             slot: roles.slot,
@@ -202,11 +213,15 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
     session.numbers_mut().skip_one_in();
     turn.group.roles.lock().count(session.plan());
     tracing::info!(
-        replica = if hello.address.is_empty() { &peer.identity().address } else { &hello.address },
+        replica = name,
         peer = %peer.identity(),
         plan = ?session.plan(),
         "a replica attached"
     );
+    let differs = hello.ack_mode.and_then(|theirs| mode_differs(turn.group.ack_mode(), theirs, &name));
+    if let Some(words) = differs {
+        tracing::warn!("{words}");
+    }
     let helps = hello.purpose == Purpose::CatchUp;
     Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history, helps)))
 }

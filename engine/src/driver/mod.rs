@@ -11,6 +11,7 @@
 //! | `announce` | telling peers who reigns |
 //! | `campaign` | a promotion that asks first |
 //! | `store` | what a replica's session does to the cache |
+//! | `shortage` | telling the log that writes are refused for want of replicas |
 //! | `peer` | one link |
 
 mod announce;
@@ -18,6 +19,7 @@ mod campaign;
 mod downstream;
 mod incoming;
 mod peer;
+mod shortage;
 mod store;
 mod upstream;
 
@@ -39,6 +41,7 @@ use announce::Announcer;
 use campaign::Campaign;
 use downstream::Downstream;
 use incoming::Incoming;
+use shortage::Shortage;
 use upstream::Upstream;
 
 /// Peers that may be between dialling and their first frame.
@@ -100,6 +103,7 @@ pub struct Replicator {
     upstream: Upstream,
     announcer: Announcer,
     campaign: Campaign,
+    shortage: Shortage,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -136,6 +140,7 @@ impl Replicator {
             upstream: Upstream::default(),
             announcer: Announcer::default(),
             campaign: Campaign::default(),
+            shortage: Shortage::default(),
             shipped_at_ms: 0,
             hints_due_ms: 0,
             standing: (0, LinkState::None),
@@ -270,6 +275,7 @@ impl Replicator {
             let asked = sessions.iter().filter_map(|session| session.granted_ms());
             group.lease.renew(reached_by(needed, asked), reached_by(needed, applied.iter().copied()));
         }
+        let is_short = reigns && level < roles.acks_needed;
         let is_news = roles.serving() != cache.inner.serving();
         drop(roles);
         if is_news {
@@ -277,6 +283,7 @@ impl Replicator {
             cache.inner.publish_serving(group);
         }
         group.acks.publish(&applied);
+        self.shortage.note(is_short, now.local_ms, || cache.status());
         if standing != self.standing {
             // Who waits for a write of a reign that has ended must look whether it survived.
             self.standing = standing;
@@ -298,6 +305,7 @@ impl Replicator {
             .chain(hints)
             .chain(self.hands_over_until_ms())
             .chain([self.upstream.deadline_ms(), self.announcer.deadline_ms(), self.campaign.deadline_ms()])
+            .chain([self.shortage.deadline_ms()])
             .min()
             .unwrap_or(Millis::MAX)
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::{Group, Inner};
+use crate::replication::AckMode;
+use crate::replication::ack_warnings::mode_differs;
 use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
@@ -150,6 +152,16 @@ impl ReplicaStore for CacheStore<'_> {
         let mut roles = self.group.roles.lock();
         let node = roles.node;
         roles.cascade.take(relay, node)
+    }
+
+    fn mode_told(&mut self, mode: AckMode) {
+        let mut roles = self.group.roles.lock();
+        if self.is_for_promotion || roles.primary_mode.replace(mode) == Some(mode) {
+            return;
+        }
+        if let Some(words) = mode_differs(roles.ack_mode(), mode, self.address) {
+            tracing::warn!("{words}");
+        }
     }
 
     fn set_level(&mut self, level: bool) {

@@ -136,7 +136,7 @@ impl Upstream {
             if let Err(why) = turn.cache.take_over() {
                 self.note(turn, &attached.address, &why.to_string());
             }
-        } else {
+        } else if !self.moves_on(turn, &end) {
             self.note(turn, &attached.address, &end.describe());
         }
         match &end {
@@ -206,6 +206,12 @@ impl Upstream {
             }
             code => roles.note_reject(address, code),
         }
+    }
+
+    /// Whether it is refused for its slot alone, and tries again with another.
+    fn moves_on(&self, turn: &Turn<'_, '_>, end: &SessionEnd) -> bool {
+        let is_slot = matches!(end, SessionEnd::Rejected { code: RejectCode::DuplicateSlot, .. });
+        is_slot && turn.group.roles.lock().may_move()
     }
 
     fn note(&self, turn: &Turn<'_, '_>, address: &str, why: &str) {
@@ -314,6 +320,7 @@ impl Attached {
                 break;
             }
             let applied = turn.group.log.lock().last_seq();
+            self.session.set_mode(turn.group.roles.lock().ack_mode());
             let Some(frame) = self.session.poll_frame(applied, turn.now.local_ms)? else { break };
             self.peer.send(frame).map_err(link_error)?;
             sent = true;

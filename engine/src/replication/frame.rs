@@ -41,6 +41,7 @@ pub(crate) enum Kind {
     Lease = 17,
     Standing = 18,
     Relay = 19,
+    Mode = 28,
 }
 
 impl Kind {
@@ -61,7 +62,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Lease, Standing, Relay])
+        .chain([Handover, Fenced, Bye, Lease, Standing, Relay, Mode])
         .find(|kind| *kind as u8 == byte)
     }
 }

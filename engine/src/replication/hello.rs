@@ -7,7 +7,9 @@
 //!   tag u8 | length u16 | bytes ... | tag u8 | ...
 //! ```
 
+use super::acks::AckMode;
 use super::frame::FrameError;
+use super::message::Mode;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
 
 /// The longest address that a node may name.
@@ -57,6 +59,10 @@ pub(crate) struct Hello {
     pub(crate) address: String,
     /// Whether it would follow the listener even if that is a replica.
     pub(crate) cascades: bool,
+    /// What a write waits for at this node; `None` from one that does not know how to tell, nor to be told.
+    pub(crate) ack_mode: Option<AckMode>,
+    /// Whether it takes another slot by itself if this one is taken.
+    pub(crate) slot_is_free: bool,
 }
 
 const VERSION: u8 = 1;
@@ -74,6 +80,8 @@ const ADDRESS: u8 = 12;
 const UNDO_FLOOR: u8 = 13;
 const CASCADES: u8 = 14;
 const GRANTS_LEASES: u8 = 15;
+const ACK_MODE: u8 = 28;
+const SLOT_IS_FREE: u8 = 29;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -107,6 +115,12 @@ impl Hello {
         if self.cascades {
             put(out, CASCADES, &[1]);
         }
+        if let Some(mode) = self.ack_mode {
+            put(out, ACK_MODE, &[mode.is_strict().into(), mode.replicas()]);
+        }
+        if self.slot_is_free {
+            put(out, SLOT_IS_FREE, &[1]);
+        }
     }
 
     /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
@@ -127,6 +141,8 @@ impl Hello {
             clock_ms: 0,
             address: String::new(),
             cascades: false,
+            ack_mode: None,
+            slot_is_free: false,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -163,6 +179,11 @@ impl Hello {
             ADDRESS if value.len() > ADDRESS_BYTES_MAX => return None,
             ADDRESS => self.address = String::from_utf8(value.to_vec()).ok()?,
             CASCADES => self.cascades = value == [1],
+            ACK_MODE => {
+                let [strict, replicas] = *value.first_chunk()?;
+                self.ack_mode = Some(Mode { strict: strict == 1, replicas }.into());
+            }
+            SLOT_IS_FREE => self.slot_is_free = value == [1],
             _ => {}
         }
         Some(())
@@ -224,6 +245,8 @@ mod tests {
             clock_ms: 99,
             address: "127.0.0.1:7001".to_owned(),
             cascades: true,
+            ack_mode: Some(AckMode::Strict { replicas: 2 }),
+            slot_is_free: true,
         }
     }
 
@@ -241,7 +264,7 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
-        assert_eq!(whole, 15, "nothing, and behind each of the fourteen tags before the last");
+        assert_eq!(whole, 17, "nothing, and behind each of the sixteen tags before the last");
     }
 
     #[test]

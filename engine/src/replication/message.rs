@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::acks::AckMode;
 use super::frame::{self, FrameError, Kind};
 use super::hello::Hello;
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
@@ -31,6 +32,7 @@ pub(crate) enum Message<'a> {
     Lease(Lease),
     Standing(Standing),
     Relay(Relay),
+    Mode(Mode),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -270,6 +272,26 @@ pub(crate) struct Relay {
     pub(crate) settled_ms: u64,
 }
 
+/// What a write waits for at the sender: between two that have named theirs, so that each can say that they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mode {
+    pub(crate) strict: bool,
+    pub(crate) replicas: u8,
+}
+
+impl From<AckMode> for Mode {
+    fn from(mode: AckMode) -> Self {
+        Mode { strict: mode.is_strict(), replicas: mode.replicas() }
+    }
+}
+
+impl From<Mode> for AckMode {
+    fn from(Mode { strict, replicas }: Mode) -> Self {
+        let mode = if strict { AckMode::Strict { replicas } } else { AckMode::of(replicas) };
+        mode.bounded()
+    }
+}
+
 /// The link closes on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bye {
@@ -307,6 +329,7 @@ impl Message<'_> {
             Message::Lease(body) => encode_body(Kind::Lease, number, body),
             Message::Standing(body) => encode_body(Kind::Standing, number, body),
             Message::Relay(body) => encode_body(Kind::Relay, number, body),
+            Message::Mode(body) => encode_body(Kind::Mode, number, body),
         }
     }
 
@@ -332,6 +355,7 @@ impl Message<'_> {
             Kind::Lease => Message::Lease(decode_body(raw.body)?),
             Kind::Standing => Message::Standing(decode_body(raw.body)?),
             Kind::Relay => Message::Relay(decode_body(raw.body)?),
+            Kind::Mode => Message::Mode(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::acks::AckMode;
 use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
@@ -101,6 +102,7 @@ pub(crate) struct PrimarySession {
     /// this primary (see [`PrimarySession::may_count`]).
     counts: bool,
     attached_ms: u64,
+    modes: Modes,
     grants_leases: bool,
     asks_for_lease: bool,
     /// When it was last asked for a lease, and when it was for the last one that it has granted.
@@ -112,6 +114,24 @@ pub(crate) struct PrimarySession {
     /// What a replica that would follow a replica is told of this node.
     relay: Option<Relay>,
     relay_due: bool,
+}
+
+/// What a write waits for on either side.
+#[derive(Debug, Default)]
+struct Modes {
+    /// At the replica, if it said so; then it wants to be told, too.
+    theirs: Option<AckMode>,
+    ours: Option<AckMode>,
+    told: Option<AckMode>,
+}
+
+impl Modes {
+    /// What the replica is to be told, once.
+    fn take_news(&mut self) -> Option<AckMode> {
+        let news = self.ours.filter(|_| self.theirs.is_some() && self.ours != self.told)?;
+        self.told = Some(news);
+        Some(news)
+    }
 }
 
 impl PrimarySession {
@@ -159,6 +179,7 @@ impl PrimarySession {
             is_chunk_due: false,
             counts: hello.term_seen > Term::default(),
             attached_ms: now.lease_ms.unwrap_or(0),
+            modes: Modes { theirs: hello.ack_mode, ..Modes::default() },
             grants_leases: hello.grants_leases,
             asks_for_lease: false,
             asked_ms: 0,
@@ -320,6 +341,16 @@ impl PrimarySession {
         }
     }
 
+    /// What a write waits for at the replica, if it said so.
+    pub(crate) fn mode(&self) -> Option<AckMode> {
+        self.modes.theirs
+    }
+
+    /// What a write waits for at this node, for a replica that wants to know.
+    pub(crate) fn set_mode(&mut self, mode: AckMode) {
+        self.modes.ours = Some(mode);
+    }
+
     /// Takes a frame from the replica.
     pub(crate) fn handle_frame(&mut self, frame: &[u8], now: Now) -> Result<(), SessionEnd> {
         let message = self.numbers.decode(frame)?;
@@ -332,6 +363,10 @@ impl PrimarySession {
             Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
             Message::Lease(lease) if lease.asked_ms <= self.asked_ms => {
                 self.granted_ms = self.granted_ms.max(Some(lease.asked_ms));
+                Ok(())
+            }
+            Message::Mode(mode) => {
+                self.modes.theirs = Some(mode.into());
                 Ok(())
             }
             Message::Want(want) => {
@@ -358,6 +393,9 @@ impl PrimarySession {
         }
         if let Some(frame) = self.opening.pop_front() {
             return Ok(Some(frame));
+        }
+        if let Some(mode) = self.modes.take_news() {
+            return Ok(Some(self.numbers.encode(&Message::Mode(mode.into()))));
         }
         if let Some(relay) = self.relay.as_ref().filter(|_| self.relay_due) {
             self.relay_due = false;

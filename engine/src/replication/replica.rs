@@ -11,6 +11,7 @@
 
 use bytes::Bytes;
 
+use super::acks::AckMode;
 use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
@@ -61,6 +62,8 @@ pub(crate) trait ReplicaStore {
     fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd>;
     /// This node follows the primary, which may answer for some time to come.
     fn grant_lease(&mut self);
+    /// What a write waits for at the sender.
+    fn mode_told(&mut self, mode: AckMode);
     /// Whether this node has all that its primary told of.
     fn set_level(&mut self, level: bool);
 }
@@ -96,6 +99,10 @@ pub(crate) struct ReplicaSession {
     acked: Seq,
     /// What the primary asked for a lease by, to be given back.
     lease: Option<Lease>,
+    /// What a write waits for at this node, and what the other one was told of that; whether it wants to know.
+    mode: Option<AckMode>,
+    told_mode: Option<AckMode>,
+    tells_mode: bool,
     refuses_copies: bool,
     wanted: Vec<u64>,
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
@@ -109,7 +116,7 @@ impl ReplicaSession {
     /// A session that begins with this `Hello`.
     pub(crate) fn new(hello: Hello, bugs: Bugs, now_ms: u64) -> ReplicaSession {
         let mut numbers = FrameNumbers::default();
-        let incarnation = hello.incarnation;
+        let (incarnation, mode) = (hello.incarnation, hello.ack_mode);
         let above = match hello.cascades {
             true => Above::Node { reigns: false, level: false },
             false => Above::Primary,
@@ -126,6 +133,9 @@ impl ReplicaSession {
             to_settle: None,
             acked: 0,
             lease: None,
+            mode,
+            told_mode: mode,
+            tells_mode: false,
             refuses_copies: false,
             wanted: Vec::new(),
             dropped: Vec::new(),
@@ -178,6 +188,11 @@ impl ReplicaSession {
             (_, Message::Lease(lease)) => {
                 store.grant_lease();
                 self.lease = Some(lease);
+                Ok(())
+            }
+            (_, Message::Mode(mode)) => {
+                self.tells_mode = true;
+                store.mode_told(mode.into());
                 Ok(())
             }
             (_, Message::Append(append)) => self.handle_append(&append, store),
@@ -388,6 +403,11 @@ impl ReplicaSession {
         store.set_level(all_told && !matches!(self.above, Above::Node { level: false, .. }));
     }
 
+    /// What a write waits for at this node now: the other one is told if it is not what `Hello` said.
+    pub(crate) fn set_mode(&mut self, mode: AckMode) {
+        self.mode = Some(mode);
+    }
+
     /// The next frame to send, if there is one now.
     pub(crate) fn poll_frame(&mut self, applied: Seq, now_ms: u64) -> Result<Option<Bytes>, SessionEnd> {
         if now_ms >= self.heard_at_ms + DEAD_AFTER_MS {
@@ -401,6 +421,10 @@ impl ReplicaSession {
         }
         if let Some(lease) = self.lease.take() {
             return Ok(Some(self.numbers.encode(&Message::Lease(lease))));
+        }
+        if let Some(mode) = self.mode.filter(|_| self.tells_mode && self.mode != self.told_mode) {
+            self.told_mode = Some(mode);
+            return Ok(Some(self.numbers.encode(&Message::Mode(mode.into()))));
         }
         if !self.wanted.is_empty() {
             let hashes = std::mem::take(&mut self.wanted);

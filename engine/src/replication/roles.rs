@@ -9,6 +9,7 @@
 //!   restored  ──> Fenced ──(it was the primary, none is configured, and nobody else reigns)──> Primary
 //! ```
 
+use super::acks::AckMode;
 use super::bug::{Bug, Bugs};
 use super::cascade::Cascade;
 use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
@@ -77,6 +78,8 @@ pub(crate) struct Roles {
     /// Whether a replica is within the budget of what may be lost, or there is no budget.
     within_budget: bool,
     has_budget: bool,
+    /// What a write waits for at the node that this one follows, if it said so.
+    pub(crate) primary_mode: Option<AckMode>,
     /// Until when, on this node's own clock, writes pause for a replica that is to take over.
     pub(crate) hands_over_until_ms: Option<u64>,
     /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
@@ -144,6 +147,7 @@ impl Roles {
             level_replicas: 0,
             within_budget: !has_budget,
             has_budget,
+            primary_mode: None,
             hands_over_until_ms: None,
             young: false,
             claims: false,
@@ -295,6 +299,8 @@ impl Roles {
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
         self.upstream = None;
+        // It was of following somebody.
+        (self.primary_mode, self.last_error) = (None, None);
         self.quarantine.end();
         self.cascade.forget_path();
     }
@@ -335,7 +341,7 @@ impl Roles {
         self.upstream = Some(address.to_owned());
         self.learn_peer(address);
         self.level = false;
-        self.last_error = None;
+        (self.primary_mode, self.last_error) = (None, None);
         self.count(plan);
         if plan != Plan::Install {
             self.quarantine.end();
@@ -464,9 +470,14 @@ impl Roles {
         }
     }
 
+    /// Whether it takes another slot where its own is taken.
+    pub(crate) fn may_move(&self) -> bool {
+        !self.slot_is_given && self.is_follower()
+    }
+
     /// A primary said that this follower's slot is taken: the next one, unless an operator gave it.
     pub(crate) fn move_to_next_slot(&mut self) -> bool {
-        if self.slot_is_given || !self.is_follower() {
+        if !self.may_move() {
             return false;
         }
         self.slot = (self.slot + 1) % 16;
@@ -477,6 +488,22 @@ impl Roles {
     pub(crate) fn note_reject(&mut self, peer: &str, code: RejectCode) {
         self.rejects += 1;
         self.last_error = Some(format!("{peer}: {}", code.describe()));
+    }
+
+    /// This peer is attached: what went wrong with it has passed.
+    pub(crate) fn forgive(&mut self, peer: &str) {
+        let is_its = |error: &String| error.strip_prefix(peer).is_some_and(|rest| rest.starts_with(": "));
+        if self.last_error.as_ref().is_some_and(is_its) {
+            self.last_error = None;
+        }
+    }
+
+    /// What a write waits for at this node.
+    pub(crate) fn ack_mode(&self) -> AckMode {
+        match (self.acks_needed, self.is_strict) {
+            (replicas @ 1.., true) => AckMode::Strict { replicas },
+            (replicas, _) => AckMode::of(replicas),
+        }
     }
 
     /// This node's first frame on a link that it dialled.
@@ -504,6 +531,8 @@ impl Roles {
             clock_ms,
             address: self.own_address.clone().unwrap_or_default(),
             cascades: false,
+            ack_mode: Some(self.ack_mode()),
+            slot_is_free: self.may_move(),
         }
     }
 
@@ -542,6 +571,7 @@ impl Roles {
             copy_pause_ms: self.quarantine.pause_ms(),
             replicas: self.replicas.clone(),
             level_replicas: self.level_replicas,
+            primary_ack_mode: self.primary_mode,
             installs: self.installs,
             catch_ups: self.catch_ups,
             roll_backs: self.roll_backs,
@@ -588,7 +618,6 @@ pub(crate) fn group_id(name: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replication::AckMode;
 
     #[test]
     fn a_write_is_told_of_a_budget_only_where_there_is_one() {

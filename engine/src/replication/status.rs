@@ -75,6 +75,8 @@ pub struct ReplicaStatus {
     pub lag_bytes: u64,
     /// The age in milliseconds of the oldest mutation that it has not acknowledged, or somewhat more; 0 while it has all.
     pub lag_ms: u64,
+    /// What a write would wait for there if it were promoted; `None` from a version that does not say.
+    pub ack_mode: Option<AckMode>,
 }
 
 /// A node's role, position and peers: one snapshot.
@@ -116,6 +118,8 @@ pub struct Status {
     pub level_replicas: u8,
     /// What a write waits for.
     pub ack_mode: AckMode,
+    /// What a write waits for at the node that this one follows, if it has said so.
+    pub primary_ack_mode: Option<AckMode>,
     /// Whether a strict primary answers.
     pub lease: LeaseStatus,
     /// Bytes of the log that are kept now.
@@ -160,6 +164,7 @@ impl Status {
             replicas: Vec::new(),
             level_replicas: 0,
             ack_mode: AckMode::Async,
+            primary_ack_mode: None,
             lease: LeaseStatus::NONE,
             log_bytes: 0,
             log_bytes_max: 0,

@@ -49,16 +49,31 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
         ("POST", "/follow") => follow(context, request),
         ("POST", "/ack") => set_ack_mode(context, request),
         ("POST", "/handover") => hand_over(context),
-        (
-            _,
-            "/livez" | "/readyz" | "/promotable" | "/status" | "/metrics" | "/promote" | "/follow" | "/ack"
-            | "/handover",
-        ) => Answer::text(
-            "405 Method Not Allowed",
-            "GET reads; POST promotes, follows, hands over and sets the ack mode",
-        ),
-        _ => Answer::text("404 Not Found", "no such path"),
+        (_, path) => match PATHS.iter().find(|(_, known, _)| known.split('?').next() == Some(path)) {
+            Some((method, known, _)) => {
+                Answer::text("405 Method Not Allowed", format!("say {method} {known}"))
+            }
+            None => Answer::text("404 Not Found", format!("no such path; there are:\n{}", all_paths())),
+        },
     }
+}
+
+/// Each path, how it is asked, and what it is for; `server-bin/docs/admin.md` says more.
+const PATHS: [(&str, &str, &str); 9] = [
+    ("GET", "/livez", "200 while the process answers"),
+    ("GET", "/readyz", "200 if the node may take traffic, else 503 and why"),
+    ("GET", "/promotable", "200 if a fail-over manager may promote the node, else 503 and why"),
+    ("GET", "/status", "all that the node says of itself, as JSON"),
+    ("GET", "/metrics", "for Prometheus"),
+    ("POST", "/promote?force=1", "make the node the primary; without force only if it may be"),
+    ("POST", "/follow?address=HOST:PORT", "follow the primary that listens for replication there"),
+    ("POST", "/handover", "let a level replica take over"),
+    ("POST", "/ack?mode=MODE", "async, semi-sync:N or strict:N, until the next start"),
+];
+
+fn all_paths() -> String {
+    let line = |(method, path, what): &(&str, &str, &str)| format!("{method:<5}{path:<27}{what}");
+    PATHS.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn health(state: Result<(), &'static str>) -> Answer {
@@ -97,7 +112,7 @@ fn follow(context: &Context, request: &Request) -> Answer {
     if context.loopback_only && !is_loopback(&address) {
         return Answer::text(
             "409 Conflict",
-            "this node has no --replication-secret-file, so it follows loopback addresses only",
+            "this node has neither --replication-secret-file nor --replication-tls-cert, so it follows loopback addresses only",
         );
     }
     if context.cache.status().replicas.iter().any(|replica| replica.address == address) {
@@ -130,9 +145,17 @@ fn set_ack_mode(context: &Context, request: &Request) -> Answer {
         Err(why) => return Answer::text("400 Bad Request", format!("mode={mode}: {why}")),
     };
     match context.cache.set_ack_mode(mode) {
-        Ok(()) => json_answer(&json!({ "ack": mode.to_string() })),
+        Ok(()) => {
+            let warnings = warnings_of(&context.cache.status());
+            json_answer(&json!({ "ack": mode.to_string(), "warnings": warnings }))
+        }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
+}
+
+/// What is wrong now, in words.
+pub(crate) fn warnings_of(status: &Status) -> Vec<String> {
+    status.ack_warnings()
 }
 
 /// Everything that a node says of itself.
@@ -149,6 +172,7 @@ fn status_json(status: &Status) -> serde_json::Value {
                 "lag_seqs": replica.lag_seqs,
                 "lag_bytes": replica.lag_bytes,
                 "lag_ms": replica.lag_ms,
+                "ack": replica.ack_mode.map(|mode| mode.to_string()),
             })
         })
         .collect();
@@ -169,6 +193,7 @@ fn status_json(status: &Status) -> serde_json::Value {
         "copy_pause_ms": status.copy_pause_ms,
         "promotable_reason": status.promotable.err(),
         "ack": status.ack_mode.to_string(),
+        "primary_ack": status.primary_ack_mode.map(|mode| mode.to_string()),
         "level_replicas": status.level_replicas,
         "lease": status.lease.state.as_str(),
         "lease_remaining_ms": status.lease.remaining_ms,
@@ -183,13 +208,17 @@ fn status_json(status: &Status) -> serde_json::Value {
         "oversized_records": status.oversized_records,
         "rejects": status.rejects,
         "last_error": status.last_error,
+        "warnings": warnings_of(status),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
-    use hotspare::{Cache, Config, ReplicationConfig};
+    use hotspare::transport::MemoryNetwork;
+    use hotspare::{Cache, Config, ReplicationConfig, Replicator};
 
     fn context(token: Option<&str>) -> Context {
         let cache =
@@ -216,6 +245,88 @@ mod tests {
         let metrics = answer(&context, &request("GET", "/metrics")).body;
         assert!(metrics.contains("hotspare_is_primary 1\n") && metrics.contains("hotspare_quarantined 0\n"));
         assert!(metrics.lines().filter(|line| !line.starts_with('#')).count() >= 10);
+    }
+
+    /// What operators read.
+    const DOCS: &str = include_str!("../../docs/admin.md");
+
+    #[test]
+    fn each_path_is_answered_and_is_named_by_the_docs_and_where_there_is_none() {
+        let context = context(None);
+        let nowhere = answer(&context, &request("GET", "/nothing")).body;
+        for (method, path, what) in PATHS {
+            assert!(nowhere.contains(&format!("{method:<5}{path}")) && nowhere.contains(what), "{nowhere}");
+            assert!(DOCS.contains(&format!("`{method} {path}`")), "docs/admin.md lacks {method} {path}");
+            let bare = path.split('?').next().unwrap();
+            let answered = answer(&context, &request(method, bare));
+            assert!(!matches!(code(&answered), 404 | 405), "{path}: {answered:?}");
+            let wrong = if method == "GET" { "POST" } else { "GET" };
+            let refused = answer(&context, &request(wrong, bare));
+            assert_eq!(code(&refused), 405, "{path}");
+            assert!(refused.body.contains(&format!("{method} {path}")), "{refused:?}");
+        }
+        let documented = DOCS.matches("`GET /").count() + DOCS.matches("`POST /").count();
+        assert_eq!(documented, PATHS.len(), "docs/admin.md names a path that there is not");
+    }
+
+    /// The names of all fields, those of a replica with `replicas.` before them.
+    fn field_names(status: &serde_json::Value, before: &str) -> Vec<String> {
+        let fields = status.as_object().expect("fields").iter();
+        let names = fields.flat_map(|(name, value)| {
+            let inner = value.as_array().and_then(|list| list.first()).filter(|first| first.is_object());
+            let inner = inner.map_or(Vec::new(), |first| field_names(first, &format!("{name}.")));
+            [vec![format!("{before}{name}")], inner].concat()
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn each_field_of_the_status_is_explained_and_no_other() {
+        let [primary, _spare] = pair(AckMode::Async, AckMode::Async);
+        let status = status_json(&primary.status());
+        assert_eq!(status["replicas"].as_array().map(Vec::len), Some(1), "{status}");
+        let mut names = field_names(&status, "");
+        let mut explained: Vec<String> = DOCS
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("- `")?.split_once("`:")?.0.to_owned()))
+            .collect();
+        names.sort();
+        explained.sort();
+        assert_eq!(explained, names, "docs/admin.md has a line `- \\`name\\`:` for each field");
+    }
+
+    /// A primary and its replica, streaming.
+    fn pair(ours: AckMode, theirs: AckMode) -> [Cache; 2] {
+        let network = MemoryNetwork::immediate();
+        let cache = |config| Cache::new(Config::new().replication(config)).unwrap();
+        let primary = cache(ReplicationConfig::primary().ack(ours));
+        let spare = cache(ReplicationConfig::replica_of("a").ack(theirs));
+        let mut first = Replicator::new(&primary, network.transport("a")).unwrap();
+        let mut second = Replicator::new(&spare, network.transport("b")).unwrap();
+        let mut cx = std::task::Context::from_waker(Waker::noop());
+        for _ in 0..50 {
+            first.poll(&mut cx);
+            second.poll(&mut cx);
+        }
+        [primary, spare]
+    }
+
+    #[test]
+    fn nodes_of_unlike_ack_modes_warn_on_both_sides() {
+        let strict = AckMode::Strict { replicas: 1 };
+        for (ours, theirs) in [(strict, AckMode::Async), (AckMode::Async, strict)] {
+            let statuses = pair(ours, theirs).map(|node| status_json(&node.status()));
+            for (status, told) in statuses.iter().zip([(ours, theirs), (theirs, ours)]) {
+                let warning = status["warnings"].as_array().and_then(|all| all.last()).expect("a warning");
+                let words = format!("the ack mode here is {}, and {} at", told.0, told.1);
+                assert!(warning.as_str().unwrap().starts_with(&words), "{warning}");
+            }
+            assert_eq!(statuses[0]["replicas"][0]["ack"], theirs.to_string());
+            assert_eq!(statuses[1]["primary_ack"], ours.to_string());
+        }
+        for node in pair(strict, strict) {
+            assert_eq!(warnings_of(&node.status()), Vec::<String>::new());
+        }
     }
 
     #[test]
@@ -279,7 +390,9 @@ mod tests {
         let context =
             Context { cache, token: None, loopback_only: true, counters: Box::new(Default::default) };
         let asked = Request { query: "mode=semi-sync:2".to_owned(), ..request("POST", "/ack") };
-        assert_eq!(code(&answer(&context, &asked)), 200);
+        let answered = answer(&context, &asked);
+        assert_eq!(code(&answered), 200);
+        assert!(answered.body.contains("semi-sync:2 needs 2 level replicas"), "{answered:?}");
         assert_eq!(context.cache.ack_mode(), AckMode::SemiSync { replicas: 2 });
         assert_eq!(code(&answer(&context, &Request { origin: true, ..asked })), 403);
         let status = answer(&context, &request("GET", "/status")).body;

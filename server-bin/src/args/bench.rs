@@ -7,6 +7,10 @@ use clap::{Args, ValueEnum};
 use crate::bench::load::{Load, Population};
 use crate::bench::requests::Dialect;
 
+/// How long keys live beyond the time that is measured, in seconds: filling comes before that, and takes minutes with millions
+/// of keys.
+const EXPIRY_MARGIN_S: u32 = 600;
+
 /// How a server is asked.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BenchOptions {
@@ -49,6 +53,9 @@ pub(crate) struct BenchOptions {
     /// Give up after so many seconds of silence
     #[arg(long, value_name = "N", default_value_t = 10.0, value_parser = seconds)]
     patience: f64,
+    /// Store the keys for good; else each expires ten minutes after the planned end
+    #[arg(long)]
+    keep: bool,
     /// Print the summary as JSON
     #[arg(long)]
     json: bool,
@@ -102,6 +109,7 @@ impl BenchOptions {
                 prefix: 'b',
                 keys: self.keys as usize,
                 value_bytes: self.value_bytes as usize,
+                lifetime_s: if self.keep { 0 } else { self.seconds.ceil() as u32 + EXPIRY_MARGIN_S },
             },
             connects: self.reconnect,
             rate: self.rate.unwrap_or(0) as usize,

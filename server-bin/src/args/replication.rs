@@ -5,8 +5,9 @@
 use super::*;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Replication")]
 pub(super) struct Replication {
-    /// Accept the group's other nodes at this address
+    /// Accept the group's other nodes at this IP address and port, by which they must reach this node: they are told it
     #[arg(long, value_name = "ADDR")]
     pub(super) replication_listen: Option<String>,
     /// Follow the node that listens for replication at ADDR
@@ -15,7 +16,8 @@ pub(super) struct Replication {
     /// Follow that node even while it is a replica itself; up to 4 links below a primary
     #[arg(long, requires_all = ["replica_of", "node_slot"])]
     pub(super) cascade: bool,
-    /// Another node of the group, by its replication address; repeatable
+    /// Another node of the group, by its replication address; repeatable. Without --replica-of and --bootstrap this node then
+    /// looks for a primary there, and waits to be promoted
     #[arg(long, value_name = "ADDR")]
     pub(super) peer: Vec<String>,
     /// The group's name [default: default]
@@ -24,14 +26,15 @@ pub(super) struct Replication {
     /// 0 to 15, unique in the group; default 0 for a primary, 1 for a follower
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
     pub(super) node_slot: Option<u8>,
-    /// Begin as the primary of a new group
+    /// Begin as the primary of a new group, empty; on loopback, and with no --peer, --replication-listen alone does
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
-    /// A file with the secret that the group shares; without it, and without certificates, replication stays on
+    /// A file with the secret that the group shares, the same on each node; without it, and without certificates, replication stays on
     /// loopback
     #[arg(long, value_name = "FILE")]
     pub(super) replication_secret_file: Option<PathBuf>,
-    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority
+    /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority; read again
+    /// on SIGHUP, as are its key and the authority
     #[arg(long, value_name = "FILE", requires_all = ["replication_tls_key", "replication_tls_ca"])]
     pub(super) replication_tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
@@ -46,22 +49,24 @@ pub(super) struct Replication {
     /// As a replica, refuse reads while its items may be more than MS milliseconds old (less than 500 refuses some always)
     #[arg(long, value_name = "MS", requires = "replica_reads")]
     pub(super) replica_staleness_max_ms: Option<u64>,
-    /// When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level;
+    /// The same on each node. When a write is answered: async, at once; semi-sync:N, when N replicas have it, and refused while fewer are level;
     /// strict:N, likewise, and reads wait, too, and are misses unless N replicas answered within the last second
     #[arg(long, value_name = "MODE", default_value_t = AckMode::Async)]
     pub(super) ack: AckMode,
     /// How long a write waits for its acks; then it is answered that nobody knows
-    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000))]
-    pub(super) ack_timeout_ms: u64,
+    /// [default: 50]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(super) ack_timeout_ms: Option<u64>,
     /// Refuse writes while no replica lacks less than MS milliseconds of them
     #[arg(long, value_name = "MS")]
     pub(super) max_unacked_ms: Option<u64>,
     /// Refuse writes while no replica lacks less than BYTES of them
     #[arg(long, value_name = "BYTES")]
     pub(super) max_unacked_bytes: Option<u64>,
-    /// The replication transport: tcp, or quic, which needs certificates
-    #[arg(long, value_name = "NAME", default_value = "tcp")]
-    pub(super) transport: String,
+    /// The replication transport, the same on each node: tcp, or quic (UDP), which needs certificates
+    /// [default: tcp]
+    #[arg(long, value_name = "NAME")]
+    pub(super) transport: Option<String>,
     /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
     #[arg(long, value_name = "BYTES")]
     pub(super) log_bytes: Option<usize>,
@@ -77,7 +82,7 @@ pub(super) fn transport(flags: &Replication) -> Result<Transport, String> {
         }
         _ => None,
     };
-    match (&*flags.transport, credentials) {
+    match (flags.transport.as_deref().unwrap_or("tcp"), credentials) {
         ("tcp", credentials) => Ok(Transport::Tcp { secret, credentials }),
         ("quic", _) if secret.is_some() => {
             Err("--replication-secret-file does nothing over QUIC: certificates prove who a peer is"
@@ -153,6 +158,8 @@ fn refuse_without_effect(flags: &Replication) -> Result<(), String> {
         ("--ack", flags.ack != AckMode::Async),
         ("--max-unacked-ms", flags.max_unacked_ms.is_some()),
         ("--max-unacked-bytes", flags.max_unacked_bytes.is_some()),
+        ("--ack-timeout-ms", flags.ack_timeout_ms.is_some()),
+        ("--transport", flags.transport.is_some()),
     ];
     match given.into_iter().find(|(_, given)| *given) {
         None => Ok(()),

@@ -15,6 +15,8 @@ const HEAD_BYTES_MAX: usize = 2048;
 /// Bytes of what a server said that an error shows.
 const SHOWN_BYTES: usize = 80;
 
+const BINARY_HEADER_BYTES: usize = 24;
+
 /// What the answers said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -95,6 +97,14 @@ impl Awaited {
             Awaited::Answers(parser) => mem::take(&mut parser.tally),
         }
     }
+
+    /// What the server said when it first refused something, in its words.
+    pub(super) fn take_refusal(&mut self) -> Option<String> {
+        match self {
+            Awaited::Bytes(_) => None,
+            Awaited::Answers(parser) => parser.refusal.take(),
+        }
+    }
 }
 
 /// Reads answers as they come, however they are cut.
@@ -108,6 +118,7 @@ pub(super) struct Parser {
     /// Bytes of a value that are to come and say nothing.
     skip: usize,
     tally: Tally,
+    refusal: Option<String>,
 }
 
 /// What a head says.
@@ -125,7 +136,14 @@ enum Head {
 
 impl Parser {
     fn new(dialect: Dialect) -> Parser {
-        Parser { dialect, due: VecDeque::new(), carry: Vec::new(), skip: 0, tally: Tally::default() }
+        Parser {
+            dialect,
+            due: VecDeque::new(),
+            carry: Vec::new(),
+            skip: 0,
+            tally: Tally::default(),
+            refusal: None,
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -157,6 +175,9 @@ impl Parser {
             let Some((head, length)) = read_head(self.dialect, rest)? else {
                 return if rest.len() < HEAD_BYTES_MAX { Ok(at) } else { Err(rubbish(rest)) };
             };
+            if matches!(head, Head::Refused(_)) && self.refusal.is_none() {
+                self.refusal = Some(refusal(self.dialect, &rest[..length]));
+            }
             at += length;
             self.settle(due, head).ok_or_else(|| rubbish(rest))?;
         }
@@ -231,27 +252,43 @@ fn read_head(dialect: Dialect, bytes: &[u8]) -> Result<Option<(Head, usize)>, St
 }
 
 fn read_binary_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, String> {
-    const HEADER_BYTES: usize = 24;
     if bytes[0] != 0x81 {
         return Err(rubbish(bytes));
     }
-    let Some(header) = bytes.get(..HEADER_BYTES) else { return Ok(None) };
+    let Some(header) = bytes.get(..BINARY_HEADER_BYTES) else { return Ok(None) };
     let status = u16::from_be_bytes([header[6], header[7]]);
     let body_bytes = u32::from_be_bytes([header[8], header[9], header[10], header[11]]) as usize;
     let head = match (header[1], status) {
         (0x00, 0) => Head::Hit(body_bytes),
         (0x01, 0) if body_bytes == 0 => Head::Stored,
         // A miss has a text, which is nobody's value.
-        (0x00, 1) => {
-            return Ok(
-                (bytes.len() >= HEADER_BYTES + body_bytes).then_some((Head::Miss, HEADER_BYTES + body_bytes))
-            );
+        (0x00, 1) => return Ok(with_body(Head::Miss, bytes, body_bytes)),
+        // Out of memory, busy, temporary failure: it may be otherwise later. All else is a misunderstanding. What is said of
+        // it is worth waiting for, unless it is endless.
+        (_, 0x82 | 0x85 | 0x86) if body_bytes <= SHOWN_BYTES => {
+            return Ok(with_body(Head::Refused(0), bytes, body_bytes));
         }
-        // Out of memory, busy, temporary failure: it may be otherwise later. All else is a misunderstanding.
         (_, 0x82 | 0x85 | 0x86) => Head::Refused(body_bytes),
         _ => return Err(rubbish(bytes)),
     };
-    Ok(Some((head, HEADER_BYTES)))
+    Ok(Some((head, BINARY_HEADER_BYTES)))
+}
+
+/// A head with the body behind it; none until that has come.
+fn with_body(head: Head, bytes: &[u8], body_bytes: usize) -> Option<(Head, usize)> {
+    let length = BINARY_HEADER_BYTES + body_bytes;
+    (bytes.len() >= length).then_some((head, length))
+}
+
+/// What a refusal says.
+fn refusal(dialect: Dialect, answer: &[u8]) -> String {
+    match (dialect, answer) {
+        (Dialect::Binary, [_, _, _, _, _, _, high, low, ..]) => {
+            let text = shown(&answer[BINARY_HEADER_BYTES..]);
+            format!("status 0x{:02x} {text}", u16::from_be_bytes([*high, *low])).trim_end().to_owned()
+        }
+        _ => shown(answer.trim_ascii_end()),
+    }
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
@@ -313,6 +350,30 @@ mod tests {
         let both = |get: Vec<u8>, set: Vec<u8>| taken(Dialect::Binary, 1, &[get, set].concat());
         assert_eq!(both(binary(0, 0, b"\0\0\0\0v"), binary(1, 0, b"")), tally(1, 0, 0));
         assert_eq!(both(binary(0, 1, b"Not found"), binary(1, 0x82, b"Out of memory")), tally(0, 1, 1));
+    }
+
+    #[test]
+    fn the_first_refusal_is_told_in_the_servers_words_however_it_is_cut() {
+        let classic = &b"SERVER_ERROR not enough replicas\r\nSERVER_ERROR other\r\n"[..];
+        let binary = |text: &[u8]| [binary(1, 0x86, text), binary(1, 0x82, b"other")].concat();
+        let endless = [b'x'; SHOWN_BYTES + 1];
+        for (dialect, answers, words) in [
+            (Dialect::Classic, classic.to_vec(), "SERVER_ERROR not enough replicas"),
+            (Dialect::Meta, classic.to_vec(), "SERVER_ERROR not enough replicas"),
+            (Dialect::Redis, b"-OOM no\r\n-OOM other\r\n".to_vec(), "-OOM no"),
+            (Dialect::Binary, binary(b"Temporary failure"), "status 0x86 Temporary failure"),
+            (Dialect::Binary, binary(&endless), "status 0x86"),
+        ] {
+            for piece_bytes in [1, answers.len()] {
+                let mut awaited = Awaited::nothing(dialect, false);
+                awaited.expect_set(1);
+                awaited.expect_set(1);
+                answers.chunks(piece_bytes).for_each(|piece| awaited.take(piece).unwrap());
+                assert!(awaited.is_over());
+                assert_eq!(awaited.take_tally().refused, 2);
+                assert_eq!(awaited.take_refusal().as_deref(), Some(words));
+            }
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Population {
     pub keys: usize,
     /// Bytes of each value.
     pub value_bytes: usize,
+    /// Seconds from its set until a key leaves the server by itself; 0 is never.
+    pub lifetime_s: u32,
 }
 
 /// What is asked, and how.
@@ -87,6 +89,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// What the answers said; nothing where bytes were counted only.
     pub tally: Tally,
+    /// What the server said when it first refused something, in its words.
+    pub refusal: Option<String>,
     /// Nanoseconds from a batch's being due to its last answer, three digits exact.
     pub latencies: Histogram<u64>,
     /// The generator's own CPU time, as a part of the time.
@@ -156,6 +160,7 @@ impl Generator {
             requests: course.batches * self.maker.load.pipeline as u64,
             elapsed,
             tally: course.tally,
+            refusal: course.refusal,
             latencies: course.latencies,
             busy: own_cpu().saturating_sub(cpu).as_secs_f64() / elapsed.as_secs_f64(),
         })
@@ -246,7 +251,7 @@ impl Generator {
             stream.exchange(&out, &mut awaited)?;
             drop(stream);
             let now = Instant::now();
-            course.note(now - begun, awaited.take_tally(), now);
+            course.note(now - begun, &mut awaited, now);
             number += 1;
             if now >= course.end {
                 return Ok(());
@@ -308,6 +313,7 @@ struct Course<'a> {
     end: Instant,
     batches: u64,
     tally: Tally,
+    refusal: Option<String>,
     latencies: Histogram<u64>,
     watcher: Watcher<'a>,
     told: Instant,
@@ -320,15 +326,18 @@ impl<'a> Course<'a> {
         let latencies =
             Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("a range and digits that are allowed");
         let (end, tally) = (begun + time, Tally::default());
-        Course { begun, end, batches: 0, tally, latencies, watcher, told: begun }
+        Course { begun, end, batches: 0, tally, refusal: None, latencies, watcher, told: begun }
     }
 
     fn answered(&mut self, connection: &mut Connection, now: Instant) {
-        let tally = connection.awaited.take_tally();
-        self.note(now.saturating_duration_since(connection.begun), tally, now);
+        self.note(now.saturating_duration_since(connection.begun), &mut connection.awaited, now);
     }
 
-    fn note(&mut self, time: Duration, tally: Tally, now: Instant) {
+    fn note(&mut self, time: Duration, answers: &mut Awaited, now: Instant) {
+        let tally = answers.take_tally();
+        if tally.refused > 0 && self.refusal.is_none() {
+            self.refusal = answers.take_refusal();
+        }
         self.batches += 1;
         self.tally.hits += tally.hits;
         self.tally.misses += tally.misses;
@@ -356,7 +365,7 @@ struct Maker {
 
 impl Maker {
     fn new(load: Load, counts_only: bool) -> Maker {
-        let Population { prefix, keys, value_bytes } = load.population;
+        let Population { prefix, keys, value_bytes, .. } = load.population;
         Maker {
             load,
             counts_only,
@@ -387,7 +396,8 @@ impl Maker {
             if is_set {
                 let key = self.next_key();
                 let quiet = self.load.quiet && step + 1 < self.load.pipeline;
-                awaited.expect_set(dialect.set(&self.keys[key], &self.value, quiet, out));
+                let lifetime_s = self.load.population.lifetime_s;
+                awaited.expect_set(dialect.set(&self.keys[key], &self.value, lifetime_s, quiet, out));
             } else if self.load.keys == 1 {
                 let key = self.next_key();
                 awaited.expect_get(1, dialect.get(&[&self.keys[key]], self.value.len(), out));
@@ -420,11 +430,13 @@ pub fn fill(
         let mut out = Vec::new();
         let mut awaited = Awaited::nothing(dialect, false);
         for number in next..end {
-            awaited.expect_set(dialect.set(&key(population.prefix, number), &value, false, &mut out));
+            let key = key(population.prefix, number);
+            awaited.expect_set(dialect.set(&key, &value, population.lifetime_s, false, &mut out));
         }
         stream.exchange(&out, &mut awaited)?;
         if awaited.take_tally().refused > 0 {
-            return Err(Error::other("the server refused a set; has it room for the keys and values?"));
+            let said = awaited.take_refusal().unwrap_or_default();
+            return Err(Error::other(format!("the server refused a set: {said}")));
         }
         next = end;
         watcher(next);

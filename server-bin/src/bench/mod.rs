@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::args::BenchPlan;
 pub use answers::Tally;
-use load::{Address, Generator, Outcome};
+use load::{Address, Generator, Outcome, Population};
 
 /// Above this part of the time the generator may be what limits the figures.
 const BUSY_MAX: f64 = 0.9;
@@ -36,7 +36,8 @@ pub(crate) fn run(plan: &BenchPlan) -> ExitCode {
             if outcome.tally.refused == 0 {
                 return ExitCode::SUCCESS;
             }
-            crate::say(&format!("{} refused {} requests", plan.server, outcome.tally.refused));
+            let said = outcome.refusal.as_deref().unwrap_or_default();
+            crate::say(&format!("{} refused {} requests: {said}", plan.server, outcome.tally.refused));
             ExitCode::FAILURE
         }
         Err(why) => {
@@ -109,11 +110,26 @@ fn summary(plan: &BenchPlan, outcome: &Outcome) -> String {
         ),
         format!("requests    {} in {seconds:.1} s, {:.0} a second", outcome.requests, outcome.per_second()),
         format!("hits        {hits}"),
-        format!("refused     {}", outcome.tally.refused),
+        match &outcome.refusal {
+            Some(said) => format!("refused     {}, first by: {said}", outcome.tally.refused),
+            None => format!("refused     {}", outcome.tally.refused),
+        },
         format!("latency     {} µs, a batch", percentiles.join(", ")),
         format!("generator   busy {:.0} % of the time{limit}", outcome.busy * 100.0),
+        left_behind(population),
     ]
     .join("\n")
+}
+
+/// What the server holds now that it did not hold before.
+fn left_behind(population: &Population) -> String {
+    let Population { prefix, keys, lifetime_s, .. } = population;
+    let first = String::from_utf8_lossy(&requests::key(*prefix, 0)).into_owned();
+    let until = match lifetime_s {
+        0 => "for good (--keep)".to_owned(),
+        seconds => format!("until each expires, {seconds} s after its set (--keep: for good)"),
+    };
+    format!("left        up to {keys} keys such as {first} stay in the server, {until}")
 }
 
 fn json_summary(plan: &BenchPlan, outcome: &Outcome) -> String {
@@ -137,6 +153,8 @@ fn json_summary(plan: &BenchPlan, outcome: &Outcome) -> String {
         "hits": tally.hits,
         "misses": tally.misses,
         "refused": tally.refused,
+        "refusal": outcome.refusal,
+        "keys_expire_after_s": (load.population.lifetime_s > 0).then_some(load.population.lifetime_s),
         "batch_latency_us": latency_us,
         "generator_busy": outcome.busy,
     });

@@ -76,13 +76,15 @@ impl Dialect {
         }
     }
 
-    /// Stores; gives the length of the answer, 0 for a quiet one.
-    pub fn set(self, key: &[u8], value: &[u8], quiet: bool, out: &mut Vec<u8>) -> usize {
+    /// Stores for so many seconds, 0 for ever; gives the length of the answer, 0 for a quiet one.
+    pub fn set(self, key: &[u8], value: &[u8], lifetime_s: u32, quiet: bool, out: &mut Vec<u8>) -> usize {
         match self {
             Dialect::Classic => {
                 out.extend_from_slice(b"set ");
                 out.extend_from_slice(key);
-                out.extend_from_slice(b" 0 0 ");
+                out.extend_from_slice(b" 0 ");
+                decimal(lifetime_s as usize, out);
+                out.push(b' ');
                 decimal(value.len(), out);
                 out.extend_from_slice(if quiet { &b" noreply\r\n"[..] } else { b"\r\n" });
                 out.extend_from_slice(value);
@@ -94,6 +96,10 @@ impl Dialect {
                 out.extend_from_slice(key);
                 out.push(b' ');
                 decimal(value.len(), out);
+                if lifetime_s > 0 {
+                    out.extend_from_slice(b" T");
+                    decimal(lifetime_s as usize, out);
+                }
                 out.extend_from_slice(if quiet { &b" q\r\n"[..] } else { b"\r\n" });
                 out.extend_from_slice(value);
                 out.extend_from_slice(b"\r\n");
@@ -102,16 +108,22 @@ impl Dialect {
             Dialect::Binary => {
                 let opcode = if quiet { 0x11 } else { 0x01 };
                 binary_header(opcode, key.len(), 8, 8 + key.len() + value.len(), out);
-                out.extend_from_slice(&[0; 8]);
+                out.extend_from_slice(&[0; 4]);
+                out.extend_from_slice(&lifetime_s.to_be_bytes());
                 out.extend_from_slice(key);
                 out.extend_from_slice(value);
                 if quiet { 0 } else { 24 }
             }
             // It has no quiet set.
             Dialect::Redis => {
-                out.extend_from_slice(b"*3\r\n$3\r\nSET\r\n");
+                out.extend_from_slice(if lifetime_s > 0 { b"*5" } else { b"*3" });
+                out.extend_from_slice(b"\r\n$3\r\nSET\r\n");
                 bulk(key, out);
                 bulk(value, out);
+                if lifetime_s > 0 {
+                    bulk(b"EX", out);
+                    bulk(lifetime_s.to_string().as_bytes(), out);
+                }
                 5
             }
         }
@@ -149,8 +161,17 @@ mod tests {
         assert_eq!(text(Dialect::Meta, &[b"a"]), ("mg a v Oabc\r\n".to_owned(), 13 + 102));
         assert_eq!(text(Dialect::Redis, &[b"a"]), ("*2\r\n$3\r\nGET\r\n$1\r\na\r\n".to_owned(), 108));
         let mut out = Vec::new();
-        assert_eq!(Dialect::Classic.set(b"k", b"0123456789", true, &mut out), 0);
+        assert_eq!(Dialect::Classic.set(b"k", b"0123456789", 0, true, &mut out), 0);
         assert_eq!(out, b"set k 0 0 10 noreply\r\n0123456789\r\n");
+        let lived = |dialect: Dialect| {
+            let mut out = Vec::new();
+            dialect.set(b"k", b"v", 600, false, &mut out);
+            out.escape_ascii().to_string()
+        };
+        assert_eq!(lived(Dialect::Classic), r"set k 0 600 1\r\nv\r\n");
+        assert_eq!(lived(Dialect::Meta), r"ms k 1 T600\r\nv\r\n");
+        assert!(lived(Dialect::Binary).ends_with(r"\x00\x00\x00\x00\x00\x00\x02Xkv"));
+        assert!(lived(Dialect::Redis).ends_with(r"v\r\n$2\r\nEX\r\n$3\r\n600\r\n"));
         assert_eq!(key('k', 0).len(), 32);
         assert_ne!(key('k', 0), key('k', 1));
     }

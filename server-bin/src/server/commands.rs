@@ -15,7 +15,6 @@ use super::administration::Arguments;
 use super::counters::{ClassCounters, Counters};
 use super::crawler::Dump;
 use super::requests::Command;
-use super::tls::Certificates;
 use super::watch::Watch;
 use super::{Shared, stats};
 
@@ -141,13 +140,15 @@ impl Executor<'_> {
                 (self.shared.on_shutdown_command)(mode);
                 return Flow::Close;
             }
-            Request::Shutdown { .. } => out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n"),
+            Request::Shutdown { .. } => {
+                out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled; start the server with -A\r\n");
+            }
         }
         Flow::Next
     }
 
     fn refresh_certificates(&self, out: &mut Vec<u8>) {
-        match self.shared.certificates.as_ref().map(Certificates::reload) {
+        match self.shared.reload_certificates() {
             Some(Ok(())) => Response::Ok.encode(out),
             Some(Err(why)) => server_error(out, &why),
             // As a memcached that was built without TLS.

@@ -39,9 +39,15 @@ pub enum ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ServerError::Listen(address, why) => write!(f, "can't listen on {address}: {why}"),
-            ServerError::Udp(address, why) => write!(f, "can't take datagrams at {address}: {why}"),
-            ServerError::ListenUnix(path, why) => write!(f, "can't listen on {}: {why}", path.display()),
+            ServerError::Listen(address, why) => {
+                write!(f, "can't listen for clients on {address}: {why}; -p and -l say where")
+            }
+            ServerError::Udp(address, why) => {
+                write!(f, "can't take datagrams at {address}: {why}; -U says where")
+            }
+            ServerError::ListenUnix(path, why) => {
+                write!(f, "can't listen for clients on {}: {why}; -s says where", path.display())
+            }
             ServerError::Certificates(why) => write!(f, "-Z: {why}"),
             ServerError::System(why) => write!(f, "can't start serving: {why}"),
         }
@@ -113,7 +119,12 @@ fn bind_tcp(address: SocketAddr, backlog: u16) -> std::io::Result<TcpListener> {
 
 /// A socket file that a killed server left is replaced; any other file is not.
 fn bind_unix(path: &Path, settings: &Settings) -> std::io::Result<(UnixListener, SocketFile)> {
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+    let found = std::fs::symlink_metadata(path).ok();
+    if found.as_ref().is_some_and(|found| !found.file_type().is_socket()) {
+        let why = "a file that is no socket is there, and stays";
+        return Err(std::io::Error::new(ErrorKind::AlreadyExists, why));
+    }
+    if found.is_some() {
         match std::os::unix::net::UnixStream::connect(path) {
             Err(why) if why.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
             // A server that is too busy to answer lives, too.

@@ -43,6 +43,7 @@ use std::time::Instant;
 use crossbeam::channel::{Receiver, bounded};
 use hotspare::Cache;
 use hotspare_memcached::classic::ShutdownMode;
+use hotspare_tls::Credentials;
 
 use crate::settings::Settings;
 use crate::users::Users;
@@ -71,6 +72,24 @@ pub(crate) struct Shared {
     /// The cache's clock at the start, in milliseconds: an absolute expiry at or before it is in the past (rule X2).
     pub(crate) started_at_ms: u64,
     pub(crate) on_shutdown_command: Box<dyn Fn(ShutdownMode) + Send + Sync>,
+}
+
+impl Shared {
+    /// Reads the certificates again, the clients' and replication's, each on its own: what can't be used leaves what it was
+    /// before in use. `None` where there are none.
+    fn reload_certificates(&self) -> Option<Result<(), String>> {
+        let clients = self.certificates.as_ref().map(Certificates::reload);
+        let replication = self.settings.replication_credentials.as_ref().map(Credentials::reload);
+        [clients, replication].into_iter().flatten().reduce(both)
+    }
+}
+
+/// Whatever is wrong with either.
+fn both(one: Result<(), String>, other: Result<(), String>) -> Result<(), String> {
+    match (one, other) {
+        (Err(one), Err(other)) => Err(format!("{one}; {other}")),
+        (one, other) => one.and(other),
+    }
 }
 
 /// A running server. Dropping it stops it.
@@ -168,7 +187,8 @@ impl Server {
         move || shared.counters.snapshot()
     }
 
-    /// Reads again what was read from files at the start: the users of `-Y` and `-S`, and the certificates.
+    /// Reads again what was read from files at the start, each file on its own: the users of `-Y` and `-S`, the clients'
+    /// certificates and replication's. Connections and links that are there go on.
     ///
     /// # Errors
     /// What can't be read, or has no sense; that stays as it was.
@@ -176,8 +196,8 @@ impl Server {
         let settings = &self.shared.settings;
         let users = [&settings.ascii_users, &settings.sasl_users]
             .map(|users| users.as_ref().map_or(Ok(()), Users::reload));
-        let certificates = self.shared.certificates.as_ref().map_or(Ok(()), Certificates::reload);
-        users.into_iter().fold(certificates, Result::and)
+        let certificates = self.shared.reload_certificates().unwrap_or(Ok(()));
+        users.into_iter().fold(certificates, both)
     }
 
     /// Closes the listeners; open connections go on.

@@ -255,6 +255,9 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "rolled_back_keys", status.rolled_back_keys);
     stat(out, "rejects", status.rejects);
     stat(out, "oversized_records", status.oversized_records);
+    for (index, warning) in status.ack_warnings().iter().enumerate() {
+        stat(out, &format!("warning:{index}"), warning);
+    }
     for (index, replica) in status.replicas.iter().enumerate() {
         stat(out, &format!("replica:{index}:address"), &replica.address);
         stat(out, &format!("replica:{index}:state"), replica.state.as_str());

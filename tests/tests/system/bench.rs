@@ -100,6 +100,7 @@ fn the_summary_for_people_has_the_same_figures() {
         "refused     0\n",
         "latency     p50 ",
         "generator   busy ",
+        "left        up to 100 keys such as b",
     ] {
         assert!(out.contains(line), "{line}: {out}");
     }
@@ -110,12 +111,18 @@ fn a_server_that_refuses_writes_is_an_error() {
     let mut server = Server::start(crate::BINARY, &["-p", "0", "-m", "1", "-M"]);
     let (code, _, said) = bench(&[&server.clients().to_string(), "-b", "10000", "-t", "0.2"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("refused a set"), "{said}");
+    assert!(said.contains("refused a set: SERVER_ERROR out of memory"), "{said}");
     // Filled as far as it goes, it refuses only later.
     let (code, out, said) =
         bench(&[&server.clients().to_string(), "-b", "10000", "-t", "0.2", "--no-fill", "--json"]);
     assert_eq!(code, Some(1), "{out}");
-    assert!(said.contains("refused ") && out.contains("\"refused\""), "{said}");
+    assert!(said.contains(" requests: SERVER_ERROR out of memory"), "{said}");
+    let summary: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!(summary["refused"].as_u64() > Some(0), "{summary}");
+    assert!(
+        summary["refusal"].as_str().is_some_and(|said| said.starts_with("SERVER_ERROR out of")),
+        "{summary}"
+    );
 }
 
 /// A server that treats each connection like this; the address and a handle that nobody waits for.
@@ -217,5 +224,27 @@ fn a_server_that_is_not_there_and_senseless_flags_are_named() {
         let (code, _, said) = bench(flags);
         assert_eq!(code, Some(64), "{flags:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn keys_leave_the_server_by_themselves_unless_they_are_to_stay() {
+    for protocol in ["classic", "meta", "binary"] {
+        for (keep, left) in [(&[][..], 0), (&["--keep"], 50)] {
+            let mut server = Server::start(crate::BINARY, &["-p", "0", "-m", "64", "--debug-time"]);
+            let address = server.clients().to_string();
+            let common = ["-k", "50", "-t", "0.2", "--protocol", protocol, "-c", "2", "--json"];
+            let (code, out, said) = bench(&[&[&address[..]], &common[..], keep].concat());
+            assert_eq!((code, &said[..]), (Some(0), ""));
+            let summary: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+            assert_eq!(summary["keys_expire_after_s"].is_null(), !keep.is_empty(), "{summary}");
+            let mut client = wire::Wire::connect(server.clients());
+            assert_eq!(wire::stat(server.clients(), "curr_items"), 50);
+            assert_eq!(client.ask("debugtime 1000\r\n"), "OK");
+            let key =
+                String::from_utf8(hotspare_server::bench::requests::key('b', 0).to_vec()).expect("text");
+            let found = client.ask(&format!("get {key}\r\n"));
+            assert_eq!(found != "END", left > 0, "{protocol} {keep:?}: {found}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tests::process::Server;
 use tests::{admin, wait};
@@ -106,4 +107,87 @@ fn certificates_are_never_made_over_others() {
     let mut maker = Server::spawn(crate::BINARY, &["cert", &shown, "--names", "cache-1,cache-2"]);
     assert_eq!(maker.wait_exit(LIMIT), Some(1), "{:#?}", maker.said());
     assert_eq!(std::fs::read(&key).expect("the same key"), before);
+}
+
+/// Puts the files of `cache-1` and their authority from one folder into another.
+fn renew(into: &Path, from: &Path) {
+    for file in ["ca.pem", "cache-1.pem", "cache-1.key"] {
+        std::fs::copy(from.join(file), into.join(file)).expect("a file");
+    }
+}
+
+#[test]
+fn sighup_shows_new_peers_the_new_certificates_and_keeps_the_links_that_are_there() {
+    for transport in TRANSPORTS {
+        let (folder, old, new) = (certificates(), certificates(), certificates());
+        renew(folder.path(), old.path());
+        let mut primary = node(&flags(folder.path(), transport, "cache-1"), &[]);
+        let mut first = replica(&flags(old.path(), transport, "cache-2"), &mut primary);
+        admin::wait_streaming(first.admin());
+        std::fs::write(folder.path().join("cache-1.key"), "nonsense").expect("a file");
+        primary.signal(Signal::HUP);
+        let said = primary.wait_said("what it held before stays in use");
+        assert!(said.contains("cache-1.key"), "{said}");
+        let mut second = replica(&flags(old.path(), transport, "cache-2"), &mut primary);
+        admin::wait_streaming(second.admin());
+
+        renew(folder.path(), new.path());
+        primary.signal(Signal::HUP);
+        primary.wait_said("files were read again");
+        let mut third = replica(&flags(new.path(), transport, "cache-2"), &mut primary);
+        admin::wait_streaming(third.admin());
+        let stranger = replica(&flags(old.path(), transport, "cache-2"), &mut primary);
+        stranger.wait_said("the same --replication-tls-ca");
+        assert_eq!(Wire::connect(primary.clients()).ask("set k 0 0 1\r\nx\r\n"), "STORED");
+        for node in [&mut first, &mut second, &mut third] {
+            wait::wait_until("the write", LIMIT, || wire::stat(node.clients(), "curr_items") == 1);
+        }
+        let status = admin::status(first.admin()).expect("a status");
+        assert_eq!(status["installs"].as_u64().zip(status["catch_ups"].as_u64()), Some((1, 0)), "{status}");
+    }
+}
+
+#[test]
+fn a_node_that_dials_shows_its_new_certificate_too() {
+    for transport in TRANSPORTS {
+        let (folder, old, new) = (certificates(), certificates(), certificates());
+        renew(folder.path(), old.path());
+        let mut primary = node(&flags(new.path(), transport, "cache-2"), &[]);
+        let mut spare = replica(&flags(folder.path(), transport, "cache-1"), &mut primary);
+        spare.wait_said("the same --replication-tls-ca");
+        renew(folder.path(), new.path());
+        assert_eq!(Wire::connect(spare.clients()).ask("refresh_certs\r\n"), "OK");
+        admin::wait_streaming(spare.admin());
+    }
+}
+
+#[test]
+fn nodes_that_are_started_unlike_each_other_say_which_flag_is_wrong_and_where() {
+    let folder = certificates();
+    let encrypted = |name| flags(folder.path(), "tcp", name);
+    let (over_quic, plain) = (flags(folder.path(), "quic", "cache-2"), Vec::new());
+    let mismatches: [(&[String], &[String], &str, &str); 4] = [
+        (
+            &encrypted("cache-1"),
+            &plain,
+            "does not speak TLS and this node does; give that node",
+            "give this node --replication-tls-cert",
+        ),
+        (
+            &plain,
+            &encrypted("cache-2"),
+            "give this node --replication-tls-cert",
+            "does not speak TLS and this node does; give that node",
+        ),
+        (&encrypted("cache-1"), &over_quic, "", "over QUIC (UDP)"),
+        (&over_quic, &encrypted("cache-1"), "", "nothing listens there over TCP"),
+    ];
+    for (listens, dials, listener_says, dialler_says) in mismatches {
+        let mut primary = node(listens, &[]);
+        let mut spare = replica(dials, &mut primary);
+        spare.wait_said(dialler_says);
+        primary.wait_said(listener_says);
+        let told = admin::status(spare.admin()).expect("a status")["last_error"].to_string();
+        assert!(told.contains(dialler_says) && told.contains("--"), "{told}");
+    }
 }

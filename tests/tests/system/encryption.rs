@@ -171,7 +171,7 @@ fn sighup_shows_new_clients_the_new_certificate_and_keeps_the_old_connections() 
     assert!(old.ask("version\r\n").starts_with("VERSION "));
     fs::write(&file, "nonsense").expect("a file");
     server.signal(Signal::HUP);
-    server.wait_said("all stays as it was");
+    server.wait_said("what it held before stays in use");
     assert!(Client::connect(server.clients(), &after, None).ask("version\r\n").starts_with("VERSION "));
 }
 

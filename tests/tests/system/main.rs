@@ -7,6 +7,7 @@ mod authentication;
 mod bad_input;
 mod bench;
 mod cascade;
+mod command_line;
 mod daemon;
 mod datagrams;
 mod empty_primary;

@@ -101,6 +101,7 @@ fn samples() -> Vec<Sample> {
         (Message::Bye(Bye { reason: ByeReason::OutOfStep }), &[4]),
         (Message::Handover(Handover { seq: 200 }), &[0xc8, 1]),
         (Message::Lease(Lease { asked_ms: 200 }), &[0xc8, 1]),
+        (Message::Mode(Mode { strict: true, replicas: 2 }), &[1, 2]),
         (
             Message::Standing(Standing {
                 node: 9,
@@ -131,7 +132,7 @@ fn a_body_with_surplus_bytes_is_refused() {
 
 proptest! {
     #[test]
-    fn any_body_of_any_kind_is_read_or_refused(kind in 0u8..20, body in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_body_of_any_kind_is_read_or_refused(kind in 0u8..30, body in prop::collection::vec(any::<u8>(), 0..200)) {
         let frame = frame::sealed(kind, 0, &body);
         if let Ok((number, message)) = Message::decode(&frame) {
             prop_assert_eq!(number, 0);

@@ -41,6 +41,8 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         clock_ms: 0,
         address: String::new(),
         cascades: false,
+        ack_mode: None,
+        slot_is_free: false,
     }
 }
 

@@ -12,11 +12,14 @@ use super::process::{Family, Server};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Keys of every server, 32 bytes each, with values of 100 bytes.
-pub const SMALL: Population = Population { prefix: 'k', keys: 1_000_000, value_bytes: 100 };
+pub const SMALL: Population =
+    Population { prefix: 'k', keys: 1_000_000, value_bytes: 100, lifetime_s: 0 };
 /// Keys with values of 16 KiB.
-pub const LARGE: Population = Population { prefix: 'l', keys: 10_000, value_bytes: 16 << 10 };
+pub const LARGE: Population =
+    Population { prefix: 'l', keys: 10_000, value_bytes: 16 << 10, lifetime_s: 0 };
 /// Keys with values of 512 KiB.
-pub const HUGE: Population = Population { prefix: 'h', keys: 200, value_bytes: 512 << 10 };
+pub const HUGE: Population =
+    Population { prefix: 'h', keys: 200, value_bytes: 512 << 10, lifetime_s: 0 };
 
 /// What is asked, and of whom.
 #[derive(Debug, Clone, Copy)]

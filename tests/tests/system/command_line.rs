@@ -1,0 +1,215 @@
+//! What an operator reads: what commands answer, what a status warns of, what the log says of a mistake.
+//!
+//! Not here: flags that are refused at the start (see `args` in the server), nodes with unlike transports (see
+//! `encrypted_replication`).
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tests::process::Server;
+use tests::{admin, ports, wait};
+
+use crate::wire::Wire;
+
+/// How long something that must happen may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs the program to its end.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(crate::BINARY).args(arguments).output().expect("the program")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The lines of a server's log that are no mere information.
+fn complaints(server: &Server) -> Vec<String> {
+    let is_complaint = |line: &String| line.contains(" WARN ") || line.contains(" ERROR ");
+    server.said().into_iter().filter(is_complaint).collect()
+}
+
+#[test]
+fn a_command_that_finds_no_admin_server_says_how_to_get_one() {
+    let nobody = ports::local().to_string();
+    for command in [&["status"][..], &["promotable"], &["handover"], &["ack", "async"]] {
+        let output = run(&[command, &["--admin", &nobody]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("only if it was started with --admin {nobody}")), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    let mut server = crate::standalone(16);
+    let output = run(&["status", "--admin", &server.clients().to_string()]);
+    assert!(text(&output.stderr).contains("no admin port; name the server's --admin"), "{output:?}");
+}
+
+#[test]
+fn the_help_of_status_explains_its_lines() {
+    let help = text(&run(&["status", "--help"]).stdout);
+    for words in
+        ["What the lines mean:", "- ready: whether", "- quarantined: whether", "unneeded (it answers without"]
+    {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+}
+
+#[test]
+fn the_walk_of_the_readme_is_clean() {
+    let mut first = crate::primary(16, crate::ANY_PORT);
+    let mut second = crate::replica(16, first.replication());
+    admin::wait_streaming(second.admin());
+    assert_eq!(Wire::connect(first.clients()).ask("set k 0 0 1\r\nv\r\n"), "STORED");
+    assert_eq!((complaints(&first), complaints(&second)), (Vec::new(), Vec::new()));
+    first.kill_9();
+    admin::promote(second.admin());
+    let before = complaints(&second).len();
+    let mut returned = crate::replica(16, second.replication());
+    admin::wait_streaming(returned.admin());
+    for node in [&mut second, &mut returned] {
+        wait::wait_until("nothing to complain of", LIMIT, || {
+            let status = admin::status(node.admin()).expect("a status");
+            status["last_error"].is_null()
+                && status["warnings"] == serde_json::json!([])
+                && status["rejects"] == 0
+        });
+    }
+    assert_eq!(complaints(&returned), Vec::<String>::new());
+    assert_eq!(complaints(&second).len(), before, "{:#?}", second.said());
+    returned.wait_said("the default slot is taken; trying the next");
+}
+
+#[test]
+fn a_primary_forgets_what_went_wrong_with_a_replica_that_is_back() {
+    let mut first = crate::primary(16, crate::ANY_PORT);
+    let address = ports::local().to_string();
+    let of = first.replication().to_string();
+    let spare = || {
+        let flags = ["-p", "0", "-m", "16", "--replica-of", &of, "--replication-listen", &address];
+        let server = Server::start(crate::BINARY, &flags);
+        server.wait_said("attached to the primary");
+        server
+    };
+    spare().kill_9();
+    let last_error =
+        |first: &mut Server| admin::status(first.admin()).expect("a status")["last_error"].clone();
+    wait::wait_until("an error", LIMIT, || last_error(&mut first).to_string().contains(&address));
+    let _spare = spare();
+    wait::wait_until("no error", LIMIT, || last_error(&mut first).is_null());
+}
+
+#[test]
+fn an_ack_mode_that_no_replica_can_meet_is_warned_of_where_it_is_given() {
+    let mut first = crate::primary(16, crate::ANY_PORT);
+    let mut second = crate::replica(16, first.replication());
+    admin::wait_streaming(second.admin());
+    let at = first.admin().to_string();
+    let output = run(&["ack", "semi-sync:9", "--admin", &at]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let words = "the ack mode semi-sync:9 needs 9 level replicas";
+    assert!(text(&output.stderr).contains(words) && text(&output.stdout).contains(words), "{output:?}");
+    let shown = text(&run(&["status", "--admin", &at]).stdout);
+    assert!(shown.lines().any(|line| line.starts_with("warning ") && line.contains(words)), "{shown}");
+    assert!(first.wait_said(words).contains(" WARN "));
+    let output = run(&["ack", "async", "--admin", &at]);
+    assert_eq!(text(&output.stderr), "");
+    first.wait_said("writes are taken again");
+    let status = admin::status(first.admin()).expect("a status");
+    assert_eq!(status["warnings"], serde_json::json!([]), "{status}");
+
+    let flags = ["-p", "0", "-m", "16", "--replication-listen", crate::ANY_PORT, "--ack", "semi-sync:9"];
+    let alone = Server::start(crate::BINARY, &flags);
+    assert!(alone.wait_said(words).contains(" WARN "));
+}
+
+#[test]
+fn a_strict_primary_and_its_async_replica_both_warn_until_they_agree() {
+    let flags = ["-p", "0", "-m", "16", "--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
+    let mut first = Server::start(crate::BINARY, &[&flags[..], &["--ack", "strict:1"]].concat());
+    let mut second = crate::replica(16, first.replication());
+    assert!(first.wait_said("the ack mode here is strict:1, and async at").contains(" WARN "));
+    assert!(second.wait_said("the ack mode here is async, and strict:1 at").contains(" WARN "));
+    let differs = |node: &mut Server| {
+        admin::status(node.admin()).expect("a status")["warnings"]
+            .to_string()
+            .contains("the ack mode here is")
+    };
+    assert!(differs(&mut first) && differs(&mut second));
+    let output = run(&["ack", "strict:1", "--admin", &second.admin().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    wait::wait_until("both agree", LIMIT, || !differs(&mut first) && !differs(&mut second));
+}
+
+#[test]
+fn g4_a_shutdown_that_is_refused_names_the_flag_and_a_graceful_stop_what_it_loses() {
+    let mut server = crate::standalone(16);
+    let mut wire = Wire::connect(server.clients());
+    assert_eq!(wire.ask("shutdown\r\n"), "SERVER_ERROR: shutdown not enabled; start the server with -A");
+    assert_eq!(wire.ask("set k 0 0 1\r\nv\r\n"), "STORED");
+    drop(wire);
+    server.signal(Signal::USR1);
+    assert_eq!(server.wait_exit(LIMIT), Some(0));
+    let said = server.said().into_iter().find(|line| line.contains("without -e FILE nothing is saved"));
+    assert!(
+        said.is_some_and(|line| line.contains(" WARN ") && line.contains("the 1 items")),
+        "{:#?}",
+        server.said()
+    );
+}
+
+#[test]
+fn certificates_for_one_more_node_are_made_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shown = folder.path().display().to_string();
+    let first = run(&["cert", &shown, "--names", "cache-1/10.0.0.1"]);
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let authority = std::fs::read(folder.path().join("ca.pem")).expect("an authority");
+    let more = run(&["cert", &shown, "--names", "cache-3/10.0.0.3"]);
+    assert_eq!(more.status.code(), Some(0), "{more:?}");
+    assert!(folder.path().join("cache-3.key").exists());
+    assert_eq!(std::fs::read(folder.path().join("ca.pem")).expect("the same"), authority);
+    let again = run(&["cert", &shown, "--names", "cache-3/10.0.0.3"]);
+    assert!(text(&again.stderr).contains("cache-3.pem is there already"), "{again:?}");
+}
+
+#[test]
+fn a_start_that_fails_names_the_flag() {
+    let mut server = crate::primary(16, crate::ANY_PORT);
+    let (clients, replication) = (server.clients(), server.replication().to_string());
+    let (port, admin) = (clients.port().to_string(), server.admin().to_string());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("precious");
+    std::fs::write(&file, "mine").expect("a file");
+    let path = file.to_str().expect("a plain path");
+    for (flags, words) in [
+        (&["-p", &*port][..], "-p and -l say where"),
+        (&["-p", "0", "--replication-listen", &replication], "can't listen for replication on"),
+        (&["-p", "0", "--admin", &admin], "can't listen for admin on"),
+        (&["-s", path], "a file that is no socket is there"),
+        (&["-p", "0", "--replication-listen", "127.0.0.1:0", "--log-bytes", "5"], "--log-bytes: "),
+        (&["-p", "0", "--replica-of", "7400"], "--replica-of 7400: give HOST:PORT"),
+        (
+            &[
+                "-p",
+                "0",
+                "--replication-listen",
+                "0.0.0.0:7400",
+                "--bootstrap",
+                "--replication-secret-file",
+                path,
+            ],
+            "--replication-listen 0.0.0.0:7400: the other nodes are told this address",
+        ),
+        (&["-p", "0", "--peer", "7400"], "--peer 7400: give HOST:PORT"),
+        (&["-p", "0", "--ack-timeout-ms", "9"], "--ack-timeout-ms does nothing without replication"),
+        (&["-p", "0", "--transport", "tcp"], "--transport does nothing without replication"),
+    ] {
+        let mut refused = Server::spawn(crate::BINARY, flags);
+        let code = refused.wait_exit(LIMIT);
+        assert!(matches!(code, Some(64 | 71)), "{flags:?}: {code:?}");
+        let last = refused.said().pop().unwrap_or_default();
+        assert!(last.starts_with("hotspare: ") && last.contains(words), "{words}: {last}");
+    }
+    assert_eq!(std::fs::read(&file).expect("the file"), b"mine");
+}
