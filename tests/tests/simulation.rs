@@ -45,6 +45,24 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
 }
 
+/// Three nodes, whose operator promotes those that hold nothing, too.
+fn erring(_seed: u64) -> Setting {
+    Setting { errs: true, ..Setting::default() }
+}
+
+/// P10: what a node holds is gone on by its history, or replaced by one that a promotion of the group's items began.
+#[test]
+fn a_node_promoted_with_nothing_empties_nobody() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut candidates = [0; 2];
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        add(&mut candidates, run_with(seed, erring(seed)).empty_candidates);
+    }
+    println!("{candidates:?}");
+    assert!(candidates[1] > 0 && candidates[0] > candidates[1], "nobody erred: {candidates:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     assert_eq!(run(7), run(7));

@@ -13,13 +13,16 @@ use crate::clock::{Deadline, Stopwatch};
 use crate::replication::bug::Bug;
 use crate::replication::position::Term;
 use crate::replication::roles::Candidacy;
-use crate::replication::{LinkState, PromoteError, Role};
+use crate::replication::{PromoteError, Role};
 use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
 
 /// How long a promotion asks others.
 const PROMOTION_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a node that holds nothing asks whether another one does, where not all answer.
+const INQUIRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often what is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(1);
@@ -70,6 +73,8 @@ impl Cache {
                 return Ok(roles.term_seen.0);
             }
             if roles.candidacy.is_none() || until.has_passed() {
+                // Whoever is told no must not find it promoted later.
+                roles.candidacy = None;
                 return Err(roles.candidacy_refused.take().unwrap_or(PromoteError::Overruled));
             }
         }
@@ -83,28 +88,50 @@ impl Cache {
     pub fn begin_promotion(&self, force: bool) -> Result<Option<u32>, PromoteError> {
         let group = self.inner.group_to_change()?;
         let gate = group.gate.lock();
+        let asked = match force || group.config.bugs.has(Bug::PromotionUnasked) {
+            true => None,
+            false => self.candidacy(group)?,
+        };
+        let Some(candidacy) = asked else {
+            drop(gate);
+            let promotion = if force { Promotion::Forced } else { Promotion::Asked };
+            return self.promote_as(promotion).map(Some);
+        };
         {
             let mut roles = group.roles.lock();
-            let needed = roles.positions_needed();
-            if !force && roles.is_follower() && needed > 1 && !group.config.bugs.has(Bug::PromotionUnasked) {
-                if !roles.has_data {
-                    return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
-                }
-                if roles.is_strict {
-                    roles.promotable().map_err(PromoteError::NotPromotable)?;
-                }
-                let within_ms = PROMOTION_WITHIN.as_millis() as u64;
-                let until_ms = self.local_now_ms().saturating_add(within_ms);
-                roles.candidacy.get_or_insert(Candidacy { needed, until_ms });
-                roles.candidacy_refused = None;
-                drop(roles);
-                drop(gate);
-                group.doorbell.ring();
-                return Ok(None);
-            }
+            roles.candidacy.get_or_insert(candidacy);
+            roles.candidacy_refused = None;
         }
         drop(gate);
-        self.promote_as(if force { Promotion::Forced } else { Promotion::Asked }).map(Some)
+        group.doorbell.ring();
+        Ok(None)
+    }
+
+    /// What has to be asked before this node may be promoted: by one that holds nothing whether anybody does; by one that
+    /// may lack what was acknowledged, who has most. `None` if nothing.
+    fn candidacy(&self, group: &Group) -> Result<Option<Candidacy>, PromoteError> {
+        let roles = group.roles.lock();
+        let (needed, is_empty) = (roles.positions_needed(), roles.lacks_groups_items());
+        let until_ms = |within: Duration| self.local_now_ms().saturating_add(within.as_millis() as u64);
+        if !roles.is_follower() || (is_empty && roles.has_primary()) {
+            return Ok(None);
+        }
+        let can_ask = group.is_driven.load(Ordering::Relaxed) && !roles.known_others().is_empty();
+        if is_empty && can_ask {
+            // It has none of what may have been acknowledged: only if all others say that they have none was there none.
+            let needed = if roles.acks_needed == 0 { 1 } else { roles.configured_others().len() as u8 + 1 };
+            return Ok(Some(Candidacy { needed, is_empty, until_ms: until_ms(INQUIRY_WITHIN) }));
+        }
+        if needed == 1 {
+            return Ok(None);
+        }
+        if !roles.has_data {
+            return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
+        }
+        if roles.is_strict {
+            roles.promotable().map_err(PromoteError::NotPromotable)?;
+        }
+        Ok(Some(Candidacy { needed, is_empty: false, until_ms: until_ms(PROMOTION_WITHIN) }))
     }
 
     /// The primary before has told this node to take over. Where others may grant a lease to somebody else meanwhile, they are
@@ -127,10 +154,13 @@ impl Cache {
         let gate = group.gate.lock();
         let mut roles = group.roles.lock();
         if roles.role() == Role::Primary {
-            return Ok(roles.term_seen.0);
+            drop(roles);
+            if force {
+                self.inner.entitle(group);
+            }
+            return Ok(group.roles.lock().term_seen.0);
         }
-        let link_is_up = matches!(roles.link, LinkState::Installing | LinkState::Streaming);
-        if !force && (link_is_up || roles.is_quarantined()) && !roles.has_data {
+        if !force && roles.has_primary() && !roles.has_data {
             let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
             return Err(PromoteError::NotPromotable(why));
         }
@@ -151,9 +181,12 @@ impl Cache {
             _ => roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?,
         };
         let was_installing = roles.installing;
-        log.mint(term, branch, random, true);
+        // Part of a copy is the group's as well; but one that holds nothing replaces nobody's items unless it was forced.
+        let begins_anew = roles.lacks_groups_items() && !was_installing;
+        log.mint(term, branch, random, force || !begins_anew);
         let is_pair = roles.peers().len() <= 1;
         roles.become_primary(term);
+        roles.began_empty = begins_anew && !force;
         group.acks.clear();
         group.lease.begin(match promotion {
             Promotion::Asked => group.lease.granted_is_over_ms(),
@@ -248,6 +281,23 @@ impl Inner {
     pub(super) fn group_to_change(&self) -> Result<&Group, PromoteError> {
         let group = self.group.as_ref().ok_or(PromoteError::Standalone)?;
         if is_inside_read() { Err(PromoteError::InsideRead) } else { Ok(group) }
+    }
+
+    /// An operator has promoted by force a node that reigns already: if no promotion of the group's items minted its branch,
+    /// it gets one that may replace what others hold. The caller holds the gate.
+    fn entitle(&self, group: &Group) {
+        let mut roles = group.roles.lock();
+        let mut log = group.log.lock();
+        if log.lineage().newest().is_some_and(|newest| newest.promoted) {
+            return;
+        }
+        let Some((term, branch, random)) = roles.mint(log.lineage().term()) else { return };
+        log.mint(term, branch, random, true);
+        roles.reign_by(term);
+        drop(log);
+        drop(roles);
+        group.doorbell.ring();
+        tracing::warn!(term = term.0, "promoted by force: what others hold is replaced by what this primary holds");
     }
 
     /// Reigns on by a term above one that was seen; no promotion, so it gives no right to replace anybody's items. The

@@ -26,6 +26,7 @@ pub(crate) struct Call {
     /// When to give up this try, or to begin the next one.
     deadline_ms: u64,
     pause_ms: u64,
+    failures: u32,
 }
 
 /// What came of a call so far.
@@ -76,15 +77,25 @@ impl Announcer {
 impl Call {
     /// A call to be made at this moment.
     pub(crate) fn new(address: String, at_ms: u64) -> Call {
-        Call { address, link: None, said: false, deadline_ms: at_ms, pause_ms: 0 }
+        Call { address, link: None, said: false, deadline_ms: at_ms, pause_ms: 0, failures: 0 }
     }
 
     pub(crate) fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Tries that came to nothing.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(crate) fn try_later(&mut self, now_ms: u64) {
         self.link = None;
+        self.failures = self.failures.saturating_add(1);
         self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, PAUSE_MAX_MS);
         self.deadline_ms = now_ms + self.pause_ms;
     }

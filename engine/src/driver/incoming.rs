@@ -4,6 +4,7 @@ use crate::cache::InstallReader;
 use crate::replication::admission::{self, Verdict};
 use crate::replication::hello::{Hello, Purpose};
 use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
+use crate::replication::position::Lineage;
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
 use crate::replication::transport::Link;
@@ -95,7 +96,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             drop(gate);
             return attach(peer, hello, turn);
         }
-        Verdict::Stand | Verdict::Promise => tell_standing(&mut peer, hello, verdict, turn),
+        Verdict::Stand | Verdict::Outline | Verdict::Promise => tell_standing(&mut peer, hello, verdict, turn),
         Verdict::Outgrow => {
             turn.cache.inner.outgrow(turn.group, hello.term_seen);
             drop(gate);
@@ -148,17 +149,21 @@ fn tell_standing(peer: &mut Peer, hello: &Hello, verdict: Verdict, turn: &mut Tu
         tracing::warn!(peer = address, term = term.0, "another node is to be promoted: following nobody");
         turn.cache.inner.step_down(turn.group, term, None);
     }
-    peer.answer(&Message::Standing(standing(turn)), turn.cx);
+    let standing = standing(turn, |lineage| match verdict {
+        Verdict::Outline => lineage.outline(),
+        _ => lineage.clone(),
+    });
+    peer.answer(&Message::Standing(standing), turn.cx);
 }
 
-/// Where this node stands.
-fn standing(turn: &Turn<'_, '_>) -> Standing {
+/// Where this node stands, with what of its history is to be told.
+fn standing(turn: &Turn<'_, '_>, told: impl FnOnce(&Lineage) -> Lineage) -> Standing {
     let now_ms = turn.cache.inner.lease_now_ms();
     let roles = turn.group.roles.lock();
     Standing {
         node: roles.node,
         term_seen: roles.term_seen.0,
-        lineage: to_wire(turn.group.log.lock().lineage()),
+        lineage: to_wire(&told(turn.group.log.lock().lineage())),
         has_data: roles.has_data && !roles.installing,
         lease_over_in_ms: turn.group.lease.granted_is_over_ms().saturating_sub(now_ms),
     }

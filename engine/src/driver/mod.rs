@@ -112,6 +112,14 @@ impl std::fmt::Debug for Replicator {
     }
 }
 
+impl Drop for Replicator {
+    fn drop(&mut self) {
+        if let Some(group) = &self.cache.inner.group {
+            group.is_driven.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What a part of the driver needs of the rest for one turn.
 struct Turn<'a, 'c> {
     cache: &'a Cache,
@@ -128,6 +136,7 @@ impl Replicator {
         if let Some(address) = transport.local_address() {
             group.roles.lock().set_own_address(address);
         }
+        group.is_driven.store(true, Ordering::Relaxed);
         Some(Replicator {
             cache: cache.clone(),
             transport: Box::new(transport),

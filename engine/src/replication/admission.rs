@@ -34,6 +34,8 @@ pub(crate) enum Verdict {
     Fence,
     /// It may be promoted: tell it where this node stands.
     Stand,
+    /// Likewise, but it has proven nothing: by no branch's name.
+    Outline,
     /// Likewise, once this node follows nobody below its term.
     Promise,
     /// Ship it the log, though this node is no primary.
@@ -69,6 +71,8 @@ pub(crate) fn judge(hello: &Hello, peer_is_proven: bool, roles: &Roles, lineage:
     match hello.purpose {
         Purpose::Announce => judge_announcement(hello, proven, roles),
         Purpose::Follow => judge_follower(hello, proven, roles, lineage),
+        // One that holds nothing can name no branch. It hears no more than that others would lose something by it.
+        Purpose::Ask if !proven && hello.position.is_none() => Verdict::Outline,
         Purpose::Ask | Purpose::Promise | Purpose::CatchUp if !proven => {
             Verdict::Reject(RejectCode::UnprovenTerm)
         }

@@ -126,6 +126,12 @@ impl Lineage {
         self.entries.iter().any(|entry| other.find(entry.branch).is_some())
     }
 
+    /// How far this history goes, by no branch's name: for a peer that has proven nothing.
+    pub(crate) fn outline(&self) -> Lineage {
+        let newest = self.newest().map(|newest| LineageEntry { branch: Branch(0), ..*newest });
+        Lineage { entries: newest.into_iter().collect() }
+    }
+
     /// Whether `position` lies in this history: what was there is here.
     pub(crate) fn contains(&self, position: Position) -> bool {
         self.find(position.branch).is_some_and(|entry| position.seq <= entry.last)

@@ -32,6 +32,8 @@ pub(crate) const PEERS_MAX: usize = 16;
 pub(crate) struct Candidacy {
     /// How many positions it has to read, this node's among them.
     pub(crate) needed: u8,
+    /// This node holds nothing of the group's, so whoever does speaks against it.
+    pub(crate) is_empty: bool,
     /// When it is given up, on this node's own clock.
     pub(crate) until_ms: u64,
 }
@@ -81,6 +83,8 @@ pub(crate) struct Roles {
     pub(crate) hands_over_until_ms: Option<u64>,
     /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
     pub(crate) young: bool,
+    /// It was promoted with nothing of the group's, and nobody has followed it since.
+    pub(crate) began_empty: bool,
     /// It was the primary when it was saved, and nobody was named whom to follow: it reigns on once each node that it
     /// knows of was asked and none reigns. Only while the role is `Fenced`.
     claims: bool,
@@ -146,6 +150,7 @@ impl Roles {
             has_budget,
             hands_over_until_ms: None,
             young: false,
+            began_empty: false,
             claims: false,
             counted_slots: 0,
             trusts_attached: false,
@@ -299,6 +304,13 @@ impl Roles {
         self.cascade.forget_path();
     }
 
+    /// A primary reigns by another term from now on; every known peer is to be told.
+    pub(crate) fn reign_by(&mut self, term: Term) {
+        self.term_seen = term;
+        self.share_items();
+        self.unanswered = self.peers.clone();
+    }
+
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
     pub(crate) fn step_down(&mut self, term: Term, upstream: Option<String>) {
         self.term_seen = self.term_seen.max(term);
@@ -338,9 +350,16 @@ impl Roles {
         self.last_error = None;
         self.count(plan);
         if plan != Plan::Install {
+            self.share_items();
             self.quarantine.end();
             self.link = LinkState::Streaming;
         }
+    }
+
+    /// Another node has what this one has: what it holds is the group's.
+    pub(crate) fn share_items(&mut self) {
+        self.young = false;
+        self.began_empty = false;
     }
 
     /// Notes how a replica gets level, this node or one of its own.
@@ -356,7 +375,10 @@ impl Roles {
     pub(crate) fn set_installing(&mut self, installing: bool) {
         match installing {
             true => self.leave_history(),
-            false => self.quarantine.end(),
+            false => {
+                self.share_items();
+                self.quarantine.end();
+            }
         }
         self.installing = installing;
         self.has_data = !installing;
@@ -367,6 +389,26 @@ impl Roles {
     pub(crate) fn configured_others(&self) -> Vec<String> {
         let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
         self.configured.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Addresses of the other nodes of the group that this one has heard of, in whatever way.
+    pub(crate) fn known_others(&self) -> Vec<String> {
+        let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
+        let mut others: Vec<String> = self.peers.iter().filter(is_other).cloned().collect();
+        // There may have been no room for it among the peers.
+        others.extend(self.upstream_address().filter(|upstream| is_other(&upstream) && !others.contains(upstream)));
+        others
+    }
+
+    /// Whether a primary is at hand: this node is attached to it, or would be if full copies of it did not fail.
+    pub(crate) fn has_primary(&self) -> bool {
+        matches!(self.link, LinkState::Installing | LinkState::Streaming) || self.is_quarantined()
+    }
+
+    /// Whether this node holds nothing of the group's that is whole: it is empty, in the middle of a full copy, or began a
+    /// group of its own that nobody has joined.
+    pub(crate) fn lacks_groups_items(&self) -> bool {
+        !self.has_data || self.young || self.began_empty
     }
 
     /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
@@ -453,6 +495,7 @@ impl Roles {
     /// Forgets an address that turned out to be this node's own.
     pub(crate) fn forget_peer(&mut self, address: &str) {
         self.peers.retain(|peer| peer != address);
+        self.upstream = self.upstream.take().filter(|upstream| upstream != address);
         self.unanswered.retain(|peer| peer != address);
     }
 

@@ -184,6 +184,14 @@ pub enum PromoteError {
     NotPromotable(&'static str),
     /// The call came from inside a closure that reads an item; it would deadlock.
     InsideRead,
+    /// This node holds nothing of the group's, and another one does; `force` overrules it, and then what that one holds is
+    /// replaced.
+    PeerHolds {
+        /// Where the one that holds most listens for replication.
+        address: String,
+        /// The sequence number of the last mutation that it has heard of.
+        seq: u64,
+    },
     /// The address is empty or longer than 256 bytes.
     BadAddress,
     /// No level replica is there to take over, or this node is no primary.
@@ -192,7 +200,7 @@ pub enum PromoteError {
     NotTakenOver,
     /// Too few other nodes answered for this one to know that it lacks no acknowledged write; `force` overrules it.
     NotEnoughPositions {
-        /// How many answered and hold something, this node among them.
+        /// How many answered, this node among them; those that hold something, unless this node holds nothing itself.
         answered: u8,
         /// How many have to.
         needed: u8,
@@ -211,6 +219,13 @@ impl fmt::Display for PromoteError {
             PromoteError::Standalone => write!(f, "this node was started without replication"),
             PromoteError::NotPromotable(why) => {
                 write!(f, "this node can't be promoted: {why}; force overrules it")
+            }
+            PromoteError::PeerHolds { address, seq } => {
+                write!(
+                    f,
+                    "this node holds nothing of the group's, and {address} does, up to seq {seq}: promote that one, or have \
+                     this one follow it; force promotes this one all the same, and what the others hold is replaced"
+                )
             }
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
