@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
     AckMode, Acknowledgement, Cache, Config, Expiry, LeaseState, LinkState, ManualClock, PromoteError,
-    ReplicationConfig, Replicator, Role,
+    ReplicationConfig, Replicator, Role, Warning,
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -150,6 +150,26 @@ fn too_few_answers_refuse_a_promotion_and_change_nothing() {
 }
 
 #[test]
+fn a_promotion_that_nobody_promises_leaves_all_as_it_was() {
+    let mut group = Group::new(SEMI_SYNC);
+    group.write_with(&[0, 1, 2], "v");
+    let (term, cache) = (group.cache(0).status().term, group.cache(2));
+    group.set_apart(2, 0, true);
+    cache.begin_promotion(false).unwrap();
+    while cache.status().term == term {
+        group.run(&[1, 2], 5);
+    }
+    // The other one has answered, and hears no more.
+    group.set_apart(2, 1, true);
+    group.run(&[0, 1, 2], 2_500);
+    group.set_apart(2, 0, false);
+    group.run(&[0, 1, 2], 3_000);
+    assert_eq!((group.role(0), cache.status().term), (Role::Primary, term));
+    assert_eq!((cache.status().link, cache.status().primary.as_deref()), (LinkState::Streaming, Some("a")));
+    assert_eq!(group.cache(0).status().level_replicas, 2);
+}
+
+#[test]
 fn an_old_primary_that_is_asked_reigns_no_longer() {
     let mut group = Group::new(SEMI_SYNC);
     group.write_with(&[0, 1], "new");
@@ -235,7 +255,10 @@ fn a_node_that_holds_part_of_a_copy_is_not_promoted_beside_one_that_holds_all() 
     while partial.stats().items == 0 {
         group.run(&[0, 1, 2], 5);
     }
-    assert_eq!(group.promote(2, &[0, 1, 2]).0, Err(PromoteError::NotPromotable("in the middle of a full copy")));
+    assert_eq!(
+        group.promote(2, &[0, 1, 2]).0,
+        Err(PromoteError::NotPromotable("in the middle of a full copy"))
+    );
     group.network.remove("a");
     group.run(&[1, 2], 100);
     let held = group.cache(1).status().seq;
@@ -282,8 +305,9 @@ fn a_node_promoted_with_nothing_never_empties_others_that_come_back() {
     // Its term is the higher one, so it reigns; but what the other holds stays there.
     let old = group.cache(0);
     assert_eq!((group.role(0), group.role(1), old.stats().items), (Role::Fenced, Role::Primary, 1));
-    let said = old.status().last_error.unwrap_or_default();
-    assert!(said.contains("would replace it; promote this node"), "{said}");
+    assert!(old.status().warnings.contains(&Warning::CopyRefused { address: "b".to_owned() }), "{old:?}");
+    let held_more = Warning::HeldMore { address: "a".to_owned(), seqs: 1 };
+    assert!(group.cache(1).status().warnings.contains(&held_more), "{:?}", group.cache(1).status());
     assert!(group.promote(0, &[0, 1]).0.is_ok());
     group.run(&[0, 1], 5_000);
     assert_eq!((group.role(0), group.role(1)), (Role::Primary, Role::Replica));
@@ -301,4 +325,44 @@ fn force_has_a_node_promoted_with_nothing_replace_what_others_hold() {
     assert_eq!((group.role(0), group.role(1)), (Role::Replica, Role::Primary));
     assert_eq!((group.cache(0).stats().items, group.value(1)), (1, None));
     assert_eq!(group.cache(1).promote(true), Ok(term), "once is enough");
+}
+
+#[test]
+fn who_is_promoted_says_which_writes_another_node_had_alone_and_whom_it_could_not_tell() {
+    let mut group = Group::new(AckMode::Async);
+    group.write_with(&[0, 1, 2], "old");
+    group.set_apart(0, 2, true);
+    for value in ["new", "newer"] {
+        group.cache(0).set("k", value, Expiry::Never).unwrap();
+        group.run(&[0, 1], 20);
+    }
+    group.network.remove("a");
+    group.cache(2).promote(false).unwrap();
+    group.run(&[1, 2], 1_000);
+    let warnings = group.cache(2).status().warnings;
+    let held_more = Warning::HeldMore { address: "b".to_owned(), seqs: 2 };
+    assert_eq!(warnings, [Warning::Untold { addresses: vec!["a".to_owned()] }, held_more]);
+    assert_eq!(group.cache(1).status().warnings, [], "it has gone back, and follows");
+}
+
+#[test]
+fn a_primary_that_is_told_to_follow_goes_on_unless_it_is_forced() {
+    let mut group = Group::new(AckMode::Async);
+    let term = group.cache(0).status().term;
+    for (address, refusal) in [
+        ("a", PromoteError::OwnAddress),
+        ("b", PromoteError::Reigns { term, replicas: 2 }),
+        ("", PromoteError::BadAddress),
+    ] {
+        assert_eq!(group.cache(0).follow(address, false), Err(refusal));
+    }
+    assert_eq!(group.cache(0).follow("a", true), Err(PromoteError::OwnAddress), "there is nobody to follow");
+    assert_eq!(group.cache(1).follow("b", false), Err(PromoteError::OwnAddress));
+    group.write_with(&[0, 1, 2], "v");
+    group.cache(0).follow("b", true).unwrap();
+    assert_eq!(group.role(0), Role::Fenced);
+    // One that has begun empty, and that nobody uses yet, may be told where it belongs.
+    let bare = ReplicationConfig::primary().slot(5);
+    let bare = Cache::new(Config::new().memory_bytes_max(16 << 20).replication(bare)).unwrap();
+    assert_eq!(bare.follow("b", false), Ok(()));
 }

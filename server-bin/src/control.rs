@@ -27,7 +27,7 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
         ControlKind::Handover => call(node, "POST", "/handover"),
         ControlKind::Ack { mode } => call(node, "POST", &format!("/ack?mode={mode}")),
         ControlKind::Promotable => call(node, "GET", "/promotable"),
-        ControlKind::Follow { address } => call(node, "POST", &follow_path(address)),
+        ControlKind::Follow { address, force } => call(node, "POST", &follow_path(address, *force)),
     };
     match outcome {
         Ok(text) => {
@@ -42,8 +42,8 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
 }
 
 /// What to post so that a node follows the one at `address`.
-pub(crate) fn follow_path(address: &str) -> String {
-    format!("/follow?address={}", encode(address))
+pub(crate) fn follow_path(address: &str, force: bool) -> String {
+    format!("/follow?address={}{}", encode(address), if force { "&force=1" } else { "" })
 }
 
 /// Percent-encodes what an address should not hold.
@@ -107,8 +107,11 @@ fn table(json: &str) -> String {
     let mut lines = Vec::new();
     for (name, value) in &status {
         match value {
-            Value::Array(replicas) => {
-                for replica in replicas.iter().filter_map(Value::as_object) {
+            Value::Array(entries) => {
+                for warning in entries.iter().filter(|entry| entry.is_string()) {
+                    lines.push(format!("{:<20}{}", "warning", text(warning)));
+                }
+                for replica in entries.iter().filter_map(Value::as_object) {
                     let fields: Vec<String> =
                         replica.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
                     lines.push(format!("{:<20}{}", "replica", fields.join(", ")));
@@ -126,8 +129,9 @@ mod tests {
 
     #[test]
     fn a_status_becomes_a_table() {
-        let json = r#"{"role":"primary","primary":null,"replicas":[{"address":"a:1","lag_seqs":2}]}"#;
-        let table = table(json);
+        let replicas = r#""replicas":[{"address":"a:1","lag_seqs":2}],"warnings":["b:1 says so as well"]"#;
+        let table = table(&format!(r#"{{"role":"primary","primary":null,{replicas}}}"#));
+        assert!(table.contains("warning             b:1 says so as well"));
         assert!(table.contains("role                primary"));
         assert!(table.contains("address a:1, lag_seqs 2"));
     }

@@ -240,6 +240,11 @@ fn a_promotion_that_asks_nobody_is_found() {
 }
 
 #[test]
+fn a_node_promoted_with_nothing_that_empties_others_is_found() {
+    is_found(Bug::EmptiesOthers, 100, erring);
+}
+
+#[test]
 fn a_change_stream_with_a_gap_and_no_word_of_it_is_found() {
     let is_found = |seed: &u64| {
         let setting = Setting { bug: Some(Bug::RestartsHidden), ..Setting::default() };

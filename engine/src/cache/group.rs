@@ -78,8 +78,6 @@ pub(crate) struct Group {
     /// A larger record is logged as a deletion.
     record_bytes_max: usize,
     log_bytes_max: usize,
-    /// Whether a replicator runs, so that others can be asked.
-    pub(crate) is_driven: AtomicBool,
     /// Whether anybody is there to be told of reads.
     pub(crate) has_replicas: AtomicBool,
     /// By shard: hashes of items whose mark went from clear to set and found no room in the log; at most
@@ -117,7 +115,6 @@ impl Group {
             item_bytes_max,
             record_bytes_max,
             log_bytes_max,
-            is_driven: AtomicBool::new(false),
             has_replicas: AtomicBool::new(false),
             hints: (0..shard_count).map(|_| Mutex::default()).collect(),
             #[cfg(feature = "testing")]

@@ -116,7 +116,7 @@ impl Cache {
         if !roles.is_follower() || (is_empty && roles.has_primary()) {
             return Ok(None);
         }
-        let can_ask = group.is_driven.load(Ordering::Relaxed) && !roles.known_others().is_empty();
+        let can_ask = roles.is_driven && !roles.known_others().is_empty();
         if is_empty && can_ask {
             // It has none of what may have been acknowledged: only if all others say that they have none was there none.
             let needed = if roles.acks_needed == 0 { 1 } else { roles.configured_others().len() as u8 + 1 };
@@ -183,7 +183,7 @@ impl Cache {
         let was_installing = roles.installing;
         // Part of a copy is the group's as well; but one that holds nothing replaces nobody's items unless it was forced.
         let begins_anew = roles.lacks_groups_items() && !was_installing;
-        log.mint(term, branch, random, force || !begins_anew);
+        log.mint(term, branch, random, force || !begins_anew || group.config.bugs.has(Bug::EmptiesOthers));
         let is_pair = roles.peers().len() <= 1;
         roles.become_primary(term);
         roles.began_empty = begins_anew && !force;
@@ -257,17 +257,29 @@ impl Cache {
         }
     }
 
-    /// Makes this node a follower of the node that listens for replication at `primary`. A primary stops serving at
-    /// once and serves nothing until it follows. What this node holds is kept if the other has all of it.
+    /// Makes this node a follower of the node that listens for replication at `primary`. What it holds is kept if the other
+    /// has all of it. A primary refuses, unless it began empty, holds nothing and has no replica: with `force` it stops
+    /// serving at once, and serves nothing until it follows.
     ///
     /// # Errors
-    /// The cache was made without replication, or the address is none.
-    pub fn follow(&self, primary: &str) -> Result<(), PromoteError> {
+    /// [`PromoteError::Reigns`]; the address is none, or this node's own; the cache was made without replication.
+    pub fn follow(&self, primary: &str, force: bool) -> Result<(), PromoteError> {
         let group = self.inner.group_to_change()?;
         if primary.is_empty() || primary.len() > ADDRESS_BYTES_MAX {
             return Err(PromoteError::BadAddress);
         }
         let _gate = group.gate.lock();
+        {
+            let roles = group.roles.lock();
+            if roles.own_address() == Some(primary) {
+                return Err(PromoteError::OwnAddress);
+            }
+            let is_bare = roles.young && roles.replicas.is_empty() && self.stats().items == 0;
+            if !force && roles.role() == Role::Primary && !is_bare {
+                let (term, replicas) = (roles.term_seen.0, roles.replicas.len());
+                return Err(PromoteError::Reigns { term, replicas });
+            }
+        }
         if group.config.cascades {
             group.roles.lock().cascade.set_parent(primary);
         }
@@ -297,7 +309,10 @@ impl Inner {
         drop(log);
         drop(roles);
         group.doorbell.ring();
-        tracing::warn!(term = term.0, "promoted by force: what others hold is replaced by what this primary holds");
+        tracing::warn!(
+            term = term.0,
+            "promoted by force: what others hold is replaced by what this primary holds"
+        );
     }
 
     /// Reigns on by a term above one that was seen; no promotion, so it gives no right to replace anybody's items. The

@@ -46,7 +46,10 @@ enum Stage {
     Idle,
     Inquiring,
     Asking,
-    Promising,
+    Promising {
+        /// What this node believed and followed before it promised itself.
+        before: (Term, Option<String>),
+    },
     CatchingUp {
         from: Box<Attached>,
         to: Position,
@@ -139,7 +142,10 @@ impl Campaign {
         }
         self.take_up_term(turn);
         let unreached = self.calls.iter().map(|call| call.address()).collect::<Vec<_>>().join(", ");
-        tracing::warn!(unreached, "promoting a node that holds nothing: of the nodes that answered none does");
+        tracing::warn!(
+            unreached,
+            "promoting a node that holds nothing: of the nodes that answered none does"
+        );
         let outcome = turn.cache.promote_as(Promotion::Asked);
         self.end(turn, outcome.map(|_| ()))
     }
@@ -168,7 +174,7 @@ impl Campaign {
     }
 
     fn call(&mut self, turn: &mut Turn<'_, '_>) {
-        let promises = matches!(self.stage, Stage::Promising);
+        let promises = matches!(self.stage, Stage::Promising { .. });
         let purpose = if promises { Purpose::Promise } else { Purpose::Ask };
         let answers = &mut self.answers;
         self.calls.retain_mut(|call| {
@@ -210,9 +216,13 @@ impl Campaign {
             (roles.epoch, highest.next_for(roles.slot).filter(|term| !term.is_too_far_above(roles.term_seen)))
         };
         let Some(term) = term.filter(|_| epoch == self.epoch) else { return };
+        let before = {
+            let roles = turn.group.roles.lock();
+            (roles.term_seen, roles.upstream_address())
+        };
         turn.cache.inner.step_down(turn.group, term, None);
         let epoch = turn.group.roles.lock().epoch;
-        self.begin(turn, Stage::Promising, epoch);
+        self.begin(turn, Stage::Promising { before }, epoch);
     }
 
     /// Gets what the one that holds most has and this node lacks.
@@ -264,9 +274,18 @@ impl Campaign {
         if let Err(why) = &outcome {
             tracing::warn!(%why, "not promoted");
         }
-        *self = Campaign::default();
+        let ended = std::mem::take(self);
         let mut roles = turn.group.roles.lock();
         roles.candidacy = None;
+        if let Stage::Promising { before: (term, upstream) } = ended.stage
+            && outcome.is_err()
+            && ended.answers.is_empty()
+            && roles.epoch == ended.epoch
+        {
+            // Nobody has promised anything that is known of, so this node owes nobody its own promise, and with that it would
+            // fence the primary that it goes back to.
+            roles.take_promise_back(term, upstream);
+        }
         roles.candidacy_refused = outcome.err();
         true
     }

@@ -31,9 +31,10 @@ use crate::clock::Millis;
 use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
+use crate::replication::risk::Risk;
 use crate::replication::roles::{PEERS_MAX, Roles};
 use crate::replication::transport::Transport;
-use crate::replication::{LinkState, Role, admission};
+use crate::replication::{LinkState, Role, Warning, admission};
 
 use announce::Announcer;
 use campaign::Campaign;
@@ -100,6 +101,8 @@ pub struct Replicator {
     upstream: Upstream,
     announcer: Announcer,
     campaign: Campaign,
+    /// Where the log ended at which moment, in the history of this number.
+    ends: Option<(u64, Risk)>,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -115,7 +118,7 @@ impl std::fmt::Debug for Replicator {
 impl Drop for Replicator {
     fn drop(&mut self) {
         if let Some(group) = &self.cache.inner.group {
-            group.is_driven.store(false, Ordering::Relaxed);
+            group.roles.lock().is_driven = false;
         }
     }
 }
@@ -133,10 +136,16 @@ impl Replicator {
     /// A replicator of `cache`; `None` if the cache was made without replication.
     pub fn new(cache: &Cache, transport: impl Transport + 'static) -> Option<Replicator> {
         let group = cache.inner.group.as_ref()?;
-        if let Some(address) = transport.local_address() {
-            group.roles.lock().set_own_address(address);
+        {
+            let mut roles = group.roles.lock();
+            if let Some(address) = transport.local_address() {
+                roles.set_own_address(address);
+            }
+            roles.is_driven = true;
+            if roles.own_address().is_none() {
+                tracing::warn!("{}", Warning::NoListener);
+            }
         }
-        group.is_driven.store(true, Ordering::Relaxed);
         Some(Replicator {
             cache: cache.clone(),
             transport: Box::new(transport),
@@ -145,6 +154,7 @@ impl Replicator {
             upstream: Upstream::default(),
             announcer: Announcer::default(),
             campaign: Campaign::default(),
+            ends: None,
             shipped_at_ms: 0,
             hints_due_ms: 0,
             standing: (0, LinkState::None),
@@ -225,7 +235,10 @@ impl Replicator {
         self.incoming.retain(|_, incoming| match incoming.turn(&mut turn, &taken) {
             incoming::Outcome::Waiting => true,
             incoming::Outcome::Done => false,
-            incoming::Outcome::Attached(replica) => {
+            incoming::Outcome::Attached(mut replica) => {
+                if let Some((_, noted)) = &self.ends {
+                    replica.session_mut().take_up_ends(noted, now);
+                }
                 taken.push(usize::from(replica.slot()));
                 self.downstream.insert(*replica);
                 progressed = true;
@@ -260,6 +273,10 @@ impl Replicator {
         self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
+        match &mut self.ends {
+            Some((history, noted)) if *history == roles.history() => noted.note(end, 0),
+            ends => *ends = Some((roles.history(), Risk::new(end))),
+        }
         roles.replicas_noted_ms = now.local_ms;
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));

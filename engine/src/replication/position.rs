@@ -164,6 +164,15 @@ impl Lineage {
         })
     }
 
+    /// How many mutations of another history are not in this one, as far as that one names its branches.
+    pub(crate) fn lacks_of(&self, other: &Lineage) -> Seq {
+        let lacking = other.entries.iter().map(|theirs| {
+            let before = self.find(theirs.branch).map_or(theirs.start - 1, |ours| ours.last);
+            theirs.last.saturating_sub(before)
+        });
+        lacking.sum()
+    }
+
     /// Forgets what came behind `position`, which lies in this history.
     pub(crate) fn truncate_to(&mut self, position: Position) {
         assert!(self.contains(position), "only what was there can be gone back to");

@@ -17,6 +17,7 @@ use super::position::{Branch, Lineage, Position, Term};
 use super::quarantine::Quarantine;
 
 use super::status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
+use super::warning::{Noticed, Warning};
 
 use super::frame;
 use super::message::{Plan, RejectCode};
@@ -109,6 +110,9 @@ pub(crate) struct Roles {
     pub(crate) rolled_back_keys: u64,
     pub(crate) rejects: u64,
     pub(crate) last_error: Option<String>,
+    pub(crate) noticed: Noticed,
+    /// Whether a replicator runs; it has said by then where it listens.
+    pub(crate) is_driven: bool,
 }
 
 impl Roles {
@@ -166,6 +170,8 @@ impl Roles {
             rolled_back_keys: 0,
             rejects: 0,
             last_error: None,
+            noticed: Noticed::default(),
+            is_driven: false,
         };
         for peer in config.upstream.iter().chain(&config.peers) {
             roles.learn_peer(peer);
@@ -299,6 +305,7 @@ impl Roles {
         self.set_replicas_standing(0, false);
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
+        self.noticed = Noticed::default();
         self.upstream = None;
         self.quarantine.end();
         self.cascade.forget_path();
@@ -322,6 +329,7 @@ impl Roles {
         self.epoch += 1;
         self.link = LinkState::Connecting;
         self.unanswered.clear();
+        self.noticed = Noticed::default();
         self.replicas.clear();
         self.hands_over_until_ms = None;
         self.set_replicas_standing(0, false);
@@ -348,6 +356,7 @@ impl Roles {
         self.learn_peer(address);
         self.level = false;
         self.last_error = None;
+        self.noticed = Noticed::default();
         self.count(plan);
         if plan != Plan::Install {
             self.share_items();
@@ -396,7 +405,9 @@ impl Roles {
         let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
         let mut others: Vec<String> = self.peers.iter().filter(is_other).cloned().collect();
         // There may have been no room for it among the peers.
-        others.extend(self.upstream_address().filter(|upstream| is_other(&upstream) && !others.contains(upstream)));
+        others.extend(
+            self.upstream_address().filter(|upstream| is_other(&upstream) && !others.contains(upstream)),
+        );
         others
     }
 
@@ -430,6 +441,12 @@ impl Roles {
     /// Whether this node is to be promoted, and follows nobody meanwhile: its own term is above all that it follows.
     pub(crate) fn has_promised_itself(&self) -> bool {
         self.candidacy.is_some() && self.link == LinkState::Connecting
+    }
+
+    /// Its promise to itself came to nothing: it believes what it did before, and follows whom it did.
+    pub(crate) fn take_promise_back(&mut self, term: Term, upstream: Option<String>) {
+        self.term_seen = term;
+        self.upstream = upstream;
     }
 
     /// The history that this node holds, by a number that changes when it leaves that.
@@ -568,6 +585,19 @@ impl Roles {
         }
     }
 
+    /// What an operator should look at.
+    fn warnings(&self) -> Vec<Warning> {
+        let no_listener = (self.is_driven && self.own_address.is_none()).then_some(Warning::NoListener);
+        let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims;
+        let nobody = is_lost.then_some(Warning::NobodyToFollow {
+            term: self.term_seen.0,
+            no_listener: self.noticed.fenced_by_deaf,
+        });
+        let untold =
+            (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
+        no_listener.into_iter().chain(nobody).chain(untold).chain(self.noticed.warnings()).collect()
+    }
+
     pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {
         Status {
             role: self.role,
@@ -591,6 +621,7 @@ impl Roles {
             rolled_back_keys: self.rolled_back_keys,
             rejects: self.rejects,
             last_error: self.last_error.clone(),
+            warnings: self.warnings(),
             ..Status::standalone()
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::acks::AckMode;
 use super::lease::LeaseStatus;
+use super::warning::Warning;
 
 /// What a node is in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,8 @@ pub struct Status {
     pub rejects: u64,
     /// The last thing that went wrong with a peer, in words.
     pub last_error: Option<String>,
+    /// What an operator should look at; empty while all is well.
+    pub warnings: Vec<Warning>,
 }
 
 impl Status {
@@ -170,6 +173,7 @@ impl Status {
             oversized_records: 0,
             rejects: 0,
             last_error: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -194,6 +198,15 @@ pub enum PromoteError {
     },
     /// The address is empty or longer than 256 bytes.
     BadAddress,
+    /// The address is this node's own.
+    OwnAddress,
+    /// This node is the primary, and would serve nobody any more; `force` overrules it.
+    Reigns {
+        /// The term by which it reigns.
+        term: u32,
+        /// How many replicas follow it.
+        replicas: usize,
+    },
     /// No level replica is there to take over, or this node is no primary.
     NobodyLevel,
     /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
@@ -229,6 +242,17 @@ impl fmt::Display for PromoteError {
             }
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
+            PromoteError::OwnAddress => {
+                write!(f, "that is this node's own address; name the primary's, or promote this node")
+            }
+            PromoteError::Reigns { term, replicas } => {
+                write!(
+                    f,
+                    "this node is the primary (term {term}, {replicas} replicas) and would serve nobody any more: hand over to a \
+                     replica instead, or promote the other node, and this one follows it by itself; force has it follow all \
+                     the same"
+                )
+            }
             PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
             PromoteError::NotTakenOver => {
                 write!(

@@ -1,8 +1,8 @@
 //! What each path of the admin server answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hotspare::{AckMode, PromoteError, Status};
+use hotspare::{AckMode, Cache, PromoteError, Status, Warning};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
@@ -12,6 +12,10 @@ use crate::args::{is_loopback, node_address};
 
 /// How long writes may pause for a replica that is to take over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the answer to a promotion waits for the other nodes to hear of it, so that it can say what they held. The node
+/// serves by then.
+const TOLD_WITHIN: Duration = Duration::from_millis(150);
 
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
@@ -81,14 +85,39 @@ fn promote(context: &Context, request: &Request) -> Answer {
         _ => return Answer::text("400 Bad Request", "/promote takes force=1 and nothing else"),
     };
     match context.cache.promote(force) {
-        Ok(term) => json_answer(&json!({ "role": "primary", "term": term })),
+        Ok(term) => {
+            let warnings = warnings_of(&settled(&context.cache));
+            json_answer(&json!({ "role": "primary", "term": term, "warnings": warnings }))
+        }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
+}
+
+/// The status once the other nodes have heard of a promotion, as far as they answer soon.
+fn settled(cache: &Cache) -> Status {
+    let end = Instant::now() + TOLD_WITHIN;
+    loop {
+        let status = cache.status();
+        let is_untold = status.warnings.iter().any(|warning| matches!(warning, Warning::Untold { .. }));
+        if !is_untold || Instant::now() >= end {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn warnings_of(status: &Status) -> Vec<String> {
+    status.warnings.iter().map(Warning::to_string).collect()
 }
 
 fn follow(context: &Context, request: &Request) -> Answer {
     let Some(address) = request.field("address") else {
         return Answer::text("400 Bad Request", "give address=HOST:PORT");
+    };
+    let force = match request.field("force").as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Answer::text("400 Bad Request", "/follow takes address=HOST:PORT and force=1"),
     };
     // A node that was told nonsense would stop serving and dial it for ever.
     if let Err(why) = node_address(&address) {
@@ -106,7 +135,7 @@ fn follow(context: &Context, request: &Request) -> Answer {
             format!("{address} follows this node; promote that one, and this one follows it by itself"),
         );
     }
-    match context.cache.follow(&address) {
+    match context.cache.follow(&address, force) {
         Ok(()) => json_answer(&json!({ "follows": address })),
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
         Err(why) => Answer::text("409 Conflict", why.to_string()),
@@ -183,13 +212,14 @@ fn status_json(status: &Status) -> serde_json::Value {
         "oversized_records": status.oversized_records,
         "rejects": status.rejects,
         "last_error": status.last_error,
+        "warnings": warnings_of(status),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hotspare::{Cache, Config, ReplicationConfig};
+    use hotspare::{Config, Expiry, ReplicationConfig};
 
     fn context(token: Option<&str>) -> Context {
         let cache =
@@ -255,6 +285,7 @@ mod tests {
             ("/follow", "address=%3a7001"),
             ("/follow", "address=a%20b:1"),
             ("/follow", "address=127.0.0.1:0"),
+            ("/follow", "address=127.0.0.1:7001&force=yes"),
             ("/promote", "force=yes"),
             ("/promote", "farce=1"),
             ("/promote", "force=%zz"),
@@ -268,8 +299,13 @@ mod tests {
         let beyond = Request { query: "address=10.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
         assert_eq!(code(&answer(&context, &beyond)), 409, "it could never dial that");
         assert_eq!(context.cache.status(), before);
+        context.cache.set("k", "v", Expiry::Never).unwrap();
         let asked = Request { query: "address=127.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
-        assert_eq!(code(&answer(&context, &asked)), 200);
+        let refused = answer(&context, &asked);
+        assert!(code(&refused) == 409 && refused.body.contains("hand over"), "{}", refused.body);
+        assert_eq!(context.cache.status().role, hotspare::Role::Primary);
+        let query = "address=127.0.0.1:7001&force=1".to_owned();
+        assert_eq!(code(&answer(&context, &Request { query, ..asked })), 200);
         assert_ne!(context.cache.status().role, hotspare::Role::Primary);
     }
 
