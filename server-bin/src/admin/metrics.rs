@@ -13,7 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 29] = [
+    let rows: [(&str, &str, &str, u64); 30] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -42,6 +42,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
             status.quarantined.into(),
         ),
         ("copy_failures", "gauge", "Full copies failed one after the other.", status.copy_failures.into()),
+        ("warnings", "gauge", "Things to look at: /status names them.", status.warnings.len() as u64),
         ("term", "gauge", "The newest term seen.", u64::from(status.term)),
         ("seq", "gauge", "The last mutation held.", status.seq),
         ("replicas", "gauge", "Replicas attached.", status.replicas.len() as u64),
