@@ -50,16 +50,23 @@ impl Cache {
     /// It waits for no peer unless fewer replicas acknowledge a write than there are other nodes: then as many are asked as it
     /// must know of so that no acknowledged write is lost, for at most two seconds, by a
     /// [`Replicator`](crate::Replicator) that another thread drives. Other writes of the old primary that have not arrived are
-    /// lost, and counted by nobody. The replicator tells every known peer, which fences the old primary.
+    /// lost; the status says how many another node had ([`Warning::HeldMore`](crate::Warning::HeldMore)), if one answers. The
+    /// replicator tells every known peer, which fences the old primary.
+    ///
+    /// A node that holds nothing of the group's (it is empty, in the middle of a full copy, or began a group of its own that
+    /// nobody has joined) asks all nodes that it knows whether they do, for at most a second, if it has a replicator. Where
+    /// none says so it is promoted; but who holds items all the same is not copied over by it, unless it is forced.
     ///
     /// In strict it answers only once no lease counts any more that it has granted to the old primary, about a second after
     /// it last heard of it ([`Status::lease`](crate::Status::lease)).
     ///
     /// # Errors
     /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
-    /// there; in strict on each node that is not [promotable](crate::Status::promotable).
+    /// there; in strict on each node that is not [promotable](crate::Status::promotable). [`PromoteError::PeerHolds`] on
+    /// one that holds nothing of the group's, where another one answers that does.
     /// [`PromoteError::NotEnoughPositions`], [`PromoteError::NotCaughtUp`] or [`PromoteError::Overruled`] where others are
-    /// asked. `force` overrules all of it, and waits for no lease. What has arrived of an unfinished copy stays.
+    /// asked. `force` overrules all of it, and waits for no lease; on a primary it only gives the right to replace what others
+    /// hold, where that is not there yet. What has arrived of an unfinished copy stays.
     pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
         let (begun, until) = (self.begin_promotion(force)?, Deadline::after(PROMOTION_WITHIN * 2));
         if let Some(term) = begun {
