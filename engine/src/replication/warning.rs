@@ -47,6 +47,13 @@ pub enum Warning {
     },
 }
 
+impl Warning {
+    /// Whether it tells of something that has happened, and lasts no longer: it stays until the node's role changes.
+    pub fn is_past(&self) -> bool {
+        matches!(self, Warning::HeldMore { .. })
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -57,8 +64,8 @@ impl fmt::Display for Warning {
             ),
             Warning::NobodyToFollow { term, no_listener: true } => write!(
                 f,
-                "fenced: a node without --replication-listen reigns by term {term}, which can't be followed; restart that \
-                 one with it, or promote this node"
+                "fenced: a node without --replication-listen reigns by term {term}, which can't be followed: this node serves \
+                 nothing until that one is started anew with it"
             ),
             Warning::NobodyToFollow { term, no_listener: false } => write!(
                 f,
@@ -72,7 +79,7 @@ impl fmt::Display for Warning {
             ),
             Warning::Rival { address, term } => write!(
                 f,
-                "{address} says that it is the primary as well, by term {term}; have one of the two follow the other"
+                "{address} says that it is the primary as well, by term {term}; have one of the two follow the other (follow --force)"
             ),
             Warning::HeldMore { address, seqs } => write!(
                 f,
