@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::scenarios::{chain, registers_of, semi_sync, skewed};
+use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -43,11 +43,6 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     let told = total.told;
     assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
     assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
-}
-
-/// Three nodes, whose operator promotes those that hold nothing, too.
-fn erring(_seed: u64) -> Setting {
-    Setting { errs: true, ..Setting::default() }
 }
 
 /// P10: what a node holds is gone on by its history, or replaced by one that a promotion of the group's items began.
