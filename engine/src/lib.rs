@@ -74,7 +74,7 @@ pub use replication::transport;
 #[cfg(feature = "serde")]
 pub use replication::{
     ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, LeaseState, LeaseStatus, LinkState,
-    PromoteError, ReplicaStatus, Role, Status, Written,
+    PromoteError, ReplicaStatus, Role, Status, Warning, Written,
 };
 pub use stats::Stats;
 pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};

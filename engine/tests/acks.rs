@@ -299,3 +299,24 @@ fn what_is_at_risk_is_told_as_of_now_also_while_the_driver_sleeps() {
     group.run(2);
     assert_eq!(told(&group), (0, 0));
 }
+
+#[test]
+fn what_a_replica_lacked_before_it_came_back_is_told_as_old_as_it_is() {
+    let mut group = Group::new(ReplicationConfig::primary(), 1);
+    group.network.set_apart("a", "b", true);
+    group.network.cut("a", "b");
+    group.run(5);
+    group.write(0, "v");
+    group.run_primary(600);
+    group.network.set_apart("a", "b", false);
+    while group.cache(0).status().replicas.is_empty() {
+        group.clock.advance_ms(5);
+        group.poll(1);
+        group.poll(0);
+    }
+    let replica = group.cache(0).status().replicas.remove(0);
+    assert_eq!((replica.state, replica.lag_seqs), (LinkState::Streaming, 1));
+    assert!((3_000..4_500).contains(&replica.lag_ms), "{replica:?}");
+    group.run(5);
+    assert_eq!(group.cache(0).status().replicas[0].lag_ms, 0);
+}

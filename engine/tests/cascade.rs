@@ -191,7 +191,7 @@ fn replicas_that_are_told_to_follow_each_other_form_no_circle_and_find_the_prima
     // A node can't be put below its own replica either.
     tree.join_below("z", "y");
     assert_eq!(tree.status("z").link, LinkState::Streaming);
-    tree.cache("y").follow("z").unwrap();
+    tree.cache("y").follow("z", false).unwrap();
     tree.run_ms(3_000);
     let status = tree.status("y");
     let why = status.last_error.unwrap_or_default();

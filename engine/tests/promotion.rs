@@ -1,4 +1,5 @@
-//! Promotions where a write waits for fewer replicas than there are: who is asked, what is caught up with, what is refused.
+//! Promotions that ask others first: where a write waits for fewer replicas than there are, and of a node that holds nothing.
+//! Who is asked, what is caught up with, what is refused.
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -6,7 +7,7 @@ use std::task::{Context, Waker};
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
     AckMode, Acknowledgement, Cache, Config, Expiry, LeaseState, LinkState, ManualClock, PromoteError,
-    ReplicationConfig, Replicator, Role,
+    ReplicationConfig, Replicator, Role, Warning,
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -40,6 +41,28 @@ impl Group {
         let cache = Cache::new(config).unwrap();
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index])).unwrap();
         (cache, replicator)
+    }
+
+    /// A node loses its memory, and comes back as a follower.
+    fn forget(&mut self, index: usize) -> Cache {
+        self.network.remove(NAMES[index]);
+        self.nodes[index] = self.boot(index, false);
+        self.cache(index)
+    }
+
+    /// What comes of a promotion that asks others, with these nodes driven meanwhile; and how long they were.
+    fn promote(&mut self, index: usize, driven: &[usize]) -> (Result<u32, PromoteError>, u64) {
+        let (cache, begun) = (self.cache(index), self.clock_ms());
+        let outcome = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| cache.promote(false));
+            while !asked.is_finished() {
+                self.run(driven, 5);
+                // The other thread looks once a millisecond.
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+            asked.join().unwrap()
+        });
+        (outcome, self.clock_ms() - begun)
     }
 
     fn clock_ms(&self) -> u64 {
@@ -113,15 +136,7 @@ fn too_few_answers_refuse_a_promotion_and_change_nothing() {
     let cache = group.cache(2);
     assert_eq!(cache.begin_promotion(false), Ok(None));
     let before = cache.status().term;
-    // Another thread drives the group, as a replicator's thread would, until the promotion is given up.
-    let refused = std::thread::scope(|scope| {
-        let asked = scope.spawn(|| cache.promote(false));
-        while !asked.is_finished() {
-            group.run(&[0, 1, 2], 5);
-            std::thread::sleep(std::time::Duration::from_micros(200));
-        }
-        asked.join().unwrap()
-    });
+    let (refused, _) = group.promote(2, &[0, 1, 2]);
     assert_eq!(refused, Err(PromoteError::NotEnoughPositions { answered: 1, needed: 2 }));
     assert!(refused.unwrap_err().to_string().contains("1 of 2 nodes"));
     assert_eq!((group.role(0), group.role(2), cache.status().term), (Role::Primary, Role::Replica, before));
@@ -132,6 +147,26 @@ fn too_few_answers_refuse_a_promotion_and_change_nothing() {
     assert_eq!(cache.status().link, LinkState::Streaming);
     // Force asks nobody.
     assert!(cache.promote(true).is_ok());
+}
+
+#[test]
+fn a_promotion_that_nobody_promises_leaves_all_as_it_was() {
+    let mut group = Group::new(SEMI_SYNC);
+    group.write_with(&[0, 1, 2], "v");
+    let (term, cache) = (group.cache(0).status().term, group.cache(2));
+    group.set_apart(2, 0, true);
+    cache.begin_promotion(false).unwrap();
+    while cache.status().term == term {
+        group.run(&[1, 2], 5);
+    }
+    // The other one has answered, and hears no more.
+    group.set_apart(2, 1, true);
+    group.run(&[0, 1, 2], 2_500);
+    group.set_apart(2, 0, false);
+    group.run(&[0, 1, 2], 3_000);
+    assert_eq!((group.role(0), cache.status().term), (Role::Primary, term));
+    assert_eq!((cache.status().link, cache.status().primary.as_deref()), (LinkState::Streaming, Some("a")));
+    assert_eq!(group.cache(0).status().level_replicas, 2);
 }
 
 #[test]
@@ -183,4 +218,151 @@ fn a_replica_that_restarts_counts_once_another_has_followed_since() {
     group.run(&[0, 1], 1_500);
     group.write_with(&[0, 1], "w");
     assert_eq!(group.value(0), Some(b"w".to_vec()));
+}
+
+#[test]
+fn a_node_that_holds_nothing_is_not_promoted_beside_one_that_does() {
+    for mode in [AckMode::Async, AckMode::SemiSync { replicas: 2 }, SEMI_SYNC, STRICT] {
+        let mut group = Group::new(mode);
+        group.write_with(&[0, 1, 2], "v");
+        let held = group.cache(1).status().seq;
+        group.network.remove("a");
+        let empty = group.forget(2);
+        let (refused, ms) = group.promote(2, &[1, 2]);
+        assert_eq!(refused, Err(PromoteError::PeerHolds { address: "b".to_owned(), seq: held }), "{mode}");
+        assert!(ms < 1_000, "who can't be reached keeps nobody waiting: {ms} ms");
+        assert!(refused.unwrap_err().to_string().contains("b does, up to seq"));
+        assert_eq!((group.role(1), group.role(2), empty.status().term), (Role::Replica, Role::Replica, 0));
+        if mode.replicas() == 1 {
+            // The one that holds them can't know that it has all of them.
+            continue;
+        }
+        // It is promoted as ever, and the empty one is copied from it.
+        assert!(group.promote(1, &[1, 2]).0.is_ok(), "{mode}");
+        group.run(&[1, 2], 3_000);
+        assert_eq!((empty.status().link, empty.stats().items), (LinkState::Streaming, 1), "{mode}");
+    }
+}
+
+#[test]
+fn a_node_that_holds_part_of_a_copy_is_not_promoted_beside_one_that_holds_all() {
+    let mut group = Group::new(AckMode::Async);
+    for number in 0..20_000 {
+        group.cache(0).set(format!("key{number}"), [1; 500], Expiry::Never).unwrap();
+    }
+    group.run(&[0, 1], 500);
+    let partial = group.forget(2);
+    while partial.stats().items == 0 {
+        group.run(&[0, 1, 2], 5);
+    }
+    assert_eq!(
+        group.promote(2, &[0, 1, 2]).0,
+        Err(PromoteError::NotPromotable("in the middle of a full copy"))
+    );
+    group.network.remove("a");
+    group.run(&[1, 2], 100);
+    let held = group.cache(1).status().seq;
+    let (refused, _) = group.promote(2, &[1, 2]);
+    assert_eq!(refused, Err(PromoteError::PeerHolds { address: "b".to_owned(), seq: held }));
+    // Alone it reigns with what it has.
+    group.network.remove("b");
+    assert!(group.promote(2, &[2]).0.is_ok());
+    assert!(partial.stats().items > 0);
+}
+
+#[test]
+fn where_nobody_holds_anything_a_plain_promotion_works_at_once() {
+    let mut group = Group::new(AckMode::Async);
+    (0..3).for_each(|index| drop(group.forget(index)));
+    let (promoted, ms) = group.promote(1, &[0, 1, 2]);
+    assert!(promoted.is_ok() && ms < 200, "{promoted:?} in {ms} ms");
+    group.run(&[0, 1, 2], 2_000);
+    assert_eq!(group.cache(1).status().level_replicas, 2);
+    // Nobody is there at all, or nobody answers.
+    group.network.remove("b");
+    let _ = (group.forget(0), group.forget(2));
+    let (promoted, ms) = group.promote(0, &[0]);
+    assert!(promoted.is_ok() && (100..=1_200).contains(&ms), "{promoted:?} in {ms} ms");
+}
+
+/// Two of three nodes, the second of which was promoted with nothing while it could not reach the first, which holds an item.
+fn promoted_apart() -> Group {
+    let mut group = Group::new(AckMode::Async);
+    group.write_with(&[0], "v");
+    group.network.remove("c");
+    group.forget(1);
+    group.set_apart(0, 1, true);
+    assert!(group.promote(1, &[0, 1]).0.is_ok());
+    group.cache(1).set("other", "w", Expiry::Never).unwrap();
+    group.set_apart(0, 1, false);
+    group.run(&[0, 1], 5_000);
+    group
+}
+
+#[test]
+fn a_node_promoted_with_nothing_never_empties_others_that_come_back() {
+    let mut group = promoted_apart();
+    // Its term is the higher one, so it reigns; but what the other holds stays there.
+    let old = group.cache(0);
+    assert_eq!((group.role(0), group.role(1), old.stats().items), (Role::Fenced, Role::Primary, 1));
+    assert!(old.status().warnings.contains(&Warning::CopyRefused { address: "b".to_owned() }), "{old:?}");
+    let held_more = Warning::HeldMore { address: "a".to_owned(), seqs: 1 };
+    assert!(group.cache(1).status().warnings.contains(&held_more), "{:?}", group.cache(1).status());
+    assert!(group.promote(0, &[0, 1]).0.is_ok());
+    group.run(&[0, 1], 5_000);
+    assert_eq!((group.role(0), group.role(1)), (Role::Primary, Role::Replica));
+    assert_eq!(group.cache(1).stats().items, 1, "it was copied anew");
+    assert_eq!(group.value(0), Some(b"v".to_vec()));
+}
+
+#[test]
+fn force_has_a_node_promoted_with_nothing_replace_what_others_hold() {
+    let mut group = promoted_apart();
+    let before = group.cache(1).status().term;
+    let term = group.cache(1).promote(true).unwrap();
+    assert!(term > before);
+    group.run(&[0, 1], 70_000);
+    assert_eq!((group.role(0), group.role(1)), (Role::Replica, Role::Primary));
+    assert_eq!((group.cache(0).stats().items, group.value(1)), (1, None));
+    assert_eq!(group.cache(1).promote(true), Ok(term), "once is enough");
+}
+
+#[test]
+fn who_is_promoted_says_which_writes_another_node_had_alone_and_whom_it_could_not_tell() {
+    let mut group = Group::new(AckMode::Async);
+    group.write_with(&[0, 1, 2], "old");
+    group.set_apart(0, 2, true);
+    for value in ["new", "newer"] {
+        group.cache(0).set("k", value, Expiry::Never).unwrap();
+        group.run(&[0, 1], 20);
+    }
+    group.network.remove("a");
+    group.cache(2).promote(false).unwrap();
+    group.run(&[1, 2], 1_000);
+    let warnings = group.cache(2).status().warnings;
+    let held_more = Warning::HeldMore { address: "b".to_owned(), seqs: 2 };
+    assert_eq!(warnings, [Warning::Untold { addresses: vec!["a".to_owned()] }, held_more]);
+    assert_eq!(group.cache(1).status().warnings, [], "it has gone back, and follows");
+}
+
+#[test]
+fn a_primary_that_is_told_to_follow_goes_on_unless_it_is_forced() {
+    let mut group = Group::new(AckMode::Async);
+    let term = group.cache(0).status().term;
+    for (address, refusal) in [
+        ("a", PromoteError::OwnAddress),
+        ("b", PromoteError::Reigns { term, replicas: 2 }),
+        ("", PromoteError::BadAddress),
+    ] {
+        assert_eq!(group.cache(0).follow(address, false), Err(refusal));
+    }
+    assert_eq!(group.cache(0).follow("a", true), Err(PromoteError::OwnAddress), "there is nobody to follow");
+    assert_eq!(group.cache(1).follow("b", false), Err(PromoteError::OwnAddress));
+    group.write_with(&[0, 1, 2], "v");
+    group.cache(0).follow("b", true).unwrap();
+    assert_eq!(group.role(0), Role::Fenced);
+    // One that has begun empty, and that nobody uses yet, may be told where it belongs.
+    let bare = ReplicationConfig::primary().slot(5);
+    let bare = Cache::new(Config::new().memory_bytes_max(16 << 20).replication(bare)).unwrap();
+    assert_eq!(bare.follow("b", false), Ok(()));
 }

@@ -89,7 +89,7 @@ fn an_operator_ends_it_at_once() {
     pair.run_ms(100_000);
     assert!(pair.replica.status().copy_pause_ms > 20_000, "the next try is far");
     pair.cuts_copies = false;
-    pair.replica.follow("a").unwrap();
+    pair.replica.follow("a", false).unwrap();
     pair.run_ms(1_000);
     let status = pair.replica.status();
     assert_eq!((status.link, status.quarantined, status.copy_failures), (LinkState::Streaming, false, 0));

@@ -207,7 +207,7 @@ fn a_node_that_another_one_replaced_is_not_promoted_unless_forced() {
     let mut group = Group::new(2);
     group.store(0, "v");
     group.cache(1).promote(false).unwrap();
-    group.cache(0).follow("b").unwrap();
+    group.cache(0).follow("b", true).unwrap();
     assert!(matches!(group.cache(0).promote(false), Err(PromoteError::NotPromotable(_))));
     group.cache(0).promote(true).unwrap();
     assert_eq!((group.lease(0), group.value(0)), (LeaseState::Unneeded, Some(b"v".to_vec())));

@@ -94,6 +94,9 @@ enum Command {
         address: String,
         #[command(flatten)]
         admin: AdminClient,
+        /// Even if it is the primary, and then serves nothing until it follows
+        #[arg(long)]
+        force: bool,
     },
     /// Let a level replica take over from a primary that is to be stopped; prints for how long nobody took writes
     Handover {
@@ -375,7 +378,7 @@ pub(crate) enum ControlKind {
     Status { json: bool },
     Promotable,
     Promote { force: bool },
-    Follow { address: String },
+    Follow { address: String, force: bool },
     Ack { mode: AckMode },
     Handover,
 }
@@ -412,7 +415,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
             Ok(Action::Keepalived(KeepalivedPlan { fifo, node: node(admin)?, other, instance }))
         }
         Some(Command::Promote { admin, force }) => control(admin, ControlKind::Promote { force }),
-        Some(Command::Follow { admin, address }) => control(admin, ControlKind::Follow { address }),
+        Some(Command::Follow { admin, address, force }) => {
+            control(admin, ControlKind::Follow { address, force })
+        }
         Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
         Some(Command::Ack { mode, admin }) => control(admin, ControlKind::Ack { mode }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),

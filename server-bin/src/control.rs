@@ -27,7 +27,7 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
         ControlKind::Handover => call(node, "POST", "/handover"),
         ControlKind::Ack { mode } => call(node, "POST", &format!("/ack?mode={mode}")),
         ControlKind::Promotable => call(node, "GET", "/promotable"),
-        ControlKind::Follow { address } => call(node, "POST", &follow_path(address)),
+        ControlKind::Follow { address, force } => call(node, "POST", &follow_path(address, *force)),
     };
     match outcome {
         Ok(text) => {
@@ -52,8 +52,8 @@ fn warnings(json: &str) -> Vec<String> {
 }
 
 /// What to post so that a node follows the one at `address`.
-pub(crate) fn follow_path(address: &str) -> String {
-    format!("/follow?address={}", encode(address))
+pub(crate) fn follow_path(address: &str, force: bool) -> String {
+    format!("/follow?address={}{}", encode(address), if force { "&force=1" } else { "" })
 }
 
 /// Percent-encodes what an address should not hold.

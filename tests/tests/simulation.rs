@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::scenarios::{chain, registers_of, semi_sync, skewed};
+use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -43,6 +43,19 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     let told = total.told;
     assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
     assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
+}
+
+/// P10: what a node holds is gone on by its history, or replaced by one that a promotion of the group's items began.
+#[test]
+fn a_node_promoted_with_nothing_empties_nobody() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut candidates = [0; 2];
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        add(&mut candidates, run_with(seed, erring(seed)).empty_candidates);
+    }
+    println!("{candidates:?}");
+    assert!(candidates[1] > 0 && candidates[0] > candidates[1], "nobody erred: {candidates:?}");
 }
 
 #[test]
@@ -219,6 +232,11 @@ fn a_promotion_that_asks_nobody_is_found() {
     let found = (1..=300).find(is_found);
     println!("found by seed {found:?}");
     assert!(found.is_some(), "300 seeds did not find it");
+}
+
+#[test]
+fn a_node_promoted_with_nothing_that_empties_others_is_found() {
+    is_found(Bug::EmptiesOthers, 100, erring);
 }
 
 #[test]

@@ -13,13 +13,16 @@ use crate::clock::{Deadline, Stopwatch};
 use crate::replication::bug::Bug;
 use crate::replication::position::Term;
 use crate::replication::roles::Candidacy;
-use crate::replication::{LinkState, PromoteError, Role};
+use crate::replication::{PromoteError, Role};
 use crate::serving::Serving;
 
 use super::{Cache, Group, Inner, attention, is_inside_read};
 
 /// How long a promotion asks others.
 const PROMOTION_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a node that holds nothing asks whether another one does, where not all answer.
+const INQUIRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often what is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(1);
@@ -47,16 +50,23 @@ impl Cache {
     /// It waits for no peer unless fewer replicas acknowledge a write than there are other nodes: then as many are asked as it
     /// must know of so that no acknowledged write is lost, for at most two seconds, by a
     /// [`Replicator`](crate::Replicator) that another thread drives. Other writes of the old primary that have not arrived are
-    /// lost, and counted by nobody. The replicator tells every known peer, which fences the old primary.
+    /// lost; the status says how many another node had ([`Warning::HeldMore`](crate::Warning::HeldMore)), if one answers. The
+    /// replicator tells every known peer, which fences the old primary.
+    ///
+    /// A node that holds nothing of the group's (it is empty, in the middle of a full copy, or began a group of its own that
+    /// nobody has joined) asks all nodes that it knows whether they do, for at most a second, if it has a replicator. Where
+    /// none says so it is promoted; but who holds items all the same is not copied over by it, unless it is forced.
     ///
     /// In strict it answers only once no lease counts any more that it has granted to the old primary, about a second after
     /// it last heard of it ([`Status::lease`](crate::Status::lease)).
     ///
     /// # Errors
     /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
-    /// there; in strict on each node that is not [promotable](crate::Status::promotable).
+    /// there; in strict on each node that is not [promotable](crate::Status::promotable). [`PromoteError::PeerHolds`] on
+    /// one that holds nothing of the group's, where another one answers that does.
     /// [`PromoteError::NotEnoughPositions`], [`PromoteError::NotCaughtUp`] or [`PromoteError::Overruled`] where others are
-    /// asked. `force` overrules all of it, and waits for no lease. What has arrived of an unfinished copy stays.
+    /// asked. `force` overrules all of it, and waits for no lease; on a primary it only gives the right to replace what others
+    /// hold, where that is not there yet. What has arrived of an unfinished copy stays.
     pub fn promote(&self, force: bool) -> Result<u32, PromoteError> {
         let (begun, until) = (self.begin_promotion(force)?, Deadline::after(PROMOTION_WITHIN * 2));
         if let Some(term) = begun {
@@ -70,6 +80,8 @@ impl Cache {
                 return Ok(roles.term_seen.0);
             }
             if roles.candidacy.is_none() || until.has_passed() {
+                // Whoever is told no must not find it promoted later.
+                roles.candidacy = None;
                 return Err(roles.candidacy_refused.take().unwrap_or(PromoteError::Overruled));
             }
         }
@@ -83,28 +95,50 @@ impl Cache {
     pub fn begin_promotion(&self, force: bool) -> Result<Option<u32>, PromoteError> {
         let group = self.inner.group_to_change()?;
         let gate = group.gate.lock();
+        let asked = match force || group.config.bugs.has(Bug::PromotionUnasked) {
+            true => None,
+            false => self.candidacy(group)?,
+        };
+        let Some(candidacy) = asked else {
+            drop(gate);
+            let promotion = if force { Promotion::Forced } else { Promotion::Asked };
+            return self.promote_as(promotion).map(Some);
+        };
         {
             let mut roles = group.roles.lock();
-            let needed = roles.positions_needed();
-            if !force && roles.is_follower() && needed > 1 && !group.config.bugs.has(Bug::PromotionUnasked) {
-                if !roles.has_data {
-                    return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
-                }
-                if roles.is_strict {
-                    roles.promotable().map_err(PromoteError::NotPromotable)?;
-                }
-                let within_ms = PROMOTION_WITHIN.as_millis() as u64;
-                let until_ms = self.local_now_ms().saturating_add(within_ms);
-                roles.candidacy.get_or_insert(Candidacy { needed, until_ms });
-                roles.candidacy_refused = None;
-                drop(roles);
-                drop(gate);
-                group.doorbell.ring();
-                return Ok(None);
-            }
+            roles.candidacy.get_or_insert(candidacy);
+            roles.candidacy_refused = None;
         }
         drop(gate);
-        self.promote_as(if force { Promotion::Forced } else { Promotion::Asked }).map(Some)
+        group.doorbell.ring();
+        Ok(None)
+    }
+
+    /// What has to be asked before this node may be promoted: by one that holds nothing whether anybody does; by one that
+    /// may lack what was acknowledged, who has most. `None` if nothing.
+    fn candidacy(&self, group: &Group) -> Result<Option<Candidacy>, PromoteError> {
+        let roles = group.roles.lock();
+        let (needed, is_empty) = (roles.positions_needed(), roles.lacks_groups_items());
+        let until_ms = |within: Duration| self.local_now_ms().saturating_add(within.as_millis() as u64);
+        if !roles.is_follower() || (is_empty && roles.has_primary()) {
+            return Ok(None);
+        }
+        let can_ask = roles.is_driven && !roles.known_others().is_empty();
+        if is_empty && can_ask {
+            // It has none of what may have been acknowledged: only if all others say that they have none was there none.
+            let needed = if roles.acks_needed == 0 { 1 } else { roles.configured_others().len() as u8 + 1 };
+            return Ok(Some(Candidacy { needed, is_empty, until_ms: until_ms(INQUIRY_WITHIN) }));
+        }
+        if needed == 1 {
+            return Ok(None);
+        }
+        if !roles.has_data {
+            return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
+        }
+        if roles.is_strict {
+            roles.promotable().map_err(PromoteError::NotPromotable)?;
+        }
+        Ok(Some(Candidacy { needed, is_empty: false, until_ms: until_ms(PROMOTION_WITHIN) }))
     }
 
     /// The primary before has told this node to take over. Where others may grant a lease to somebody else meanwhile, they are
@@ -127,10 +161,13 @@ impl Cache {
         let gate = group.gate.lock();
         let mut roles = group.roles.lock();
         if roles.role() == Role::Primary {
-            return Ok(roles.term_seen.0);
+            drop(roles);
+            if force {
+                self.inner.entitle(group);
+            }
+            return Ok(group.roles.lock().term_seen.0);
         }
-        let link_is_up = matches!(roles.link, LinkState::Installing | LinkState::Streaming);
-        if !force && (link_is_up || roles.is_quarantined()) && !roles.has_data {
+        if !force && roles.has_primary() && !roles.has_data {
             let why = if roles.installing { "in the middle of a full copy" } else { "empty" };
             return Err(PromoteError::NotPromotable(why));
         }
@@ -151,9 +188,12 @@ impl Cache {
             _ => roles.mint(log.lineage().term()).ok_or(PromoteError::TermsExhausted)?,
         };
         let was_installing = roles.installing;
-        log.mint(term, branch, random, true);
+        // Part of a copy is the group's as well; but one that holds nothing replaces nobody's items unless it was forced.
+        let begins_anew = roles.lacks_groups_items() && !was_installing;
+        log.mint(term, branch, random, force || !begins_anew || group.config.bugs.has(Bug::EmptiesOthers));
         let is_pair = roles.peers().len() <= 1;
         roles.become_primary(term);
+        roles.began_empty = begins_anew && !force;
         group.acks.clear();
         group.lease.begin(match promotion {
             Promotion::Asked => group.lease.granted_is_over_ms(),
@@ -224,17 +264,29 @@ impl Cache {
         }
     }
 
-    /// Makes this node a follower of the node that listens for replication at `primary`. A primary stops serving at
-    /// once and serves nothing until it follows. What this node holds is kept if the other has all of it.
+    /// Makes this node a follower of the node that listens for replication at `primary`. What it holds is kept if the other
+    /// has all of it. A primary refuses, unless it began empty, holds nothing and has no replica: with `force` it stops
+    /// serving at once, and serves nothing until it follows.
     ///
     /// # Errors
-    /// The cache was made without replication, or the address is none.
-    pub fn follow(&self, primary: &str) -> Result<(), PromoteError> {
+    /// [`PromoteError::Reigns`]; the address is none, or this node's own; the cache was made without replication.
+    pub fn follow(&self, primary: &str, force: bool) -> Result<(), PromoteError> {
         let group = self.inner.group_to_change()?;
         if primary.is_empty() || primary.len() > ADDRESS_BYTES_MAX {
             return Err(PromoteError::BadAddress);
         }
         let _gate = group.gate.lock();
+        {
+            let roles = group.roles.lock();
+            if roles.own_address() == Some(primary) {
+                return Err(PromoteError::OwnAddress);
+            }
+            let is_bare = roles.young && roles.replicas.is_empty() && self.stats().items == 0;
+            if !force && roles.role() == Role::Primary && !is_bare {
+                let (term, replicas) = (roles.term_seen.0, roles.replicas.len());
+                return Err(PromoteError::Reigns { term, replicas });
+            }
+        }
         if group.config.cascades {
             group.roles.lock().cascade.set_parent(primary);
         }
@@ -248,6 +300,26 @@ impl Inner {
     pub(super) fn group_to_change(&self) -> Result<&Group, PromoteError> {
         let group = self.group.as_ref().ok_or(PromoteError::Standalone)?;
         if is_inside_read() { Err(PromoteError::InsideRead) } else { Ok(group) }
+    }
+
+    /// An operator has promoted by force a node that reigns already: if no promotion of the group's items minted its branch,
+    /// it gets one that may replace what others hold. The caller holds the gate.
+    fn entitle(&self, group: &Group) {
+        let mut roles = group.roles.lock();
+        let mut log = group.log.lock();
+        if log.lineage().newest().is_some_and(|newest| newest.promoted) {
+            return;
+        }
+        let Some((term, branch, random)) = roles.mint(log.lineage().term()) else { return };
+        log.mint(term, branch, random, true);
+        roles.reign_by(term);
+        drop(log);
+        drop(roles);
+        group.doorbell.ring();
+        tracing::warn!(
+            term = term.0,
+            "promoted by force: what others hold is replaced by what this primary holds"
+        );
     }
 
     /// Reigns on by a term above one that was seen; no promotion, so it gives no right to replace anybody's items. The

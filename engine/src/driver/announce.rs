@@ -2,7 +2,7 @@
 
 use crate::replication::Role;
 use crate::replication::hello::Purpose;
-use crate::replication::message::{Message, RejectCode};
+use crate::replication::message::{Fenced, Message, RejectCode, from_wire};
 use crate::replication::position::Term;
 use crate::replication::session::FrameNumbers;
 
@@ -11,6 +11,9 @@ use super::{Turn, heed_fence};
 
 const PAUSE_MIN_MS: u64 = 50;
 const PAUSE_MAX_MS: u64 = 1_000;
+
+/// How often a primary that nobody can follow says again that it reigns: who comes back finds it by no other way.
+const REMINDER_MS: u64 = 1_000;
 
 #[derive(Default)]
 pub(crate) struct Announcer {
@@ -26,6 +29,7 @@ pub(crate) struct Call {
     /// When to give up this try, or to begin the next one.
     deadline_ms: u64,
     pause_ms: u64,
+    failures: u32,
 }
 
 /// What came of a call so far.
@@ -41,9 +45,10 @@ impl Announcer {
     }
 
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
-        let (role, epoch, unanswered) = {
+        let (role, epoch, unanswered, reminded) = {
             let roles = turn.group.roles.lock();
-            (roles.role(), roles.epoch, roles.unanswered.clone())
+            let reminded = if roles.own_address().is_none() { roles.peers().to_vec() } else { Vec::new() };
+            (roles.role(), roles.epoch, roles.unanswered.clone(), reminded)
         };
         if epoch != self.epoch || role != Role::Primary {
             self.calls.clear();
@@ -52,7 +57,7 @@ impl Announcer {
         if role != Role::Primary {
             return false;
         }
-        self.calls.retain(|call| unanswered.contains(&call.address));
+        self.calls.retain(|call| unanswered.contains(&call.address) || reminded.contains(&call.address));
         for address in unanswered {
             if !self.calls.iter().any(|call| call.address == address) {
                 let deadline_ms = turn.now.local_ms;
@@ -62,7 +67,11 @@ impl Announcer {
         let mut heard = Vec::new();
         for call in &mut self.calls {
             match call.turn(turn, |turn| introduction(turn, Purpose::Announce), hear) {
-                Answer::Heard => heard.push(call.address.clone()),
+                Answer::Heard => {
+                    heard.push(call.address.clone());
+                    // Dropped in the next turn, unless it is to be reminded.
+                    *call = Call::new(call.address.clone(), turn.now.local_ms + REMINDER_MS);
+                }
                 Answer::None => {}
                 Answer::Failed => call.try_later(turn.now.local_ms),
             }
@@ -76,15 +85,25 @@ impl Announcer {
 impl Call {
     /// A call to be made at this moment.
     pub(crate) fn new(address: String, at_ms: u64) -> Call {
-        Call { address, link: None, said: false, deadline_ms: at_ms, pause_ms: 0 }
+        Call { address, link: None, said: false, deadline_ms: at_ms, pause_ms: 0, failures: 0 }
     }
 
     pub(crate) fn deadline_ms(&self) -> u64 {
         self.deadline_ms
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Tries that came to nothing.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     pub(crate) fn try_later(&mut self, now_ms: u64) {
         self.link = None;
+        self.failures = self.failures.saturating_add(1);
         self.pause_ms = (self.pause_ms * 2).clamp(PAUSE_MIN_MS, PAUSE_MAX_MS);
         self.deadline_ms = now_ms + self.pause_ms;
     }
@@ -149,6 +168,27 @@ pub(crate) fn introduction(turn: &Turn<'_, '_>, purpose: Purpose) -> Message<'st
     Message::Hello(Box::new(hello))
 }
 
+/// What the answer to an announcement says of the peer: that it reigns by a newer term which can't be believed, or what it
+/// held when it heard.
+fn note_answer(turn: &Turn<'_, '_>, address: &str, fenced: &Fenced) {
+    let mut roles = turn.group.roles.lock();
+    if roles.role() != Role::Primary {
+        return;
+    }
+    if Term(fenced.term) > roles.term_seen {
+        tracing::error!(
+            peer = address,
+            term = fenced.term,
+            "it knows a newer term, and proves no common history"
+        );
+        return roles.noticed.rival(address, Term(fenced.term));
+    }
+    roles.noticed.no_rival(address);
+    if let Ok(theirs) = from_wire(fenced.lineage.clone()) {
+        roles.noticed.history(address, turn.group.log.lock().lineage(), &theirs);
+    }
+}
+
 fn hear(turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, proven: bool) -> Answer {
     match message {
         Message::Fenced(fenced) => {
@@ -156,6 +196,7 @@ fn hear(turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, proven: b
             if Term(fenced.term) > ours {
                 heed_fence(turn, fenced, proven);
             }
+            note_answer(turn, address, fenced);
             Answer::Heard
         }
         Message::Reject(reject) if reject.code == RejectCode::SameNode => {

@@ -1,11 +1,13 @@
-//! A promotion that asks first (design §7): where a write is acknowledged by fewer replicas than there are, one replica
-//! alone can't know that it has every such write.
+//! A promotion that asks first. Where a write is acknowledged by fewer replicas than there are, one replica alone can't know
+//! that it has every such write (design §7). And a node that holds nothing is not to reign while a peer answers that holds
+//! the group's items (design §8).
 //!
 //! Lives here: asking, and catching up. Not here: when that is needed (see `roles`), what becomes of the node (see
 //! `cache::role_changes`).
 //!
 //! ```text
 //!   Asking ──(enough answer)──> Promising ──(enough promise)──> CatchingUp ──> promoted
+//!   Inquiring ──(all have answered or failed, or the time is over; nobody holds anything)──> promoted
 //! ```
 //! With R other nodes and N acks each write lies on N + 1 of R + 1 nodes, so among any R − N + 1 is one that has it.
 //! Nothing changes while the first question is out, so a promotion that can't succeed disturbs nobody. Then this node
@@ -15,18 +17,24 @@
 use crate::cache::Promotion;
 use crate::replication::PromoteError;
 use crate::replication::hello::Purpose;
-use crate::replication::message::{Message, Standing, from_wire};
+use crate::replication::message::{Message, RejectCode, Standing, from_wire};
 use crate::replication::position::{Lineage, Position, Term};
 use crate::replication::replica::ReplicaSession;
+use crate::replication::roles::Candidacy;
 
 use super::Turn;
 use super::announce::{Answer, Call, introduction};
 use super::peer::Peer;
 use super::upstream::Attached;
 
+/// Tries after which a peer that can't be reached counts as one that holds nothing.
+const FAILURES_MAX: u32 = 2;
+
 #[derive(Default)]
 pub(crate) struct Campaign {
     stage: Stage,
+    /// When it is given up.
+    until_ms: u64,
     calls: Vec<Call>,
     answers: Vec<(String, Standing)>,
     epoch: u64,
@@ -36,8 +44,12 @@ pub(crate) struct Campaign {
 enum Stage {
     #[default]
     Idle,
+    Inquiring,
     Asking,
-    Promising,
+    Promising {
+        /// What this node believed and followed before it promised itself.
+        before: (Term, Option<String>),
+    },
     CatchingUp {
         from: Box<Attached>,
         to: Position,
@@ -49,8 +61,8 @@ impl Campaign {
         let calls = self.calls.iter().map(Call::deadline_ms);
         match &self.stage {
             Stage::Idle => u64::MAX,
-            Stage::CatchingUp { from, .. } => from.deadline_ms(),
-            Stage::Asking | Stage::Promising => calls.min().unwrap_or(u64::MAX),
+            Stage::CatchingUp { from, .. } => from.deadline_ms().min(self.until_ms),
+            _ => calls.min().unwrap_or(u64::MAX).min(self.until_ms),
         }
     }
 
@@ -64,9 +76,14 @@ impl Campaign {
             return false;
         };
         if matches!(self.stage, Stage::Idle) {
-            self.begin(turn, Stage::Asking, epoch);
+            let stage = if candidacy.is_empty { Stage::Inquiring } else { Stage::Asking };
+            self.begin(turn, stage, epoch);
+            self.until_ms = candidacy.until_ms;
         } else if epoch != self.epoch || !is_follower {
             return self.end(turn, Err(PromoteError::Overruled));
+        }
+        if matches!(self.stage, Stage::Inquiring) {
+            return self.inquire(turn, candidacy);
         }
         if turn.now.local_ms >= candidacy.until_ms {
             let answered = self.answered();
@@ -99,24 +116,77 @@ impl Campaign {
         true
     }
 
+    /// Asks whether somebody holds what this node does not; if nobody says so it is promoted.
+    fn inquire(&mut self, turn: &mut Turn<'_, '_>, candidacy: Candidacy) -> bool {
+        self.call(turn);
+        let is_over = turn.now.local_ms >= candidacy.until_ms;
+        if !is_over && self.calls.iter().any(|call| call.failures() < FAILURES_MAX) {
+            return false;
+        }
+        let is_empty = turn.group.log.lock().lineage().newest().is_none();
+        let rank = |standing: &Standing| {
+            let newest = standing.lineage.last().map_or((0, 0), |newest| (newest.term, newest.last));
+            (standing.has_data, newest)
+        };
+        // Part of a copy is more than nothing, too.
+        let holds = |standing: &Standing| standing.has_data || (is_empty && !standing.lineage.is_empty());
+        let holders = self.answers.iter().filter(|(_, standing)| holds(standing));
+        if let Some((address, standing)) = holders.max_by_key(|(_, standing)| rank(standing)) {
+            let (address, (_, (_, seq))) = (address.clone(), rank(standing));
+            return self.end(turn, Err(PromoteError::PeerHolds { address, seq }));
+        }
+        let (answered, needed) = (1 + self.answers.len() as u8, candidacy.needed);
+        if answered < needed {
+            // What was acknowledged may lie on those that did not answer.
+            return self.end(turn, Err(PromoteError::NotEnoughPositions { answered, needed }));
+        }
+        self.take_up_term(turn);
+        let unreached = self.calls.iter().map(|call| call.address()).collect::<Vec<_>>().join(", ");
+        tracing::warn!(
+            unreached,
+            "promoting a node that holds nothing: of the nodes that answered none does"
+        );
+        let outcome = turn.cache.promote_as(Promotion::Asked);
+        self.end(turn, outcome.map(|_| ()))
+    }
+
+    /// A node that forgot should not mint a term again that others remember.
+    fn take_up_term(&self, turn: &Turn<'_, '_>) {
+        let mut roles = turn.group.roles.lock();
+        let ours = roles.term_seen;
+        let seen = self.answers.iter().map(|(_, standing)| Term(standing.term_seen));
+        let highest = seen.filter(|term| !term.is_too_far_above(ours)).max().unwrap_or_default();
+        roles.term_seen = ours.max(highest);
+    }
+
     /// This node, and each other that answered and holds something.
     fn answered(&self) -> u8 {
         1 + self.answers.iter().filter(|(_, standing)| standing.has_data).count() as u8
     }
 
     fn begin(&mut self, turn: &Turn<'_, '_>, stage: Stage, epoch: u64) {
-        let others = turn.group.roles.lock().configured_others();
+        let others = {
+            let roles = turn.group.roles.lock();
+            if matches!(stage, Stage::Inquiring) { roles.known_others() } else { roles.configured_others() }
+        };
         let calls = others.into_iter().map(|address| Call::new(address, turn.now.local_ms)).collect();
-        *self = Campaign { stage, calls, answers: Vec::new(), epoch };
+        *self = Campaign { stage, until_ms: self.until_ms, calls, answers: Vec::new(), epoch };
     }
 
     fn call(&mut self, turn: &mut Turn<'_, '_>) {
-        let promises = matches!(self.stage, Stage::Promising);
+        let promises = matches!(self.stage, Stage::Promising { .. });
         let purpose = if promises { Purpose::Promise } else { Purpose::Ask };
         let answers = &mut self.answers;
         self.calls.retain_mut(|call| {
             let hear = |turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, _proven: bool| {
-                let Message::Standing(standing) = message else { return Answer::Failed };
+                let standing = match message {
+                    Message::Standing(standing) => standing,
+                    Message::Reject(reject) if reject.code == RejectCode::SameNode => {
+                        turn.group.roles.lock().forget_peer(address);
+                        return Answer::Heard;
+                    }
+                    _ => return Answer::Failed,
+                };
                 let term = turn.group.roles.lock().term_seen.0;
                 let is_known = answers.iter().any(|(_, known)| known.node == standing.node);
                 let counts = !promises || standing.term_seen == term;
@@ -146,9 +216,13 @@ impl Campaign {
             (roles.epoch, highest.next_for(roles.slot).filter(|term| !term.is_too_far_above(roles.term_seen)))
         };
         let Some(term) = term.filter(|_| epoch == self.epoch) else { return };
+        let before = {
+            let roles = turn.group.roles.lock();
+            (roles.term_seen, roles.upstream_address())
+        };
         turn.cache.inner.step_down(turn.group, term, None);
         let epoch = turn.group.roles.lock().epoch;
-        self.begin(turn, Stage::Promising, epoch);
+        self.begin(turn, Stage::Promising { before }, epoch);
     }
 
     /// Gets what the one that holds most has and this node lacks.
@@ -200,9 +274,18 @@ impl Campaign {
         if let Err(why) = &outcome {
             tracing::warn!(%why, "not promoted");
         }
-        *self = Campaign::default();
+        let ended = std::mem::take(self);
         let mut roles = turn.group.roles.lock();
         roles.candidacy = None;
+        if let Stage::Promising { before: (term, upstream) } = ended.stage
+            && outcome.is_err()
+            && ended.answers.is_empty()
+            && roles.epoch == ended.epoch
+        {
+            // Nobody has promised anything that is known of, so this node owes nobody its own promise, and with that it would
+            // fence the primary that it goes back to.
+            roles.take_promise_back(term, upstream);
+        }
         roles.candidacy_refused = outcome.err();
         true
     }

@@ -142,7 +142,7 @@ impl Downstream {
             tracing::info!(replica = self.name(), "full copy sent");
         }
         if self.session.state() == LinkState::Streaming {
-            turn.group.roles.lock().young = false;
+            turn.group.roles.lock().share_items();
         }
         match outcome {
             Ok(progressed) => Outcome::Goes { progressed },

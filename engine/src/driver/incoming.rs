@@ -1,10 +1,12 @@
 //! A peer that dialled and has not said who it is.
 
 use crate::cache::InstallReader;
+use crate::replication::Role;
 use crate::replication::ack_warnings::mode_differs;
 use crate::replication::admission::{self, Verdict};
 use crate::replication::hello::{Hello, Purpose};
 use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
+use crate::replication::position::Lineage;
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
 use crate::replication::transport::Link;
@@ -96,19 +98,16 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             drop(gate);
             return attach(peer, hello, turn);
         }
-        Verdict::Stand | Verdict::Promise => tell_standing(&mut peer, hello, verdict, turn),
+        Verdict::Stand | Verdict::Outline | Verdict::Promise => {
+            tell_standing(&mut peer, hello, verdict, turn)
+        }
         Verdict::Outgrow => {
             turn.cache.inner.outgrow(turn.group, hello.term_seen);
             drop(gate);
             return attach(peer, hello, turn);
         }
         Verdict::Follow => {
-            tracing::warn!(
-                primary = hello.address,
-                term = hello.term_seen.0,
-                "another node is primary now: following it"
-            );
-            turn.cache.inner.step_down(turn.group, hello.term_seen, Some(hello.address.clone()));
+            follow(hello, turn);
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
         Verdict::AlreadyKnown => confirm(&mut peer, hello, turn),
@@ -122,17 +121,50 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             turn.group.roles.lock().learn_peer(&hello.address);
             reject(&mut peer, RejectCode::NotPrimary, turn);
         }
-        Verdict::Fence => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
-        Verdict::Reject(code) => refuse(&mut peer, hello, code, turn),
+        Verdict::Fence => {
+            note_rival(&peer, hello, turn);
+            peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
+        }
+        Verdict::Reject(code) => {
+            note_rival(&peer, hello, turn);
+            refuse(&mut peer, hello, code, turn);
+        }
     }
     Outcome::Done
+}
+
+/// It reigns by a newer term: follows it, if it says where it listens.
+fn follow(hello: &Hello, turn: &mut Turn<'_, '_>) {
+    let (term, address) = (hello.term_seen, &hello.address);
+    if address.is_empty() {
+        tracing::error!(
+            term = term.0,
+            "fenced: another node is primary now, and without --replication-listen it can't be followed"
+        );
+        turn.cache.inner.step_down(turn.group, term, None);
+        turn.group.roles.lock().noticed.fenced_by_deaf = true;
+        return;
+    }
+    tracing::warn!(primary = address, term = term.0, "another node is primary now: following it");
+    turn.cache.inner.step_down(turn.group, term, Some(address.clone()));
+}
+
+/// A peer that announces itself to a primary and is not followed reigns as well, until it hears better.
+fn note_rival(peer: &Peer, hello: &Hello, turn: &Turn<'_, '_>) {
+    let mut roles = turn.group.roles.lock();
+    let is_of_group = hello.group == roles.group && hello.node != roles.node;
+    if roles.role() == Role::Primary && hello.purpose == Purpose::Announce && is_of_group {
+        tracing::error!(peer = %peer.identity(), term = hello.term_seen.0, "it says that it is the primary as well");
+        roles.noticed.rival(named(&peer.identity().address, hello), hello.term_seen);
+    }
 }
 
 /// It is the primary that this node knows of; by this address from now on.
 fn confirm(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
     let mut roles = turn.group.roles.lock();
     roles.learn_peer(&hello.address);
-    let is_followed = roles.primary_address().as_deref() == Some(&*hello.address)
+    let is_followed = hello.address.is_empty()
+        || roles.primary_address().as_deref() == Some(&*hello.address)
         || roles.cascade.is_parent(&hello.address);
     let term = roles.term_seen;
     drop(roles);
@@ -149,17 +181,21 @@ fn tell_standing(peer: &mut Peer, hello: &Hello, verdict: Verdict, turn: &mut Tu
         tracing::warn!(peer = address, term = term.0, "another node is to be promoted: following nobody");
         turn.cache.inner.step_down(turn.group, term, None);
     }
-    peer.answer(&Message::Standing(standing(turn)), turn.cx);
+    let standing = standing(turn, |lineage| match verdict {
+        Verdict::Outline => lineage.outline(),
+        _ => lineage.clone(),
+    });
+    peer.answer(&Message::Standing(standing), turn.cx);
 }
 
-/// Where this node stands.
-fn standing(turn: &Turn<'_, '_>) -> Standing {
+/// Where this node stands, with what of its history is to be told.
+fn standing(turn: &Turn<'_, '_>, told: impl FnOnce(&Lineage) -> Lineage) -> Standing {
     let now_ms = turn.cache.inner.lease_now_ms();
     let roles = turn.group.roles.lock();
     Standing {
         node: roles.node,
         term_seen: roles.term_seen.0,
-        lineage: to_wire(turn.group.log.lock().lineage()),
+        lineage: to_wire(&told(turn.group.log.lock().lineage())),
         has_data: roles.has_data && !roles.installing,
         lease_over_in_ms: turn.group.lease.granted_is_over_ms().saturating_sub(now_ms),
     }
@@ -198,6 +234,10 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         let mut roles = turn.group.roles.lock();
         roles.learn_peer(&hello.address);
         roles.forgive(&name);
+        if roles.role() == Role::Primary {
+            roles.noticed.no_rival(&name);
+            roles.noticed.history(&name, turn.group.log.lock().lineage(), &hello.lineage);
+        }
         let grant = Grant {
             node: roles.node,
             slot: roles.slot,

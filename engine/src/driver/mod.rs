@@ -33,9 +33,10 @@ use crate::clock::Millis;
 use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
+use crate::replication::risk::Risk;
 use crate::replication::roles::{PEERS_MAX, Roles};
 use crate::replication::transport::Transport;
-use crate::replication::{LinkState, Role, admission};
+use crate::replication::{LinkState, Role, Warning, admission};
 
 use announce::Announcer;
 use campaign::Campaign;
@@ -104,6 +105,8 @@ pub struct Replicator {
     announcer: Announcer,
     campaign: Campaign,
     shortage: Shortage,
+    /// Where the log ended at which moment, in the history of this number.
+    ends: Option<(u64, Risk)>,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -113,6 +116,14 @@ pub struct Replicator {
 impl std::fmt::Debug for Replicator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Replicator").field("replicas", &self.downstream.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Replicator {
+    fn drop(&mut self) {
+        if let Some(group) = &self.cache.inner.group {
+            group.roles.lock().is_driven = false;
+        }
     }
 }
 
@@ -129,8 +140,15 @@ impl Replicator {
     /// A replicator of `cache`; `None` if the cache was made without replication.
     pub fn new(cache: &Cache, transport: impl Transport + 'static) -> Option<Replicator> {
         let group = cache.inner.group.as_ref()?;
-        if let Some(address) = transport.local_address() {
-            group.roles.lock().set_own_address(address);
+        {
+            let mut roles = group.roles.lock();
+            if let Some(address) = transport.local_address() {
+                roles.set_own_address(address);
+            }
+            roles.is_driven = true;
+            if roles.own_address().is_none() {
+                tracing::warn!("{}", Warning::NoListener);
+            }
         }
         Some(Replicator {
             cache: cache.clone(),
@@ -141,6 +159,7 @@ impl Replicator {
             announcer: Announcer::default(),
             campaign: Campaign::default(),
             shortage: Shortage::default(),
+            ends: None,
             shipped_at_ms: 0,
             hints_due_ms: 0,
             standing: (0, LinkState::None),
@@ -221,7 +240,10 @@ impl Replicator {
         self.incoming.retain(|_, incoming| match incoming.turn(&mut turn, &taken) {
             incoming::Outcome::Waiting => true,
             incoming::Outcome::Done => false,
-            incoming::Outcome::Attached(replica) => {
+            incoming::Outcome::Attached(mut replica) => {
+                if let Some((_, noted)) = &self.ends {
+                    replica.session_mut().take_up_ends(noted, now);
+                }
                 taken.push(usize::from(replica.slot()));
                 self.downstream.insert(*replica);
                 progressed = true;
@@ -256,6 +278,10 @@ impl Replicator {
         self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
+        match &mut self.ends {
+            Some((history, noted)) if *history == roles.history() => noted.note(end, 0),
+            ends => *ends = Some((roles.history(), Risk::new(end))),
+        }
         roles.replicas_noted_ms = now.local_ms;
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));

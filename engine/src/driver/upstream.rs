@@ -141,6 +141,9 @@ impl Upstream {
         }
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
+            SessionEnd::RefusedInstall => {
+                turn.group.roles.lock().noticed.copy_refused = Some(attached.address.clone());
+            }
             SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
             _ => {}
         }

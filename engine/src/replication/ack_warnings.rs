@@ -7,6 +7,11 @@ use super::lease::LeaseState;
 use super::status::{Role, Status};
 
 impl Status {
+    /// All that an operator should look at, in words: [`Status::warnings`] and [`Status::ack_warnings`].
+    pub fn warning_lines(&self) -> Vec<String> {
+        self.warnings.iter().map(ToString::to_string).chain(self.ack_warnings()).collect()
+    }
+
     /// What is wrong with ack modes as far as this node can tell, in words, each with what to do; empty if all is well. It says what is so now: whether that lasts, only asking again tells.
     pub fn ack_warnings(&self) -> Vec<String> {
         let refusal = (self.role == Role::Primary).then(|| self.refusal()).flatten();

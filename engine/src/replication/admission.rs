@@ -34,6 +34,8 @@ pub(crate) enum Verdict {
     Fence,
     /// It may be promoted: tell it where this node stands.
     Stand,
+    /// Likewise, but it has proven nothing: by no branch's name.
+    Outline,
     /// Likewise, once this node follows nobody below its term.
     Promise,
     /// Ship it the log, though this node is no primary.
@@ -69,6 +71,8 @@ pub(crate) fn judge(hello: &Hello, peer_is_proven: bool, roles: &Roles, lineage:
     match hello.purpose {
         Purpose::Announce => judge_announcement(hello, proven, roles),
         Purpose::Follow => judge_follower(hello, proven, roles, lineage),
+        // One that holds nothing can name no branch. It hears no more than that others would lose something by it.
+        Purpose::Ask if !proven && hello.position.is_none() => Verdict::Outline,
         Purpose::Ask | Purpose::Promise | Purpose::CatchUp if !proven => {
             Verdict::Reject(RejectCode::UnprovenTerm)
         }
@@ -84,8 +88,8 @@ pub(crate) fn judge(hello: &Hello, peer_is_proven: bool, roles: &Roles, lineage:
 }
 
 fn judge_announcement(hello: &Hello, proven: bool, roles: &Roles) -> Verdict {
-    // A primary's highest term is its own.
-    if hello.lineage.term() != hello.term_seen || hello.address.is_empty() {
+    // A primary's highest term is its own. It may name no address: then it fences, and can't be followed.
+    if hello.lineage.term() != hello.term_seen {
         return Verdict::Reject(RejectCode::UnprovenTerm);
     }
     match hello.term_seen.cmp(&roles.term_seen) {
@@ -178,6 +182,32 @@ mod tests {
         assert_eq!(judge(&its_follower, false, &roles, &ours), Verdict::StepDown);
         let by_secret = hello(&roles, Purpose::Announce, &[(35, 8)]);
         assert_eq!(judge(&by_secret, true, &roles, &ours), Verdict::Follow);
+    }
+
+    #[test]
+    fn a_promoted_node_that_does_not_listen_fences_all_the_same() {
+        let (roles, ours) = primary();
+        let promoted = hello(&roles, Purpose::Announce, &[(16, 7), (35, 8)]);
+        let deaf = Hello { address: String::new(), ..promoted };
+        assert_eq!(judge(&deaf, false, &roles, &ours), Verdict::Follow);
+    }
+
+    #[test]
+    fn who_holds_nothing_may_ask_unproven_and_hears_no_branch() {
+        let (roles, ours) = primary();
+        let mut asks = hello(&roles, Purpose::Ask, &[]);
+        assert_eq!(judge(&asks, false, &roles, &ours), Verdict::Outline);
+        assert_eq!(judge(&asks, true, &roles, &ours), Verdict::Stand);
+        asks.purpose = Purpose::Promise;
+        assert_eq!(judge(&asks, false, &roles, &ours), Verdict::Reject(RejectCode::UnprovenTerm));
+        let stranger = hello(&roles, Purpose::Ask, &[(16, 99)]);
+        assert_eq!(judge(&stranger, false, &roles, &ours), Verdict::Reject(RejectCode::UnprovenTerm));
+        let told = ours.outline();
+        assert_eq!(
+            (told.position().map(|position| position.seq), told.term()),
+            (ours.position().map(|position| position.seq), Term(16))
+        );
+        assert!(!told.shares_branch_with(&ours));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Bug {
     AppendWithoutBranch,
     /// A promotion asks nobody.
     PromotionUnasked,
+    /// A node that was promoted with nothing may replace what others hold.
+    EmptiesOthers,
     /// Subscribers are not told to start again.
     RestartsHidden,
 }

@@ -16,6 +16,7 @@
 //! | `install` | what a primary reads out of its items |
 //! | `fills` | what a replica was given beside the log |
 //! | `roles` | what this node is, and whom it knows |
+//! | `warning` | what an operator should look at |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `bug` | bugs that a simulation puts back (feature `testing`) |
 //! | `lease` | until when a strict primary answers, and what |
@@ -50,12 +51,14 @@ pub(crate) mod roles;
 pub(crate) mod session;
 mod status;
 pub mod transport;
+pub(crate) mod warning;
 
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
 #[cfg(feature = "testing")]
 pub use bug::Bug;
 pub use lease::{LeaseState, LeaseStatus};
 pub use status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
+pub use warning::Warning;
 
 /// Makes frames of pieces and reads them as [`decode_frames`] does. A piece is a body's length in two bytes, a kind, and
 /// the body; length and checksum of its frame are right, so that each body is reached. What was read must have one

@@ -126,6 +126,12 @@ impl Lineage {
         self.entries.iter().any(|entry| other.find(entry.branch).is_some())
     }
 
+    /// How far this history goes, by no branch's name: for a peer that has proven nothing.
+    pub(crate) fn outline(&self) -> Lineage {
+        let newest = self.newest().map(|newest| LineageEntry { branch: Branch(0), ..*newest });
+        Lineage { entries: newest.into_iter().collect() }
+    }
+
     /// Whether `position` lies in this history: what was there is here.
     pub(crate) fn contains(&self, position: Position) -> bool {
         self.find(position.branch).is_some_and(|entry| position.seq <= entry.last)
@@ -156,6 +162,15 @@ impl Lineage {
             let theirs = other.find(ours.branch)?;
             Some(Position { branch: ours.branch, seq: ours.last.min(theirs.last) })
         })
+    }
+
+    /// How many mutations of another history are not in this one, as far as that one names its branches.
+    pub(crate) fn lacks_of(&self, other: &Lineage) -> Seq {
+        let lacking = other.entries.iter().map(|theirs| {
+            let before = self.find(theirs.branch).map_or(theirs.start - 1, |ours| ours.last);
+            theirs.last.saturating_sub(before)
+        });
+        lacking.sum()
     }
 
     /// Forgets what came behind `position`, which lies in this history.

@@ -302,6 +302,13 @@ impl PrimarySession {
         self.risk.note(end, self.applied);
     }
 
+    /// Takes up what was noted before it attached: it goes on from the log, and may have lacked for long what it lacks.
+    pub(crate) fn take_up_ends(&mut self, noted: &Risk, now: Now) {
+        if self.state == LinkState::Streaming {
+            self.risk = noted.going_on(self.cursor.as_end(now.local_ms));
+        }
+    }
+
     pub(crate) fn risk(&self) -> &Risk {
         &self.risk
     }

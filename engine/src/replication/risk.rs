@@ -24,7 +24,7 @@ pub(crate) struct LogEnd {
 
 /// 1. `reached` is a sample of which the replica has applied everything, or its attaching.
 /// 2. `samples` rise in seq, and all lie behind what the replica has applied.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Risk {
     reached: LogEnd,
     samples: VecDeque<LogEnd>,
@@ -33,6 +33,16 @@ pub(crate) struct Risk {
 impl Risk {
     pub(crate) fn new(end: LogEnd) -> Risk {
         Risk { reached: end, samples: VecDeque::new() }
+    }
+
+    /// Of a replica that goes on from here, when nobody has noted anything of it: what it lacks is as old as the samples say that
+    /// were taken before it came, or as the oldest of them.
+    pub(crate) fn going_on(&self, from: LogEnd) -> Risk {
+        let mut risk = self.clone();
+        risk.note(self.samples.back().copied().unwrap_or(self.reached), from.seq);
+        let known_at_ms = risk.reached.at_ms;
+        risk.reached = LogEnd { at_ms: known_at_ms, ..from };
+        risk
     }
 
     /// Notes where the log ends now, and how far the replica is.
@@ -94,6 +104,24 @@ mod tests {
         assert!(risk.samples.len() <= SAMPLES_MAX);
         risk.note(end(10_001, 10_001), 10_001);
         assert_eq!((risk.lag_ms(20_000), risk.lag_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_a_replica_lacked_before_it_came_back_is_as_old_as_it_is() {
+        let mut all = Risk::new(end(0, 0));
+        for moment in 1..=40 {
+            all.note(end(moment, moment * 10), 0);
+        }
+        let risk = all.going_on(end(25, 1_000));
+        assert_eq!((risk.lag_ms(1_000), risk.lag_bytes()), (750, 150));
+        let level = all.going_on(end(40, 1_000));
+        assert_eq!((level.lag_ms(1_000), level.lag_bytes()), (0, 0));
+        // Never told younger than it is, however few samples are left.
+        for moment in 41..10_000 {
+            all.note(end(moment, moment * 10), 0);
+        }
+        let risk = all.going_on(end(5_000, 99_990));
+        assert!((49_990..99_990).contains(&risk.lag_ms(99_990)), "{}", risk.lag_ms(99_990));
     }
 
     #[test]

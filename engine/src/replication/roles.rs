@@ -18,6 +18,7 @@ use super::position::{Branch, Lineage, Position, Term};
 use super::quarantine::Quarantine;
 
 use super::status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
+use super::warning::{Noticed, Warning};
 
 use super::frame;
 use super::message::{Plan, RejectCode};
@@ -33,6 +34,8 @@ pub(crate) const PEERS_MAX: usize = 16;
 pub(crate) struct Candidacy {
     /// How many positions it has to read, this node's among them.
     pub(crate) needed: u8,
+    /// This node holds nothing of the group's, so whoever does speaks against it.
+    pub(crate) is_empty: bool,
     /// When it is given up, on this node's own clock.
     pub(crate) until_ms: u64,
 }
@@ -84,6 +87,8 @@ pub(crate) struct Roles {
     pub(crate) hands_over_until_ms: Option<u64>,
     /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
     pub(crate) young: bool,
+    /// It was promoted with nothing of the group's, and nobody has followed it since.
+    pub(crate) began_empty: bool,
     /// It was the primary when it was saved, and nobody was named whom to follow: it reigns on once each node that it
     /// knows of was asked and none reigns. Only while the role is `Fenced`.
     claims: bool,
@@ -108,6 +113,9 @@ pub(crate) struct Roles {
     pub(crate) rolled_back_keys: u64,
     pub(crate) rejects: u64,
     pub(crate) last_error: Option<String>,
+    pub(crate) noticed: Noticed,
+    /// Whether a replicator runs; it has said by then where it listens.
+    pub(crate) is_driven: bool,
 }
 
 impl Roles {
@@ -150,6 +158,7 @@ impl Roles {
             primary_mode: None,
             hands_over_until_ms: None,
             young: false,
+            began_empty: false,
             claims: false,
             counted_slots: 0,
             trusts_attached: false,
@@ -165,6 +174,8 @@ impl Roles {
             rolled_back_keys: 0,
             rejects: 0,
             last_error: None,
+            noticed: Noticed::default(),
+            is_driven: false,
         };
         for peer in config.upstream.iter().chain(&config.peers) {
             roles.learn_peer(peer);
@@ -298,11 +309,19 @@ impl Roles {
         self.set_replicas_standing(0, false);
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
+        self.noticed = Noticed::default();
         self.upstream = None;
         // It was of following somebody.
         (self.primary_mode, self.last_error) = (None, None);
         self.quarantine.end();
         self.cascade.forget_path();
+    }
+
+    /// A primary reigns by another term from now on; every known peer is to be told.
+    pub(crate) fn reign_by(&mut self, term: Term) {
+        self.term_seen = term;
+        self.share_items();
+        self.unanswered = self.peers.clone();
     }
 
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
@@ -316,6 +335,7 @@ impl Roles {
         self.epoch += 1;
         self.link = LinkState::Connecting;
         self.unanswered.clear();
+        self.noticed = Noticed::default();
         self.replicas.clear();
         self.hands_over_until_ms = None;
         self.set_replicas_standing(0, false);
@@ -342,11 +362,19 @@ impl Roles {
         self.learn_peer(address);
         self.level = false;
         (self.primary_mode, self.last_error) = (None, None);
+        self.noticed = Noticed::default();
         self.count(plan);
         if plan != Plan::Install {
+            self.share_items();
             self.quarantine.end();
             self.link = LinkState::Streaming;
         }
+    }
+
+    /// Another node has what this one has: what it holds is the group's.
+    pub(crate) fn share_items(&mut self) {
+        self.young = false;
+        self.began_empty = false;
     }
 
     /// Notes how a replica gets level, this node or one of its own.
@@ -362,7 +390,10 @@ impl Roles {
     pub(crate) fn set_installing(&mut self, installing: bool) {
         match installing {
             true => self.leave_history(),
-            false => self.quarantine.end(),
+            false => {
+                self.share_items();
+                self.quarantine.end();
+            }
         }
         self.installing = installing;
         self.has_data = !installing;
@@ -373,6 +404,28 @@ impl Roles {
     pub(crate) fn configured_others(&self) -> Vec<String> {
         let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
         self.configured.iter().filter(is_other).cloned().collect()
+    }
+
+    /// Addresses of the other nodes of the group that this one has heard of, in whatever way.
+    pub(crate) fn known_others(&self) -> Vec<String> {
+        let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
+        let mut others: Vec<String> = self.peers.iter().filter(is_other).cloned().collect();
+        // There may have been no room for it among the peers.
+        others.extend(
+            self.upstream_address().filter(|upstream| is_other(&upstream) && !others.contains(upstream)),
+        );
+        others
+    }
+
+    /// Whether a primary is at hand: this node is attached to it, or would be if full copies of it did not fail.
+    pub(crate) fn has_primary(&self) -> bool {
+        matches!(self.link, LinkState::Installing | LinkState::Streaming) || self.is_quarantined()
+    }
+
+    /// Whether this node holds nothing of the group's that is whole: it is empty, in the middle of a full copy, or began a
+    /// group of its own that nobody has joined.
+    pub(crate) fn lacks_groups_items(&self) -> bool {
+        !self.has_data || self.young || self.began_empty
     }
 
     /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
@@ -394,6 +447,12 @@ impl Roles {
     /// Whether this node is to be promoted, and follows nobody meanwhile: its own term is above all that it follows.
     pub(crate) fn has_promised_itself(&self) -> bool {
         self.candidacy.is_some() && self.link == LinkState::Connecting
+    }
+
+    /// Its promise to itself came to nothing: it believes what it did before, and follows whom it did.
+    pub(crate) fn take_promise_back(&mut self, term: Term, upstream: Option<String>) {
+        self.term_seen = term;
+        self.upstream = upstream;
     }
 
     /// The history that this node holds, by a number that changes when it leaves that.
@@ -459,6 +518,7 @@ impl Roles {
     /// Forgets an address that turned out to be this node's own.
     pub(crate) fn forget_peer(&mut self, address: &str) {
         self.peers.retain(|peer| peer != address);
+        self.upstream = self.upstream.take().filter(|upstream| upstream != address);
         self.unanswered.retain(|peer| peer != address);
     }
 
@@ -554,6 +614,19 @@ impl Roles {
         }
     }
 
+    /// What an operator should look at.
+    fn warnings(&self) -> Vec<Warning> {
+        let no_listener = (self.is_driven && self.own_address.is_none()).then_some(Warning::NoListener);
+        let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims;
+        let nobody = is_lost.then_some(Warning::NobodyToFollow {
+            term: self.term_seen.0,
+            no_listener: self.noticed.fenced_by_deaf,
+        });
+        let untold =
+            (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
+        no_listener.into_iter().chain(nobody).chain(untold).chain(self.noticed.warnings()).collect()
+    }
+
     pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {
         Status {
             role: self.role,
@@ -578,6 +651,7 @@ impl Roles {
             rolled_back_keys: self.rolled_back_keys,
             rejects: self.rejects,
             last_error: self.last_error.clone(),
+            warnings: self.warnings(),
             ..Status::standalone()
         }
     }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::acks::AckMode;
 use super::lease::LeaseStatus;
+use super::warning::Warning;
 
 /// What a node is in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +142,9 @@ pub struct Status {
     pub rejects: u64,
     /// The last thing that went wrong with a peer, in words.
     pub last_error: Option<String>,
+    /// What an operator should look at in this node's part of the group; empty while all is well. Of ack modes
+    /// [`Status::ack_warnings`] tells.
+    pub warnings: Vec<Warning>,
 }
 
 impl Status {
@@ -175,6 +179,7 @@ impl Status {
             oversized_records: 0,
             rejects: 0,
             last_error: None,
+            warnings: Vec::new(),
         }
     }
 }
@@ -189,15 +194,32 @@ pub enum PromoteError {
     NotPromotable(&'static str),
     /// The call came from inside a closure that reads an item; it would deadlock.
     InsideRead,
+    /// This node holds nothing of the group's, and another one does; `force` overrules it, and then what that one holds is
+    /// replaced.
+    PeerHolds {
+        /// Where the one that holds most listens for replication.
+        address: String,
+        /// The sequence number of the last mutation that it has heard of.
+        seq: u64,
+    },
     /// The address is empty or longer than 256 bytes.
     BadAddress,
+    /// The address is this node's own.
+    OwnAddress,
+    /// This node is the primary, and would serve nobody any more; `force` overrules it.
+    Reigns {
+        /// The term by which it reigns.
+        term: u32,
+        /// How many replicas follow it.
+        replicas: usize,
+    },
     /// No level replica is there to take over, or this node is no primary.
     NobodyLevel,
     /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
     NotTakenOver,
     /// Too few other nodes answered for this one to know that it lacks no acknowledged write; `force` overrules it.
     NotEnoughPositions {
-        /// How many answered and hold something, this node among them.
+        /// How many answered, this node among them; those that hold something, unless this node holds nothing itself.
         answered: u8,
         /// How many have to.
         needed: u8,
@@ -217,8 +239,26 @@ impl fmt::Display for PromoteError {
             PromoteError::NotPromotable(why) => {
                 write!(f, "this node can't be promoted: {why}; force overrules it")
             }
+            PromoteError::PeerHolds { address, seq } => {
+                write!(
+                    f,
+                    "this node holds nothing of the group's, and {address} does, up to seq {seq}: promote that one, or have \
+                     this one follow it; force promotes this one all the same, and what the others hold is replaced"
+                )
+            }
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
+            PromoteError::OwnAddress => {
+                write!(f, "that is this node's own address; name the primary's, or promote this node")
+            }
+            PromoteError::Reigns { term, replicas } => {
+                write!(
+                    f,
+                    "this node is the primary (term {term}, {replicas} replicas) and would serve nobody any more: hand over to a \
+                     replica instead, or promote the other node, and this one follows it by itself; force has it follow all \
+                     the same"
+                )
+            }
             PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
             PromoteError::NotTakenOver => {
                 write!(

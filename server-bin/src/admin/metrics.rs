@@ -13,7 +13,9 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let rows: [(&str, &str, &str, u64); 29] = [
+    let lasting = status.warnings.iter().filter(|warning| !warning.is_past()).count();
+    let warnings = (lasting + status.ack_warnings().len()) as u64;
+    let rows: [(&str, &str, &str, u64); 30] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -42,6 +44,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
             status.quarantined.into(),
         ),
         ("copy_failures", "gauge", "Full copies failed one after the other.", status.copy_failures.into()),
+        ("warnings", "gauge", "Things to look at now: /status names them.", warnings),
         ("term", "gauge", "The newest term seen.", u64::from(status.term)),
         ("seq", "gauge", "The last mutation held.", status.seq),
         ("replicas", "gauge", "Replicas attached.", status.replicas.len() as u64),
@@ -110,6 +113,12 @@ mod tests {
         primary.set("k", "v", Expiry::Never).unwrap();
         first.poll(&mut cx);
         let text = write(&primary, &CountersSnapshot::default());
+        assert!(text.contains("hotspare_warnings 0\n"), "{text}");
+        drop(second);
+        network.remove("b");
+        first.poll(&mut cx);
+        let text_without = write(&primary, &CountersSnapshot::default());
+        assert!(text_without.contains("hotspare_warnings 1\n"), "{:?}", primary.status().warnings);
         let line = format!("hotspare_unacked_writes{{node=\"{:032x}\"}} 1\n", 7);
         assert!(text.contains(&line) && text.contains("hotspare_unacked_ms{"), "{text}");
     }

@@ -1,8 +1,8 @@
 //! What each path of the admin server answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hotspare::{AckMode, PromoteError, Status};
+use hotspare::{AckMode, Cache, PromoteError, Status, Warning};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
@@ -12,6 +12,10 @@ use crate::args::{is_loopback, node_address};
 
 /// How long writes may pause for a replica that is to take over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the answer to a promotion waits for the other nodes to hear of it, so that it can say what they held. The node
+/// serves by then.
+const TOLD_WITHIN: Duration = Duration::from_millis(150);
 
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
@@ -66,7 +70,11 @@ const PATHS: [(&str, &str, &str); 9] = [
     ("GET", "/status", "all that the node says of itself, as JSON"),
     ("GET", "/metrics", "for Prometheus"),
     ("POST", "/promote?force=1", "make the node the primary; without force only if it may be"),
-    ("POST", "/follow?address=HOST:PORT", "follow the primary that listens for replication there"),
+    (
+        "POST",
+        "/follow?address=HOST:PORT",
+        "follow the primary that listens for replication there; a primary only with &force=1",
+    ),
     ("POST", "/handover", "let a level replica take over"),
     ("POST", "/ack?mode=MODE", "async, semi-sync:N or strict:N, until the next start"),
 ];
@@ -96,14 +104,35 @@ fn promote(context: &Context, request: &Request) -> Answer {
         _ => return Answer::text("400 Bad Request", "/promote takes force=1 and nothing else"),
     };
     match context.cache.promote(force) {
-        Ok(term) => json_answer(&json!({ "role": "primary", "term": term })),
+        Ok(term) => {
+            let warnings = settled(&context.cache).warning_lines();
+            json_answer(&json!({ "role": "primary", "term": term, "warnings": warnings }))
+        }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+/// The status once the other nodes have heard of a promotion, as far as they answer soon.
+fn settled(cache: &Cache) -> Status {
+    let end = Instant::now() + TOLD_WITHIN;
+    loop {
+        let status = cache.status();
+        let is_untold = status.warnings.iter().any(|warning| matches!(warning, Warning::Untold { .. }));
+        if !is_untold || Instant::now() >= end {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn follow(context: &Context, request: &Request) -> Answer {
     let Some(address) = request.field("address") else {
         return Answer::text("400 Bad Request", "give address=HOST:PORT");
+    };
+    let force = match request.field("force").as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Answer::text("400 Bad Request", "/follow takes address=HOST:PORT and force=1"),
     };
     // A node that was told nonsense would stop serving and dial it for ever.
     if let Err(why) = node_address(&address) {
@@ -121,7 +150,7 @@ fn follow(context: &Context, request: &Request) -> Answer {
             format!("{address} follows this node; promote that one, and this one follows it by itself"),
         );
     }
-    match context.cache.follow(&address) {
+    match context.cache.follow(&address, force) {
         Ok(()) => json_answer(&json!({ "follows": address })),
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
         Err(why) => Answer::text("409 Conflict", why.to_string()),
@@ -146,16 +175,11 @@ fn set_ack_mode(context: &Context, request: &Request) -> Answer {
     };
     match context.cache.set_ack_mode(mode) {
         Ok(()) => {
-            let warnings = warnings_of(&context.cache.status());
+            let warnings = context.cache.status().warning_lines();
             json_answer(&json!({ "ack": mode.to_string(), "warnings": warnings }))
         }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
-}
-
-/// What is wrong now, in words.
-pub(crate) fn warnings_of(status: &Status) -> Vec<String> {
-    status.ack_warnings()
 }
 
 /// Everything that a node says of itself.
@@ -208,7 +232,7 @@ fn status_json(status: &Status) -> serde_json::Value {
         "oversized_records": status.oversized_records,
         "rejects": status.rejects,
         "last_error": status.last_error,
-        "warnings": warnings_of(status),
+        "warnings": status.warning_lines(),
     })
 }
 
@@ -218,7 +242,7 @@ mod tests {
 
     use super::*;
     use hotspare::transport::MemoryNetwork;
-    use hotspare::{Cache, Config, ReplicationConfig, Replicator};
+    use hotspare::{Cache, Config, Expiry, ReplicationConfig, Replicator};
 
     fn context(token: Option<&str>) -> Context {
         let cache =
@@ -325,7 +349,7 @@ mod tests {
             assert_eq!(statuses[1]["primary_ack"], ours.to_string());
         }
         for node in pair(strict, strict) {
-            assert_eq!(warnings_of(&node.status()), Vec::<String>::new());
+            assert_eq!(node.status().warning_lines(), Vec::<String>::new());
         }
     }
 
@@ -366,6 +390,7 @@ mod tests {
             ("/follow", "address=%3a7001"),
             ("/follow", "address=a%20b:1"),
             ("/follow", "address=127.0.0.1:0"),
+            ("/follow", "address=127.0.0.1:7001&force=yes"),
             ("/promote", "force=yes"),
             ("/promote", "farce=1"),
             ("/promote", "force=%zz"),
@@ -379,8 +404,13 @@ mod tests {
         let beyond = Request { query: "address=10.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
         assert_eq!(code(&answer(&context, &beyond)), 409, "it could never dial that");
         assert_eq!(context.cache.status(), before);
+        context.cache.set("k", "v", Expiry::Never).unwrap();
         let asked = Request { query: "address=127.0.0.1:7001".to_owned(), ..request("POST", "/follow") };
-        assert_eq!(code(&answer(&context, &asked)), 200);
+        let refused = answer(&context, &asked);
+        assert!(code(&refused) == 409 && refused.body.contains("hand over"), "{}", refused.body);
+        assert_eq!(context.cache.status().role, hotspare::Role::Primary);
+        let query = "address=127.0.0.1:7001&force=1".to_owned();
+        assert_eq!(code(&answer(&context, &Request { query, ..asked })), 200);
         assert_ne!(context.cache.status().role, hotspare::Role::Primary);
     }
 

@@ -157,7 +157,8 @@ impl Guard {
                     .to_owned(),
             );
         };
-        match control::call(&self.plan.node, "POST", &control::follow_path(other)) {
+        // The node is the primary, so it has to be forced: that it serves nobody any more is what is meant.
+        match control::call(&self.plan.node, "POST", &control::follow_path(other, true)) {
             Ok(_) => {
                 tracing::warn!(
                     other,

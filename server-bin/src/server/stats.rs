@@ -255,7 +255,7 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "rolled_back_keys", status.rolled_back_keys);
     stat(out, "rejects", status.rejects);
     stat(out, "oversized_records", status.oversized_records);
-    for (index, warning) in status.ack_warnings().iter().enumerate() {
+    for (index, warning) in status.warning_lines().iter().enumerate() {
         stat(out, &format!("warning:{index}"), warning);
     }
     for (index, replica) in status.replicas.iter().enumerate() {

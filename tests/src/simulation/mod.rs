@@ -50,6 +50,8 @@ pub struct Summary {
     pub mutations: u64,
     /// Changes of primary.
     pub promotions: u64,
+    /// Nodes that hold nothing and were to be promoted; and those that were.
+    pub empty_candidates: [u64; 2],
     /// Replicas that their primary handed its role to.
     pub handovers: u64,
     /// Nodes that had a replica below a replica attached at some look.
@@ -93,6 +95,8 @@ pub struct Setting {
     pub drifts: bool,
     /// Whether one ack less is enough: then a promotion has to ask others.
     pub fewer_acks: bool,
+    /// Whether an operator promotes nodes that hold nothing, too.
+    pub errs: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
     /// Whether the nodes' clocks are up to an hour off when they start, and run 5 % too fast or slow.
@@ -108,6 +112,7 @@ impl Default for Setting {
             strict: false,
             drifts: false,
             fewer_acks: false,
+            errs: false,
             bug: None,
             skewed_clocks: false,
         }
@@ -286,7 +291,14 @@ impl World {
             self.summary.rolled_back_keys += after.rolled_back_keys - before.rolled_back_keys;
         }
         if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
-            self.summary.handovers += 1;
+            match before.seq {
+                0 => self.summary.empty_candidates[1] += 1,
+                _ => self.summary.handovers += 1,
+            }
+            if !is_whole(&before) && before.seq > 0 {
+                // A full copy was begun while it asked, and cut.
+                self.oracle.allow_misses();
+            }
             self.note_promotion(index);
             self.check_promises(index);
         }
@@ -489,6 +501,12 @@ impl World {
         let index = self.any_node();
         let cache = self.nodes[index].cache.clone();
         let status = cache.status();
+        if self.setting.errs && status.role == Role::Replica && status.seq == 0 {
+            // Asked for or refused; a poll may find it promoted.
+            assert!(!matches!(cache.begin_promotion(false), Ok(Some(_))), "it asked nobody");
+            self.summary.empty_candidates[0] += 1;
+            return;
+        }
         if status.role == Role::Replica && status.promotable.is_ok() {
             self.oracle.set_newest_ms(self.newest_ms("before a promotion"));
             self.oracle.check_node(index, &cache.inspect(), "before a promotion");

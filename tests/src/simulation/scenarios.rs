@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 6] = [
+pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -23,6 +23,11 @@ pub const SCENARIOS: [Scenario; 6] = [
         name: "chain",
         what: "three and four nodes in a chain of replicas",
         run: |seed| Ok(format!("{:?}", run_with(seed, chain(seed)))),
+    },
+    Scenario {
+        name: "erring",
+        what: "three nodes, whose operator promotes those that hold nothing, too: nobody is emptied",
+        run: |seed| Ok(format!("{:?}", run_with(seed, erring(seed)))),
     },
     Scenario {
         name: "semi-sync",
@@ -65,6 +70,11 @@ impl Scenario {
 /// Three nodes and four, in turn, each a replica of the one before it.
 pub fn chain(seed: u64) -> Setting {
     Setting { nodes: 3 + (seed % 2) as usize, chain: true, ..Setting::default() }
+}
+
+/// Three nodes, whose operator promotes those that hold nothing, too.
+pub fn erring(_seed: u64) -> Setting {
+    Setting { errs: true, ..Setting::default() }
 }
 
 /// Two nodes and three, in turn; each write waits for all others, or for one of two.

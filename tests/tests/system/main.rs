@@ -13,6 +13,7 @@ mod datagrams;
 mod empty_primary;
 mod encrypted_replication;
 mod encryption;
+mod erring_operator;
 mod failover;
 mod limits;
 mod listeners;

@@ -200,7 +200,7 @@ fn acks_that_do_not_come_in_time_make_an_error_of_the_write_and_of_nothing_else(
     let expected = b"SERVER_ERROR replication timeout\r\nVALUE k 0 1\r\nv\r\nEND\r\n";
     assert_eq!(socket.output.escape_ascii().to_string(), expected.escape_ascii().to_string());
     pair.shared.cache.promote(false).unwrap();
-    pair.shared.cache.follow("b").unwrap();
+    pair.shared.cache.follow("b", true).unwrap();
     let (_, after) = pair.ask(b"set k 0 0 1\r\nv\r\n");
     assert!(after.starts_with(b"SERVER_ERROR another node is primary"), "{}", after.escape_ascii());
 }
