@@ -543,6 +543,11 @@ fn g7_a_crawl_removes_what_is_dead() {
     let stats = ask(&shared, "stats\r\n");
     assert_eq!(stat(&stats, "curr_items"), "1");
     assert_ne!(stat(&stats, "crawler_items_checked"), "0");
+    // The set swept a few.
+    let crawled = sum_of(&ask(&shared, "stats items\r\n"), "crawler_reclaimed");
+    assert_eq!(stat(&stats, "crawler_reclaimed"), crawled.to_string());
+    assert!((19_900..=20_000).contains(&crawled), "{crawled}");
+    assert_eq!(stat(&ask(&shared, "stats reset\r\nstats\r\n"), "crawler_reclaimed"), "0");
 }
 
 #[test]
