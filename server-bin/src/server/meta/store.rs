@@ -221,13 +221,13 @@ impl Executor<'_> {
             true => Status::NotFound,
             false => self.delete_with(key, flags)?,
         };
-        if status != Status::Exists {
-            self.saw_delete(key, status == Status::Ok);
-        }
-        match status {
-            Status::NotFound => self.counters.delete_misses.add(1),
-            Status::Ok => self.class_found().delete_hits.add(1),
-            _ => {}
+        // An item that is marked or emptied is still there, and one with another CAS was not found, as memcached counts.
+        let is_removed = status == Status::Ok && !flags.has(b'I') && !flags.has(b'x');
+        self.saw_delete(key, is_removed);
+        if is_removed {
+            self.class_found().delete_hits.add(1);
+        } else if status != Status::Ok {
+            self.counters.delete_misses.add(1);
         }
         Self::meta_status(target, status, Status::Ok, None, out);
         Ok(())
