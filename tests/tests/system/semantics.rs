@@ -389,7 +389,8 @@ fn g_administration_answers() {
 fn g1_quit_closes_and_g4_shutdown_is_refused_by_default() {
     let mut server = crate::standalone(16);
     let mut wire = Wire::connect(server.clients());
-    assert_eq!(wire.ask("shutdown\r\n"), "SERVER_ERROR: shutdown not enabled");
+    // Behind memcached's words stands what to do.
+    assert!(wire.ask("shutdown\r\n").starts_with("SERVER_ERROR: shutdown not enabled"));
     assert_eq!(wire.ask("set a 0 0 1\r\nx\r\n"), "STORED");
     wire.send("quit\r\n");
     assert!(wire.is_closed());
