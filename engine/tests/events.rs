@@ -38,6 +38,7 @@ fn each_way_to_leave_has_its_cause() {
     let replaced = seen.lock().unwrap().pop().unwrap();
     assert_eq!((replaced.cause, &replaced.value[..], replaced.flags), (Cause::Replaced, &b"1"[..], 7));
     assert_eq!(replaced.version, first);
+    assert_eq!((replaced.is_fetched, replaced.expires_at_ms), (false, None));
     cache.append("k", "3").unwrap();
     assert_eq!(causes(&seen), one("k", Cause::Replaced));
     cache.delete("k").unwrap();
@@ -47,7 +48,14 @@ fn each_way_to_leave_has_its_cause() {
     cache.set("short", "1", Duration::from_secs(1)).unwrap();
     clock.advance_ms(1_000);
     assert_eq!(cache.get("short").unwrap(), None);
+    assert_eq!(seen.lock().unwrap()[0].expires_at_ms, Some(1_001_000));
     assert_eq!(causes(&seen), one("short", Cause::Expired));
+    let class = cache.class_of("read".len(), 1000, Expiry::Never);
+    cache.set("read", vec![1; 1000], Expiry::Never).unwrap();
+    cache.get("read").unwrap();
+    cache.delete("read").unwrap();
+    let removed = seen.lock().unwrap().pop().unwrap();
+    assert_eq!((removed.is_fetched, removed.class), (true, class));
     cache.set("flushed", "1", Expiry::Never).unwrap();
     cache.flush().unwrap();
     assert_eq!(cache.get("flushed").unwrap(), None);

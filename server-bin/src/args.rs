@@ -8,6 +8,7 @@ mod listen;
 mod replication;
 mod suboptions;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read as _;
@@ -25,7 +26,7 @@ use crate::settings::{Protocol, Settings};
 use crate::users::Users;
 use bench::BenchOptions;
 pub(crate) use bench::BenchPlan;
-use listen::UdpPort;
+use listen::{TcpPort, UdpPort};
 use replication::{Replication, beyond_loopback, replication, transport};
 pub(crate) use replication::{is_loopback, node_address};
 use suboptions::Suboptions;
@@ -61,6 +62,9 @@ struct Cli {
     /// Print the version
     #[arg(short = 'V', long, action = ArgAction::Version)]
     version: (),
+    /// Print under which licenses this program may be used
+    #[arg(short = 'i', long)]
+    license: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -178,9 +182,9 @@ pub struct DemoOptions {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// TCP port for clients; 0 takes a free one; default that of -U, or 11211
-    #[arg(short = 'p', long, value_name = "PORT", value_parser = port, allow_negative_numbers = true)]
-    port: Option<u16>,
+    /// TCP port for clients; -1 takes a free one, and so does 0, but with -U that is none; default that of -U, or 11211
+    #[arg(short = 'p', long, value_name = "PORT", value_parser = listen::tcp_port, allow_negative_numbers = true)]
+    port: Option<TcpPort>,
     /// Unix socket for clients, instead of TCP
     #[arg(short = 's', long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
@@ -211,10 +215,11 @@ struct Serve {
     enable_ssl: bool,
     /// Connections that may wait to be accepted
     #[arg(short = 'b', long = "listen-backlog", value_name = "N", default_value_t = 1024,
-        value_parser = clap::value_parser!(u16).range(1..))]
-    backlog: u16,
+        value_parser = clap::value_parser!(i32).range(1..))]
+    backlog: i32,
     /// Connections at once
-    #[arg(short = 'c', long = "conn-limit", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', long = "conn-limit", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..),
+        allow_negative_numbers = true)]
     connections: u32,
     /// Say more; repeat for more still
     #[arg(short = 'v', long, action = ArgAction::Count)]
@@ -233,28 +238,31 @@ struct Serve {
     #[arg(short = 'A', long = "enable-shutdown")]
     shutdown_command: bool,
     /// Refuse the flush_all command
-    #[arg(short = 'F')]
+    #[arg(short = 'F', long = "disable-flush-all")]
     no_flush: bool,
     /// Refuse the commands that list keys: stats cachedump, stats detail, lru_crawler metadump
-    #[arg(short = 'X')]
+    #[arg(short = 'X', long = "disable-dumping")]
     no_dump: bool,
     /// Show no CAS uniques: all read 0
     #[arg(short = 'C', long = "disable-cas")]
     no_cas: bool,
     /// Refuse the watch command
-    #[arg(short = 'W')]
+    #[arg(short = 'W', long = "disable-watch")]
     no_watch: bool,
+    /// What ends the part of a key that stats detail counts by, and turns that on [default: a colon, off]
+    #[arg(short = 'D', value_name = "CHAR", value_parser = delimiter)]
+    delimiter: Option<u8>,
     /// Suboptions, separated by commas: see below
     #[arg(short = 'o', long = "extended", value_name = "LIST", value_delimiter = ',')]
     suboptions: Vec<String>,
     /// Obey the debugtime command, which advances the clock: for tests
     #[arg(long, hide = true)]
     debug_time: bool,
-    /// Protocol of the clients: auto (by the first byte), ascii or binary; default auto, with -S binary
-    #[arg(short = 'B', value_name = "PROTOCOL", value_parser = protocol)]
+    /// Protocol of the clients: auto (by the first byte), ascii or binary; default auto, with -S binary, with -Y ascii
+    #[arg(short = 'B', long, value_name = "PROTOCOL", value_parser = protocol)]
     protocol: Option<Protocol>,
     /// Clients must log in with SASL PLAIN, which only the binary protocol has
-    #[arg(short = 'S')]
+    #[arg(short = 'S', long = "enable-sasl")]
     sasl: bool,
     /// A file of user:password lines for -S, read again on SIGHUP; default: the one that MEMCACHED_SASL_PWDB names
     #[arg(long, value_name = "FILE", requires = "sasl")]
@@ -298,23 +306,37 @@ struct Habits {
     /// Given by -d to the process that it starts
     #[arg(long, hide = true)]
     in_background: bool,
-    /// memcached's, accepted: the engine grows its classes itself
-    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", hide = true)]
-    _growth_factor: Option<String>,
-    /// memcached's, accepted: the engine chooses its classes itself
-    #[arg(short = 'n', long = "slab-min-size", value_name = "BYTES", hide = true)]
-    _slab_min_size: Option<String>,
-    /// memcached's, accepted: a connection's turn is bounded in bytes
-    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "N", hide = true)]
-    _requests_per_event: Option<String>,
-    /// memcached's, accepted: the system gives large pages where it can
+    #[command(flatten)]
+    without_effect: WithoutEffect,
+}
+
+/// memcached's flags that have no effect on this engine: checked as memcached checks them, and told by `stats settings`.
+#[derive(Debug, Args)]
+struct WithoutEffect {
+    /// The engine grows its classes itself
+    #[arg(short = 'f', long = "slab-growth-factor", value_name = "FACTOR", hide = true, value_parser = factor)]
+    growth_factor: Option<f64>,
+    /// The engine chooses its classes itself
+    #[arg(short = 'n', long = "slab-min-size", value_name = "BYTES", hide = true,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    slab_min_size: Option<u32>,
+    /// A connection's turn is bounded in bytes
+    #[arg(short = 'R', long = "max-reqs-per-event", value_name = "N", hide = true,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    requests_per_event: Option<u32>,
+    /// The system gives large pages where it can
     #[arg(short = 'L', long = "enable-largepages", hide = true)]
     _large_pages: bool,
+    /// Connections go to the workers in turn, whichever queue of the network card they came by
+    #[arg(short = 'N', long = "napi-ids", value_name = "N", hide = true,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    napi_ids: Option<u16>,
 }
 
 /// What the arguments ask for.
 #[derive(Debug)]
 pub(crate) enum Action {
+    License,
     Serve(Box<Plan>),
     Control(ControlRequest),
     Keepalived(KeepalivedPlan),
@@ -408,6 +430,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Ok(Action::Control(ControlRequest { node: node(admin)?, kind }))
     };
     match cli.command {
+        _ if cli.license => Ok(Action::License),
         None => Ok(Action::Serve(Box::new(plan(cli.serve)?))),
         Some(Command::Status { admin, json }) => control(admin, ControlKind::Status { json }),
         Some(Command::Promotable { admin }) => control(admin, ControlKind::Promotable),
@@ -512,14 +535,14 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         )?;
     let item_bytes_max = item_bytes_max(serve.item_size.as_deref(), memory_bytes_max)?;
     let sasl_users = sasl_users(serve)?;
-    let protocol = match serve.protocol {
-        None if serve.sasl => Protocol::Binary,
-        given => given.unwrap_or_default(),
-    };
+    let protocol = spoken(serve)?;
     let suboptions = Suboptions::read(&serve.suboptions)?;
-    let port = serve.port.or(serve.udp_port.number()).unwrap_or(PORT_DEFAULT);
-    let (addresses, plain_addresses) = listen::addresses(&serve.listen, port)?;
+    let port = serve.port.map_or(serve.udp_port.number().unwrap_or(PORT_DEFAULT), TcpPort::number);
+    let (mut addresses, plain_addresses) = listen::addresses(&serve.listen, port)?;
     let udp_addresses = udp_addresses(serve, &suboptions, &addresses, item_bytes_max)?;
+    if serve.port == Some(TcpPort::Zero) && serve.udp_port != UdpPort::Off {
+        addresses.clear();
+    }
     let tls = suboptions.tls.settings(serve.enable_ssl)?;
     if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
         return Err(format!("-l notls:{plain} does nothing without -Z"));
@@ -556,6 +579,10 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         cas_enabled: !serve.no_cas,
         flush_enabled: !serve.no_flush,
         watch_enabled: !serve.no_watch,
+        prefix_delimiter: serve.delimiter.unwrap_or(b':'),
+        detail_enabled: serve.delimiter.is_some(),
+        lru_crawler: suboptions.lru_crawler,
+        told: told(serve, suboptions.told)?,
         debug_clock: serve.debug_time.then(Arc::default),
         slow_log_ms: serve.slow_log_ms,
         verbosity: serve.verbose,
@@ -563,6 +590,42 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
         ack_timeout_ms: serve.replication.ack_timeout_ms.unwrap_or(ACK_TIMEOUT_MS_DEFAULT),
         sasl_users,
     })
+}
+
+/// The protocol that `-B` gives; without it the one that a login needs.
+fn spoken(serve: &Serve) -> Result<Protocol, String> {
+    match serve.protocol {
+        None if serve.sasl => Ok(Protocol::Binary),
+        None if serve.auth_file.is_some() => Ok(Protocol::Ascii),
+        Some(Protocol::Auto | Protocol::Binary) if serve.auth_file.is_some() => {
+            Err("-Y allows only the text protocol; leave -B out or give -B ascii".to_owned())
+        }
+        given => Ok(given.unwrap_or_default()),
+    }
+}
+
+/// What only `stats settings` tells, the suboptions' words included.
+fn told(
+    serve: &Serve,
+    mut told: BTreeMap<&'static str, String>,
+) -> Result<BTreeMap<&'static str, String>, String> {
+    let WithoutEffect { growth_factor, slab_min_size, requests_per_event, napi_ids, .. } =
+        &serve.habits.without_effect;
+    if let Some(count) = napi_ids.filter(|count| *count > serve.threads) {
+        return Err(format!("-N {count}: give at most as many as there are threads (-t {})", serve.threads));
+    }
+    let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let rows = [
+        ("growth_factor", growth_factor.map(|factor| format!("{factor:.2}"))),
+        ("chunk_size", slab_min_size.map(|bytes| bytes.to_string())),
+        ("reqs_per_event", requests_per_event.map(|count| count.to_string())),
+        ("num_napi_ids", napi_ids.map(|count| count.to_string())),
+        ("auth_enabled_ascii", file(&serve.auth_file)),
+        ("memory_file", file(&serve.habits.memory_file)),
+        ("inter", (!serve.listen.is_empty()).then(|| serve.listen.join(","))),
+    ];
+    told.extend(rows.into_iter().filter_map(|(name, text)| Some((name, text?))));
+    Ok(told)
 }
 
 /// The size that `-I` gives, or the default.
@@ -615,10 +678,14 @@ fn from_root(path: Option<&Path>, flag: &str) -> Result<Option<PathBuf>, String>
     path.map(whole).transpose()
 }
 
-/// A port; memcached's -1 takes a free one, as 0 does.
-fn port(text: &str) -> Result<u16, String> {
-    let text = if text == "-1" { "0" } else { text };
-    text.parse().map_err(|_| "give 1 to 65535, or 0 for a free port".to_owned())
+/// What ends a prefix: the first byte, as memcached takes it.
+fn delimiter(text: &str) -> Result<u8, String> {
+    text.bytes().next().ok_or_else(|| "give a character".to_owned())
+}
+
+/// The factor of `-f`.
+fn factor(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|factor| *factor > 1.0).ok_or_else(|| "give a number above 1".to_owned())
 }
 
 fn protocol(text: &str) -> Result<Protocol, String> {

@@ -24,7 +24,7 @@ pub(crate) const BACKGROUND_FLAG: &str = "--in-background";
 const READY: &[u8] = b"ready";
 
 /// Descriptors beside those of the clients: listeners, pollers, replication, files.
-const DESCRIPTORS_RESERVED: u64 = 64;
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// Starts the second process; gives the first one's exit code.
 pub(crate) fn start_in_background(arguments: impl Iterator<Item = OsString>) -> ExitCode {

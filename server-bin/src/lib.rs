@@ -44,6 +44,10 @@ pub mod fuzzing {
 use std::io::Write as _;
 use std::process::ExitCode;
 
+/// What `-i` prints.
+const LICENSE: &str = "hotspare may be used under the MIT license or the Apache License 2.0, as you like; both come with its source, as \
+                       LICENSE-MIT and LICENSE-APACHE.";
+
 /// Exit code for flags that can't be carried out (`EX_USAGE`, as memcached's).
 pub(crate) const EXIT_USAGE: u8 = 64;
 
@@ -60,6 +64,10 @@ pub fn main() -> ExitCode {
             daemon::start_in_background(std::env::args_os().skip(1))
         }
         Ok(args::Action::Serve(plan)) => run::serve(*plan),
+        Ok(args::Action::License) => {
+            print(LICENSE);
+            ExitCode::SUCCESS
+        }
         Ok(args::Action::Control(request)) => control::run(&request),
         Ok(args::Action::Keepalived(plan)) => keepalived::run(plan),
         Ok(args::Action::Demo(options)) => demo::run(&options),

@@ -293,9 +293,7 @@ fn port_lines(tcp: &[SocketAddr], udp: &[SocketAddr]) -> String {
         let family = if address.is_ipv6() { "INET6" } else { "INET" };
         format!("{transport} {family}: {}\n", address.port())
     };
-    // Off is a port, too: there is always a line for UDP.
-    let off = udp.is_empty().then(|| "UDP INET: 0\n".to_owned());
-    let udp = udp.iter().map(|address| line("UDP", address)).chain(off);
+    let udp = udp.iter().map(|address| line("UDP", address));
     tcp.iter().map(|address| line("TCP", address)).chain(udp).collect()
 }
 
@@ -310,7 +308,7 @@ mod tests {
         for name in ["ports.1", "ports.2", "ports"] {
             write_port_file(&folder.path().join(name), &addresses, &[]).unwrap();
             let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
-            assert_eq!(text, "TCP INET: 5\nTCP INET6: 6\nUDP INET: 0\n");
+            assert_eq!(text, "TCP INET: 5\nTCP INET6: 6\n");
         }
         assert_eq!(port_lines(&[], &addresses), "UDP INET: 5\nUDP INET6: 6\n");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);

@@ -3,6 +3,7 @@
 //! Lives here: the plain data that `args` makes and `listener`, `connection`, `commands` and `stats` read.
 //! Not here: flags and their parsing (see `args`), the cache's own limits (see `hotspare::Config`).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::users::Users;
 /// Settings of the memcached listeners and connections.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// TCP addresses to accept clients at; port 0 takes a free one. Default 127.0.0.1:11211.
+    /// TCP addresses to accept clients at; port 0 takes a free one. None with UDP alone (`-p 0 -U PORT`). Default
+    /// 127.0.0.1:11211.
     pub addresses: Vec<SocketAddr>,
     /// Addresses to answer datagrams at (`-U`); port 0 takes a free one. Default none.
     pub udp_addresses: Vec<SocketAddr>,
@@ -24,7 +26,7 @@ pub struct Settings {
     /// Who may connect to the unix socket, as a file mode (`-a`). Default 0700: this user.
     pub unix_socket_mode: u32,
     /// Connections that may wait to be accepted, for each address (`-b`). Default 1024; the system may allow fewer.
-    pub backlog: u16,
+    pub backlog: i32,
     /// Who is let in after a `set` with name and password (`-Y`). Default none: everybody is.
     pub ascii_users: Option<Users>,
     /// TLS of the TCP listeners (`-Z`). Default none.
@@ -63,6 +65,15 @@ pub struct Settings {
     pub flush_enabled: bool,
     /// Whether `watch` is obeyed (`-W` says no). Default yes.
     pub watch_enabled: bool,
+    /// What ends the part of a key that `stats detail` counts by (`-D`), one byte. Default a colon.
+    pub prefix_delimiter: u8,
+    /// Whether `stats detail` is on from the start (`-D`). Default no.
+    pub detail_enabled: bool,
+    /// Whether `lru_crawler` crawls and dumps before anybody enables it (`-o no_lru_crawler` says no). Default yes.
+    pub lru_crawler: bool,
+    /// What was given that only `stats settings` tells, by its name there: memcached's settings that have no effect on this
+    /// engine, and file names. Default none.
+    pub told: BTreeMap<&'static str, String>,
     /// What waits for one who watches, at most, in bytes; what is above is lost, and counted (`-o watcher_logbuf_size`).
     /// Default 256 KiB.
     pub watcher_queue_bytes_max: usize,
@@ -165,6 +176,10 @@ impl Default for Settings {
             cas_enabled: true,
             flush_enabled: true,
             watch_enabled: true,
+            prefix_delimiter: b':',
+            detail_enabled: false,
+            lru_crawler: true,
+            told: BTreeMap::new(),
             watcher_queue_bytes_max: 256 << 10,
             track_sizes: false,
             debug_clock: None,

@@ -40,6 +40,12 @@ pub struct Event {
     pub flags: u32,
     /// The version that it had.
     pub version: Version,
+    /// Whether it was read since it was stored.
+    pub is_fetched: bool,
+    /// Until when it had to live, in milliseconds of Unix time; `None`: for ever.
+    pub expires_at_ms: Option<u64>,
+    /// The class that it began in: its place among [`Cache::class_stats`](crate::Cache::class_stats).
+    pub class: usize,
 }
 
 /// What a shard keeps for the listener. `waiting` is told to all, so that it can be looked at without the lock.

@@ -502,6 +502,9 @@ impl Shard {
             value: self.value(id).to_vec().into(),
             flags: meta.flags,
             version: meta.version,
+            is_fetched: meta.marks.is_fetched(),
+            expires_at_ms: Some(meta.expires_at_ms).filter(|moment| *moment > 0),
+            class: self.class_of(id),
         };
         if let Some(departures) = &mut self.departures {
             departures.push(event);

@@ -154,6 +154,17 @@ fn m3_keys_decode_and_encode() {
 }
 
 #[test]
+fn l1_m3_an_encoded_key_has_250_characters_at_most() {
+    for (repeats, is_sound) in [(62, true), (63, false)] {
+        let line = ["mg ", &"QUFB".repeat(repeats), " b\r\n"].concat();
+        match parse(line.as_bytes()) {
+            Parsed::Complete { .. } => assert!(is_sound),
+            _ => assert_eq!((is_sound, reply(line.as_bytes()).0), (false, BAD_LINE)),
+        }
+    }
+}
+
+#[test]
 fn l3_d10_a_value_above_the_limit_is_named_and_skipped() {
     let Parsed::Complete { request, consumed } = parse(b"ms k 2000000 q\r\nabc") else { panic!() };
     let Request::StoreTooLarge { target, bytes, skip } = request else { panic!() };

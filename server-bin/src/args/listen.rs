@@ -1,4 +1,4 @@
-//! Where clients get in: the words of `-l` and `-a`.
+//! Where clients get in: the words of `-l`, `-p`, `-U` and `-a`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -29,7 +29,10 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
 
 /// The addresses of one word: an IP address, `[v6]`, or a host's name, each with a port behind it or without.
 fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let shape = || format!("-l {word}: give an IP address or a host, or either with :PORT");
+    let shape = || match word.strip_prefix("unix:") {
+        Some(path) => format!("-l {word}: a unix socket goes with -s {path}, instead of TCP"),
+        None => format!("-l {word}: give an IP address or a host, or either with :PORT"),
+    };
     if let Ok(alone) = word.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(alone, port)]);
     }
@@ -47,6 +50,32 @@ fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     // Some systems know it by an address of each family, one of which they don't have.
     let host = if host == "localhost" { "127.0.0.1" } else { host };
     (host, port).to_socket_addrs().map(Iterator::collect).map_err(|why| format!("-l {word}: {why}"))
+}
+
+/// The word of `-p`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TcpPort {
+    /// -1: a free one.
+    Any,
+    /// None beside `-U`, else a free one: a server that nobody can reach is nobody's wish.
+    Zero,
+    Given(NonZeroU16),
+}
+
+impl TcpPort {
+    /// The port as the system takes it.
+    pub(super) fn number(self) -> u16 {
+        if let TcpPort::Given(port) = self { port.get() } else { 0 }
+    }
+}
+
+/// A TCP port as memcached takes it.
+pub(super) fn tcp_port(text: &str) -> Result<TcpPort, String> {
+    if text == "-1" {
+        return Ok(TcpPort::Any);
+    }
+    let port: u16 = text.parse().map_err(|_| "give 1 to 65535, or -1 for a free port".to_owned())?;
+    Ok(NonZeroU16::new(port).map_or(TcpPort::Zero, TcpPort::Given))
 }
 
 /// The word of `-U`.
@@ -68,9 +97,13 @@ impl fmt::Display for UdpPort {
 }
 
 impl UdpPort {
-    /// The port, if it is a certain one.
+    /// The port as the system takes it; `None` if there is to be none.
     pub(super) fn number(self) -> Option<u16> {
-        if let UdpPort::Given(port) = self { Some(port.get()) } else { None }
+        match self {
+            UdpPort::Off => None,
+            UdpPort::Any => Some(0),
+            UdpPort::Given(port) => Some(port.get()),
+        }
     }
 
     /// This port at each of the hosts, once.

@@ -1,5 +1,6 @@
 //! The words of `-o`: the ones that do something here, the ones of memcached's that need not, and no others.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::settings::{Settings, TlsSettings, VerifyClients};
@@ -22,44 +23,134 @@ Suboptions (-o):
   ssl_min_version=N         2: TLS 1.2 (the default), 3: TLS 1.3
   Words of memcached's that mean nothing to this engine are accepted.";
 
-/// memcached's `-o` words that mean nothing to this engine and are accepted (rule Z9). Those of its TLS, proxy and flash
-/// builds are not among them: ignoring those would promise what is not there.
-const IGNORED_SUBOPTIONS: [&str; 34] = [
-    "hashpower",
-    "no_hashexpand",
-    "hash_algorithm",
-    "tail_repair_time",
-    "slab_reassign",
-    "no_slab_reassign",
-    "slab_automove",
-    "no_slab_automove",
-    "slab_automove_ratio",
-    "slab_automove_window",
-    "slab_automove_freeratio",
-    "slab_chunk_max",
-    "slab_sizes",
-    "lru_crawler",
-    "no_lru_crawler",
-    "lru_crawler_sleep",
-    "lru_crawler_tocrawl",
-    "lru_maintainer",
-    "no_lru_maintainer",
-    "hot_lru_pct",
-    "warm_lru_pct",
-    "hot_max_factor",
-    "warm_max_factor",
-    "temporary_ttl",
-    "worker_logbuf_size",
-    "read_buf_mem_limit",
-    "resp_obj_mem_limit",
-    "inline_ascii_resp",
-    "no_inline_ascii_resp",
-    "no_chunked_items",
-    "modern",
-    "no_modern",
-    "drop_privileges",
-    "no_drop_privileges",
+/// What may stand behind a word of memcached's that has no effect here, as memcached reads it.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// Nothing; what stands there is passed over.
+    Alone,
+    /// A whole number from the first to the second.
+    Whole(u64, u64),
+    /// A number above the first, up to the second.
+    Above(f64, f64),
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// Whatever.
+    Text,
+}
+
+/// A 32-bit number.
+const ANY_NUMBER: Shape = Shape::Whole(0, u32::MAX as u64);
+
+/// memcached's `-o` words that have no effect on this engine and are accepted (rule Z9), and under which name `stats
+/// settings` tells them. Those of its proxy and flash builds are not among them: ignoring those would promise what is not
+/// there.
+const WITHOUT_EFFECT: [(&str, Shape, &str); 34] = [
+    ("hashpower", Shape::Whole(12, 32), "hashpower_init"),
+    ("no_hashexpand", Shape::Alone, ""),
+    ("hash_algorithm", Shape::OneOf(&["jenkins", "murmur3", "xxh3"]), "hash_algorithm"),
+    ("tail_repair_time", Shape::Whole(10, u32::MAX as u64), "tail_repair_time"),
+    ("slab_reassign", Shape::Alone, ""),
+    ("no_slab_reassign", Shape::Alone, ""),
+    ("no_slab_automove", Shape::Alone, ""),
+    ("slab_automove_ratio", Shape::Above(0.0, 1.0), "slab_automove_ratio"),
+    ("slab_automove_window", Shape::Whole(3, u32::MAX as u64), "slab_automove_window"),
+    ("slab_automove_freeratio", Shape::Above(0.0, 1.0), ""),
+    ("slab_chunk_max", Shape::Whole(1, 1 << 20), "slab_chunk_max"),
+    ("slab_sizes", Shape::Text, ""),
+    ("lru_crawler_sleep", Shape::Whole(0, 1_000_000), "lru_crawler_sleep"),
+    ("lru_crawler_tocrawl", ANY_NUMBER, "lru_crawler_tocrawl"),
+    ("lru_maintainer", Shape::Alone, ""),
+    ("no_lru_maintainer", Shape::Alone, ""),
+    ("hot_lru_pct", Shape::Whole(1, 79), "hot_lru_pct"),
+    ("warm_lru_pct", Shape::Whole(1, 79), "warm_lru_pct"),
+    ("hot_max_factor", Shape::Above(0.0, f64::MAX), "hot_max_factor"),
+    ("warm_max_factor", Shape::Above(0.0, f64::MAX), "warm_max_factor"),
+    ("temporary_ttl", ANY_NUMBER, "temporary_ttl"),
+    ("worker_logbuf_size", ANY_NUMBER, "worker_logbuf_size"),
+    ("read_buf_mem_limit", ANY_NUMBER, "read_buf_mem_limit"),
+    ("resp_obj_mem_limit", Shape::Text, ""),
+    ("inline_ascii_resp", Shape::Alone, ""),
+    ("no_inline_ascii_resp", Shape::Alone, ""),
+    ("no_chunked_items", Shape::Alone, ""),
+    ("modern", Shape::Alone, ""),
+    ("drop_privileges", Shape::Alone, ""),
+    ("no_drop_privileges", Shape::Alone, ""),
+    ("ssl_keyformat", Shape::Whole(1, 1), ""),
+    ("ssl_wbuf_size", ANY_NUMBER, "ssl_wbuf_size"),
+    ("ssl_session_cache", Shape::Alone, "ssl_session_cache"),
+    ("ssl_kernel_tls", Shape::Alone, ""),
 ];
+
+impl Shape {
+    /// What is wrong with this behind a word; `None` if it fits.
+    fn misses(self, value: Option<&str>) -> Option<String> {
+        let value = value.unwrap_or_default();
+        match self {
+            Shape::Alone | Shape::Text => None,
+            Shape::Whole(least, most) => {
+                let fits = value.parse().is_ok_and(|number: u64| (least..=most).contains(&number));
+                (!fits).then(|| format!("a whole number from {least} to {most}"))
+            }
+            Shape::Above(bound, most) => {
+                let fits = value.parse().is_ok_and(|number: f64| number > bound && number <= most);
+                let end = if most == f64::MAX { String::new() } else { format!(", at most {most}") };
+                (!fits).then(|| format!("a number above {bound}{end}"))
+            }
+            Shape::OneOf(words) => (!words.contains(&value)).then(|| words.join(", ")),
+        }
+    }
+}
+
+/// A word of memcached's that has no effect here, checked as memcached checks it, and kept for `stats settings`; whether it
+/// is one.
+fn without_effect(
+    name: &str,
+    value: Option<&str>,
+    told: &mut BTreeMap<&'static str, String>,
+) -> Result<bool, String> {
+    let Some((_, shape, setting)) = WITHOUT_EFFECT.iter().find(|(word, ..)| *word == name) else {
+        return Ok(false);
+    };
+    if let Some(wanted) = shape.misses(value) {
+        let given = value.map_or(String::new(), |value| format!("={value}"));
+        return Err(format!("-o {name}{given}: give {wanted}"));
+    }
+    let text = match shape {
+        Shape::Alone => "yes".to_owned(),
+        _ => in_unit_of_settings(name, value.unwrap_or_default()),
+    };
+    if !setting.is_empty() {
+        told.insert(*setting, text);
+    }
+    Ok(true)
+}
+
+/// Some are given in one unit and told in another, or with so many digits.
+fn in_unit_of_settings(name: &str, value: &str) -> String {
+    let shift = match name {
+        "slab_chunk_max" | "worker_logbuf_size" | "ssl_wbuf_size" => 10,
+        "read_buf_mem_limit" => 20,
+        _ => 0,
+    };
+    match (value.parse::<u64>(), value.parse::<f64>()) {
+        (Ok(number), _) if !name.ends_with("factor") && !name.ends_with("ratio") => {
+            (number << shift).to_string()
+        }
+        (_, Ok(number)) => format!("{number:.2}"),
+        _ => value.to_owned(),
+    }
+}
+
+/// Why a word of memcached's is refused.
+fn refusal(name: &str) -> String {
+    let why = match name {
+        _ if name.starts_with("ext_") => "there is no storage beside memory here",
+        _ if name.starts_with("proxy_") => "this is no proxy",
+        "sock_cookie_id" => "sockets get no cookie here",
+        _ => "no such suboption",
+    };
+    format!("-o {name}: {why}")
+}
 
 /// What the words ask for.
 #[derive(Debug)]
@@ -70,6 +161,9 @@ pub(super) struct Suboptions {
     pub(super) request_bytes_per_second_min: u64,
     pub(super) watcher_queue_bytes_max: usize,
     pub(super) track_sizes: bool,
+    pub(super) lru_crawler: bool,
+    /// What has no effect, by its name in `stats settings`.
+    pub(super) told: BTreeMap<&'static str, String>,
     pub(super) tls: TlsWords,
 }
 
@@ -137,6 +231,8 @@ impl Suboptions {
             request_bytes_per_second_min: defaults.request_bytes_per_second_min,
             watcher_queue_bytes_max: defaults.watcher_queue_bytes_max,
             track_sizes: defaults.track_sizes,
+            lru_crawler: defaults.lru_crawler,
+            told: BTreeMap::new(),
             tls: TlsWords::default(),
         };
         for word in words.iter().filter(|word| !word.is_empty()) {
@@ -152,12 +248,40 @@ impl Suboptions {
                 "request_rate" => read.request_bytes_per_second_min = number(name, value, "BYTES")?,
                 "watcher_logbuf_size" => read.watcher_queue_bytes_max = queue_bytes(value)?,
                 "track_sizes" => read.track_sizes = true,
+                "lru_crawler" => read.lru_crawler = true,
+                "no_lru_crawler" => read.lru_crawler = false,
+                "slab_automove" => read.tell_automove(value)?,
+                "no_modern" => {
+                    // As memcached's releases before 1.5 were.
+                    (read.refuses_when_full, read.lru_crawler) = (false, false);
+                }
+                _ if without_effect(name, value, &mut read.told)? => {}
                 _ if name.starts_with("ssl_") => read.tls.read(name, value)?,
-                _ if IGNORED_SUBOPTIONS.contains(&name) => {}
-                _ => return Err(format!("-o {name}: no such suboption")),
+                _ => return Err(refusal(name)),
             }
         }
+        read.check_together()?;
         Ok(read)
+    }
+
+    fn tell_automove(&mut self, value: Option<&str>) -> Result<(), String> {
+        let level = value.unwrap_or("1");
+        if !["0", "1", "2"].contains(&level) {
+            return Err(format!("-o slab_automove={level}: give 0, 1 or 2"));
+        }
+        self.told.insert("slab_automove", level.to_owned());
+        Ok(())
+    }
+
+    /// What memcached refuses of words that are right by themselves.
+    fn check_together(&self) -> Result<(), String> {
+        let share = |name, default| self.told.get(name).map_or(Ok(default), |text| text.parse::<u64>());
+        match (share("hot_lru_pct", 20), share("warm_lru_pct", 40)) {
+            (Ok(hot), Ok(warm)) if hot + warm > 80 => {
+                Err(format!("-o hot_lru_pct={hot},warm_lru_pct={warm}: both together are 80 at most"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

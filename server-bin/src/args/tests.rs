@@ -53,6 +53,43 @@ fn memcacheds_habits_are_read() {
 }
 
 #[test]
+fn l8_z9_what_has_no_effect_is_told_in_the_units_of_stats_settings() {
+    let words = "-f 1.5 -n 96 -R 200 -N 2 -L -b 100000 -e /x/memory -l 127.0.0.1:7 -l 127.0.0.2 -o \
+                 hashpower=20,hash_algorithm=jenkins,slab_automove,slab_automove_ratio=0.5,slab_automove_window=60,\
+                 slab_chunk_max=16,hot_lru_pct=30,hot_max_factor=1,worker_logbuf_size=8,read_buf_mem_limit=2";
+    let serve = served(words).settings;
+    assert_eq!(serve.backlog, 100_000);
+    let expected = [
+        ("chunk_size", "96"),
+        ("growth_factor", "1.50"),
+        ("hash_algorithm", "jenkins"),
+        ("hashpower_init", "20"),
+        ("hot_lru_pct", "30"),
+        ("hot_max_factor", "1.00"),
+        ("inter", "127.0.0.1:7,127.0.0.2"),
+        ("memory_file", "/x/memory"),
+        ("num_napi_ids", "2"),
+        ("read_buf_mem_limit", "2097152"),
+        ("reqs_per_event", "200"),
+        ("slab_automove", "1"),
+        ("slab_automove_ratio", "0.50"),
+        ("slab_automove_window", "60"),
+        ("slab_chunk_max", "16384"),
+        ("worker_logbuf_size", "8192"),
+    ];
+    let told: Vec<(&str, &str)> = serve.told.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    assert_eq!(told, expected);
+    assert!(served("").settings.told.is_empty());
+    let old = served("-o no_modern").settings;
+    assert!(!old.lru_crawler && !old.refuses_when_full);
+    assert!(served("-o no_lru_crawler,lru_crawler").settings.lru_crawler);
+    let detail = served("-D /x").settings;
+    assert_eq!((detail.prefix_delimiter, detail.detail_enabled), (b'/', true));
+    assert!(!served("").settings.detail_enabled);
+    assert!(matches!(read("--license"), Ok(Action::License)));
+}
+
+#[test]
 fn u1_udp_is_off_and_its_port_is_memcacheds() {
     let ports = |line: &str| {
         let settings = served(line).settings;
@@ -70,6 +107,9 @@ fn u1_udp_is_off_and_its_port_is_memcacheds() {
     expect("-U 5", "127.0.0.1:5", "127.0.0.1:5");
     expect("-U 5 -p 6", "127.0.0.1:6", "127.0.0.1:5");
     expect("-U -1 -p -1", "127.0.0.1:0", "127.0.0.1:0");
+    expect("-U -1", "127.0.0.1:0", "127.0.0.1:0");
+    expect("-U 5 -p 0", "", "127.0.0.1:5");
+    expect("-U 0 -p 0", "127.0.0.1:0", "");
     expect("-U 5 -l 127.0.0.1:7,127.0.0.1:8,[::1]", "127.0.0.1:7 127.0.0.1:8 [::1]:5", "127.0.0.1:5 [::1]:5");
     assert!(served("-U 5 -s /x").settings.udp_addresses.is_empty());
 }
@@ -121,7 +161,35 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("-Z -o ssl_chain_cert=a,ssl_verify_mode=2", "ssl_ca_cert"),
         ("-Z -o ssl_chain_cert=a,ssl_min_version=0", "-o ssl_min_version=0"),
         ("-l notls:127.0.0.1", "does nothing without -Z"),
+        ("-l unix:/tmp/x", "-s /tmp/x"),
+        ("-Z -o ssl_chain_cert=a,ssl_ciphers=b", "-o ssl_ciphers=b: not supported"),
+        ("-Z -o ssl_chain_cert=a,ssl_keyformat=2", "-o ssl_keyformat=2"),
+        ("-Y /dev/null -B auto", "only the text protocol"),
+        ("-Y /dev/null -B binary", "only the text protocol"),
+        ("-N 5", "at most as many as there are threads"),
     ];
+    refuses(&cases);
+}
+
+#[test]
+fn z9_words_without_effect_have_memcacheds_bounds() {
+    refuses(&[
+        ("-o ext_path=/x:1G", "no storage beside memory"),
+        ("-o proxy_config=x", "no proxy"),
+        ("-o hashpower=11", "from 12 to 32"),
+        ("-o hashpower", "from 12 to 32"),
+        ("-o hash_algorithm=md5", "murmur3"),
+        ("-o slab_automove=3", "0, 1 or 2"),
+        ("-o slab_automove_ratio=0", "above 0, at most 1"),
+        ("-o slab_automove_window=2", "from 3 to"),
+        ("-o hot_max_factor=-1", "above 0"),
+        ("-o lru_crawler_sleep=1000001", "from 0 to 1000000"),
+        ("-o hot_lru_pct=50,warm_lru_pct=31", "80 at most"),
+        ("-o tail_repair_time=9", "from 10 to"),
+    ]);
+}
+
+fn refuses(cases: &[(&str, &str)]) {
     for (line, hint) in cases {
         match read(line) {
             Err(Refusal::Message(text)) => assert!(text.contains(hint), "{line}: {text}"),
@@ -143,9 +211,16 @@ fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
         ("--nonsense", "unexpected argument '--nonsense'"),
         ("--replica-off a:1", "tip: "),
         ("-p x", "give 1 to 65535"),
+        ("-p -2", "-1 for a free port"),
         ("-U x", "-1 for a free port"),
         ("-U 65536", "-1 for a free port"),
         ("-B text", "give auto, ascii or binary"),
+        ("-f 1", "above 1"),
+        ("-n 0", "1.."),
+        ("-R 0", "1.."),
+        ("-N 0", "1.."),
+        ("-b 0", "1.."),
+        ("-c -1", "1.."),
         ("--sasl-password-file x", "not provided"),
         ("--node-slot 16", "0..=15"),
         ("--bootstrap --replica-of a:1", "cannot be used with"),
@@ -166,20 +241,27 @@ fn g2_g5_g8_what_operators_switch_off_is_off() {
     let on = served("").settings;
     assert!(on.dump_enabled && on.flush_enabled && on.watch_enabled);
     assert!(on.debug_clock.is_none() && served("--debug-time").settings.debug_clock.is_some(), "z11");
-    let off = served("-FXW").settings;
-    assert!(!off.dump_enabled && !off.flush_enabled && !off.watch_enabled);
+    for flags in ["-FXW", "--disable-flush-all --disable-dumping --disable-watch"] {
+        let off = served(flags).settings;
+        assert!(!off.dump_enabled && !off.flush_enabled && !off.watch_enabled);
+    }
 }
 
 #[test]
 fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
     assert_eq!(served("-p 0").settings.protocol, Protocol::Auto);
-    assert_eq!(served("-B ascii").settings.protocol, Protocol::Ascii);
+    assert_eq!(served("--protocol=ascii").settings.protocol, Protocol::Ascii);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("passwords");
     std::fs::write(&file, "ada:pass").unwrap();
     let settings = served(&format!("-S --sasl-password-file {}", file.display())).settings;
     assert_eq!(settings.protocol, Protocol::Binary);
     assert!(settings.sasl_users.unwrap().admit(b"ada", b"pass"));
+    let with_token = served(&format!("-Y {}", file.display())).settings;
+    assert_eq!(
+        (with_token.protocol, &*with_token.told["auth_enabled_ascii"]),
+        (Protocol::Ascii, &*file.to_string_lossy())
+    );
     for way in [format!("-Y {}", file.display()), format!("-S --sasl-password-file {}", file.display())] {
         let Err(Refusal::Message(why)) = read(&format!("-U -1 {way}")) else { panic!("{way}") };
         assert!(why.contains("over UDP"), "u1: {way}: {why}");
@@ -242,7 +324,7 @@ fn replication_flags_make_a_group() {
 }
 
 const FLAGS: &str = "\
-    -p -m -I -c -t -U -l127.0.0.1 -l[::1]:5 -l[::1 -l; -lnotls:127.0.0.1:7 -o -v -vv -M -A -f -n -R -b -B -Y -S -s -a -d -P -u -k -r -Z -X -F -W -h -V --peer \
+    -p -m -I -c -t -U -l127.0.0.1 -l[::1]:5 -l[::1 -l; -lnotls:127.0.0.1:7 -o -v -vv -M -A -f -n -R -b -B -Y -S -s -a -d -P -u -k -r -Z -X -F -W -h -V -D -N -L -i --peer \
     --replica-of --slot --replication-listen --admin --group --log-bytes --bootstrap --debug-time \
     --node-slot --replication-secret-file --admin-token-file --sasl-password-file --ack --transport";
 
@@ -273,7 +355,7 @@ proptest! {
         match parse(std::iter::once("hotspare".to_owned()).chain(words).map(OsString::from)) {
             Ok(Action::Serve(plan)) => {
                 let settings = &plan.settings;
-                prop_assert!(!settings.addresses.is_empty());
+                prop_assert!(!settings.addresses.is_empty() || !settings.udp_addresses.is_empty() || settings.unix_socket.is_some());
                 prop_assert!((1 << 10..=settings.memory_bytes_max / 2).contains(&settings.item_bytes_max));
                 prop_assert!((1 << 20..=hotspare::MEMORY_BYTES_MAX).contains(&settings.memory_bytes_max));
                 prop_assert!(settings.threads > 0 && settings.connections_max > 0);

@@ -2,7 +2,7 @@
 //!
 //! Lives here: requests to `Cache` calls, outcomes to statuses. Not here: parsing, buffers, passwords (see `users`).
 
-use hotspare::{ItemRef, Swap, Update, Updated, Version, WriteError, counter};
+use hotspare::{Attributes, Expiry, ItemRef, Swap, Update, Updated, Version, WriteError, counter};
 use hotspare_memcached::binary::{
     Command, Direction, HEADER_BYTES, Limits, Parsed, REQUEST_MAGIC, Request, Response, Side, Status,
     StoreMode, may_come_before_login, parse_request,
@@ -11,6 +11,7 @@ use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
 use super::commands::{Executor, VERSION, write_error};
 use super::login::{Login, read_plain};
+use super::observers::SeenStore;
 use super::requests;
 use super::stats;
 use crate::settings::Protocol;
@@ -176,15 +177,15 @@ impl Executor<'_> {
         match request.command {
             Command::Get { key, with_key, touch } => self.binary_get(key, with_key, touch, answer, out),
             Command::Touch { key, expiry } => self.binary_touch(key, expiry, answer, out),
-            Command::Store { mode, .. } => {
-                let outcome = self.binary_store(mode, request);
+            Command::Store { mode, key, flags, expiry, value } => {
+                let attributes = Attributes { flags, expiry: self.expiry(expiry.into()) };
+                let outcome = self.binary_store(mode, key, value, attributes, request.cas);
+                self.note_store(request, key, value, attributes, &outcome);
                 answer.outcome(outcome, out);
             }
             Command::Extend { side, key, value } => {
                 let outcome = self.binary_extend(side, key, value, request.cas);
-                if outcome.is_ok() {
-                    self.count_store(key, value, hotspare::Expiry::Never.into());
-                }
+                self.note_store(request, key, value, Expiry::Never.into(), &outcome);
                 answer.outcome(outcome, out);
             }
             Command::TooLarge { mode, key, bytes } => {
@@ -231,14 +232,13 @@ impl Executor<'_> {
         out: &mut Vec<u8>,
     ) {
         let told_key = if with_key { key } else { b"" };
-        let mut class = 0;
         let tell = |item: ItemRef<'_>| {
-            class = item.value.class();
             let extras = item.flags.to_be_bytes();
             let head = answer.response(Status::OK, b"");
             Response { cas: answer.shown(item.cas()), extras: &extras, key: told_key, ..head }
                 .encode_head(item.value.len(), out);
             item.value.append_to(out);
+            (item.value.len(), item.value.class())
         };
         let cache = &self.shared.cache;
         let found = match touch {
@@ -249,14 +249,16 @@ impl Executor<'_> {
         };
         match found {
             Err(why) => return answer.unavailable(&why, out),
-            Ok(Some(())) => {}
+            Ok(Some(_)) => {}
             Ok(None) if answer.quiet => {}
             Ok(None) if with_key => {
                 Response { key, ..answer.response(Status::NOT_FOUND, b"") }.encode(out);
             }
             Ok(None) => answer.error(Status::NOT_FOUND, out),
         }
-        self.count_read(found.ok().flatten().map(|()| class), touch.is_some());
+        let found = found.ok().flatten();
+        self.count_read(found.map(|(_, class)| class), touch.is_some());
+        self.saw_get(key, found);
     }
 
     fn binary_touch(&mut self, key: &[u8], expiry: u32, answer: Answer, out: &mut Vec<u8>) {
@@ -280,31 +282,51 @@ impl Executor<'_> {
     fn binary_store(
         &mut self,
         mode: StoreMode,
-        request: &Request<'_>,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+        cas: u64,
     ) -> Result<Result<Version, Status>, WriteError> {
-        let Command::Store { key, flags, expiry, value, .. } = request.command else {
-            return Ok(Err(Status::INVALID));
-        };
         let cache = &self.shared.cache;
-        let attributes = hotspare::Attributes { flags, expiry: self.expiry(expiry.into()) };
-        if request.cas != 0 {
-            let swap = cache.compare_and_swap(key, Version(request.cas), value, attributes)?;
+        if cas != 0 {
+            let swap = cache.compare_and_swap(key, Version(cas), value, attributes)?;
             let (counter, outcome) = match swap {
                 Swap::Stored(version) => (&self.class_found().cas_hits, Ok(version)),
                 Swap::Exists => (&self.class_found().cas_badval, Err(Status::EXISTS)),
                 Swap::NotFound => (&self.counters.cas_misses, Err(Status::NOT_FOUND)),
             };
             counter.add(1);
-            self.count_store(key, value, attributes);
             return Ok(outcome);
         }
-        let outcome = match mode {
+        Ok(match mode {
             StoreMode::Set => Ok(cache.set(key, value, attributes)?),
             StoreMode::Add => cache.add(key, value, attributes)?.ok_or(Status::EXISTS),
             StoreMode::Replace => cache.replace(key, value, attributes)?.ok_or(Status::NOT_FOUND),
+        })
+    }
+
+    /// Counts a store, and tells it to those who look on.
+    fn note_store(
+        &self,
+        request: &Request<'_>,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+        outcome: &Result<Result<Version, Status>, WriteError>,
+    ) {
+        if outcome.is_ok() {
+            self.count_store(key, value, attributes);
+        }
+        let status = match outcome {
+            Ok(Ok(_)) => "stored",
+            Ok(Err(_)) if request.cas == 0 => "not_stored",
+            Ok(Err(status)) if *status == Status::EXISTS => "exists",
+            Ok(Err(_)) => "not_found",
+            Err(WriteError::OutOfMemory { .. }) => "no_memory",
+            Err(_) => "too_large",
         };
-        self.count_store(key, value, attributes);
-        Ok(outcome)
+        let command = counted_as(request).as_str();
+        self.saw_store(key, SeenStore { command, status, value_bytes: value.len(), attributes });
     }
 
     fn binary_extend(
@@ -325,7 +347,7 @@ impl Executor<'_> {
         let mut refusal = Status::NOT_STORED;
         let updated = cache.update(key, |item| match item {
             None => Update::Keep,
-            Some(item) if item.version != Version(cas) => {
+            Some(item) if item.cas() != cas => {
                 refusal = Status::EXISTS;
                 Update::Keep
             }
@@ -376,11 +398,13 @@ impl Executor<'_> {
         Ok(match deletion {
             hotspare::Deletion::Deleted => {
                 self.class_found().delete_hits.add(1);
+                self.saw_delete(key, true);
                 Ok(Version(0))
             }
             hotspare::Deletion::Exists => Err(Status::EXISTS),
             hotspare::Deletion::NotFound => {
                 self.counters.delete_misses.add(1);
+                self.saw_delete(key, false);
                 Err(Status::NOT_FOUND)
             }
         })
@@ -401,9 +425,7 @@ impl Executor<'_> {
                     return Update::Store { value: counter::text(initial, 0).into(), attributes };
                 }
                 // An empty value is told before a wrong CAS, as memcached has it.
-                Some(item)
-                    if request.cas != 0 && item.version != Version(request.cas) && !item.value.is_empty() =>
-                {
+                Some(item) if request.cas != 0 && item.cas() != request.cas && !item.value.is_empty() => {
                     outcome = Err(Status::EXISTS);
                     return Update::Keep;
                 }
@@ -426,6 +448,7 @@ impl Executor<'_> {
                 if class.is_some() {
                     self.count_count(direction, class);
                 }
+                self.saw_count(key, direction, number);
                 answer.success(version, &number.to_be_bytes(), out);
             }
             (Ok(_), outcome) => {
@@ -447,7 +470,7 @@ impl Executor<'_> {
     /// The classic answer, one packet a line (rule B8).
     fn binary_stat(&mut self, key: &[u8], answer: Answer, out: &mut Vec<u8>) {
         let mut lines = Vec::new();
-        stats::write(self.shared, Tokens::new(key), &mut lines);
+        stats::write(self.shared, self.descriptor, Tokens::new(key), &mut lines);
         let limits = classic::Limits::default();
         let mut rest = &lines[..];
         while let ParsedResponse::Complete { response, consumed } = classic::parse_response(rest, &limits) {

@@ -8,12 +8,13 @@ use std::time::Duration;
 use hotspare::{Attributes, Cache, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
 use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
-    Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, encode_value_header, lifetime,
+    Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, Tokens, encode_value_header, lifetime,
 };
 
-use super::administration::Arguments;
+use super::administration::{Arguments, number};
 use super::counters::{ClassCounters, Counters};
 use super::crawler::Dump;
+use super::observers::SeenStore;
 use super::requests::Command;
 use super::watch::Watch;
 use super::{Shared, stats};
@@ -29,6 +30,8 @@ const ERROR_TEXT_BYTES_MAX: usize = 900;
 pub(crate) struct Executor<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) counters: &'a Counters,
+    /// Of the client's socket: memcached's name for a connection.
+    pub(crate) descriptor: i32,
 }
 
 /// How far a get or a dump has come whose answer did not fit.
@@ -130,7 +133,7 @@ impl Executor<'_> {
                 if let Some(flow) = self.cachedump(arguments, progress, output_bytes_max, out) {
                     return flow;
                 }
-                stats::write(self.shared, arguments, out);
+                stats::write(self.shared, self.descriptor, arguments, out);
             }
             Request::Operate { command, arguments, noreply } => {
                 let arguments = Arguments { words: arguments, noreply, output_bytes_max };
@@ -202,7 +205,7 @@ impl Executor<'_> {
             match answered {
                 Ok(found) => {
                     self.count_read(found.map(|_| class), expiry.is_some());
-                    self.shared.operator.observers.saw_get(key, found);
+                    self.saw_get(key, found.map(|bytes| (bytes, class)));
                 }
                 Err(text) => {
                     // A node that serves no reads says so once, instead of the END that would mean a miss.
@@ -239,6 +242,21 @@ impl Executor<'_> {
         self.counters.class(class).cmd_set.add(1);
     }
 
+    /// A refused request whose data block came along, with the wrong end, counts as a store as memcached has it.
+    #[cold]
+    pub(super) fn count_bad_block(&self, refused: &[u8]) {
+        let Some(line_end) = refused.iter().position(|byte| *byte == b'\n') else { return };
+        if line_end + 1 == refused.len() {
+            return;
+        }
+        let mut words = Tokens::new(&refused[..line_end]).iter();
+        let (name, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let bytes = if name == b"ms" { words.next() } else { words.nth(2) };
+        let bytes = bytes.and_then(number).map_or(0, |bytes| bytes as usize);
+        let class = self.shared.cache.class_of(key.len(), bytes, Expiry::Never);
+        self.counters.class(class).cmd_set.add(1);
+    }
+
     /// The counters of the class of what the last write found.
     pub(super) fn class_found(&self) -> &ClassCounters {
         self.counters.class(self.shared.cache.class_found())
@@ -263,7 +281,8 @@ impl Executor<'_> {
         if outcome.is_ok() {
             self.count_store(key, data, attributes);
         }
-        self.shared.operator.observers.saw_store(key, command.name(), store_status(&outcome), data.len());
+        let (command, status) = (command.name(), store_status(&outcome));
+        self.saw_store(key, SeenStore { command, status, value_bytes: data.len(), attributes });
         answer(out, store.noreply, outcome);
     }
 
@@ -287,8 +306,7 @@ impl Executor<'_> {
     /// Rules L3 and L5: a set that fails takes the old item with it.
     fn refuse_too_large(&mut self, command: StoreCommand, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
         self.counters.store_too_large.add(1);
-        let observers = &self.shared.operator.observers;
-        observers.saw_store(key, command.name(), "too_large", 0);
+        self.saw_too_large(key, command.name());
         let removed = match command {
             StoreCommand::Set => self.shared.cache.delete(key).map(|_| ()),
             _ => Ok(()),
@@ -299,7 +317,7 @@ impl Executor<'_> {
 
     fn delete(&mut self, key: &[u8], noreply: bool, out: &mut Vec<u8>) {
         let outcome = self.shared.cache.delete(key).map(|found| {
-            self.shared.operator.observers.saw_delete(key, found);
+            self.saw_delete(key, found);
             let (counter, response) = match found {
                 true => (&self.class_found().delete_hits, Response::Deleted),
                 false => (&self.counters.delete_misses, Response::NotFound),
@@ -319,8 +337,7 @@ impl Executor<'_> {
         match outcome {
             Ok(Some(number)) => {
                 self.count_count(direction, Some(cache.class_found()));
-                let command = if direction == Direction::Up { "incr" } else { "decr" };
-                self.shared.operator.observers.saw_count(key, command, number);
+                self.saw_count(key, direction, number);
                 reply(out, noreply, Response::Number(number));
             }
             Ok(None) => {

@@ -17,6 +17,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use hotspare::{AckMode, Cache};
+use hotspare_memcached::binary::HEADER_BYTES;
 use hotspare_memcached::classic::{Limits, Parsed, Request, parse_request};
 use hotspare_memcached::keys_ahead;
 use hotspare_memcached::meta::is_meta;
@@ -28,6 +29,7 @@ use super::commands::{Executor, Flow, Progress, server_error};
 use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
+use super::registry::State;
 use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
@@ -107,6 +109,8 @@ pub(crate) struct Connection {
     short_read_is_last: bool,
     peer_closed: bool,
     closing: bool,
+    /// It closes since what came was no request.
+    is_refused: bool,
     /// Lent for a turn whose requests are timed.
     pub(crate) stopwatch: Option<Box<Stopwatch>>,
 }
@@ -137,6 +141,7 @@ impl Connection {
             short_read_is_last: false,
             peer_closed: false,
             closing: false,
+            is_refused: false,
             stopwatch: None,
         }
     }
@@ -184,6 +189,33 @@ impl Connection {
     /// Whether it closes as soon as what is unsent or held has gone.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing
+    }
+
+    /// Whether it closes since what came was no request.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// What it waits for between its turns.
+    pub(crate) fn state(&self) -> State {
+        let input = &self.input[self.parsed..];
+        let is_line_whole = || match self.protocol {
+            Protocol::Binary => input.len() >= HEADER_BYTES,
+            Protocol::Auto | Protocol::Ascii => {
+                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
+            }
+        };
+        if self.watch.is_some() {
+            State::Watching
+        } else if !self.unsent().is_empty() {
+            State::Writing
+        } else if self.skip > 0 {
+            State::Swallowing
+        } else if !input.is_empty() && is_line_whole() {
+            State::TakingData
+        } else {
+            State::Reading
+        }
     }
 
     /// What its buffers take, in bytes.
@@ -394,11 +426,14 @@ impl Connection {
                 Ran::Done
             }
             Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
-            Step::Close => {
-                self.closing = true;
-                Ran::Done
-            }
+            Step::Close => self.refuse(),
         }
+    }
+
+    /// What came is no request, nor will be.
+    fn refuse(&mut self) -> Ran {
+        (self.closing, self.is_refused) = (true, true);
+        Ran::Done
     }
 
     fn execute_classic(&mut self, executor: &mut Executor<'_>) -> Ran {
@@ -421,6 +456,7 @@ impl Connection {
                 self.parsed += consumed;
             }
             Parsed::Invalid { reply, consumed, skip } => {
+                executor.count_bad_block(&self.input[self.parsed..self.parsed + consumed]);
                 if let Some(reply) = reply {
                     reply.encode(&mut self.output);
                 }
@@ -431,7 +467,7 @@ impl Connection {
                 self.in_long_line = self.is_in_long_line(bytes_needed);
                 return Ran::NeedsMore { bytes: bytes_needed };
             }
-            Parsed::Close => self.closing = true,
+            Parsed::Close => return self.refuse(),
         }
         Ran::Done
     }
@@ -446,7 +482,7 @@ impl Connection {
                 self.parsed += consumed;
             }
             Look::Incomplete { bytes_needed } => return Ran::NeedsMore { bytes: bytes_needed },
-            Look::Close => self.closing = true,
+            Look::Close => return self.refuse(),
         }
         Ran::Done
     }

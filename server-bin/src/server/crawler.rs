@@ -113,7 +113,7 @@ impl Executor<'_> {
             Choice::BadClass => b"BADCLASS invalid class id",
             Choice::Classes(_, false) => b"NOTSTARTED no items to crawl",
             Choice::Classes(_, true) => {
-                let looks = self.shared.cache.sweep(LOOKS_A_TURN);
+                let looks = self.sweep_and_count();
                 self.shared.operator.crawler_items_checked.fetch_add(looks as u64, Ordering::Relaxed);
                 if looks >= LOOKS_A_TURN {
                     return Flow::Again;
@@ -123,6 +123,21 @@ impl Executor<'_> {
         };
         line(out, text);
         Flow::Next
+    }
+
+    /// One turn of a crawl; gives the places looked at. What writes remove at the same moment counts, too.
+    fn sweep_and_count(&self) -> usize {
+        let reclaimed = || self.shared.cache.class_stats().into_iter().map(|class| class.reclaimed);
+        let before = reclaimed();
+        let looks = self.shared.cache.sweep(LOOKS_A_TURN);
+        let mut counts = self.shared.operator.crawler_reclaimed();
+        for (index, (before, after)) in before.zip(reclaimed()).enumerate() {
+            if index == counts.len() {
+                counts.push(0);
+            }
+            counts[index] += after.saturating_sub(before);
+        }
+        looks
     }
 
     fn begin(

@@ -220,6 +220,8 @@ struct Client {
     awaits_room: bool,
     /// Whether it is among those whose replies wait.
     is_holding: bool,
+    /// Whether it is among those that watch.
+    is_watching: bool,
     /// The unfinished request that the last scan found, and when one found it first.
     awaited: Option<(Unfinished, Instant)>,
 }
@@ -419,6 +421,7 @@ impl Worker {
             is_ready: false,
             has_ended: false,
             is_holding: false,
+            is_watching: false,
             awaited: None,
         });
         if self.is_draining {
@@ -466,8 +469,9 @@ impl Worker {
                 Turn::Closed
             }
         };
+        client.peer.set_state(client.connection.state());
         if let Some(watch) = client.connection.watch()
-            && !client.peer.is_watching.swap(true, Ordering::Relaxed)
+            && !std::mem::replace(&mut client.is_watching, true)
         {
             watch.set_waker(&self.waker);
             self.watching.push(key);
@@ -489,14 +493,18 @@ impl Worker {
                 self.counters.conn_yields.add(1);
                 self.make_ready(key);
             }
-            Turn::Closed => self.close(key, "normal"),
+            Turn::Closed => {
+                let reason = if client.connection.is_refused() { "error" } else { "normal" };
+                self.close(key, reason);
+            }
         }
     }
 
     /// Has the connection read, execute and write, with buffers of the worker's, and with its stopwatch in some turns.
     fn give_turn(&mut self, key: usize) -> Turn {
         let client = &mut self.clients[key];
-        let mut executor = Executor { shared: &self.shared, counters: &self.counters };
+        let descriptor = client.peer.descriptor;
+        let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
         client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
         let kept_bytes = client.connection.buffer_bytes();
         client.connection.borrow(&mut self.buffers);

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use socket2::{Domain, SockAddr, Type};
 
+use super::registry::{Address, Peer};
 use crate::settings::Settings;
 
 /// Bytes that the system holds for a client that does not read, beyond what is on its way. Without a bound Linux grows
@@ -79,6 +81,17 @@ impl Drop for SocketFile {
 }
 
 impl Bound {
+    /// What `stats conns` says of the listeners.
+    pub(crate) fn peers(&self, now_ms: u64) -> Vec<Peer> {
+        let tcp =
+            self.tcp.iter().map(|listener| (listener.as_raw_fd(), Address::Tcp(listener.local_addr().ok())));
+        let unix = self
+            .unix
+            .iter()
+            .map(|(listener, file)| (listener.as_raw_fd(), Address::Unix(Some(file.path.clone()))));
+        tcp.chain(unix).map(|(descriptor, address)| Peer::listener(descriptor, address, now_ms)).collect()
+    }
+
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
@@ -97,7 +110,7 @@ pub(crate) fn bind(settings: &Settings) -> Result<Bound, ServerError> {
     Ok(Bound { tcp, unix: None })
 }
 
-fn bind_tcp(address: SocketAddr, backlog: u16) -> std::io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr, backlog: i32) -> std::io::Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
         // Each family has its own socket, as memcached's: [::] and 0.0.0.0 go together.
@@ -112,7 +125,7 @@ fn bind_tcp(address: SocketAddr, backlog: u16) -> std::io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     // So is this. Where the system knows no such bound it has its own.
     let _ = socket.set_tcp_notsent_lowat(SYSTEM_UNSENT_BYTES_MAX);
-    socket.listen(backlog.into())?;
+    socket.listen(backlog)?;
     socket.set_nonblocking(true)?;
     Ok(TcpListener::from_std(socket.into()))
 }
@@ -138,7 +151,7 @@ fn bind_unix(path: &Path, settings: &Settings) -> std::io::Result<(UnixListener,
     umask(before);
     bound?;
     let file = SocketFile { path: path.to_owned(), inode: std::fs::symlink_metadata(path)?.ino() };
-    socket.listen(settings.backlog.into())?;
+    socket.listen(settings.backlog)?;
     socket.set_nonblocking(true)?;
     Ok((UnixListener::from_std(socket.into()), file))
 }

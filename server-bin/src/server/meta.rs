@@ -65,6 +65,7 @@ impl Executor<'_> {
                 Step::Done { consumed, skip }
             }
             Parsed::Invalid { reply, consumed, skip } => {
+                self.count_bad_block(&input[..consumed]);
                 reply.encode(out);
                 Step::Done { consumed, skip }
             }

@@ -51,6 +51,7 @@ use accepting::Accepting;
 use counters::AllCounters;
 use event_loop::WorkerHandle;
 use operator::Operator;
+use registry::Peer;
 use tls::Certificates;
 use udp::Answering;
 
@@ -101,6 +102,8 @@ pub struct Server {
     answering: Option<Answering>,
     workers: Vec<(WorkerHandle, JoinHandle<()>)>,
     addresses: Vec<SocketAddr>,
+    /// What `stats conns` says of the sockets that listen.
+    listeners: Vec<Arc<Peer>>,
 }
 
 impl fmt::Debug for Server {
@@ -138,9 +141,12 @@ impl Server {
         let bound = listener::bind(&settings)?;
         let addresses = bound.addresses();
         let datagrams = udp::bind(&settings)?;
+        let now_ms = cache.now_ms();
+        let listeners: Vec<Arc<Peer>> =
+            bound.peers(now_ms).into_iter().chain(udp::peers(&datagrams, now_ms)).map(Arc::new).collect();
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
-            started_at_ms: cache.now_ms(),
+            started_at_ms: now_ms,
             operator: Operator::new(&settings, observation),
             cache,
             settings,
@@ -149,9 +155,16 @@ impl Server {
             started: Instant::now(),
             on_shutdown_command: Box::new(on_shutdown_command),
         });
+        listeners.iter().for_each(|peer| shared.operator.registry.add(peer.clone()));
         // Dropped if a part does not start, it stops those that did.
-        let mut server =
-            Server { shared, answering: None, workers: Vec::new(), listeners_closed: None, addresses };
+        let mut server = Server {
+            shared,
+            answering: None,
+            workers: Vec::new(),
+            listeners_closed: None,
+            addresses,
+            listeners,
+        };
         let shared = &server.shared;
         let spawn = |index, accepting| event_loop::spawn(index, shared.clone(), accepting);
         for index in 1..threads {
@@ -202,6 +215,8 @@ impl Server {
 
     /// Closes the listeners; open connections go on.
     pub fn stop_listening(&mut self) {
+        // Before they are closed: their descriptors are others' afterwards.
+        self.listeners.drain(..).for_each(|peer| self.shared.operator.registry.remove(&peer));
         for (handle, _) in &self.workers {
             handle.stop_accepting();
         }

@@ -5,15 +5,28 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use hotspare::{Cause, Config, Event};
+use hotspare::{Attributes, Cause, Config, Event, Expiry};
+use hotspare_memcached::classic::Direction;
 
+use super::Shared;
+use super::commands::Executor;
 use super::prefixes::Prefixes;
 use super::registry::Address;
 use super::watch::{CONNEVENTS, DELETIONS, EVICTIONS, FETCHERS, MUTATIONS, Watchers};
 
 /// `stats detail` is on; a bit that no kind of watching has.
 const DETAIL: u8 = 1 << 7;
+
+/// A storage command that was executed.
+pub(crate) struct SeenStore<'a> {
+    pub(crate) command: &'a str,
+    /// memcached's word for what became of it.
+    pub(crate) status: &'a str,
+    pub(crate) value_bytes: usize,
+    pub(crate) attributes: Attributes,
+}
 
 /// Who looks on. A command costs one load while nobody does.
 #[derive(Debug, Default)]
@@ -65,75 +78,13 @@ impl Observers {
         self.evictions_wanted.store(kinds & EVICTIONS != 0, Ordering::Relaxed);
     }
 
-    /// A key was asked for; with the length of its value, if there is one.
-    #[inline]
-    pub(crate) fn saw_get(&self, key: &[u8], value_bytes: Option<usize>) {
-        if self.wants(DETAIL | FETCHERS) {
-            self.look_at_get(key, value_bytes);
-        }
-    }
-
-    #[cold]
-    fn look_at_get(&self, key: &[u8], value_bytes: Option<usize>) {
-        if self.is_detail_on() {
-            self.prefixes.count(key, |counts| {
-                counts.gets += 1;
-                counts.hits += u64::from(value_bytes.is_some());
-            });
-        }
-        let status = if value_bytes.is_some() { "found" } else { "not_found" };
-        let rest = format_args!("status={status} size={}", value_bytes.unwrap_or(0));
-        self.watchers.tell(FETCHERS, "item_get", Some(key), rest);
-    }
-
-    /// A storage command was executed.
-    #[inline]
-    pub(crate) fn saw_store(&self, key: &[u8], command: &str, status: &str, value_bytes: usize) {
-        if self.wants(DETAIL | MUTATIONS) {
-            self.look_at_store(key, command, status, value_bytes);
-        }
-    }
-
-    #[cold]
-    fn look_at_store(&self, key: &[u8], command: &str, status: &str, value_bytes: usize) {
-        if self.is_detail_on() {
-            self.prefixes.count(key, |counts| counts.sets += 1);
-        }
-        let rest = format_args!("status={status} cmd={command} size={value_bytes}");
-        self.watchers.tell(MUTATIONS, "item_store", Some(key), rest);
-    }
-
-    /// A counter was changed.
-    #[inline]
-    pub(crate) fn saw_count(&self, key: &[u8], command: &str, number: u64) {
-        if self.wants(MUTATIONS) {
-            let size = number.to_string().len();
-            let rest = format_args!("status=stored cmd={command} size={size}");
-            self.watchers.tell(MUTATIONS, "item_store", Some(key), rest);
-        }
-    }
-
-    /// A deletion was executed; whether there was such an item.
-    #[inline]
-    pub(crate) fn saw_delete(&self, key: &[u8], was_there: bool) {
-        if self.wants(DETAIL | DELETIONS) {
-            self.look_at_delete(key, was_there);
-        }
-    }
-
-    #[cold]
-    fn look_at_delete(&self, key: &[u8], was_there: bool) {
-        if self.is_detail_on() {
-            self.prefixes.count(key, |counts| counts.deletes += 1);
-        }
-        if was_there {
-            self.watchers.tell(DELETIONS, "deleted", Some(key), "cmd=delete");
-        }
-    }
-
     fn saw_departure(&self, event: &Event) {
         if event.cause == Cause::Evicted && self.wants(EVICTIONS) {
-            let rest = format_args!("size={}", event.value.len());
+            let fetch = if event.is_fetched { "yes" } else { "no" };
+            let ttl = event.expires_at_ms.map_or(-1, remaining_s);
+            let (class, bytes) = (event.class + 1, event.value.len());
+            // Times of access are not kept.
+            let rest = format_args!("fetch={fetch} ttl={ttl} la=0 clsid={class} size={bytes}");
             self.watchers.tell(EVICTIONS, "eviction", Some(&event.key), rest);
         }
     }
@@ -163,7 +114,111 @@ impl Observers {
     }
 }
 
-/// `rip=… rport=… transport=… [reason=…] cfd=…`.
+/// Seconds from now to a moment in milliseconds.
+fn remaining_s(moment_ms: u64) -> i64 {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    i64::try_from(u128::from(moment_ms).saturating_sub(now_ms).div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+/// What commands tell. Each asks first whether anybody wants to know.
+impl Executor<'_> {
+    /// A key was asked for; with the value's length and the item's class, if there is one.
+    #[inline]
+    pub(crate) fn saw_get(&self, key: &[u8], found: Option<(usize, usize)>) {
+        if self.shared.operator.observers.wants(DETAIL | FETCHERS) {
+            self.look_at_get(key, found);
+        }
+    }
+
+    #[cold]
+    fn look_at_get(&self, key: &[u8], found: Option<(usize, usize)>) {
+        let observers = &self.shared.operator.observers;
+        if observers.is_detail_on() {
+            observers.prefixes.count(key, |counts| {
+                counts.gets += 1;
+                counts.hits += u64::from(found.is_some());
+            });
+        }
+        let status = if found.is_some() { "found" } else { "not_found" };
+        let (size, class) = found.map_or((0, 0), |(bytes, class)| (bytes, class + 1));
+        let rest = format_args!("status={status} clsid={class} cfd={} size={size}", self.descriptor);
+        observers.watchers.tell(FETCHERS, "item_get", Some(key), rest);
+    }
+
+    /// A storage command was executed.
+    #[inline]
+    pub(crate) fn saw_store(&self, key: &[u8], seen: SeenStore<'_>) {
+        if self.shared.operator.observers.wants(DETAIL | MUTATIONS) {
+            self.look_at_store(key, &seen);
+        }
+    }
+
+    /// A value was refused before it came whole.
+    pub(crate) fn saw_too_large(&self, key: &[u8], command: &str) {
+        let attributes = Expiry::Never.into();
+        self.saw_store(key, SeenStore { command, status: "too_large", value_bytes: 0, attributes });
+    }
+
+    #[cold]
+    fn look_at_store(&self, key: &[u8], seen: &SeenStore<'_>) {
+        let Shared { operator, cache, .. } = self.shared;
+        if operator.observers.is_detail_on() {
+            operator.observers.prefixes.count(key, |counts| counts.sets += 1);
+        }
+        let SeenStore { command, status, value_bytes, attributes } = *seen;
+        let (class, ttl) =
+            (cache.class_of(key.len(), value_bytes, attributes) + 1, self.lifetime_s(attributes));
+        let descriptor = self.descriptor;
+        let rest = format_args!(
+            "status={status} cmd={command} ttl={ttl} clsid={class} cfd={descriptor} size={value_bytes}"
+        );
+        operator.observers.watchers.tell(MUTATIONS, "item_store", Some(key), rest);
+    }
+
+    /// Seconds to live; 0 is for ever, as memcached writes it.
+    fn lifetime_s(&self, attributes: Attributes) -> u64 {
+        match attributes.expiry {
+            Expiry::Never => 0,
+            Expiry::After(lifetime) => lifetime.as_secs(),
+            Expiry::At(moment) => moment.saturating_sub(self.shared.cache.now_ms()).div_ceil(1000),
+        }
+    }
+
+    /// A counter was changed.
+    #[inline]
+    pub(crate) fn saw_count(&self, key: &[u8], direction: Direction, number: u64) {
+        if self.shared.operator.observers.wants(MUTATIONS) {
+            let command = if direction == Direction::Up { "incr" } else { "decr" };
+            let (size, class) = (number.to_string().len(), self.shared.cache.class_found() + 1);
+            let descriptor = self.descriptor;
+            let rest = format_args!("status=stored cmd={command} clsid={class} cfd={descriptor} size={size}");
+            self.shared.operator.observers.watchers.tell(MUTATIONS, "item_store", Some(key), rest);
+        }
+    }
+
+    /// A deletion was executed; whether there was such an item.
+    #[inline]
+    pub(crate) fn saw_delete(&self, key: &[u8], was_there: bool) {
+        if self.shared.operator.observers.wants(DETAIL | DELETIONS) {
+            self.look_at_delete(key, was_there);
+        }
+    }
+
+    #[cold]
+    fn look_at_delete(&self, key: &[u8], was_there: bool) {
+        let observers = &self.shared.operator.observers;
+        if observers.is_detail_on() {
+            observers.prefixes.count(key, |counts| counts.deletes += 1);
+        }
+        if was_there {
+            let (class, descriptor) = (self.shared.cache.class_found() + 1, self.descriptor);
+            let rest = format_args!("cmd=delete clsid={class} cfd={descriptor}");
+            observers.watchers.tell(DELETIONS, "deleted", Some(key), rest);
+        }
+    }
+}
+
+/// `rip=… rport=… transport=… [reason=…] cfd=…`, from an address as `stats conns` writes it.
 struct ConnectionLine<'a> {
     address: &'a Address,
     reason: &'a str,
@@ -177,7 +232,8 @@ impl std::fmt::Display for ConnectionLine<'_> {
                 write!(f, "rip={} rport={} transport=tcp", address.ip(), address.port())?;
             }
             Address::Tcp(None) => f.write_str("rip=unknown rport=0 transport=tcp")?,
-            Address::Unix(_) => f.write_str("rip=unix rport=0 transport=unix")?,
+            Address::Udp(_) => f.write_str("rip=unknown rport=0 transport=udp")?,
+            Address::Unix(_) => f.write_str("rip=unix rport=0 transport=local")?,
         }
         if !self.reason.is_empty() {
             write!(f, " reason={}", self.reason)?;

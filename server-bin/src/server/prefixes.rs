@@ -1,13 +1,11 @@
-//! `stats detail`: commands counted by the part of the key before its first colon (rule G5).
+//! `stats detail`: commands counted by the part of the key before its first colon, or what `-D` says (rule G5).
 //!
 //! Lives here: the table, of bounded size. Not here: whether anybody wants it (see `observers`).
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// What ends a prefix. A key without it is not counted, as in memcached.
-const DELIMITER: u8 = b':';
 
 /// Prefixes beyond so many are not counted: a table of what clients name must end somewhere.
 const PREFIXES_MAX: usize = 10_000;
@@ -22,9 +20,17 @@ pub(crate) struct Counts {
 }
 
 /// The counts by prefix.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Prefixes {
+    /// What ends a prefix. A key without it is not counted, as in memcached.
+    delimiter: AtomicU8,
     table: Mutex<BTreeMap<Vec<u8>, Counts>>,
+}
+
+impl Default for Prefixes {
+    fn default() -> Self {
+        Prefixes { delimiter: b':'.into(), table: Mutex::default() }
+    }
 }
 
 impl Prefixes {
@@ -33,10 +39,15 @@ impl Prefixes {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn set_delimiter(&self, byte: u8) {
+        self.delimiter.store(byte, Ordering::Relaxed);
+    }
+
     /// Counts for the key's prefix.
     #[cold]
     pub(crate) fn count(&self, key: &[u8], count: impl FnOnce(&mut Counts)) {
-        let Some(end) = key.iter().position(|byte| *byte == DELIMITER) else { return };
+        let delimiter = self.delimiter.load(Ordering::Relaxed);
+        let Some(end) = key.iter().position(|byte| *byte == delimiter) else { return };
         let mut table = self.table();
         if let Some(counts) = table.get_mut(&key[..end]) {
             count(counts);

@@ -1,13 +1,13 @@
 //! Who is connected, for `stats conns` (rule G5).
 //!
-//! Lives here: one entry for each open connection, made and removed by its worker. Not here: connections (see
-//! `connection`), listeners.
+//! Lives here: one entry for each open connection, made and removed by its worker, and for each listener. Not here:
+//! connections (see `connection`), listening (see `listener`, `udp`).
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// One end of a connection, shown as memcached names it.
@@ -15,41 +15,88 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) enum Address {
     /// `None`: the system did not say.
     Tcp(Option<SocketAddr>),
+    Udp(Option<SocketAddr>),
     /// With a path if it is ours.
     Unix(Option<PathBuf>),
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transport = if matches!(self, Address::Udp(_)) { "udp" } else { "tcp" };
         match self {
-            Address::Tcp(Some(address)) if address.is_ipv6() => write!(f, "tcp6:{address}"),
-            Address::Tcp(Some(address)) => write!(f, "tcp:{address}"),
-            Address::Tcp(None) => f.write_str("tcp:unknown"),
+            Address::Tcp(Some(address)) | Address::Udp(Some(address)) => {
+                write!(f, "{transport}{}:{address}", if address.is_ipv6() { "6" } else { "" })
+            }
+            Address::Tcp(None) | Address::Udp(None) => write!(f, "{transport}:unknown"),
             Address::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
             Address::Unix(None) => f.write_str("unix"),
         }
     }
 }
 
-/// What is known of one connection.
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// A request, or the rest of its line.
+    Reading,
+    /// The rest of a data block.
+    TakingData,
+    /// The end of a data block that is thrown away.
+    Swallowing,
+    /// The client, to take what is unsent.
+    Writing,
+    /// Something to be seen.
+    Watching,
+    /// Clients.
+    Listening,
+}
+
+impl State {
+    /// memcached's word.
+    fn as_str(state: u8) -> &'static str {
+        match state {
+            state if state == State::TakingData as u8 => "conn_nread",
+            state if state == State::Swallowing as u8 => "conn_swallow",
+            state if state == State::Writing as u8 => "conn_mwrite",
+            state if state == State::Watching as u8 => "conn_watch",
+            state if state == State::Listening as u8 => "conn_listening",
+            _ => "conn_read",
+        }
+    }
+}
+
+/// What is known of one connection, or of a socket that listens.
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// Its file descriptor, memcached's name for a connection.
     pub(crate) descriptor: i32,
-    /// The client.
+    /// The client; where it listens, of a listener.
     pub(crate) address: Address,
-    /// Where it was accepted.
-    listen_address: Address,
+    /// Where it was accepted; `None` of a listener.
+    listen_address: Option<Address>,
     /// When it last had something to do, on the cache's clock, in milliseconds.
     pub(crate) active_at_ms: AtomicU64,
-    pub(crate) is_watching: AtomicBool,
+    /// A [`State`].
+    state: AtomicU8,
 }
 
 impl Peer {
     /// One that came now.
     pub(crate) fn new(descriptor: i32, address: Address, listen_address: Address, now_ms: u64) -> Peer {
-        let (active_at_ms, is_watching) = (now_ms.into(), AtomicBool::new(false));
-        Peer { descriptor, address, listen_address, active_at_ms, is_watching }
+        let (listen_address, active_at_ms) = (Some(listen_address), now_ms.into());
+        Peer { descriptor, address, listen_address, active_at_ms, state: AtomicU8::new(State::Reading as u8) }
+    }
+
+    /// A socket that listens, or answers datagrams.
+    pub(crate) fn listener(descriptor: i32, address: Address, now_ms: u64) -> Peer {
+        let state = if matches!(address, Address::Udp(_)) { State::Reading } else { State::Listening };
+        let (listen_address, active_at_ms) = (None, now_ms.into());
+        Peer { descriptor, address, listen_address, active_at_ms, state: AtomicU8::new(state as u8) }
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
     }
 }
 
@@ -74,19 +121,25 @@ impl Registry {
         self.peers().remove(&peer.descriptor);
     }
 
-    /// `stats conns`: names and values, in order.
-    pub(crate) fn lines(&self, now_ms: u64) -> Vec<(String, String)> {
+    /// `stats conns`: names and values, in order. `asking` is the connection that wants to know.
+    pub(crate) fn lines(&self, asking: i32, now_ms: u64) -> Vec<(String, String)> {
         let peers = self.peers();
         let lines = peers.values().flat_map(|peer| {
-            let state = if peer.is_watching.load(Ordering::Relaxed) { "conn_watch" } else { "conn_read" };
+            let state = match peer.descriptor == asking {
+                true => "conn_parse_cmd",
+                false => State::as_str(peer.state.load(Ordering::Relaxed)),
+            };
             let idle_ms = now_ms.saturating_sub(peer.active_at_ms.load(Ordering::Relaxed));
-            let name = |name: &str| format!("{}:{name}", peer.descriptor);
-            [
-                (name("addr"), peer.address.to_string()),
-                (name("listen_addr"), peer.listen_address.to_string()),
-                (name("state"), state.to_owned()),
-                (name("secs_since_last_cmd"), (idle_ms / 1000).to_string()),
-            ]
+            let is_udp = matches!(peer.address, Address::Udp(_));
+            let rows = [
+                ("UDP", is_udp.then(|| "UDP".to_owned())),
+                ("addr", Some(peer.address.to_string())),
+                ("listen_addr", peer.listen_address.as_ref().map(Address::to_string)),
+                ("state", Some(state.to_owned())),
+                ("secs_since_last_cmd", Some((idle_ms / 1000).to_string())),
+            ];
+            let descriptor = peer.descriptor;
+            rows.into_iter().filter_map(move |(name, text)| Some((format!("{descriptor}:{name}"), text?)))
         });
         lines.collect()
     }

@@ -17,9 +17,11 @@ use super::Shared;
 use super::commands::VERSION;
 use super::counters::CountersSnapshot;
 use super::tls::Certificates;
+use crate::daemon::DESCRIPTORS_RESERVED;
 
 /// Appends the answer of `stats` with these words behind it (whole words only, rule T1).
-pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
+/// `asking` is the connection that wants to know.
+pub(crate) fn write(shared: &Shared, asking: i32, arguments: Tokens<'_>, out: &mut Vec<u8>) {
     let mut words = arguments.iter();
     let (first, second) = (words.next(), words.next());
     match (first, second) {
@@ -31,7 +33,7 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
             if let Some(certificates) = &shared.certificates {
                 certificates.counts.reset();
             }
-            shared.operator.observers.prefixes.clear();
+            shared.operator.reset();
             return Response::Reset.encode(out);
         }
         (Some(b"replication"), None) => replication(shared, out),
@@ -46,7 +48,7 @@ pub(crate) fn write(shared: &Shared, arguments: Tokens<'_>, out: &mut Vec<u8>) {
         }
         (Some(b"sizes"), None) => stat(out, "sizes_status", "disabled"),
         (Some(b"conns"), None) => {
-            for (name, value) in shared.operator.registry.lines(shared.cache.now_ms()) {
+            for (name, value) in shared.operator.registry.lines(asking, shared.cache.now_ms()) {
                 stat(out, &name, value);
             }
         }
@@ -132,7 +134,8 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "time_in_listen_disabled_us", server.time_in_listen_disabled_us);
     stat(out, "threads", shared.settings.threads);
     stat(out, "conn_yields", server.conn_yields);
-    stat(out, "hash_power_level", 0);
+    // As if the index were memcached's table of pointers, which is what its figure is used for: how large it has grown.
+    stat(out, "hash_power_level", (cache.index_bytes / 8).checked_ilog2().unwrap_or(0));
     stat(out, "hash_bytes", cache.index_bytes);
     stat(out, "hash_is_expanding", 0);
     for name in ["rescues", "chunk_rescues", "inline_reclaim", "busy_items", "busy_deletes", "busy_nomem"] {
@@ -161,7 +164,7 @@ fn general(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "evicted_unfetched", cache.evicted_unfetched);
     stat(out, "evictions", cache.evictions);
     stat(out, "reclaimed", cache.reclaimed);
-    stat(out, "crawler_reclaimed", 0);
+    stat(out, "crawler_reclaimed", shared.operator.crawler_reclaimed().iter().sum::<u64>());
     stat(out, "crawler_items_checked", shared.operator.crawler_items_checked.load(Ordering::Relaxed));
     stat(out, "lrutail_reflocked", 0);
 }
@@ -193,10 +196,11 @@ fn process(shared: &Shared, server: &CountersSnapshot, out: &mut Vec<u8>) {
     for name in ["obj_oom", "obj_count", "obj_bytes"] {
         stat(out, &format!("response_{name}"), 0);
     }
-    for name in ["count", "bytes", "bytes_free", "oom"] {
-        stat(out, &format!("read_buf_{name}"), 0);
-    }
-    stat(out, "reserved_fds", 0);
+    stat(out, "read_buf_count", 0);
+    stat(out, "read_buf_bytes", server.buffer_bytes);
+    stat(out, "read_buf_bytes_free", 0);
+    stat(out, "read_buf_oom", 0);
+    stat(out, "reserved_fds", DESCRIPTORS_RESERVED);
 }
 
 fn commands(server: &CountersSnapshot, cache: &Stats, out: &mut Vec<u8>) {

@@ -11,7 +11,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -28,6 +28,7 @@ use super::commands::Executor;
 use super::connection::Connection;
 use super::counters::Counters;
 use super::listener::ServerError;
+use super::registry::{Address, Peer};
 use crate::settings::Settings;
 
 const WAKER: Token = Token(usize::MAX);
@@ -47,6 +48,13 @@ const SEND_WAIT: Duration = Duration::from_millis(100);
 pub(crate) fn bind(settings: &Settings) -> Result<Vec<UdpSocket>, ServerError> {
     let one = |address: &SocketAddr| bind_one(*address).map_err(|why| ServerError::Udp(*address, why));
     settings.udp_addresses.iter().map(one).collect()
+}
+
+/// What `stats conns` says of the sockets.
+pub(crate) fn peers(sockets: &[UdpSocket], now_ms: u64) -> impl Iterator<Item = Peer> {
+    sockets
+        .iter()
+        .map(move |socket| Peer::listener(socket.as_raw_fd(), Address::Udp(socket.local_addr().ok()), now_ms))
 }
 
 fn bind_one(address: SocketAddr) -> std::io::Result<UdpSocket> {
@@ -148,7 +156,8 @@ impl Answerer {
             Err(why) => return why.kind() != ErrorKind::WouldBlock,
         };
         self.counters.bytes_read.add(count as u64);
-        let mut executor = Executor { shared: &self.shared, counters: &self.counters };
+        let descriptor = socket.as_raw_fd();
+        let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
         let Some((id, answer)) = answer(&self.received[..count], &mut executor) else { return true };
         let end = Instant::now() + SEND_WAIT;
         for datagram in datagrams(id, &answer) {

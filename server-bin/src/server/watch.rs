@@ -1,7 +1,7 @@
 //! `watch` (rule G8): what happens in the server, line by line, to those who asked for it.
 //!
 //! Each watcher has a queue of bounded size that any thread appends to and the watcher's worker empties. A queue that is
-//! full loses lines; its reader learns how many. Lines name what is known where they are written: no class, no descriptor.
+//! full loses lines; its reader learns how many.
 //!
 //! Lives here: the words, the lines, the queues. Not here: whether anybody watches (see `observers`), the socket (see
 //! `connection`).

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getuid, kill_process, test_kill_process};
 use tests::process::Server;
-use tests::wait;
+use tests::{ports, wait};
 
 use crate::wire::{self, Wire};
 
@@ -155,6 +155,10 @@ fn z9_help_names_what_is_supported_and_only_that() {
         "-u, --user",
         "-k, --lock-memory",
         "idle_timeout",
+        "enable-ssl",
+        "enable-sasl",
+        "-D <CHAR>",
+        "-i, --license",
     ] {
         assert!(help.contains(word), "{word} is missing:\n{help}");
     }
@@ -207,9 +211,11 @@ fn ends_gracefully(tell: impl FnOnce(&Server, SocketAddr)) {
 }
 
 #[test]
-fn z8_sigint_and_sigterm_stop_at_once_even_in_the_middle_of_requests() {
+fn z8_sigint_and_sigterm_stop_at_once_even_in_the_middle_of_requests_and_free_the_port() {
+    let port = ports::port().to_string();
     for signal in [Signal::INT, Signal::TERM] {
-        let mut server = crate::standalone(16);
+        // The second one has the port that the first one closed connections at.
+        let mut server = Server::start(crate::BINARY, &["-m16", "-p", &port]);
         let mut begun = Wire::connect(server.clients());
         assert!(begun.ask("version\r\nset a 0 0 5\r\nab").starts_with("VERSION "));
         let began = Instant::now();

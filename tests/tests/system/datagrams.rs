@@ -71,7 +71,7 @@ impl Client {
 }
 
 fn start(more: &[&str]) -> Server {
-    Server::start(crate::BINARY, &[&["-m", "64", "-p", "0", "-U", "-1"], more].concat())
+    Server::start(crate::BINARY, &[&["-m", "64", "-p", "-1", "-U", "-1"], more].concat())
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn z8_the_port_file_names_the_udp_port() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ports");
     let mut command = Command::new(crate::BINARY);
-    command.args(["-m", "16", "-p", "0", "-U", "-1"]).env("MEMCACHED_PORT_FILENAME", &file);
+    command.args(["-m", "16", "-p", "-1", "-U", "-1"]).env("MEMCACHED_PORT_FILENAME", &file);
     let mut server = Server::spawn_command(&mut command);
     let text = wait::wait_for("the port file", LIMIT, || fs::read_to_string(&file).ok());
     let port = Client::new(&server).socket.peer_addr().expect("a peer").port();

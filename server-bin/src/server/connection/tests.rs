@@ -69,7 +69,7 @@ fn shared() -> Shared {
 }
 
 fn run(shared: &Shared, connection: &mut Connection, socket: &mut FakeSocket) -> Turn {
-    let mut executor = Executor { shared, counters: &shared.counters.workers[0] };
+    let mut executor = Executor { shared, counters: &shared.counters.workers[0], descriptor: 0 };
     loop {
         let turn = connection.turn(socket, &mut executor);
         if turn != Turn::MoreToDo {
@@ -115,7 +115,7 @@ fn a_client_that_does_not_read_is_not_executed_beyond_the_bound() {
 fn u1_a_datagrams_one_answer_may_be_any_value() {
     let shared = shared();
     shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
     let mut ask =
         |requests: &[u8]| Connection::of_datagram(&shared.settings).answer_at_once(requests, &mut executor);
     let one = 400_000 + b"VALUE big 0 400000\r\n\r\n".len();
@@ -165,7 +165,7 @@ fn a_half_closed_connection_is_answered_and_then_closed() {
 fn f6_the_end_of_a_long_get_is_looked_for_in_new_bytes_only() {
     let shared = shared();
     let mut connection = Connection::new(&shared.settings);
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
     let mut feed = |connection: &mut Connection, bytes: &[u8]| {
         connection.fill(|room| (&mut { bytes }).read(room)).unwrap();
         connection.execute(&mut executor);
@@ -256,7 +256,7 @@ fn a_connection_does_not_close_before_its_socket_has_let_the_last_answer_go() {
         room: usize::MAX,
     };
     let mut socket = HoldingSocket { inner, holds: true };
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
     assert_eq!(connection.turn(&mut socket, &mut executor), Turn::Waiting);
     assert_eq!(socket.inner.output, b"END\r\n");
     socket.holds = false;

@@ -46,8 +46,7 @@ impl Executor<'_> {
                 if class.is_some() {
                     self.count_count(direction, class);
                 }
-                let command = if direction == Direction::Up { "incr" } else { "decr" };
-                self.shared.operator.observers.saw_count(key, command, number);
+                self.saw_count(key, direction, number);
                 let ttl_s = self.ttl_s(expires_at_ms);
                 let is_key_binary = target.key.is_binary();
                 let facts = Facts { cas, client_flags: 0, is_fetched: false, is_key_binary, bytes: 0, ttl_s };

@@ -73,8 +73,10 @@ impl Executor<'_> {
 
     /// `found`: the value's length, and its item's class.
     fn count_meta_get(&self, get: &Get<'_>, found: Option<(usize, usize)>) {
-        self.count_read(found.map(|(_, class)| class), get.target.flags.ttl.is_some());
-        self.shared.operator.observers.saw_get(get.key, found.map(|(bytes, _)| bytes));
+        // What was not found was not touched: memcached counts the miss of a get.
+        let is_touched = get.target.flags.ttl.is_some() && found.is_some();
+        self.count_read(found.map(|(_, class)| class), is_touched);
+        self.saw_get(get.key, found);
     }
 
     /// Rule D3: `t` before `T` tells the old time to live, `R` before `T` compares with it.

@@ -5,6 +5,7 @@ use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, WriteErr
 use hotspare_memcached::meta::{Flags, Status, StoreMode, Target};
 
 use super::super::commands::Executor;
+use super::super::observers::SeenStore;
 use super::{Facts, KEY_BUFFER, expiry_of, is_cas_right};
 
 /// What `ms` tells of an item.
@@ -33,9 +34,10 @@ impl Executor<'_> {
             None => self.store_with(key, flags, mode, data),
         };
         let status = status_word(stored.as_ref().map(|stored| stored.status));
-        self.shared.operator.observers.saw_store(key, command_word(mode, flags), status, data.len());
+        let (command, attributes) = (command_word(mode, flags), self.attributes(flags));
+        self.saw_store(key, SeenStore { command, status, value_bytes: data.len(), attributes });
         let stored = stored.map_err(|error| self.drop_overwritten(target, error))?;
-        self.count_store(key, data, self.attributes(flags));
+        self.count_store(key, data, attributes);
         if flags.compare_cas.is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
             self.count_cas(stored.status);
         }
@@ -219,13 +221,13 @@ impl Executor<'_> {
             true => Status::NotFound,
             false => self.delete_with(key, flags)?,
         };
-        if status != Status::Exists {
-            self.shared.operator.observers.saw_delete(key, status == Status::Ok);
-        }
-        match status {
-            Status::NotFound => self.counters.delete_misses.add(1),
-            Status::Ok => self.class_found().delete_hits.add(1),
-            _ => {}
+        // An item that is marked or emptied is still there, and one with another CAS was not found, as memcached counts.
+        let is_removed = status == Status::Ok && !flags.has(b'I') && !flags.has(b'x');
+        self.saw_delete(key, is_removed);
+        if is_removed {
+            self.class_found().delete_hits.add(1);
+        } else if status != Status::Ok {
+            self.counters.delete_misses.add(1);
         }
         Self::meta_status(target, status, Status::Ok, None, out);
         Ok(())

@@ -19,9 +19,7 @@ const SIZE_STEP: usize = 32;
 /// Names of `stats items` that have no meaning here, before and behind those that have one.
 const ITEM_ZEROES: [&str; 7] =
     ["number_hot", "number_warm", "number_cold", "age_hot", "age_warm", "age", "mem_requested"];
-const MORE_ITEM_ZEROES: [&str; 12] = [
-    "evicted_active",
-    "crawler_reclaimed",
+const MORE_ITEM_ZEROES: [&str; 10] = [
     "crawler_items_checked",
     "lrutail_reflocked",
     "moves_to_cold",
@@ -54,6 +52,7 @@ fn in_use(shared: &Shared) -> Vec<Class> {
 }
 
 pub(super) fn write_items(shared: &Shared, out: &mut Vec<u8>) {
+    let crawled = shared.operator.crawler_reclaimed().clone();
     for Class { number, held, .. } in in_use(shared) {
         let mut row = |name: &str, value: u64| stat(out, &format!("items:{number}:{name}"), value);
         row("number", held.used_chunks());
@@ -66,6 +65,8 @@ pub(super) fn write_items(shared: &Shared, out: &mut Vec<u8>) {
         row("reclaimed", held.reclaimed);
         row("expired_unfetched", held.expired_unfetched);
         row("evicted_unfetched", held.evicted_unfetched);
+        row("evicted_active", 0);
+        row("crawler_reclaimed", crawled.get(number - 1).copied().unwrap_or(0));
         MORE_ITEM_ZEROES.iter().for_each(|name| row(name, 0));
     }
 }

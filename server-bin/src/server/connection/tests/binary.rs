@@ -254,6 +254,29 @@ fn b5_a_cas_must_match_and_a_change_tells_the_new_one() {
 }
 
 #[test]
+fn b5_m6_a_cas_that_a_client_gave_is_compared_by_every_command() {
+    let shared = shared();
+    let given = |value: &[u8]| {
+        let answer = super::operators::ask(&shared, "ms k 1 E77\r\n1\r\nmg k c\r\n");
+        assert_eq!(answer, "HD\r\nHD c77\r\n", "{}", value.escape_ascii());
+    };
+    let status = |request: &[u8]| exchange(&shared, request, 1 << 20).1[7];
+    let cases = [
+        (0x0e, &b""[..], &b"2"[..]),
+        (0x0f, b"", b"2"),
+        (0x05, &count(1, 0, 0), b""),
+        (0x06, &count(1, 0, 0), b""),
+        (0x01, &[0; 8], b"2"),
+        (0x04, b"", b""),
+    ];
+    for (opcode, extras, value) in cases {
+        given(value);
+        assert_eq!(status(&ask_cas(opcode, 78, extras, "k", value)), 2, "opcode {opcode}: another");
+        assert_eq!(status(&ask_cas(opcode, 77, extras, "k", value)), 0, "opcode {opcode}: its own");
+    }
+}
+
+#[test]
 fn b6_z7_an_absent_counter_begins_with_its_initial_value() {
     let no_flags = b"\0\0\0\0";
     answers(&[

@@ -490,7 +490,7 @@ fn d6_of_many_clients_one_wins() {
                     scope.spawn(|| {
                         let mut out = Vec::new();
                         let counters = Default::default();
-                        let mut executor = Executor { shared: &shared, counters: &counters };
+                        let mut executor = Executor { shared: &shared, counters: &counters, descriptor: 0 };
                         let step = executor.execute_meta(b"mg a\r\n", &Limits::default(), &mut out);
                         assert_eq!(step, Step::Done { consumed: 6, skip: 0 });
                         String::from_utf8(out).unwrap()
@@ -510,4 +510,24 @@ fn g8_watchers_and_prefixes_see_meta_commands() {
     let shared = shared();
     converse(&shared, "stats detail on|ms p:a 1|x|mg p:a|mg p:b|md p:a|", 1 << 20);
     assert_eq!(converse(&shared, "stats detail dump|", 1 << 20), "PREFIX p get 2 hit 1 set 1 del 1|END|");
+}
+
+#[test]
+fn g6_d11_only_what_is_removed_is_a_delete_hit_and_a_miss_with_a_lifetime_is_a_get_miss() {
+    let shared = shared();
+    let counted = |input: &str| {
+        let before = shared.counters.snapshot();
+        converse(&shared, input, 1 << 20);
+        let after = shared.counters.snapshot();
+        let hits = after.delete_hits - before.delete_hits;
+        let gets = (after.get_misses - before.get_misses, after.touch_misses - before.touch_misses);
+        (hits, after.delete_misses - before.delete_misses, gets)
+    };
+    assert_eq!(counted("ms a 1 E5|x|md a C4|"), (0, 1, (0, 0)));
+    assert_eq!(counted("md a I|"), (0, 0, (0, 0)));
+    assert_eq!(counted("md a x|"), (0, 0, (0, 0)));
+    assert_eq!(counted("md a|"), (1, 0, (0, 0)));
+    assert_eq!(counted("md a|md a I|"), (0, 2, (0, 0)));
+    assert_eq!(counted("mg a T30|mg a|"), (0, 0, (2, 0)));
+    assert_eq!(counted("gat 0 a|touch a 0|"), (0, 0, (0, 2)));
 }

@@ -256,6 +256,20 @@ fn l8_stats_settings_has_memcacheds_defaults() {
 }
 
 #[test]
+fn s2_g6_a_store_with_a_bad_data_block_counts_as_one() {
+    let shared = shared();
+    let bad = ["set a 0 0 1\r\nxyz", "add a 0 0 1 noreply\r\nxyz", "ms a 1\r\nxyz"];
+    for (done, request) in bad.iter().enumerate() {
+        ask(&shared, request);
+        assert_eq!(stat(&ask(&shared, "stats\r\n"), "cmd_set"), (done + 1).to_string(), "{request}");
+    }
+    // Without a data block there was no store.
+    ask(&shared, "set a 0 0 x\r\nset a 0 x 1\r\nx\r\nms a x\r\nms a 1 M!\r\nx\r\nbogus\r\n");
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "cmd_set"), "3");
+    assert_eq!(sum_of(&ask(&shared, "stats slabs\r\n"), "cmd_set"), 3);
+}
+
+#[test]
 fn g6_each_command_counts_under_its_own_name_and_reset_zeroes_it() {
     let shared = shared();
     ask(&shared, "set n 0 0 1\r\n1\r\nset big 0 0 3000000\r\n");
@@ -351,7 +365,7 @@ fn g3_a_lower_limit_lets_other_connections_go_on_between_its_steps() {
     let shared = shared();
     let mut connection = Connection::new(&shared.settings);
     let mut socket = socket(b"cache_memlimit 8\r\n", 100);
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
     let mut turns = 0;
     while connection.turn(&mut socket, &mut executor) == Turn::MoreToDo {
         assert_eq!(socket.output, b"", "nothing is answered before it is so");
@@ -451,7 +465,7 @@ fn g7_a_dump_streams_as_the_client_reads_and_others_go_on() {
     );
     // Another client, meanwhile, deletes and stores.
     ask(&shared, "delete key:7\r\nset later 0 0 1\r\nx\r\n");
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0] };
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
     let mut turns = 0;
     loop {
         dumping.room = 100_000;
@@ -529,6 +543,11 @@ fn g7_a_crawl_removes_what_is_dead() {
     let stats = ask(&shared, "stats\r\n");
     assert_eq!(stat(&stats, "curr_items"), "1");
     assert_ne!(stat(&stats, "crawler_items_checked"), "0");
+    // The set swept a few.
+    let crawled = sum_of(&ask(&shared, "stats items\r\n"), "crawler_reclaimed");
+    assert_eq!(stat(&stats, "crawler_reclaimed"), crawled.to_string());
+    assert!((19_900..=20_000).contains(&crawled), "{crawled}");
+    assert_eq!(stat(&ask(&shared, "stats reset\r\nstats\r\n"), "crawler_reclaimed"), "0");
 }
 
 #[test]

@@ -35,24 +35,84 @@ fn g8_fetchers_mutations_and_deletions_are_told_to_those_who_asked() {
         "cas none 0 0 1 1\r\nx\r\nset n 0 0 2\r\n99\r\nincr n 1\r\ndecr n 1\r\nincr none 1\r\ndelete n\r\ndelete n\r\n",
     );
     ask(&shared, "set big 0 0 3000000\r\n");
+    let class = shared.cache.details("a:b").unwrap().unwrap().class + 1;
     assert_eq!(
         told(&shared, &mut fetchers),
-        ["type=item_get key=a%3Ab status=found size=3", "type=item_get key=c status=not_found size=0"]
+        [
+            format!("type=item_get key=a%3Ab status=found clsid={class} cfd=0 size=3"),
+            "type=item_get key=c status=not_found clsid=0 cfd=0 size=0".to_owned()
+        ]
     );
-    let stored = |rest: &str| format!("type=item_store key={rest}");
     let expected = [
-        stored("a%3Ab status=stored cmd=set size=3"),
-        stored("a%3Ab status=not_stored cmd=add size=1"),
-        stored("a%3Ab status=exists cmd=cas size=1"),
-        stored("none status=not_found cmd=cas size=1"),
-        stored("n status=stored cmd=set size=2"),
-        stored("n status=stored cmd=incr size=3"),
-        stored("n status=stored cmd=decr size=2"),
-        "type=deleted key=n cmd=delete".to_owned(),
-        stored("big status=too_large cmd=set size=0"),
+        stored(&shared, "a%3Ab", 3, "stored cmd=set ttl=0", 3),
+        stored(&shared, "a%3Ab", 3, "not_stored cmd=add ttl=0", 1),
+        stored(&shared, "a%3Ab", 3, "exists cmd=cas ttl=0", 1),
+        stored(&shared, "none", 4, "not_found cmd=cas ttl=0", 1),
+        stored(&shared, "n", 1, "stored cmd=set ttl=0", 2),
+        stored(&shared, "n", 1, "stored cmd=incr", 3),
+        stored(&shared, "n", 1, "stored cmd=decr", 2),
+        format!("type=deleted key=n cmd=delete clsid={} cfd=0", class_of(&shared, 1, 2)),
+        stored(&shared, "big", 3, "too_large cmd=set ttl=0", 0),
     ];
     assert_eq!(told(&shared, &mut changes), expected);
     assert_eq!(told(&shared, &mut proxy), [""; 0]);
+}
+
+fn class_of(shared: &Shared, key_bytes: usize, value_bytes: usize) -> usize {
+    shared.cache.class_of(key_bytes, value_bytes, hotspare::Expiry::Never) + 1
+}
+
+/// The line of a store without an expiry.
+fn stored(shared: &Shared, key: &str, key_bytes: usize, status: &str, size: usize) -> String {
+    let class = class_of(shared, key_bytes, size);
+    format!("type=item_store key={key} status={status} clsid={class} cfd=0 size={size}")
+}
+
+#[test]
+fn g8_binary_commands_and_meta_ones_are_told_as_the_classic_ones() {
+    let shared = shared();
+    let mut all = watching(&shared, " fetchers mutations deletions");
+    let mut binary = |opcode: u8, extras: &[u8], value: &[u8], cas: u64| {
+        let body = (extras.len() + 1 + value.len()) as u32;
+        let mut request = vec![0x80, opcode, 0, 1, extras.len() as u8, 0, 0, 0];
+        request.extend(body.to_be_bytes());
+        request.extend(7_u32.to_be_bytes());
+        request.extend(cas.to_be_bytes());
+        request.extend([extras, b"k", value].concat());
+        run(&shared, &mut Connection::new(&shared.settings), &mut socket(&request, 1 << 20));
+        told(&shared, &mut all)
+    };
+    // An expiry takes room.
+    let expiring = |value_bytes| shared.cache.class_of(1, value_bytes, hotspare::Expiry::At(u64::MAX)) + 1;
+    assert_eq!(expiring(1), expiring(2));
+    let line = |rest: &str| vec![rest.replace('#', &format!("clsid={} cfd=0", expiring(1)))];
+    let set = [0, 0, 0, 0, 0, 0, 0, 100];
+    assert_eq!(
+        binary(0x01, &set, b"1", 0),
+        line("type=item_store key=k status=stored cmd=set ttl=100 # size=1")
+    );
+    assert_eq!(
+        binary(0x02, &set, b"1", 0),
+        line("type=item_store key=k status=not_stored cmd=add ttl=100 # size=1")
+    );
+    assert_eq!(
+        binary(0x01, &set, b"1", 99),
+        line("type=item_store key=k status=exists cmd=cas ttl=100 # size=1")
+    );
+    assert_eq!(binary(0x00, b"", b"", 0), line("type=item_get key=k status=found # size=1"));
+    assert_eq!(binary(0x05, &[0; 20], b"", 0), line("type=item_store key=k status=stored cmd=incr # size=1"));
+    assert_eq!(binary(0x0e, b"", b"2", 0), [stored(&shared, "k", 1, "stored cmd=append ttl=0", 1)]);
+    assert_eq!(binary(0x04, b"", b"", 0), line("type=deleted key=k cmd=delete #"));
+    assert_eq!(binary(0x00, b"", b"", 0), ["type=item_get key=k status=not_found clsid=0 cfd=0 size=0"]);
+    ask(&shared, "ms k 1 T30\r\n1\r\nmg k\r\nma k\r\nmd k\r\n");
+    let lines = told(&shared, &mut all);
+    let expected = [
+        "type=item_store key=k status=stored cmd=set ttl=30 # size=1",
+        "type=item_get key=k status=found # size=1",
+        "type=item_store key=k status=stored cmd=incr # size=1",
+        "type=deleted key=k cmd=delete #",
+    ];
+    assert_eq!(lines, expected.map(|text| line(text).remove(0)));
 }
 
 #[test]
@@ -71,8 +131,11 @@ fn g8_evictions_are_told_while_somebody_watches_them() {
     let after = fill(1000);
     let lines = told(&shared, &mut evictions);
     assert_eq!(lines.len() as u64, after - before);
+    let class = class_of(&shared, 2, 100_000);
+    let rest = format!(" fetch=no ttl=-1 la=0 clsid={class} size=100000");
     assert!(
-        lines.iter().all(|line| line.starts_with("type=eviction key=k") && line.ends_with(" size=100000"))
+        lines.iter().all(|line| line.starts_with("type=eviction key=k") && line.ends_with(&rest)),
+        "{lines:?}"
     );
     drop(evictions);
     fill(2000);
@@ -92,7 +155,7 @@ fn g8_a_slow_reader_loses_lines_and_learns_how_many() {
     assert!(kept.len() > 1000, "{}", kept.len());
     assert_eq!(*last, format!("skipped={}", 10_000 - kept.len()));
     ask(&shared, "get a\r\n");
-    assert_eq!(told(&shared, &mut slow), ["type=item_get key=a status=not_found size=0"]);
+    assert_eq!(told(&shared, &mut slow), ["type=item_get key=a status=not_found clsid=0 cfd=0 size=0"]);
     let stats = ask(&shared, "stats\r\n");
     assert_eq!(stat(&stats, "log_watcher_skipped"), (10_000 - kept.len()).to_string());
 }
