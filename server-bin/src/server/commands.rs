@@ -144,7 +144,7 @@ impl Executor<'_> {
                 return Flow::Close;
             }
             Request::Shutdown { .. } => {
-                out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled; start the server with -A\r\n");
+                out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n");
             }
         }
         Flow::Next

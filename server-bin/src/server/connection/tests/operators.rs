@@ -378,7 +378,7 @@ fn g3_a_lower_limit_lets_other_connections_go_on_between_its_steps() {
 fn g4_shutdown_needs_a_and_closes_without_a_reply() {
     let mut shared = shared();
     let answer = ask(&shared, "shutdown\r\nshutdown graceful\r\nshutdown later\r\n");
-    let refused = "SERVER_ERROR: shutdown not enabled; start the server with -A\r\n";
+    let refused = "SERVER_ERROR: shutdown not enabled\r\n";
     assert_eq!(answer, format!("{refused}{refused}CLIENT_ERROR invalid shutdown mode\r\n"));
     shared.settings.shutdown_command = true;
     let (told, tell) = std::sync::mpsc::channel();
