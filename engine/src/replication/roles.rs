@@ -106,6 +106,7 @@ pub(crate) struct Roles {
     pub(crate) catch_ups: u64,
     pub(crate) roll_backs: u64,
     pub(crate) rolled_back_keys: u64,
+    pub(crate) log_waits: u64,
     pub(crate) rejects: u64,
     pub(crate) last_error: Option<String>,
 }
@@ -163,6 +164,7 @@ impl Roles {
             catch_ups: 0,
             roll_backs: 0,
             rolled_back_keys: 0,
+            log_waits: 0,
             rejects: 0,
             last_error: None,
         };
@@ -533,6 +535,7 @@ impl Roles {
             cascades: false,
             ack_mode: Some(self.ack_mode()),
             slot_is_free: self.may_move(),
+            takes_apart: false,
         }
     }
 
@@ -576,6 +579,7 @@ impl Roles {
             catch_ups: self.catch_ups,
             roll_backs: self.roll_backs,
             rolled_back_keys: self.rolled_back_keys,
+            log_waits: self.log_waits,
             rejects: self.rejects,
             last_error: self.last_error.clone(),
             ..Status::standalone()
