@@ -86,9 +86,10 @@ pub mod counter {
     pub use crate::cache::arithmetic::{parse, text};
 }
 
-/// Entry points for fuzzing the parsers of what comes from other nodes.
+/// Entry points for fuzzing what comes from other nodes.
 #[cfg(feature = "serde")]
 #[doc(hidden)]
 pub mod fuzzing {
+    pub use crate::driver::hostile::{Reached, talk_to_a_node};
     pub use crate::replication::{decode_bodies, decode_frames};
 }

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use hotspare::transport::{Link, LinkError, MemoryNetwork, MemoryTransport, PeerIdentity, Transport};
+use hotspare::transport::{
+    Channel, Link, LinkError, MemoryNetwork, MemoryTransport, PeerIdentity, Transport,
+};
 use hotspare::{Cache, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -77,24 +79,28 @@ impl Link for NarrowLink {
         self.inner.peer()
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         match self.taken.load(Ordering::Relaxed) < FRAMES_HELD {
-            true => self.inner.poll_ready(cx),
+            true => self.inner.poll_ready(channel, cx),
             false => Poll::Pending,
         }
     }
 
-    fn send(&mut self, frame: Bytes) -> Result<(), LinkError> {
+    fn send(&mut self, channel: Channel, frame: Bytes) -> Result<(), LinkError> {
         self.taken.fetch_add(1, Ordering::Relaxed);
-        self.inner.send(frame)
+        self.inner.send(channel, frame)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         self.inner.poll_flush(cx)
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>> {
-        self.inner.poll_recv(cx)
+    fn poll_recv(
+        &mut self,
+        channel: Channel,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        self.inner.poll_recv(channel, cx)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed};
+use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed, three_nodes};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -20,12 +20,14 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     let mut total = tests::simulation::Summary::default();
     for seed in first..first + number("HOTSPARE_SEEDS", 300) {
         println!("seed {seed}");
-        let summary = run(seed);
+        let summary = run_with(seed, three_nodes(seed));
         total.mutations += summary.mutations;
         total.promotions += summary.promotions;
         total.crashes += summary.crashes;
         total.cuts += summary.cuts;
         total.installs += summary.installs;
+        total.log_waits += summary.log_waits;
+        total.hints_lost += summary.hints_lost;
         total.catch_ups += summary.catch_ups;
         total.roll_backs += summary.roll_backs;
         total.rolled_back_keys += summary.rolled_back_keys;
@@ -40,6 +42,7 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     assert!(total.installs > 0 && total.catch_ups > 0, "nobody joined: {total:?}");
     assert!(total.roll_backs > 0 && total.rolled_back_keys > 0, "nobody came back ahead: {total:?}");
     assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
+    assert!(total.log_waits > 0 && total.hints_lost > 0, "no channels apart: {total:?}");
     let told = total.told;
     assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
     assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
@@ -134,7 +137,7 @@ fn is_found(bug: Bug, seeds_max: u64, setting: impl Fn(u64) -> Setting) {
     assert!(is_property, "{bug:?}: seed {seed} failed otherwise: {text}");
 }
 
-fn three_nodes(_seed: u64) -> Setting {
+fn in_order(_seed: u64) -> Setting {
     Setting::default()
 }
 
@@ -145,52 +148,67 @@ fn a_primary_that_counts_what_it_sent_as_applied_is_found() {
 
 #[test]
 fn a_roll_back_across_a_flush_is_found() {
-    is_found(Bug::RollBackOverFlushes, 500, three_nodes);
+    is_found(Bug::RollBackOverFlushes, 500, in_order);
 }
 
 #[test]
 fn an_unlogged_deletion_of_an_absent_key_is_found() {
-    is_found(Bug::UnloggedAbsentDelete, 3_000, three_nodes);
+    is_found(Bug::UnloggedAbsentDelete, 3_000, in_order);
 }
 
 #[test]
 fn a_position_that_moves_before_its_record_is_applied_is_found() {
-    is_found(Bug::PositionBeforeApply, 100, three_nodes);
+    is_found(Bug::PositionBeforeApply, 100, in_order);
 }
 
 #[test]
 fn a_heartbeat_that_takes_a_seq_is_found() {
-    is_found(Bug::HeartbeatTakesSeq, 100, three_nodes);
+    is_found(Bug::HeartbeatTakesSeq, 100, in_order);
 }
 
 #[test]
 fn a_version_that_comes_again_after_a_fail_over_is_found() {
-    is_found(Bug::CasReused, 500, three_nodes);
+    is_found(Bug::CasReused, 500, in_order);
 }
 
 #[test]
 fn a_frame_taken_from_a_lower_term_is_found() {
-    is_found(Bug::LowerTerm, 1_000, three_nodes);
+    is_found(Bug::LowerTerm, 1_000, in_order);
 }
 
 #[test]
 fn two_promotions_by_one_term_are_found() {
-    is_found(Bug::SharedTerm, 500, three_nodes);
+    is_found(Bug::SharedTerm, 500, in_order);
 }
 
 #[test]
 fn a_late_chunk_over_a_newer_deletion_is_found() {
-    is_found(Bug::LateChunk, 500, three_nodes);
+    is_found(Bug::LateChunk, 500, in_order);
+}
+
+/// Full copies and hints on channels of their own.
+fn channels_apart(_seed: u64) -> Setting {
+    Setting { channels_apart: true, ..Setting::default() }
+}
+
+#[test]
+fn a_late_chunk_of_another_channel_over_a_newer_deletion_is_found() {
+    is_found(Bug::LateChunk, 500, channels_apart);
+}
+
+#[test]
+fn a_window_that_forgets_what_came_behind_a_chunk_is_found() {
+    is_found(Bug::WindowForgotten, 1_000, channels_apart);
 }
 
 #[test]
 fn a_full_copy_that_is_resumed_unfinished_is_found() {
-    is_found(Bug::UnfinishedInstall, 500, three_nodes);
+    is_found(Bug::UnfinishedInstall, 500, in_order);
 }
 
 #[test]
 fn records_appended_without_a_look_at_their_branch_are_found() {
-    is_found(Bug::AppendWithoutBranch, 500, three_nodes);
+    is_found(Bug::AppendWithoutBranch, 500, in_order);
 }
 
 #[test]

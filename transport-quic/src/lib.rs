@@ -7,14 +7,16 @@
 //! | `runtime` | the thread and the async runtime on it: the only file that names one |
 //! | `limits` | windows, time-outs, how many may shake hands at once |
 //! | `transport` | dialling and accepting |
-//! | `link` | one connection that carries frames |
+//! | `link` | one connection that carries frames, by channel |
+//! | `stream` | one stream of it |
 //!
 //! A node has a thread of its own with a runtime of its own on it. So it works alike in a program that has no runtime
 //! and in one on tokio or any other, and no task of the program can hold up replication.
 //!
-//! **One stream a link.** All frames of a link travel on one stream in their order, full copies included, since a
-//! replica applies a chunk of a copy exactly at its moment in the log. So a lost packet holds up what comes behind it, as
-//! with TCP, and a full copy shares the stream with new writes, turn by turn.
+//! **Two streams and datagrams.** New writes and all that concerns the link itself travel on one stream in their order. A
+//! full copy has a stream of its own, which yields to that one: neither a lost packet of the copy nor a window that it has
+//! filled holds up new writes, and the replica sorts out which items of the copy the log has changed meanwhile. Hints are
+//! datagrams, which may be lost. With a node of a version before that, all frames share the first stream, as over TCP.
 //!
 //! ```
 //! use hotspare::{Cache, Config, Expiry, ReplicationConfig};
@@ -45,6 +47,7 @@
 mod limits;
 mod link;
 mod runtime;
+mod stream;
 mod transport;
 
 use std::fmt;

@@ -17,12 +17,18 @@ pub(crate) const HANDSHAKES_MAX: usize = 64;
 /// From how many on a stranger must first show that it receives at the address that it sends from.
 pub(crate) const HANDSHAKES_BEFORE_RETRY: usize = 16;
 
-/// Unsent bytes above which a link pushes back. One frame more may be taken.
+/// Unsent bytes above which a stream pushes back. One frame more may be taken.
 pub(crate) const UNSENT_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes on their way in one direction of a link: what is sent and not acknowledged, or has come and is not read. On a
-/// path of 50 ms this allows 80 MB a second.
-const WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes on their way on one stream: what is sent and not acknowledged, or has come and is not read. On a path of 50 ms
+/// this allows 80 MB a second.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Of both streams together, so that neither, full, holds up the other.
+const WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
+
+/// Bytes of datagrams that wait to be sent, or to be read; the oldest are lost.
+const DATAGRAM_BYTES_MAX: usize = 256 << 10;
 
 /// How long a link lives without a sign of the peer. The engine gives it up earlier.
 const IDLE_MS: u32 = 5_000;
@@ -34,13 +40,15 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const EARLY_BYTES: u64 = 16 << 10;
 const EARLY_BYTES_TOTAL: u64 = 1 << 20;
 
-fn transport() -> Arc<TransportConfig> {
+/// `bulk_streams`: how many streams the peer may open for full copies.
+fn transport(bulk_streams: u32) -> Arc<TransportConfig> {
     let mut limits = TransportConfig::default();
     limits
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
-        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .max_concurrent_uni_streams(VarInt::from_u32(bulk_streams))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES_MAX))
+        .datagram_send_buffer_size(DATAGRAM_BYTES_MAX)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(u64::from(WINDOW_BYTES))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
@@ -48,10 +56,10 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(limits)
 }
 
-/// For the end that dials.
+/// For the end that dials: a replica, to which full copies are sent.
 pub(crate) fn client(credentials: &Credentials) -> Result<ClientConfig, NoInitialCipherSuite> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(credentials.client())?));
-    config.transport_config(transport());
+    config.transport_config(transport(1));
     Ok(config)
 }
 
@@ -59,7 +67,7 @@ pub(crate) fn client(credentials: &Credentials) -> Result<ClientConfig, NoInitia
 pub(crate) fn server(credentials: &Credentials) -> Result<ServerConfig, NoInitialCipherSuite> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(credentials.server())?));
     config
-        .transport_config(transport())
+        .transport_config(transport(0))
         .max_incoming(HANDSHAKES_MAX)
         .incoming_buffer_size(EARLY_BYTES)
         .incoming_buffer_size_total(EARLY_BYTES_TOTAL)

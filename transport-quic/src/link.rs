@@ -1,23 +1,21 @@
-//! One QUIC connection that carries frames.
+//! One QUIC connection that carries frames: a stream for each channel, datagrams for hints.
 //!
-//! Lives here: bounded output, cutting input into frames, saying goodbye. Not here: accepting and dialling (see
-//! `transport`), what frames mean (the engine's).
+//! Lives here: which channel goes where, saying goodbye. Not here: accepting and dialling (see `transport`), the bytes of
+//! a stream (see `stream`), what frames mean (the engine's).
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use hotspare::transport::{FrameSplitter, Link, LinkError, PeerIdentity};
-use hotspare_tls::advice::advice_on_alert;
+use bytes::Bytes;
+use hotspare::transport::{Channel, Link, LinkCaps, LinkError, PeerIdentity};
 use hotspare_tls::peer_certificate;
-use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use crate::limits::UNSENT_BYTES_MAX;
 use crate::runtime::{Spawner, Task, within};
+use crate::stream::{Incoming, Outgoing, failure};
 
 /// Bytes read in one go.
 const READ_BYTES: usize = 64 << 10;
@@ -28,31 +26,133 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The reason of an end that is nobody's fault.
 const CLOSED: VarInt = VarInt::from_u32(0);
 
+/// What the stream for full copies begins with.
+const FULL_COPIES: u8 = 2;
+
+/// How urgent full copies are; all else is at 0, and goes first.
+const FULL_COPIES_PRIORITY: i32 = -1;
+
+type Coming<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
 /// A connection with its stream, both ends known to each other.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     pub(crate) send: SendStream,
     pub(crate) recv: RecvStream,
+    /// For full copies, if the peer takes such a stream: one that dialled, and is not older than these streams.
+    pub(crate) bulk: Option<SendStream>,
 }
 
 enum State {
     Dialling(Task<Result<Opened, LinkError>>),
-    Open(Opened),
+    Open(Box<Streams>),
     Failed(LinkError),
 }
 
-/// 1. `unsent_bytes` is the sum of `unsent`'s lengths.
+struct Streams {
+    connection: Connection,
+    live_out: Outgoing,
+    live_in: Incoming,
+    bulk_out: Option<Outgoing>,
+    bulk_in: BulkIn,
+    next_hint: Coming<Result<Bytes, ConnectionError>>,
+}
+
+/// Full copies from the peer.
+enum BulkIn {
+    Awaited(Coming<Result<RecvStream, LinkError>>),
+    Open(Incoming),
+}
+
 pub(crate) struct QuicLink {
     state: State,
     peer: PeerIdentity,
-    unsent: VecDeque<Bytes>,
-    unsent_bytes: usize,
-    splitter: FrameSplitter,
+    frame_bytes_max: usize,
     read_buffer: Box<[u8]>,
-    /// Whether the peer has said its last.
-    has_ended: bool,
     spawner: Spawner,
+}
+
+async fn next_hint(connection: Connection) -> Result<Bytes, ConnectionError> {
+    connection.read_datagram().await
+}
+
+/// The stream on which the peer sends full copies, once it does.
+async fn full_copies(connection: Connection) -> Result<RecvStream, LinkError> {
+    let mut stream = connection.accept_uni().await.map_err(|why| failure(&why))?;
+    let mut kind = [0];
+    stream.read_exact(&mut kind).await.map_err(|why| LinkError::Broken(why.to_string()))?;
+    match kind {
+        [FULL_COPIES] => Ok(stream),
+        [other] => Err(LinkError::Broken(format!("it opened another stream, of unknown kind {other}"))),
+    }
+}
+
+impl Streams {
+    fn new(opened: Opened, frame_bytes_max: usize) -> Streams {
+        let Opened { connection, send, recv, bulk } = opened;
+        let bulk_out = bulk.map(|stream| {
+            // It was opened a moment ago; if it is gone already so is the connection.
+            let _ = stream.set_priority(FULL_COPIES_PRIORITY);
+            let mut outgoing = Outgoing::new(stream);
+            outgoing.push(Bytes::from_static(&[FULL_COPIES]));
+            outgoing
+        });
+        Streams {
+            live_out: Outgoing::new(send),
+            live_in: Incoming::new(recv, frame_bytes_max),
+            bulk_out,
+            bulk_in: BulkIn::Awaited(Box::pin(full_copies(connection.clone()))),
+            next_hint: Box::pin(next_hint(connection.clone())),
+            connection,
+        }
+    }
+
+    fn outgoing(&mut self, channel: Channel) -> Option<&mut Outgoing> {
+        match channel {
+            Channel::Live => Some(&mut self.live_out),
+            Channel::Bulk => self.bulk_out.as_mut(),
+            Channel::Hint => None,
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let live = self.live_out.poll_write(cx)?;
+        let bulk = self.bulk_out.as_mut().map_or(Poll::Ready(Ok(())), |bulk| bulk.poll_write(cx))?;
+        match (live, bulk) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_frame(
+        &mut self,
+        channel: Channel,
+        frame_bytes_max: usize,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        match channel {
+            Channel::Live => self.live_in.poll_frame(buffer, cx),
+            Channel::Bulk => {
+                if let BulkIn::Awaited(stream) = &mut self.bulk_in {
+                    let stream = ready!(stream.as_mut().poll(cx))?;
+                    self.bulk_in = BulkIn::Open(Incoming::new(stream, frame_bytes_max));
+                }
+                let BulkIn::Open(bulk) = &mut self.bulk_in else { return Poll::Pending };
+                match ready!(bulk.poll_frame(buffer, cx))? {
+                    Some(frame) => Poll::Ready(Ok(Some(frame))),
+                    // That the link ends is told on the live channel.
+                    None => Poll::Pending,
+                }
+            }
+            Channel::Hint => {
+                let hint = ready!(self.next_hint.as_mut().poll(cx)).map_err(|why| failure(&why))?;
+                self.next_hint = Box::pin(next_hint(self.connection.clone()));
+                Poll::Ready(Ok(Some(hint)))
+            }
+        }
+    }
 }
 
 impl QuicLink {
@@ -68,93 +168,49 @@ impl QuicLink {
     pub(crate) fn accepted(opened: Opened, frame_bytes_max: usize, spawner: Spawner) -> QuicLink {
         let address = opened.connection.remote_address().to_string();
         let peer = PeerIdentity::unproven(address);
-        let mut link = QuicLink::new(State::Open(opened), peer, frame_bytes_max, spawner);
+        let state = State::Open(Box::new(Streams::new(opened, frame_bytes_max)));
+        let mut link = QuicLink::new(state, peer, frame_bytes_max, spawner);
         link.learn_peer();
         link
     }
 
     fn new(state: State, peer: PeerIdentity, frame_bytes_max: usize, spawner: Spawner) -> QuicLink {
-        QuicLink {
-            state,
-            peer,
-            unsent: VecDeque::new(),
-            unsent_bytes: 0,
-            splitter: FrameSplitter::new(frame_bytes_max),
-            read_buffer: vec![0; READ_BYTES].into(),
-            has_ended: false,
-            spawner,
-        }
+        QuicLink { state, peer, frame_bytes_max, read_buffer: vec![0; READ_BYTES].into(), spawner }
     }
 
     fn learn_peer(&mut self) {
-        let State::Open(opened) = &self.state else { return };
-        let chain = opened.connection.peer_identity();
+        let State::Open(streams) = &self.state else { return };
+        let chain = streams.connection.peer_identity();
         let chain = chain.and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
         self.peer.certificate = chain.and_then(|chain| peer_certificate(&chain));
         self.peer.proven = self.peer.certificate.is_some();
     }
 
-    fn fail<T>(&mut self, why: LinkError) -> Result<T, LinkError> {
-        self.state = State::Failed(why.clone());
-        Err(why)
-    }
-
-    /// The stream, once there is one.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    /// Runs what needs the streams, once there are any. An error ends the link.
+    fn with_streams<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        run: impl FnOnce(&mut Streams, &mut [u8], &mut Context<'_>) -> Poll<Result<T, LinkError>>,
+    ) -> Poll<Result<T, LinkError>> {
         if let State::Dialling(dialling) = &mut self.state {
             let stopped = || Err(LinkError::Broken("this node stops".to_owned()));
             match ready!(Pin::new(dialling).poll(cx)).unwrap_or_else(stopped) {
                 Ok(opened) => {
-                    self.state = State::Open(opened);
+                    self.state = State::Open(Box::new(Streams::new(opened, self.frame_bytes_max)));
                     self.learn_peer();
                 }
                 Err(why) => self.state = State::Failed(why),
             }
         }
-        match &self.state {
-            State::Failed(why) => Poll::Ready(Err(why.clone())),
-            _ => Poll::Ready(Ok(())),
+        let outcome = match &mut self.state {
+            State::Open(streams) => ready!(run(streams, &mut self.read_buffer, cx)),
+            State::Failed(why) => Err(why.clone()),
+            State::Dialling(_) => return Poll::Pending,
+        };
+        if let Err(why) = &outcome {
+            self.state = State::Failed(why.clone());
         }
-    }
-
-    /// Hands over what the connection takes.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        let State::Open(opened) = &mut self.state else { return Poll::Ready(Ok(())) };
-        while let Some(front) = self.unsent.front_mut() {
-            match ready!(Pin::new(&mut opened.send).poll_write(cx, front)) {
-                Ok(count) => {
-                    self.unsent_bytes -= count;
-                    front.advance(count);
-                    if front.is_empty() {
-                        self.unsent.pop_front();
-                    }
-                }
-                Err(why) => return Poll::Ready(self.fail(write_failure(&why))),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>> {
-        loop {
-            match self.splitter.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(Ok(Some(frame))),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(self.fail(LinkError::Frame(error))),
-            }
-            if self.has_ended {
-                return Poll::Ready(Ok(None));
-            }
-            let State::Open(opened) = &mut self.state else { return Poll::Ready(Ok(None)) };
-            match ready!(opened.recv.poll_read(cx, &mut self.read_buffer)) {
-                Ok(0) if self.splitter.is_mid_frame() => {
-                    return Poll::Ready(self.fail(LinkError::Broken("a frame was cut short".to_owned())));
-                }
-                Ok(0) => self.has_ended = true,
-                Ok(count) => self.splitter.push(&self.read_buffer[..count]),
-                Err(why) => return Poll::Ready(self.fail(read_failure(&why))),
-            }
-        }
+        Poll::Ready(outcome)
     }
 }
 
@@ -163,85 +219,63 @@ impl Link for QuicLink {
         &self.peer
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        ready!(self.poll_open(cx))?;
-        if self.unsent_bytes >= UNSENT_BYTES_MAX {
-            match self.poll_write(cx) {
-                Poll::Pending if self.unsent_bytes >= UNSENT_BYTES_MAX => return Poll::Pending,
-                Poll::Pending => {}
-                Poll::Ready(result) => result?,
-            }
+    fn caps(&self) -> LinkCaps {
+        let mut caps = LinkCaps::default();
+        if let State::Open(streams) = &self.state {
+            caps.bulk = streams.bulk_out.is_some();
+            caps.hint_bytes_max = streams.connection.max_datagram_size();
         }
-        Poll::Ready(Ok(()))
+        caps
     }
 
-    fn send(&mut self, frame: Bytes) -> Result<(), LinkError> {
-        if let State::Failed(why) = &self.state {
-            return Err(why.clone());
+    fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.with_streams(cx, |streams, _, cx| match streams.outgoing(channel) {
+            Some(outgoing) => outgoing.poll_ready(cx),
+            None => Poll::Ready(Ok(())),
+        })
+    }
+
+    fn send(&mut self, channel: Channel, frame: Bytes) -> Result<(), LinkError> {
+        let streams = match &mut self.state {
+            State::Open(streams) => streams,
+            State::Failed(why) => return Err(why.clone()),
+            State::Dialling(_) => return Err(LinkError::Broken("it is not connected yet".to_owned())),
+        };
+        match streams.outgoing(channel) {
+            Some(outgoing) => outgoing.push(frame),
+            // Where the path has become too narrow for it, or there is no such channel, it is lost.
+            None => drop(streams.connection.send_datagram(frame)),
         }
-        self.unsent_bytes += frame.len();
-        self.unsent.push_back(frame);
         Ok(())
     }
 
     /// What the connection holds by then still arrives if the link is dropped, unless the peer takes over a second.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
-        ready!(self.poll_open(cx))?;
-        self.poll_write(cx)
+        self.with_streams(cx, |streams, _, cx| streams.poll_write(cx))
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>> {
-        ready!(self.poll_open(cx))?;
-        self.poll_frame(cx)
+    fn poll_recv(
+        &mut self,
+        channel: Channel,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        let frame_bytes_max = self.frame_bytes_max;
+        self.with_streams(cx, |streams, buffer, cx| streams.poll_frame(channel, frame_bytes_max, buffer, cx))
     }
 }
 
 impl Drop for QuicLink {
     fn drop(&mut self) {
         let closed = State::Failed(LinkError::Broken("it was closed".to_owned()));
-        let State::Open(Opened { connection, mut send, recv }) = std::mem::replace(&mut self.state, closed)
-        else {
-            return;
-        };
-        drop(recv);
+        let State::Open(streams) = std::mem::replace(&mut self.state, closed) else { return };
+        let Streams { connection, mut live_out, live_in, bulk_out, .. } = *streams;
+        drop((live_in, bulk_out));
         // An end that was told already is as good.
-        let _ = send.finish();
+        let _ = live_out.stream.finish();
         self.spawner.detach(async move {
             // Until all has arrived, or the peer wants no more.
-            within(LAST_WORDS, send.stopped()).await;
+            within(LAST_WORDS, live_out.stream.stopped()).await;
             connection.close(CLOSED, b"closed");
         });
-    }
-}
-
-/// Why a connection ended, in the engine's words.
-pub(crate) fn failure(why: &ConnectionError) -> LinkError {
-    let code = match why {
-        ConnectionError::TransportError(error) => u64::from(error.code),
-        ConnectionError::ConnectionClosed(close) => u64::from(close.error_code),
-        ConnectionError::VersionMismatch => return LinkError::Handshake(why.to_string()),
-        _ => return LinkError::Broken(why.to_string()),
-    };
-    // The codes from 0x100 on are TLS alerts.
-    match u8::try_from(code & 0xff) {
-        Ok(alert) if code >> 8 == 1 => LinkError::Handshake(match advice_on_alert(alert.into()) {
-            Some(advice) => format!("{why}: {advice}"),
-            None => why.to_string(),
-        }),
-        _ => LinkError::Broken(why.to_string()),
-    }
-}
-
-fn write_failure(why: &WriteError) -> LinkError {
-    match why {
-        WriteError::ConnectionLost(why) => failure(why),
-        _ => LinkError::Broken(why.to_string()),
-    }
-}
-
-fn read_failure(why: &ReadError) -> LinkError {
-    match why {
-        ReadError::ConnectionLost(why) => failure(why),
-        _ => LinkError::Broken(why.to_string()),
     }
 }

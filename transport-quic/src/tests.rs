@@ -96,6 +96,46 @@ fn a_changed_address_keeps_the_session() {
     assert_eq!(status.installs + status.catch_ups, 1, "one session, all the time: {status:?}");
 }
 
+/// Copies a node of 20 MB while it is written to, and looks at each item of the copy.
+fn copy_beside_writes(one_channel: bool, moves: bool) {
+    let (_, [one, other]) = group(["cache-1", "cache-2"]);
+    let (old, old_node) = primary(&one);
+    for index in 0..20_000_u32 {
+        old.set(index.to_le_bytes(), vec![0; 1_000], Expiry::Never).unwrap();
+    }
+    let address = old_node.listen_address().unwrap().to_string();
+    let replication = ReplicationConfig::replica_of(address).replica_reads(true);
+    let replication = if one_channel { replication.one_channel() } else { replication };
+    let spare = Cache::new(Config::new().replication(replication)).unwrap();
+    let spare_node = Node::start(&spare, listening(&other)).unwrap();
+    for round in 0.. {
+        write(&old, round % 20 * 1_000..round % 20 * 1_000 + 900);
+        if round % 20 == 19 && spare.status().link == LinkState::Streaming {
+            break;
+        }
+        if moves && round % 4 == 0 {
+            spare_node.rebind().unwrap();
+        }
+        assert!(round < 2_000, "{:?}", spare.status());
+    }
+    wait("level", || spare.status().seq == old.status().seq);
+    assert_eq!((old.status().installs, old.status().catch_ups), (1, 0), "one session, all the time");
+    for index in 0..20_000_u32 {
+        let read = |cache: &Cache| cache.peek(index.to_le_bytes(), |item| item.value.to_vec()).unwrap();
+        assert_eq!(read(&spare), read(&old), "item {index}");
+    }
+}
+
+#[test]
+fn a_full_copy_beside_new_writes_and_changed_addresses_holds_what_its_primary_holds() {
+    copy_beside_writes(false, true);
+}
+
+#[test]
+fn a_node_that_knows_one_stream_only_is_copied_over_that() {
+    copy_beside_writes(true, false);
+}
+
 #[test]
 fn a_node_of_another_group_is_refused_and_told_why() {
     let (_, [ours]) = group(["cache-1"]);

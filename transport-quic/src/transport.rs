@@ -1,22 +1,25 @@
 //! Dialling and accepting over QUIC.
 
+use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use hotspare::transport::{Link, LinkError, Transport};
 use hotspare_tls::{Credentials, server_name};
-use quinn::{Endpoint, Incoming, ServerConfig};
+use quinn::{Connection, Endpoint, Incoming, SendStream, ServerConfig};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::{self, HANDSHAKE_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX};
-use crate::link::{Opened, QuicLink, failure};
+use crate::link::{Opened, QuicLink};
 use crate::runtime::{Spawner, Task, look_up, within};
+use crate::stream::failure;
 use crate::{Options, StartError};
 
-/// What a stream begins with: that it carries all frames, in order. It also shows the listener that there is a stream
-/// before the first frame has come. Other values are for streams of other kinds.
+/// What the stream that a dialler opens begins with: that it carries all frames, but for those with a channel of their own.
+/// It also shows the listener that there is a stream before the first frame has come.
 const ALL_FRAMES: u8 = 1;
 
 const SILENT: &str = "nothing answered over QUIC (UDP) in time; if that node runs, look at its --replication-listen, whether both \
@@ -65,7 +68,7 @@ impl Dialler {
         let connection = connecting.await.map_err(|why| failure(&why))?;
         let (mut send, recv) = connection.open_bi().await.map_err(|why| failure(&why))?;
         send.write_all(&[ALL_FRAMES]).await.map_err(|why| LinkError::Broken(why.to_string()))?;
-        Ok(Opened { connection, send, recv })
+        Ok(Opened { connection, send, recv, bulk: None })
     }
 }
 
@@ -166,8 +169,19 @@ async fn shake_hands(incoming: Incoming, config: Arc<ServerConfig>) -> Result<Op
     let mut kind = [0];
     recv.read_exact(&mut kind).await.map_err(|why| LinkError::Handshake(why.to_string()))?;
     match kind {
-        [ALL_FRAMES] => Ok(Opened { connection, send, recv }),
+        [ALL_FRAMES] => {
+            let bulk = open_uni_now(&connection);
+            Ok(Opened { connection, send, recv, bulk })
+        }
         [other] => Err(LinkError::Handshake(format!("it opened a stream of unknown kind {other}"))),
+    }
+}
+
+/// A stream to the peer, if it takes one now: older nodes take none.
+fn open_uni_now(connection: &Connection) -> Option<SendStream> {
+    match pin!(connection.open_uni()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(stream) => stream.ok(),
+        Poll::Pending => None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use hotspare::transport::{FrameSplitter, Link, LinkError, PeerIdentity};
+use hotspare::transport::{Channel, FrameSplitter, Link, LinkError, PeerIdentity};
 use hotspare_tls::advice::advice;
 
 use crate::handshake::Handshake;
@@ -215,7 +215,7 @@ impl Link for TcpLink {
         &self.peer
     }
 
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn poll_ready(&mut self, _channel: Channel, _cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         match self.advance() {
             Ok(false) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
@@ -228,7 +228,7 @@ impl Link for TcpLink {
         }
     }
 
-    fn send(&mut self, frame: Bytes) -> Result<(), LinkError> {
+    fn send(&mut self, _channel: Channel, frame: Bytes) -> Result<(), LinkError> {
         self.unsent_bytes += frame.len();
         self.unsent.push_back(frame);
         Ok(())
@@ -242,7 +242,14 @@ impl Link for TcpLink {
         }
     }
 
-    fn poll_recv(&mut self, _cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>> {
+    fn poll_recv(
+        &mut self,
+        channel: Channel,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        if channel != Channel::Live {
+            return Poll::Pending;
+        }
         match self.advance() {
             Ok(true) => self.receive(),
             Ok(false) => Poll::Pending,

@@ -275,7 +275,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Stores items as they were exactly at this node's position. What the log has brought since is newer and stays.
+    /// Stores items as they are at this node's position. What the log has brought is newer and stays; what a flush has made
+    /// dead by now is left out.
     pub(crate) fn apply_chunk(
         &self,
         group: &Group,
@@ -293,6 +294,9 @@ impl Inner {
                 marks: Marks(item.marks),
                 client_cas: item.client_cas,
             };
+            if self.floors.is_flushed(meta.version, || item.key) {
+                continue;
+            }
             let place = || match kind {
                 ChunkKind::Install => Place::Install,
                 ChunkKind::Refill => Place::Hot,

@@ -3,8 +3,10 @@
 //! Lives here: the walk of a full copy, marks, single items. Not here: when they are sent (see `replication::primary`),
 //! applying them (see `apply`).
 //!
-//! Under one lock it handles at most [`WALK_STEP_ITEMS_MAX`] items, and 64 KiB of them and one more. So a
-//! writer waits for one such step of each replica that is copied, however large the cache.
+//! Under one shard's lock it handles at most [`WALK_STEP_ITEMS_MAX`] items, and copies at most 128 KiB. A value above
+//! [`VALUE_BYTES_MAX`] is copied behind that, as a reader would: its line's lock keeps its bytes where they are, and holds up
+//! only who changes one of the few keys in that line, or evicts this item. So a writer waits for one such step of each
+//! replica that is copied, however large the cache and its values.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +19,9 @@ use super::Inner;
 
 /// Items that one step of a walk looks at while it holds a shard's lock.
 const WALK_STEP_ITEMS_MAX: usize = 512;
+
+/// Larger values are copied with no shard locked.
+const VALUE_BYTES_MAX: usize = 64 << 10;
 
 /// Steps of a walk in one call, so that a call's time is bounded where it finds nothing to send.
 const WALK_STEPS_MAX: usize = 16;
@@ -80,9 +85,10 @@ impl InstallSource for InstallReader {
             at.at_seq = self.step(bytes_max, |shard, id| {
                 let item_bytes = shard.key(id).len() + shard.value(id).len();
                 if !shard.is_dead(id, moment) && item_bytes <= item_bytes_max {
-                    items.push(copy_out(shard, id));
+                    items.push(copy_small(shard, id));
                 }
             })?;
+            let items: Vec<Item> = items.into_iter().filter_map(|part| inner.complete(part)).collect();
             if !items.is_empty() {
                 at.items = items;
                 return Some(at);
@@ -118,7 +124,10 @@ impl InstallSource for InstallReader {
         if cell.shard.is_dead(id, moment) || item_bytes > item_bytes_max {
             return None;
         }
-        Some(ItemsAt { at_seq: last_seq(&self.inner), items: vec![copy_out(&cell.shard, id)] })
+        let at_seq = last_seq(&self.inner);
+        let part = copy_small(&cell.shard, id);
+        drop(cell);
+        Some(ItemsAt { at_seq, items: vec![self.inner.complete(part)?] })
     }
 
     fn restart(&mut self) {
@@ -137,11 +146,36 @@ impl InstallSource for InstallReader {
     }
 }
 
+/// An item, and its hash if its value is yet to be copied.
+type Part = (Item, Option<u64>);
+
+impl Inner {
+    /// Gives an item the large value that it had under its shard's lock; `None` if that is there no more. What was
+    /// stored in its place is in the log.
+    fn complete(&self, (item, lacking): Part) -> Option<Item> {
+        let Some(hash) = lacking else { return Some(item) };
+        let held = self.tables[self.shard_number(hash)].find(hash, &item.key)?;
+        let (_, _, value) = held.parts();
+        (held.version() == item.version).then(|| Item { value: value.to_vec(), ..item })
+    }
+}
+
+fn copy_small(shard: &Shard, id: ItemId) -> Part {
+    match shard.value(id).len() > VALUE_BYTES_MAX {
+        true => (copy_with(shard, id, Vec::new()), Some(shard.hash(id))),
+        false => (copy_out(shard, id), None),
+    }
+}
+
 pub(super) fn copy_out(shard: &Shard, id: ItemId) -> Item {
+    copy_with(shard, id, shard.value(id).to_vec())
+}
+
+fn copy_with(shard: &Shard, id: ItemId, value: Vec<u8>) -> Item {
     let meta = shard.meta(id);
     Item {
         key: shard.key(id).to_vec(),
-        value: shard.value(id).to_vec(),
+        value,
         flags: meta.flags,
         expires_at_ms: meta.expires_at_ms,
         marks: meta.marks,
@@ -182,6 +216,28 @@ mod tests {
             cache.set(format!("key{number}"), vec![1; value_bytes], Expiry::Never).unwrap();
         }
         cache
+    }
+
+    #[test]
+    fn a_large_value_is_copied_with_no_shard_locked_and_left_out_if_it_was_replaced_meanwhile() {
+        let cache = filled(0, 0);
+        let large = VALUE_BYTES_MAX + 1;
+        for key in ["kept", "replaced", "deleted", "emptied"] {
+            cache.set(key, vec![1; large], Expiry::Never).unwrap();
+        }
+        let mut parts = Vec::new();
+        for cell in &cache.inner.shards {
+            let mut cell = cell.lock();
+            let walk = cell.shard.walk_begin().unwrap();
+            cell.shard.walk_step(walk, usize::MAX, usize::MAX, |shard, id| parts.push(copy_small(shard, id)));
+        }
+        assert!(parts.iter().all(|(item, lacking)| item.value.is_empty() && lacking.is_some()));
+        cache.set("replaced", vec![2; large], Expiry::Never).unwrap();
+        cache.set("emptied", "", Expiry::Never).unwrap();
+        cache.delete("deleted").unwrap();
+        let whole: Vec<Item> = parts.into_iter().filter_map(|part| cache.inner.complete(part)).collect();
+        assert_eq!(whole.len(), 1);
+        assert_eq!((&whole[0].key[..], &whole[0].value), (&b"kept"[..], &vec![1; large]));
     }
 
     #[test]

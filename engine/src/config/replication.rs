@@ -30,6 +30,8 @@ pub struct ReplicationConfig {
     pub(crate) unacked_ms_max: Option<u64>,
     pub(crate) unacked_bytes_max: Option<u64>,
     pub(crate) random_seed: Option<u64>,
+    pub(crate) takes_copies_apart: bool,
+    pub(crate) window_records_max: usize,
     pub(crate) bugs: Bugs,
 }
 
@@ -63,6 +65,8 @@ impl ReplicationConfig {
             unacked_ms_max: None,
             unacked_bytes_max: None,
             random_seed: None,
+            takes_copies_apart: true,
+            window_records_max: crate::replication::window::RECORDS_MAX,
             bugs: Bugs::default(),
         }
     }
@@ -185,6 +189,23 @@ impl ReplicationConfig {
     /// Makes branches, gaps and identities repeatable: for simulations only. Default: the system's randomness.
     pub fn random_seed(mut self, seed: u64) -> ReplicationConfig {
         self.random_seed = Some(seed);
+        self
+    }
+
+    /// A replica that is copied on one channel with the log, whatever its link has, as one of an older version is: for
+    /// measurements, and tests of mixed versions.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn one_channel(mut self) -> ReplicationConfig {
+        self.takes_copies_apart = false;
+        self
+    }
+
+    /// How many records a replica notes beside a full copy: for the simulation, which has few.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn window_records_max(mut self, records: usize) -> ReplicationConfig {
+        self.window_records_max = records;
         self
     }
 

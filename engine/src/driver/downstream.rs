@@ -9,6 +9,7 @@ use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::LogEnd;
 use crate::replication::session::SessionEnd;
+use crate::replication::transport::Channel;
 use crate::replication::{LinkState, ReplicaStatus, Role};
 
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
@@ -174,26 +175,51 @@ impl Downstream {
 
     fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
         let peers = turn.group.roles.lock().peers().to_vec();
+        let caps = self.peer.caps();
+        self.session.set_hint_bytes_max(caps.hint_bytes_max);
         let mut sent = 0;
         while sent < FRAMES_PER_TURN_MAX {
-            if !self.peer.is_ready(turn.cx).map_err(|error| broken(Some(error)))? {
+            let before = sent;
+            // One of each in turn, so that none holds up another.
+            for channel in Channel::ALL.into_iter().filter(|channel| caps.has(*channel)) {
+                sent += usize::from(self.send_next(channel, turn, &peers)?);
+            }
+            if sent == before {
                 break;
             }
-            let frame = self.session.poll_frame(&turn.group.log, &mut self.reader, &peers, turn.now)?;
-            let Some(frame) = frame else { break };
-            if self.session.state() == LinkState::Streaming {
-                turn.group.lease.need_one();
-            }
-            self.peer.send(frame).map_err(|error| broken(Some(error)))?;
-            sent += 1;
         }
         self.peer.flush(turn.cx).map_err(|error| broken(Some(error)))?;
         // A walk that found nothing to send in this turn goes on in the next.
         Ok(sent > 0 || self.has_walk_to_go_on(turn))
     }
 
+    /// Sends what this channel has next; whether there was something that it takes now.
+    fn send_next(
+        &mut self,
+        channel: Channel,
+        turn: &mut Turn<'_, '_>,
+        peers: &[String],
+    ) -> Result<bool, SessionEnd> {
+        if !self.peer.is_ready_on(channel, turn.cx).map_err(|error| broken(Some(error)))? {
+            return Ok(false);
+        }
+        let log = &turn.group.log;
+        let frame = match channel {
+            Channel::Live => self.session.poll_frame(log, &mut self.reader, peers, turn.now)?,
+            Channel::Bulk => self.session.poll_bulk(&mut self.reader),
+            Channel::Hint => self.session.poll_hint(log, &mut self.reader),
+        };
+        let Some(frame) = frame else { return Ok(false) };
+        if self.session.state() == LinkState::Streaming {
+            turn.group.lease.need_one();
+        }
+        self.peer.send_on(channel, frame).map_err(|error| broken(Some(error)))?;
+        Ok(true)
+    }
+
     fn has_walk_to_go_on(&mut self, turn: &mut Turn<'_, '_>) -> bool {
-        self.session.has_background_work() && matches!(self.peer.is_ready(turn.cx), Ok(true))
+        let channel = self.session.copy_channel();
+        self.session.has_background_work() && matches!(self.peer.is_ready_on(channel, turn.cx), Ok(true))
     }
 
     fn end(&mut self, turn: &mut Turn<'_, '_>, end: &SessionEnd) {

@@ -244,6 +244,7 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             hash_seed: turn.cache.inner.hasher.seed(),
             frame_bytes_max: turn.group.config.frame_bytes_max,
             peers: roles.peers().to_vec(),
+            caps: peer.caps(),
             bugs: turn.group.config.bugs,
         };
         (grant, roles.epoch, roles.history())

@@ -13,10 +13,12 @@
 //! | `store` | what a replica's session does to the cache |
 //! | `shortage` | telling the log that writes are refused for want of replicas |
 //! | `peer` | one link |
+//! | `hostile` | a peer that says anything, for fuzzing |
 
 mod announce;
 mod campaign;
 mod downstream;
+pub(crate) mod hostile;
 mod incoming;
 mod peer;
 mod shortage;

@@ -1,11 +1,11 @@
-//! One link to a peer, with what is being sent over it.
+//! One link to a peer, with what is being sent over it: on the live channel, unless another is named.
 
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
 use crate::replication::message::Message;
-use crate::replication::transport::{Link, LinkError, PeerIdentity};
+use crate::replication::transport::{Channel, Link, LinkCaps, LinkError, PeerIdentity};
 
 /// Frames taken from one peer in one turn, so that none starves the others.
 pub(crate) const FRAMES_PER_TURN_MAX: usize = 64;
@@ -35,8 +35,17 @@ impl Peer {
         self.link.peer()
     }
 
+    /// What this end may send on.
+    pub(crate) fn caps(&self) -> LinkCaps {
+        self.link.caps()
+    }
+
     pub(crate) fn receive(&mut self, cx: &mut Context<'_>) -> Received {
-        match self.link.poll_recv(cx) {
+        self.receive_on(Channel::Live, cx)
+    }
+
+    pub(crate) fn receive_on(&mut self, channel: Channel, cx: &mut Context<'_>) -> Received {
+        match self.link.poll_recv(channel, cx) {
             Poll::Pending => Received::Nothing,
             Poll::Ready(Ok(Some(frame))) => Received::Frame(frame),
             Poll::Ready(Ok(None)) => Received::Ended(None),
@@ -46,14 +55,22 @@ impl Peer {
 
     /// Whether a frame may be sent now.
     pub(crate) fn is_ready(&mut self, cx: &mut Context<'_>) -> Result<bool, LinkError> {
-        match self.link.poll_ready(cx) {
+        self.is_ready_on(Channel::Live, cx)
+    }
+
+    pub(crate) fn is_ready_on(&mut self, channel: Channel, cx: &mut Context<'_>) -> Result<bool, LinkError> {
+        match self.link.poll_ready(channel, cx) {
             Poll::Pending => Ok(false),
             Poll::Ready(result) => result.map(|()| true),
         }
     }
 
     pub(crate) fn send(&mut self, frame: Bytes) -> Result<(), LinkError> {
-        self.link.send(frame)
+        self.send_on(Channel::Live, frame)
+    }
+
+    pub(crate) fn send_on(&mut self, channel: Channel, frame: Bytes) -> Result<(), LinkError> {
+        self.link.send(channel, frame)
     }
 
     /// Pushes out what was sent; whether all of it has gone.

@@ -85,6 +85,14 @@ impl ReplicaStore for CacheStore<'_> {
         tracing::info!(primary = self.address, "full copy complete");
     }
 
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.inner.hasher.hash(key)
+    }
+
+    fn log_waits(&mut self) {
+        self.group.roles.lock().log_waits += 1;
+    }
+
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd> {
         self.inner.apply_chunk(self.group, chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
     }

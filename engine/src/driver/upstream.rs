@@ -8,6 +8,7 @@ use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
 use crate::replication::replica::ReplicaSession;
 use crate::replication::session::SessionEnd;
+use crate::replication::transport::Channel;
 use crate::replication::{LinkState, hello::Hello};
 
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
@@ -26,6 +27,14 @@ pub(crate) struct Upstream {
     pause_ms: u64,
     epoch: u64,
     clock_set_at_ms: Option<u64>,
+}
+
+/// What came of reading a channel.
+enum Taken {
+    Frame,
+    Nothing,
+    /// This node has another role by now, and the session is over.
+    Overruled,
 }
 
 /// A node that this one is served by.
@@ -95,7 +104,8 @@ impl Upstream {
                 let hello = hello(turn, Purpose::Follow);
                 let cascades = turn.group.roles.lock().cascade.is_parent(&address);
                 let hello = Hello { cascades, ..hello };
-                let session = ReplicaSession::new(hello, turn.group.config.bugs, turn.now.local_ms);
+                let session = ReplicaSession::new(hello, turn.group.config.bugs, turn.now.local_ms)
+                    .with_window(turn.group.config.window_records_max);
                 self.attached = Some(Attached::new(Peer::new(link), session, address, false));
             }
             Err(error) => {
@@ -249,7 +259,8 @@ pub(crate) fn hello(turn: &Turn<'_, '_>, purpose: Purpose) -> Hello {
     let frame_bytes_max = turn.group.config.frame_bytes_max;
     let roles = turn.group.roles.lock();
     let hello = roles.hello(purpose, &lineage, position, frame_bytes_max, turn.now.group_ms);
-    Hello { undo_floor: hello.position.map(|_| undo_floor), ..hello }
+    let takes_apart = turn.group.config.takes_copies_apart;
+    Hello { undo_floor: hello.position.map(|_| undo_floor), takes_apart, ..hello }
 }
 
 /// Whether the node that was asked may reign, or know who does: all but one that can't be reached, or says that it does not.
@@ -282,32 +293,57 @@ impl Attached {
         epoch: u64,
         clock_set_at_ms: &mut Option<u64>,
     ) -> Result<bool, SessionEnd> {
-        let mut progressed = false;
-        for _ in 0..FRAMES_PER_TURN_MAX {
-            let frame = match self.peer.receive(turn.cx) {
-                Received::Frame(frame) => frame,
-                Received::Nothing => break,
-                Received::Ended(why) => {
-                    let why = why.map_or_else(|| "it closed the link".to_owned(), |error| error.to_string());
-                    return Err(SessionEnd::Link(why));
+        let mut taken = 0;
+        while taken < FRAMES_PER_TURN_MAX {
+            let before = taken;
+            // One of each in turn, so that none holds up another.
+            for channel in Channel::ALL {
+                match self.take(channel, turn, epoch, clock_set_at_ms)? {
+                    Taken::Frame => taken += 1,
+                    Taken::Nothing => {}
+                    Taken::Overruled => return Ok(true),
                 }
-            };
-            // The gate, and under it the epoch once more: a promotion meanwhile must not be written over.
-            let _gate = turn.group.gate.lock();
-            if turn.group.roles.lock().epoch != epoch {
-                return Ok(true);
             }
-            let mut store = CacheStore {
-                inner: &turn.cache.inner,
-                group: turn.group,
-                address: &self.address,
-                is_for_promotion: self.is_for_promotion,
-                clock_set_at_ms,
-            };
-            self.session.handle_frame(&frame, &mut store, turn.now.local_ms)?;
-            progressed = true;
+            if taken == before {
+                break;
+            }
         }
-        Ok(self.transmit(turn)? || progressed)
+        Ok(self.transmit(turn)? || taken > 0)
+    }
+
+    /// Takes the next frame of a channel, if the session wants one and there is one.
+    fn take(
+        &mut self,
+        channel: Channel,
+        turn: &mut Turn<'_, '_>,
+        epoch: u64,
+        clock_set_at_ms: &mut Option<u64>,
+    ) -> Result<Taken, SessionEnd> {
+        if !self.session.takes(channel) {
+            return Ok(Taken::Nothing);
+        }
+        let frame = match self.peer.receive_on(channel, turn.cx) {
+            Received::Frame(frame) => frame,
+            Received::Nothing => return Ok(Taken::Nothing),
+            Received::Ended(why) => {
+                let why = why.map_or_else(|| "it closed the link".to_owned(), |error| error.to_string());
+                return Err(SessionEnd::Link(why));
+            }
+        };
+        // The gate, and under it the epoch once more: a promotion meanwhile must not be written over.
+        let _gate = turn.group.gate.lock();
+        if turn.group.roles.lock().epoch != epoch {
+            return Ok(Taken::Overruled);
+        }
+        let mut store = CacheStore {
+            inner: &turn.cache.inner,
+            group: turn.group,
+            address: &self.address,
+            is_for_promotion: self.is_for_promotion,
+            clock_set_at_ms,
+        };
+        self.session.handle_frame(channel, &frame, &mut store, turn.now.local_ms)?;
+        Ok(Taken::Frame)
     }
 
     fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {

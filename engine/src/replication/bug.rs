@@ -25,6 +25,8 @@ pub enum Bug {
     SharedTerm,
     /// A chunk of items goes late, and is applied over what the log has said since.
     LateChunk,
+    /// Each chunk that comes beside the log has the replica forget what the log has changed, also behind the chunk's moment.
+    WindowForgotten,
     /// A full copy that was cut short is taken for complete, and goes on from the log.
     UnfinishedInstall,
     /// Records are shipped and appended without a look at the branch that they belong to.

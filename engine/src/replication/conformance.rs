@@ -1,4 +1,4 @@
-//! What every transport must do, as one suite of tests: order, ends, push-back, sizes, strangers, leaks.
+//! What every transport must do, as one suite of tests: order, ends, push-back, channels, sizes, strangers, leaks.
 //!
 //! Lives here: the claims, each a function, and [`run`], which checks them all. Not here: the transports; each calls
 //! this from its own tests with a [`Subject`], and so can one that you write:
@@ -30,7 +30,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::frame::{self, HEADER_BYTES, Kind};
-use super::transport::{Link, LinkError, Transport};
+use super::transport::{Channel, Link, LinkError, Transport};
 
 /// How many times a claim rests before it fails. With rests of a millisecond, that is 20 seconds.
 pub const RESTS_MAX: usize = 20_000;
@@ -90,6 +90,9 @@ pub fn run(subject: &mut dyn Subject) {
     what_was_sent_before_the_end_arrives_and_then_the_end(subject);
     whoever_goes_first_the_other_notices(subject);
     a_peer_that_does_not_read_pushes_back(subject);
+    a_channel_that_nobody_reads_holds_up_no_other(subject);
+    a_hint_arrives_whole_or_not_at_all(subject);
+    nothing_comes_on_a_channel_that_a_link_lacks(subject);
     a_dial_to_nobody_fails(subject);
     a_peer_is_who_it_proved_to_be(subject);
     strangers_are_refused_and_harm_nobody(subject);
@@ -168,11 +171,15 @@ fn connect(
 
 /// Whether the link took a frame.
 fn say(link: &mut dyn Link, frame: &Bytes) -> bool {
-    match link.poll_ready(&mut context()) {
+    say_on(Channel::Live, link, frame)
+}
+
+fn say_on(channel: Channel, link: &mut dyn Link, frame: &Bytes) -> bool {
+    match link.poll_ready(channel, &mut context()) {
         Poll::Pending => false,
         Poll::Ready(result) => {
             result.expect("a link that lives");
-            link.send(frame.clone()).expect("a link that lives");
+            link.send(channel, frame.clone()).expect("a link that lives");
             true
         }
     }
@@ -187,18 +194,41 @@ fn send(subject: &mut dyn Subject, link: &mut dyn Link, frame: Bytes) {
 
 /// The next frame, if one is there.
 fn received(link: &mut dyn Link) -> Option<Bytes> {
-    match link.poll_recv(&mut context()) {
+    received_on(Channel::Live, link)
+}
+
+fn received_on(channel: Channel, link: &mut dyn Link) -> Option<Bytes> {
+    match link.poll_recv(channel, &mut context()) {
         Poll::Pending => None,
         Poll::Ready(Ok(Some(frame))) => Some(frame),
         Poll::Ready(end) => panic!("a frame was to come, and there was {end:?}"),
     }
 }
 
+/// Sends frames until the channel takes none, and goes on taking none; how many.
+fn jam(subject: &mut dyn Subject, channel: Channel, link: &mut dyn Link) -> u32 {
+    let mut sent = 0;
+    // Full only if it stays so: what is on its way may make room once more.
+    let mut full_for = 0;
+    while full_for < 50 {
+        let _ = link.poll_flush(&mut context());
+        if say_on(channel, link, &numbered(sent, FILLER_BYTES)) {
+            sent += 1;
+            full_for = 0;
+        } else {
+            full_for += 1;
+            subject.rest();
+        }
+        assert!((sent as usize) * FILLER_BYTES <= UNREAD_BYTES_MAX, "{sent} frames and no end");
+    }
+    sent
+}
+
 /// What a link ends with, whatever came before.
 fn end(subject: &mut dyn Subject, link: &mut dyn Link) -> Option<LinkError> {
     wait(subject, "the end of a link", || {
         loop {
-            match link.poll_recv(&mut context()) {
+            match link.poll_recv(Channel::Live, &mut context()) {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(Some(_))) => {}
                 Poll::Ready(Ok(None)) => return Some(None),
@@ -243,7 +273,7 @@ fn the_longest_frame_passes_and_a_longer_one_ends_the_link(subject: &mut dyn Sub
     send(subject, &mut *pair.dialler, too_long);
     let why = wait(subject, "the refusal of a frame that is too long", || {
         let _ = pair.dialler.poll_flush(&mut context());
-        match pair.listener.poll_recv(&mut context()) {
+        match pair.listener.poll_recv(Channel::Live, &mut context()) {
             Poll::Pending => None,
             Poll::Ready(result) => Some(result),
         }
@@ -281,10 +311,12 @@ fn whoever_goes_first_the_other_notices(subject: &mut dyn Subject) {
         // What is sent to nobody ends in an error, and not in a heap that grows.
         wait(subject, "an error for who goes on sending", || {
             let _ = left.poll_flush(&mut context());
-            match left.poll_ready(&mut context()) {
+            match left.poll_ready(Channel::Live, &mut context()) {
                 Poll::Pending => None,
                 Poll::Ready(Err(_)) => Some(()),
-                Poll::Ready(Ok(())) => left.send(numbered(0, FILLER_BYTES)).is_err().then_some(()),
+                Poll::Ready(Ok(())) => {
+                    left.send(Channel::Live, numbered(0, FILLER_BYTES)).is_err().then_some(())
+                }
             }
         });
     }
@@ -292,20 +324,7 @@ fn whoever_goes_first_the_other_notices(subject: &mut dyn Subject) {
 
 fn a_peer_that_does_not_read_pushes_back(subject: &mut dyn Subject) {
     let mut pair = pair(subject);
-    let mut sent = 0;
-    // Full only if it stays so: what is on its way may make room once more.
-    let mut full_for = 0;
-    while full_for < 50 {
-        let _ = pair.dialler.poll_flush(&mut context());
-        if say(&mut *pair.dialler, &numbered(sent, FILLER_BYTES)) {
-            sent += 1;
-            full_for = 0;
-        } else {
-            full_for += 1;
-            subject.rest();
-        }
-        assert!((sent as usize) * FILLER_BYTES <= UNREAD_BYTES_MAX, "{sent} frames and no end");
-    }
+    let sent = jam(subject, Channel::Live, &mut *pair.dialler);
     for number in 0..sent {
         let frame = wait(subject, "a frame that had to wait", || {
             let _ = pair.dialler.poll_flush(&mut context());
@@ -320,13 +339,109 @@ fn a_peer_that_does_not_read_pushes_back(subject: &mut dyn Subject) {
     });
 }
 
+/// A pair, by who sends.
+struct OneWay {
+    from: Box<dyn Link>,
+    to: Box<dyn Link>,
+    _transports: [Box<dyn Transport>; 2],
+}
+
+/// A pair each way, of those whose sender has this channel.
+fn senders_on(subject: &mut dyn Subject, channel: Channel) -> Vec<OneWay> {
+    let mut senders = Vec::new();
+    for dialler_sends in [true, false] {
+        let Pair { dialler, listener, _dialling, listening, .. } = pair(subject);
+        let (from, to) = if dialler_sends { (dialler, listener) } else { (listener, dialler) };
+        if from.caps().has(channel) {
+            senders.push(OneWay { from, to, _transports: [_dialling, listening] });
+        }
+    }
+    senders
+}
+
+fn a_channel_that_nobody_reads_holds_up_no_other(subject: &mut dyn Subject) {
+    for OneWay { mut from, mut to, _transports } in senders_on(subject, Channel::Bulk) {
+        for (jammed, other) in [(Channel::Live, Channel::Bulk), (Channel::Bulk, Channel::Live)] {
+            let stuck = jam(subject, jammed, &mut *from);
+            let (mut sent, mut got, count) = (0, 0, stuck + 100);
+            wait(subject, "frames beside a jam", || {
+                while sent < count && say_on(other, &mut *from, &numbered(sent, FILLER_BYTES)) {
+                    sent += 1;
+                }
+                let _ = from.poll_flush(&mut context());
+                while let Some(frame) = received_on(other, &mut *to) {
+                    assert!(frame == numbered(got, FILLER_BYTES), "{other:?} frame {got}, as sent");
+                    got += 1;
+                }
+                (got == count).then_some(())
+            });
+            for number in 0..stuck {
+                let frame = wait(subject, "a frame of the jam", || {
+                    let _ = from.poll_flush(&mut context());
+                    received_on(jammed, &mut *to)
+                });
+                assert!(frame == numbered(number, FILLER_BYTES), "{jammed:?} frame {number}, as sent");
+            }
+        }
+    }
+}
+
+fn a_hint_arrives_whole_or_not_at_all(subject: &mut dyn Subject) {
+    const COUNT: u32 = 500;
+    for OneWay { mut from, mut to, _transports } in senders_on(subject, Channel::Hint) {
+        let bytes_max = from.caps().hint_bytes_max.expect("it has the channel") - HEADER_BYTES;
+        let sizes = [0, 1, bytes_max / 2, bytes_max];
+        let hint = |number: u32| numbered(number, sizes[number as usize % sizes.len()]);
+        let mut got = Vec::new();
+        for number in 0..COUNT {
+            assert!(say_on(Channel::Hint, &mut *from, &hint(number)), "hints are always taken");
+            let _ = from.poll_flush(&mut context());
+            subject.rest();
+            while let Some(frame) = received_on(Channel::Hint, &mut *to) {
+                got.push(frame);
+            }
+        }
+        // One that is too long is lost, and no more than that.
+        assert!(say_on(Channel::Hint, &mut *from, &numbered(COUNT, bytes_max + 1 + FILLER_BYTES)));
+        send(subject, &mut *from, numbered(9, 100));
+        wait(subject, "a frame beside hints", || {
+            let _ = from.poll_flush(&mut context());
+            received(&mut *to).map(|frame| assert_eq!(frame, numbered(9, 100)))
+        });
+        let whole: Vec<Bytes> = (0..COUNT).map(hint).collect();
+        assert!(got.iter().all(|frame| whole.contains(frame)), "a hint that was never sent");
+        assert!(got.len() <= COUNT as usize, "more hints than were sent");
+        assert!(got.len() > COUNT as usize / 2, "{} of {COUNT} hints on an idle path", got.len());
+    }
+}
+
+fn nothing_comes_on_a_channel_that_a_link_lacks(subject: &mut dyn Subject) {
+    let mut pair = pair(subject);
+    let lacking = [(pair.dialler.caps(), true), (pair.listener.caps(), false)];
+    for (caps, dialler_sends) in lacking {
+        for channel in Channel::ALL.into_iter().filter(|channel| !caps.has(*channel)) {
+            let Pair { dialler, listener, .. } = &mut pair;
+            let (from, to) = if dialler_sends { (dialler, listener) } else { (listener, dialler) };
+            send(subject, &mut **from, numbered(1, 10));
+            wait(subject, "a frame on the live channel", || {
+                let _ = from.poll_flush(&mut context());
+                assert_eq!(received_on(channel, &mut **to), None, "{channel:?}");
+                received(&mut **to).map(|frame| assert_eq!(frame, numbered(1, 10)))
+            });
+        }
+    }
+}
+
 fn a_dial_to_nobody_fails(subject: &mut dyn Subject) {
     let mut transport = subject.open();
     let address = subject.nobody();
     let Ok(mut link) = transport.dial(&address) else { return };
     let why = end(subject, &mut *link);
     assert!(matches!(why, Some(LinkError::Unreachable(_))), "{why:?}");
-    assert!(matches!(link.poll_ready(&mut context()), Poll::Ready(Err(_))), "it stays an error");
+    assert!(
+        matches!(link.poll_ready(Channel::Live, &mut context()), Poll::Ready(Err(_))),
+        "it stays an error"
+    );
 }
 
 fn a_peer_is_who_it_proved_to_be(subject: &mut dyn Subject) {
@@ -350,7 +465,7 @@ fn strangers_are_refused_and_harm_nobody(subject: &mut dyn Subject) {
             if let Poll::Ready(link) = pair.listening.poll_accept(&mut context()) {
                 accepted.push(link);
             }
-            accepted.retain_mut(|link| match link.poll_recv(&mut context()) {
+            accepted.retain_mut(|link| match link.poll_recv(Channel::Live, &mut context()) {
                 Poll::Ready(Ok(Some(frame))) => panic!("attack {attack} got a frame in: {frame:?}"),
                 Poll::Ready(_) => false,
                 Poll::Pending => true,

@@ -41,6 +41,7 @@ pub(crate) enum Kind {
     Lease = 17,
     Standing = 18,
     Relay = 19,
+    Apart = 24,
     Mode = 28,
 }
 
@@ -62,7 +63,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Lease, Standing, Relay, Mode])
+        .chain([Handover, Fenced, Bye, Lease, Standing, Relay, Apart, Mode])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -1,4 +1,4 @@
-//! A transport in memory, whose links a test cuts, stalls and delays: for simulations and embedders' own tests.
+//! A transport in memory, whose links a test cuts, stalls, delays and reorders: for simulations and embedders' own tests.
 //!
 //! Lives here: the network that links nodes of one process. Time is the simulation's: frames move when it says so.
 
@@ -9,15 +9,19 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::transport::{Link, LinkError, PeerIdentity, Transport};
+use super::transport::{Channel, Link, LinkCaps, LinkError, PeerIdentity, Transport};
 
-/// Frames that one direction of a link holds before it pushes back.
+/// Frames that one channel of a direction holds before it pushes back, or loses hints.
 const FRAMES_IN_FLIGHT_MAX: usize = 64;
+
+/// The longest hint where channels are apart, about what a datagram takes.
+const HINT_BYTES_MAX: usize = 1_200;
 
 /// Nodes of one process, each under a name, and the links between them. Every peer counts as proven.
 ///
 /// A link's frames wait in flight until [`deliver`](MemoryNetwork::deliver) moves them, so that a simulation
-/// decides what arrives when. [`MemoryNetwork::immediate`] makes one that delivers at once.
+/// decides what arrives when. [`MemoryNetwork::immediate`] makes one that delivers at once. Where its channels are
+/// apart, a simulation decides that for each; else all frames of a link are on one, as over TCP.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryNetwork {
     state: Arc<Mutex<Network>>,
@@ -26,6 +30,7 @@ pub struct MemoryNetwork {
 #[derive(Debug, Default)]
 struct Network {
     immediate: bool,
+    channels_apart: bool,
     next_link: u64,
     directions: HashMap<(u64, bool), Direction>,
     arriving: HashMap<String, VecDeque<MemoryLink>>,
@@ -38,18 +43,39 @@ struct Network {
 struct Direction {
     from: String,
     to: String,
-    in_flight: VecDeque<Bytes>,
-    arrived: VecDeque<Bytes>,
+    lanes: [Lane; Channel::ALL.len()],
     closed: bool,
     cut: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
+/// One channel of a direction.
+#[derive(Debug, Default)]
+struct Lane {
+    in_flight: VecDeque<Bytes>,
+    arrived: VecDeque<Bytes>,
+}
+
+impl Lane {
+    fn is_full(&self) -> bool {
+        self.in_flight.len() + self.arrived.len() >= FRAMES_IN_FLIGHT_MAX
+    }
+}
+
 impl Direction {
+    fn lane(&mut self, channel: Channel) -> &mut Lane {
+        &mut self.lanes[channel as usize]
+    }
+
     /// Whether its reader has seen all that will ever come.
     fn has_ended(&self) -> bool {
-        self.closed && self.in_flight.is_empty() && self.arrived.is_empty()
+        let [live, ..] = &self.lanes;
+        self.closed && live.in_flight.is_empty() && live.arrived.is_empty()
+    }
+
+    fn frames_in_flight(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.in_flight.len()).sum()
     }
 
     fn wake_both(&mut self) {
@@ -70,6 +96,12 @@ impl MemoryNetwork {
         network
     }
 
+    /// The same, with each link's channels apart.
+    pub fn with_channels_apart(self) -> MemoryNetwork {
+        self.state.lock().channels_apart = true;
+        self
+    }
+
     /// A node's way into the network, under `name`.
     pub fn transport(&self, name: &str) -> MemoryTransport {
         self.state.lock().listening.insert(name.to_owned(), None);
@@ -82,10 +114,10 @@ impl MemoryNetwork {
         let mut busy: Vec<_> = state
             .directions
             .iter()
-            .filter(|(_, direction)| !direction.in_flight.is_empty())
             .map(|((link, _), direction)| {
-                (*link, direction.from.clone(), direction.to.clone(), direction.in_flight.len())
+                (*link, direction.from.clone(), direction.to.clone(), direction.frames_in_flight())
             })
+            .filter(|(.., frames)| *frames > 0)
             .collect();
         busy.sort();
         busy
@@ -93,6 +125,32 @@ impl MemoryNetwork {
 
     /// Moves one frame of a link from `from` to the other end; whether there was one that may pass.
     pub fn deliver(&self, link: u64, from: &str) -> bool {
+        Channel::ALL.into_iter().any(|channel| self.deliver_on(link, from, channel))
+    }
+
+    /// [`MemoryNetwork::deliver`], of one channel.
+    pub fn deliver_on(&self, link: u64, from: &str, channel: Channel) -> bool {
+        self.take_from_flight(link, from, channel, 0, |lane, frame| lane.arrived.push_back(frame))
+    }
+
+    /// Moves the hint behind `skipped` others to the other end before them; whether there was one that may pass.
+    pub fn deliver_hint(&self, link: u64, from: &str, skipped: usize) -> bool {
+        self.take_from_flight(link, from, Channel::Hint, skipped, |lane, frame| lane.arrived.push_back(frame))
+    }
+
+    /// Loses the oldest hint in flight; whether there was one.
+    pub fn lose_hint(&self, link: u64, from: &str) -> bool {
+        self.take_from_flight(link, from, Channel::Hint, 0, |_, _| ())
+    }
+
+    fn take_from_flight(
+        &self,
+        link: u64,
+        from: &str,
+        channel: Channel,
+        index: usize,
+        take: impl FnOnce(&mut Lane, Bytes),
+    ) -> bool {
         let mut state = self.state.lock();
         let Network { directions, blocked, .. } = &mut *state;
         let found = directions.iter_mut().find(|((id, _), direction)| *id == link && direction.from == from);
@@ -100,8 +158,9 @@ impl MemoryNetwork {
         if blocked.contains(&(direction.from.clone(), direction.to.clone())) {
             return false;
         }
-        let Some(frame) = direction.in_flight.pop_front() else { return false };
-        direction.arrived.push_back(frame);
+        let lane = direction.lane(channel);
+        let Some(frame) = lane.in_flight.remove(index) else { return false };
+        take(lane, frame);
         direction.wake_both();
         true
     }
@@ -160,7 +219,7 @@ impl MemoryNetwork {
     fn cut_where(&self, matches: impl Fn(&Direction) -> bool) {
         let mut state = self.state.lock();
         for direction in state.directions.values_mut().filter(|direction| matches(direction)) {
-            direction.in_flight.clear();
+            direction.lanes.iter_mut().for_each(|lane| lane.in_flight.clear());
             direction.cut = true;
             direction.wake_both();
         }
@@ -188,9 +247,11 @@ impl Transport for MemoryTransport {
             let direction = Direction { from: from.to_owned(), to: to.to_owned(), ..Direction::default() };
             state.directions.insert((id, is_dialler), direction);
         }
+        let channels_apart = state.channels_apart;
         let link = |is_dialler, peer: &str| MemoryLink {
             id,
             is_dialler,
+            channels_apart,
             peer: PeerIdentity { proven: true, ..PeerIdentity::unproven(peer) },
             network: self.network.clone(),
         };
@@ -221,6 +282,7 @@ impl Transport for MemoryTransport {
 struct MemoryLink {
     id: u64,
     is_dialler: bool,
+    channels_apart: bool,
     peer: PeerIdentity,
     network: MemoryNetwork,
 }
@@ -242,7 +304,14 @@ impl Link for MemoryLink {
         &self.peer
     }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+    fn caps(&self) -> LinkCaps {
+        match self.channels_apart {
+            true => LinkCaps { bulk: true, hint_bytes_max: Some(HINT_BYTES_MAX) },
+            false => LinkCaps::default(),
+        }
+    }
+
+    fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         if self.with_direction(false, |direction, _| direction.has_ended()) {
             return Poll::Ready(Err(LinkError::Broken("the peer has gone".to_owned())));
         }
@@ -250,7 +319,7 @@ impl Link for MemoryLink {
             if direction.cut || direction.closed {
                 return Poll::Ready(Err(cut()));
             }
-            if direction.in_flight.len() + direction.arrived.len() < FRAMES_IN_FLIGHT_MAX {
+            if channel == Channel::Hint || !direction.lane(channel).is_full() {
                 return Poll::Ready(Ok(()));
             }
             direction.writer = Some(cx.waker().clone());
@@ -258,16 +327,20 @@ impl Link for MemoryLink {
         })
     }
 
-    fn send(&mut self, frame: Bytes) -> Result<(), LinkError> {
+    fn send(&mut self, channel: Channel, frame: Bytes) -> Result<(), LinkError> {
         self.with_direction(true, |direction, immediate| {
             if direction.cut || direction.closed {
                 return Err(cut());
             }
-            if immediate {
-                direction.arrived.push_back(frame);
-                direction.reader.take().into_iter().for_each(Waker::wake);
-            } else {
-                direction.in_flight.push_back(frame);
+            let lane = direction.lane(channel);
+            let is_lost = channel == Channel::Hint && (lane.is_full() || frame.len() > HINT_BYTES_MAX);
+            match immediate {
+                _ if is_lost => {}
+                true => {
+                    lane.arrived.push_back(frame);
+                    direction.reader.take().into_iter().for_each(Waker::wake);
+                }
+                false => lane.in_flight.push_back(frame),
             }
             Ok(())
         })
@@ -277,16 +350,20 @@ impl Link for MemoryLink {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>> {
+    fn poll_recv(
+        &mut self,
+        channel: Channel,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
         self.with_direction(false, |direction, _| {
-            if let Some(frame) = direction.arrived.pop_front() {
+            if let Some(frame) = direction.lane(channel).arrived.pop_front() {
                 direction.writer.take().into_iter().for_each(Waker::wake);
                 return Poll::Ready(Ok(Some(frame)));
             }
             if direction.cut {
                 return Poll::Ready(Err(cut()));
             }
-            if direction.closed && direction.in_flight.is_empty() {
+            if channel == Channel::Live && direction.has_ended() {
                 return Poll::Ready(Ok(None));
             }
             direction.reader = Some(cx.waker().clone());
@@ -349,8 +426,9 @@ mod tests {
 
     #[test]
     fn a_network_in_memory_keeps_the_promises_of_a_transport() {
-        for network in [MemoryNetwork::immediate(), MemoryNetwork::new()] {
-            conformance::run(&mut Memory { network, nodes: 0 });
+        for network in [MemoryNetwork::immediate, MemoryNetwork::new] {
+            conformance::run(&mut Memory { network: network(), nodes: 0 });
+            conformance::run(&mut Memory { network: network().with_channels_apart(), nodes: 0 });
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::acks::AckMode;
 use super::frame::{self, FrameError, Kind};
 use super::hello::Hello;
+use super::log::{Entry, entries};
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 
 /// Any frame, read.
@@ -33,6 +34,7 @@ pub(crate) enum Message<'a> {
     Standing(Standing),
     Relay(Relay),
     Mode(Mode),
+    Apart(Apart),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,7 +153,7 @@ pub(crate) struct Heartbeat {
     pub(crate) peers: Vec<String>,
 }
 
-/// A full copy begins; what the log says from `start` on comes between its chunks.
+/// A full copy begins; what the log says from there on comes between its chunks, or beside them (see [`Apart`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstallBegin {
     /// The history up to the install's start.
@@ -172,7 +174,7 @@ pub(crate) struct PrefixFloor {
     pub(crate) floor: u64,
 }
 
-/// Items as they were at `at_seq`, to be applied exactly there.
+/// Items as they were at `at_seq`, to be applied exactly there; or later, but for those that the log has changed since.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Chunk<'a> {
     pub(crate) at_seq: Seq,
@@ -292,6 +294,15 @@ impl From<Mode> for AckMode {
     }
 }
 
+/// The chunks of this full copy and its end travel on the bulk channel. Comes on the live channel behind the copy's
+/// `InstallBegin`, and on the bulk channel before its first chunk: what is there before it belongs to a copy that was given
+/// up. Only to one that said in its `Hello` that it takes that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Apart {
+    /// Which full copy of this session it is, from 1 on.
+    pub(crate) copy: u32,
+}
+
 /// The link closes on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bye {
@@ -330,6 +341,7 @@ impl Message<'_> {
             Message::Standing(body) => encode_body(Kind::Standing, number, body),
             Message::Relay(body) => encode_body(Kind::Relay, number, body),
             Message::Mode(body) => encode_body(Kind::Mode, number, body),
+            Message::Apart(body) => encode_body(Kind::Apart, number, body),
         }
     }
 
@@ -356,6 +368,7 @@ impl Message<'_> {
             Kind::Standing => Message::Standing(decode_body(raw.body)?),
             Kind::Relay => Message::Relay(decode_body(raw.body)?),
             Kind::Mode => Message::Mode(decode_body(raw.body)?),
+            Kind::Apart => Message::Apart(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }
@@ -412,6 +425,11 @@ pub(crate) fn from_wire(entries: Vec<WireEntry>) -> Result<Lineage, FrameError> 
 impl Append<'_> {
     pub(crate) fn prev(&self) -> Position {
         Position { branch: Branch(self.branch), seq: self.prev_seq }
+    }
+
+    /// How many records it has, marks not counted.
+    pub(crate) fn count_records(&self) -> usize {
+        entries(self.records).filter(|entry| matches!(entry, Some(Entry::Record(_)))).count()
     }
 }
 

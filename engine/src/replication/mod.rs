@@ -14,6 +14,7 @@
 //! | `cascade` | replicas of replicas: a node's path down from its primary |
 //! | `quarantine` | a replica whose full copies fail again and again |
 //! | `install` | what a primary reads out of its items |
+//! | `apart`, `window` | a full copy beside the log: what waits for what, and what was changed meanwhile |
 //! | `fills` | what a replica was given beside the log |
 //! | `roles` | what this node is, and whom it knows |
 //! | `warning` | what an operator should look at |
@@ -28,6 +29,7 @@
 pub(crate) mod ack_warnings;
 pub(crate) mod acks;
 pub(crate) mod admission;
+pub(crate) mod apart;
 pub(crate) mod bug;
 pub(crate) mod cascade;
 #[cfg(any(test, feature = "testing"))]
@@ -52,6 +54,7 @@ pub(crate) mod session;
 mod status;
 pub mod transport;
 pub(crate) mod warning;
+pub(crate) mod window;
 
 pub use acks::{ACK_REPLICAS_MAX, AckMode, AckModeError, Acknowledgement, Written};
 #[cfg(feature = "testing")]
@@ -73,7 +76,7 @@ pub fn decode_bodies(mut pieces: &[u8]) {
         let bytes = usize::from(u16::from_le_bytes([*low, *high]) % 1024).min(rest.len());
         let (body, rest) = rest.split_at(bytes);
         pieces = rest;
-        let frame = frame::sealed(*kind % 20, sound, body);
+        let frame = frame::sealed(*kind % 30, sound, body);
         stream.extend_from_slice(&frame);
         is_sound &= match message::Message::decode(&frame) {
             Ok((number, message)) => {

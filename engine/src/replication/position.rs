@@ -146,14 +146,16 @@ impl Lineage {
     /// Whether the mutation of this version lies in this history.
     pub(crate) fn contains_version(&self, version: Version) -> bool {
         let (term, seq) = (Term(version.term()), version.seq());
-        self.entries.iter().any(|entry| entry.term == term && seq <= entry.last)
+        // A node that forgot a reign of its own can begin another of the same term: behind a gap.
+        self.entries.iter().any(|entry| entry.term == term && (entry.start..=entry.last).contains(&seq))
     }
 
-    /// Whether this history has gone on past a version that it does not hold, so that it never will: by a later term, or
-    /// in a term that has ended.
+    /// Whether this history has gone on past a version that it does not hold, so that it never will: by a later term, in
+    /// a term that has ended, or from a later seq on.
     pub(crate) fn has_passed(&self, version: Version) -> bool {
+        let place = (Term(version.term()), version.seq());
         !self.contains_version(version)
-            && self.newest().is_some_and(|newest| newest.term > Term(version.term()))
+            && self.newest().is_some_and(|newest| (newest.term, newest.start) > place)
     }
 
     /// The last point that two histories share: in their latest common branch, as far as both have it.
@@ -297,6 +299,8 @@ mod tests {
         assert_eq!((standing(16, 100), standing(16, 101)), ((true, false), (false, true)));
         assert_eq!((standing(48, 150), standing(64, 150)), ((false, false), (false, false)));
         assert_eq!(standing(33, 120), (false, true), "a reign that this history never saw");
+        assert_eq!(standing(16, 4), (false, true), "an earlier reign of that term, which was forgotten");
+        assert_eq!(standing(48, 149), (false, true), "likewise");
     }
 
     #[test]

@@ -8,10 +8,12 @@
 //!                  ^───────(the log overtook it)───────┘
 //! ```
 //! Drain contract: after each `handle_frame`, and whenever the log grew or a deadline came, call `poll_frame` until
-//! it gives none, sending each frame before the next call.
+//! it gives none, sending each frame before the next call; likewise `poll_bulk` and `poll_hint` where the link has such
+//! channels.
 //!
-//! A chunk of items goes exactly at its moment in the log: with a chunk waiting, the log is shipped up to the
-//! chunk's seq and no further until the chunk has gone.
+//! On the live channel a chunk of items goes exactly at its moment in the log: with a chunk waiting, the log is shipped up
+//! to the chunk's seq and no further until the chunk has gone. On the bulk channel the parts of a full copy go as they are
+//! read, beside the log; what has changed meanwhile is the replica's to see (see `apart`).
 
 use std::collections::VecDeque;
 
@@ -20,17 +22,19 @@ use parking_lot::Mutex;
 
 use super::acks::AckMode;
 use super::bug::{Bug, Bugs};
+use super::frame::HEADER_BYTES;
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
-    Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd, Lease,
-    Message, Plan, PrefixFloor, Relay, to_wire,
+    Apart, Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
+    Lease, Message, Plan, PrefixFloor, Relay, to_wire,
 };
 use super::position::{Position, Seq, Term};
 use super::risk::{LogEnd, Risk};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
+use super::transport::{Channel, LinkCaps};
 
 /// Bytes of items in one chunk, about (design §6).
 pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
@@ -43,6 +47,10 @@ const HINTS_QUEUED_MAX: usize = 64 << 10;
 
 /// Hints in one frame.
 const HINTS_PER_FRAME_MAX: usize = 4096;
+
+/// Bytes of a frame of hints beside the hashes, at most, and of a hash.
+const HINTS_HEAD_BYTES: usize = HEADER_BYTES + 15;
+const HINT_BYTES: usize = 10;
 
 /// Hashes that a replica may ask for at once; more are dropped.
 const WANTED_MAX: usize = 4096;
@@ -60,6 +68,8 @@ pub(crate) struct Grant {
     pub(crate) hash_seed: u64,
     pub(crate) frame_bytes_max: usize,
     pub(crate) peers: Vec<String>,
+    /// The channels of its link.
+    pub(crate) caps: LinkCaps,
     pub(crate) bugs: Bugs,
 }
 
@@ -72,9 +82,28 @@ pub(crate) struct Now {
     pub(crate) lease_ms: Option<u64>,
 }
 
+/// What goes on channels beside the live one.
+struct Beside {
+    /// Whether full copies do, and how many have begun there.
+    ships_copies: bool,
+    copies: u32,
+    /// The bulk channel has not been told of the newest.
+    is_newest_due: bool,
+    /// What the hint channel takes, where there is one.
+    hint_bytes_max: Option<usize>,
+}
+
+impl Beside {
+    fn new(hello: &Hello, caps: LinkCaps) -> Beside {
+        let ships_copies = hello.takes_apart && caps.bulk;
+        Beside { ships_copies, copies: 0, is_newest_due: false, hint_bytes_max: caps.hint_bytes_max }
+    }
+}
+
 /// 1. `cursor` is behind the last record that was sent.
 /// 2. `pending` is at or ahead of the cursor, and nothing beyond it is sent before it.
 /// 3. `queued_hints` counts the hashes in `hints` and is at most [`HINTS_QUEUED_MAX`].
+/// 4. Where `beside.ships_copies`, no part of a full copy is ever `pending`.
 pub(crate) struct PrimarySession {
     pub(crate) node: u128,
     pub(crate) slot: u8,
@@ -87,6 +116,7 @@ pub(crate) struct PrimarySession {
     cursor: LogCursor,
     pending: Option<(ChunkKind, ItemsAt)>,
     all_items_sent: bool,
+    beside: Beside,
     sweeping: bool,
     hints: VecDeque<(Seq, Vec<u64>)>,
     queued_hints: usize,
@@ -168,6 +198,7 @@ impl PrimarySession {
             cursor: resumed.unwrap_or(end),
             pending: None,
             all_items_sent: false,
+            beside: Beside::new(hello, grant.caps),
             sweeping: resumed.is_some(),
             hints: VecDeque::new(),
             queued_hints: 0,
@@ -200,8 +231,7 @@ impl PrimarySession {
             frame_bytes_max: frame_bytes_max as u32,
             peers: grant.peers,
         };
-        let ok = session.numbers.encode(&Message::HelloOk(ok));
-        session.opening.push_back(ok);
+        session.open_with(&Message::HelloOk(ok));
         if resumed.is_none() {
             session.begin_install(log, source);
         }
@@ -211,6 +241,12 @@ impl PrimarySession {
     /// The frame numbers go on from the peer's `Hello`, which whoever accepted the link has read.
     pub(crate) fn numbers_mut(&mut self) -> &mut FrameNumbers {
         &mut self.numbers
+    }
+
+    /// Says this before anything else.
+    fn open_with(&mut self, message: &Message<'_>) {
+        let frame = self.numbers.encode(message);
+        self.opening.push_back(frame);
     }
 
     fn begin_install(&mut self, log: &Mutex<Log>, source: &dyn InstallSource) {
@@ -235,8 +271,12 @@ impl PrimarySession {
                 .map(|(prefix, floor)| PrefixFloor { prefix: prefix.into_vec(), floor: floor.0 })
                 .collect(),
         };
-        let begin = self.numbers.encode(&Message::InstallBegin(begin));
-        self.opening.push_back(begin);
+        self.open_with(&Message::InstallBegin(begin));
+        if self.beside.ships_copies {
+            self.beside.copies += 1;
+            self.beside.is_newest_due = true;
+            self.open_with(&Message::Apart(Apart { copy: self.beside.copies }));
+        }
     }
 
     /// Whether the replica is to be told where this node stands.
@@ -329,6 +369,15 @@ impl PrimarySession {
     /// When `poll_frame` must be called although nothing has happened.
     pub(crate) fn deadline_ms(&self) -> u64 {
         self.heartbeat_due_ms.min(self.heard_at_ms + DEAD_AFTER_MS)
+    }
+
+    /// Where the full copy that is under way goes.
+    pub(crate) fn copy_channel(&self) -> Channel {
+        if self.beside.ships_copies && self.state == LinkState::Installing {
+            Channel::Bulk
+        } else {
+            Channel::Live
+        }
     }
 
     /// Whether a full copy or a sweep still has something to read out.
@@ -427,10 +476,58 @@ impl PrimarySession {
         if let Some(frame) = self.pending_if_due() {
             return Ok(Some(frame));
         }
-        if self.state == LinkState::Installing && self.all_items_sent && self.pending.is_none() {
-            return Ok(Some(self.end_install()));
+        if self.state == LinkState::Installing
+            && !self.beside.ships_copies
+            && self.all_items_sent
+            && self.pending.is_none()
+        {
+            return Ok(Some(self.end_install(Channel::Live)));
         }
-        Ok(self.next_hints(log, source))
+        Ok(match self.hints_per_datagram() {
+            0 => self.next_hints(Channel::Live, HINTS_PER_FRAME_MAX, log, source),
+            _ => None,
+        })
+    }
+
+    /// The next frame for the bulk channel, if there is one now.
+    pub(crate) fn poll_bulk(&mut self, source: &mut dyn InstallSource) -> Option<Bytes> {
+        if !self.beside.ships_copies || self.state != LinkState::Installing {
+            return None;
+        }
+        if std::mem::take(&mut self.beside.is_newest_due) {
+            let apart = Message::Apart(Apart { copy: self.beside.copies });
+            return Some(self.numbers.encode_on(Channel::Bulk, &apart));
+        }
+        match source.next_items(CHUNK_BYTES_MAX, self.frame_bytes_max / 2) {
+            Some(items) if items.items.is_empty() => None,
+            Some(items) => {
+                let chunk = Message::Chunk(items.as_chunk(ChunkKind::Install));
+                Some(self.numbers.encode_on(Channel::Bulk, &chunk))
+            }
+            None => {
+                self.all_items_sent = true;
+                Some(self.end_install(Channel::Bulk))
+            }
+        }
+    }
+
+    /// The next frame for the hint channel, if there is one now.
+    pub(crate) fn poll_hint(&mut self, log: &Mutex<Log>, source: &mut dyn InstallSource) -> Option<Bytes> {
+        match self.hints_per_datagram() {
+            0 => None,
+            hashes_max => self.next_hints(Channel::Hint, hashes_max, log, source),
+        }
+    }
+
+    /// How many hints a frame of their own channel takes now; 0 where there is none, or its path is too narrow.
+    fn hints_per_datagram(&self) -> usize {
+        let bytes = self.beside.hint_bytes_max.unwrap_or(0).saturating_sub(HINTS_HEAD_BYTES);
+        (bytes / HINT_BYTES).min(HINTS_PER_FRAME_MAX)
+    }
+
+    /// Takes note of what the link's path allows now.
+    pub(crate) fn set_hint_bytes_max(&mut self, bytes_max: Option<usize>) {
+        self.beside.hint_bytes_max = bytes_max;
     }
 
     fn heartbeat(&mut self, log: &Mutex<Log>, peers: &[String], now: Now) -> Bytes {
@@ -456,6 +553,9 @@ impl PrimarySession {
         }
         let item_bytes_max = self.frame_bytes_max / 2;
         if self.state == LinkState::Installing && !self.all_items_sent {
+            if self.beside.ships_copies {
+                return;
+            }
             match source.next_items(CHUNK_BYTES_MAX, item_bytes_max) {
                 Some(items) if items.items.is_empty() => {}
                 Some(items) => self.pending = Some((ChunkKind::Install, items)),
@@ -517,15 +617,22 @@ impl PrimarySession {
         }
     }
 
-    fn end_install(&mut self) -> Bytes {
+    fn end_install(&mut self, channel: Channel) -> Bytes {
         self.state = LinkState::Streaming;
         self.overtaken = 0;
         self.level_from = self.cursor.position.seq;
-        self.numbers.encode(&Message::InstallEnd(InstallEnd { seq: self.cursor.position.seq }))
+        let end = Message::InstallEnd(InstallEnd { seq: self.cursor.position.seq });
+        self.numbers.encode_on(channel, &end)
     }
 
     /// Hints whose items the replica has been sent; while a sweep runs, the marks that it finds.
-    fn next_hints(&mut self, log: &Mutex<Log>, source: &mut dyn InstallSource) -> Option<Bytes> {
+    fn next_hints(
+        &mut self,
+        channel: Channel,
+        hashes_max: usize,
+        log: &Mutex<Log>,
+        source: &mut dyn InstallSource,
+    ) -> Option<Bytes> {
         if self.state == LinkState::Installing {
             return None;
         }
@@ -542,9 +649,12 @@ impl PrimarySession {
         if !due {
             return None;
         }
-        let (at_seq, hashes) = self.hints.pop_front()?;
+        let (at_seq, mut hashes) = self.hints.pop_front()?;
+        if hashes.len() > hashes_max {
+            self.hints.push_front((at_seq, hashes.split_off(hashes_max)));
+        }
         self.queued_hints -= hashes.len();
-        Some(self.numbers.encode(&Message::Hints(Hints { at_seq, hashes })))
+        Some(self.numbers.encode_on(channel, &Message::Hints(Hints { at_seq, hashes })))
     }
 
     /// The last frame to the replica that takes over.

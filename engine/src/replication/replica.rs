@@ -9,20 +9,28 @@
 //! ```
 //! Drain contract: after each `handle_frame`, and at each deadline, call `poll_frame` until it gives none.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::acks::AckMode;
+use super::apart::{ApartCopy, PartIs};
 use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
-    Ack, Append, Bye, ByeReason, Chunk, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Lease, Message,
-    Plan, Relay, Want, WireEntry, from_wire,
+    Ack, Append, Bye, ByeReason, Chunk, ChunkKind, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Lease,
+    Message, Plan, Relay, Want, WireEntry, from_wire,
 };
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
+use super::transport::Channel;
+use super::window::{RECORDS_MAX, Window};
 
 /// Hashes in one `Want`; more unmatched hints are forgotten.
 const WANT_MAX: usize = 512;
+
+/// Frames of hints that came before the records that they speak of; more are forgotten.
+const HINTS_HELD_MAX: usize = 16;
 
 /// What a session does to its node. Each call is done when it returns: a position moves only after its records are
 /// applied.
@@ -44,7 +52,11 @@ pub(crate) trait ReplicaStore {
     fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd>;
     /// The full copy is complete.
     fn end_install(&mut self);
-    /// Applies items that are exact at this node's position.
+    /// The group's hash of a key.
+    fn hash(&self, key: &[u8]) -> u64;
+    /// The log waits for a chunk of a full copy.
+    fn log_waits(&mut self);
+    /// Applies items that are what the primary had at this node's position.
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd>;
     /// Applies records and marks that follow this node's position; gives the hashes of marked items that are not here.
     fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd>;
@@ -108,6 +120,11 @@ pub(crate) struct ReplicaSession {
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
     dropped: Vec<u64>,
     above: Above,
+    /// A full copy that comes on the bulk channel.
+    apart: ApartCopy,
+    window_records_max: usize,
+    /// Hints that were faster than the log.
+    early_hints: VecDeque<Hints>,
     heard_at_ms: u64,
     ack_due_ms: u64,
 }
@@ -140,6 +157,9 @@ impl ReplicaSession {
             wanted: Vec::new(),
             dropped: Vec::new(),
             above,
+            apart: ApartCopy::default(),
+            window_records_max: RECORDS_MAX,
+            early_hints: VecDeque::new(),
             heard_at_ms: now_ms,
             ack_due_ms: u64::MAX,
         }
@@ -148,6 +168,11 @@ impl ReplicaSession {
     /// One that ends where it would be copied anew.
     pub(crate) fn refusing_copies(self) -> ReplicaSession {
         ReplicaSession { refuses_copies: true, ..self }
+    }
+
+    /// One that notes so many records beside a full copy, instead of [`RECORDS_MAX`].
+    pub(crate) fn with_window(self, records_max: usize) -> ReplicaSession {
+        ReplicaSession { window_records_max: records_max, ..self }
     }
 
     /// When `poll_frame` must be called although nothing has happened.
@@ -165,15 +190,64 @@ impl ReplicaSession {
         self.state == State::Installing
     }
 
-    /// Takes a frame from the primary.
+    /// Whether the next frame of this channel is to be read. Only a frame of another channel changes that.
+    pub(crate) fn takes(&self, channel: Channel) -> bool {
+        match channel {
+            Channel::Live => self.apart.takes_live(),
+            Channel::Bulk => self.apart.takes_bulk(),
+            Channel::Hint => self.is_attached(),
+        }
+    }
+
+    /// Takes a frame from the primary, of a channel that is to be read.
     pub(crate) fn handle_frame(
         &mut self,
-        frame: &[u8],
+        channel: Channel,
+        frame: &Bytes,
         store: &mut dyn ReplicaStore,
         now_ms: u64,
     ) -> Result<(), SessionEnd> {
-        let message = self.numbers.decode(frame)?;
+        if !self.takes(channel) {
+            return Err(SessionEnd::Unexpected("frame of this channel"));
+        }
+        let Some(message) = self.numbers.decode_on(channel, frame)? else { return Ok(()) };
         self.heard_at_ms = now_ms;
+        match channel {
+            Channel::Live => self.handle_live(message, frame, store, now_ms)?,
+            Channel::Bulk => self.handle_bulk(message, frame, store, now_ms)?,
+            Channel::Hint => self.handle_hint(message, store)?,
+        }
+        self.go_on(store, now_ms)
+    }
+
+    /// Does what has waited for the frame that was just taken.
+    fn go_on(&mut self, store: &mut dyn ReplicaStore, now_ms: u64) -> Result<(), SessionEnd> {
+        loop {
+            if let Some(frame) = self.apart.part_due(store.applied()) {
+                let (_, message) = Message::decode(&frame)?;
+                self.handle_bulk(message, &frame, store, now_ms)?;
+            } else if let Some(frame) = self.apart.records_due() {
+                let (_, message) = Message::decode(&frame)?;
+                self.handle_live(message, &frame, store, now_ms)?;
+            } else {
+                break;
+            }
+        }
+        while self.early_hints.front().is_some_and(|hints| hints.at_seq <= store.applied()) {
+            if let Some(hints) = self.early_hints.pop_front() {
+                self.handle_hints(&hints, store)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_live(
+        &mut self,
+        message: Message<'_>,
+        frame: &Bytes,
+        store: &mut dyn ReplicaStore,
+        now_ms: u64,
+    ) -> Result<(), SessionEnd> {
         match (self.state, message) {
             (State::AwaitingAnswer, Message::HelloOk(ok)) => self.handle_answer(&ok, store, now_ms),
             (State::AwaitingAnswer, Message::Reject(reject)) => {
@@ -195,22 +269,77 @@ impl ReplicaSession {
                 store.mode_told(mode.into());
                 Ok(())
             }
-            (_, Message::Append(append)) => self.handle_append(&append, store),
+            (_, Message::Append(append)) => self.handle_append(&append, frame, store),
             (_, Message::Lineage(entry)) => self.handle_branch(entry, store),
             (_, Message::Chunk(chunk)) => self.handle_chunk(&chunk, store),
-            (State::Installing, Message::InstallEnd(end)) if end.seq == store.applied() => {
-                self.state = State::Streaming;
-                store.end_install();
-                self.update_level(store);
-                self.ack_due_ms = now_ms;
+            (State::Installing, Message::Apart(apart)) => {
+                self.apart.begin(apart, Window::new(store.applied(), self.window_records_max, self.bugs))
+            }
+            (State::Installing, Message::InstallEnd(end))
+                if end.seq == store.applied() && !self.apart.is_under_way() =>
+            {
+                self.end_install(store, now_ms);
                 Ok(())
             }
             (State::Streaming, Message::Handover(handover)) if handover.seq == store.applied() => {
                 Err(SessionEnd::HandedOver)
             }
             (State::Streaming, Message::Hints(hints)) => self.handle_hints(&hints, store),
+            // The primary has sent all of a copy that is still on its way.
+            (State::Installing, Message::Hints(_)) if self.apart.is_under_way() => Ok(()),
             _ => Err(SessionEnd::Unexpected("frame from a primary")),
         }
+    }
+
+    fn handle_bulk(
+        &mut self,
+        message: Message<'_>,
+        frame: &Bytes,
+        store: &mut dyn ReplicaStore,
+        now_ms: u64,
+    ) -> Result<(), SessionEnd> {
+        match message {
+            Message::Apart(apart) => self.apart.reach(apart),
+            Message::Chunk(chunk) if chunk.kind == ChunkKind::Install => {
+                match self.apart.take_chunk(chunk.at_seq, store.applied(), frame)? {
+                    PartIs::Due => self.apply_late_chunk(chunk, store),
+                    PartIs::Waiting | PartIs::Stale => Ok(()),
+                }
+            }
+            Message::InstallEnd(end) => {
+                if self.apart.take_end(end.seq, store.applied(), frame)? == PartIs::Due {
+                    self.end_install(store, now_ms);
+                }
+                Ok(())
+            }
+            _ => Err(SessionEnd::Unexpected("frame on the bulk channel")),
+        }
+    }
+
+    /// Hints that a channel of their own has carried: nothing of them is certain.
+    fn handle_hint(&mut self, message: Message<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        let Message::Hints(hints) = message else {
+            return Err(SessionEnd::Unexpected("frame on the hint channel"));
+        };
+        if self.state != State::Streaming {
+            return Ok(());
+        }
+        if hints.at_seq <= store.applied() {
+            return self.handle_hints(&hints, store);
+        }
+        if self.early_hints.len() == HINTS_HELD_MAX {
+            self.early_hints.pop_front();
+        }
+        self.early_hints.push_back(hints);
+        Ok(())
+    }
+
+    fn end_install(&mut self, store: &mut dyn ReplicaStore, now_ms: u64) {
+        self.apart.end();
+        self.state = State::Streaming;
+        store.end_install();
+        self.update_level(store);
+        self.ack_due_ms = now_ms;
     }
 
     fn handle_answer(
@@ -335,14 +464,28 @@ impl ReplicaSession {
         self.state = State::Installing;
         self.wanted.clear();
         self.dropped.clear();
+        self.apart.give_up();
+        self.early_hints.clear();
         Ok(())
     }
 
-    fn handle_append(&mut self, append: &Append<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+    fn handle_append(
+        &mut self,
+        append: &Append<'_>,
+        frame: &Bytes,
+        store: &mut dyn ReplicaStore,
+    ) -> Result<(), SessionEnd> {
+        if self.apart.is_under_way() && !self.apart.admits(append.count_records(), frame)? {
+            store.log_waits();
+            return Ok(());
+        }
         // The term and branch must be those of this node's own history, which never falls below `term_seen`
         // except while a resumed replica is led through the branches that it missed.
         let missing = store.apply_append(append)?;
         self.want(missing);
+        if let Some(window) = self.apart.window() {
+            window.note(append, |key| store.hash(key));
+        }
         store.set_clock(append.clock_ms);
         self.primary_last = self.primary_last.max(store.applied());
         self.settle(store);
@@ -368,11 +511,27 @@ impl ReplicaSession {
     }
 
     fn handle_chunk(&mut self, chunk: &Chunk<'_>, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {
+        if self.apart.is_under_way() && chunk.kind == ChunkKind::Install {
+            return Err(SessionEnd::Unexpected("part of a copy on the live channel"));
+        }
         // An item is exact at one seq only: later, what the log said since would be undone.
         if chunk.at_seq != store.applied() && !self.bugs.has(Bug::LateChunk) {
             return Err(SessionEnd::OutOfStep);
         }
         store.apply_chunk(chunk)
+    }
+
+    /// Items of a moment that may have passed, without those that the log has changed since.
+    fn apply_late_chunk(
+        &mut self,
+        mut chunk: Chunk<'_>,
+        store: &mut dyn ReplicaStore,
+    ) -> Result<(), SessionEnd> {
+        let Some(window) = self.apart.window() else { return Ok(()) };
+        let read = window.sift(&mut chunk, |key| store.hash(key));
+        store.apply_chunk(&chunk)?;
+        store.apply_hints(&read);
+        Ok(())
     }
 
     fn handle_hints(&mut self, hints: &Hints, store: &mut dyn ReplicaStore) -> Result<(), SessionEnd> {

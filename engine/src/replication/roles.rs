@@ -111,6 +111,7 @@ pub(crate) struct Roles {
     pub(crate) catch_ups: u64,
     pub(crate) roll_backs: u64,
     pub(crate) rolled_back_keys: u64,
+    pub(crate) log_waits: u64,
     pub(crate) rejects: u64,
     pub(crate) last_error: Option<String>,
     pub(crate) noticed: Noticed,
@@ -172,6 +173,7 @@ impl Roles {
             catch_ups: 0,
             roll_backs: 0,
             rolled_back_keys: 0,
+            log_waits: 0,
             rejects: 0,
             last_error: None,
             noticed: Noticed::default(),
@@ -593,6 +595,7 @@ impl Roles {
             cascades: false,
             ack_mode: Some(self.ack_mode()),
             slot_is_free: self.may_move(),
+            takes_apart: false,
         }
     }
 
@@ -649,6 +652,7 @@ impl Roles {
             catch_ups: self.catch_ups,
             roll_backs: self.roll_backs,
             rolled_back_keys: self.rolled_back_keys,
+            log_waits: self.log_waits,
             rejects: self.rejects,
             last_error: self.last_error.clone(),
             warnings: self.warnings(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::frame::FrameError;
 use super::message::{ByeReason, Fenced, Message, RejectCode};
+use super::transport::Channel;
 
 /// How often each end says that it is alive, in milliseconds (design §5).
 pub(crate) const HEARTBEAT_MS: u64 = 250;
@@ -81,31 +82,95 @@ impl From<FrameError> for SessionEnd {
     }
 }
 
-/// Numbers frames in each direction: one missing or repeated frame ends the session.
+/// Numbers frames in each direction and of each channel: one missing or repeated frame ends the session, but among hints.
 #[derive(Debug, Default)]
 pub(crate) struct FrameNumbers {
-    next_out: u32,
-    next_in: u32,
+    next_out: [u32; Channel::ALL.len()],
+    next_in: [u32; Channel::ALL.len()],
 }
 
 impl FrameNumbers {
     pub(crate) fn encode(&mut self, message: &Message<'_>) -> Bytes {
-        let number = self.next_out;
-        self.next_out = number.wrapping_add(1);
+        self.encode_on(Channel::Live, message)
+    }
+
+    pub(crate) fn encode_on(&mut self, channel: Channel, message: &Message<'_>) -> Bytes {
+        let next = &mut self.next_out[channel as usize];
+        let number = *next;
+        *next = number.wrapping_add(1);
         message.encode(number)
     }
 
     /// Counts a frame that was read before this counter took over.
     pub(crate) fn skip_one_in(&mut self) {
-        self.next_in = self.next_in.wrapping_add(1);
+        let [live, ..] = &mut self.next_in;
+        *live = live.wrapping_add(1);
     }
 
     pub(crate) fn decode<'a>(&mut self, frame: &'a [u8]) -> Result<Message<'a>, FrameError> {
         let (got, message) = Message::decode(frame)?;
-        if got != self.next_in {
-            return Err(FrameError::OutOfOrder { expected: self.next_in, got });
-        }
-        self.next_in = got.wrapping_add(1);
+        self.count_in(Channel::Live, got)?;
         Ok(message)
+    }
+
+    /// [`FrameNumbers::decode`], of any channel; `None` for a hint that a later one has overtaken.
+    pub(crate) fn decode_on<'a>(
+        &mut self,
+        channel: Channel,
+        frame: &'a [u8],
+    ) -> Result<Option<Message<'a>>, FrameError> {
+        let (got, message) = Message::decode(frame)?;
+        Ok(self.count_in(channel, got)?.then_some(message))
+    }
+
+    /// Whether the frame of this number is to be looked at.
+    fn count_in(&mut self, channel: Channel, got: u32) -> Result<bool, FrameError> {
+        let next = &mut self.next_in[channel as usize];
+        let ahead = got.wrapping_sub(*next);
+        match channel {
+            Channel::Hint if ahead > u32::MAX / 2 => return Ok(false),
+            Channel::Live | Channel::Bulk if ahead != 0 => {
+                return Err(FrameError::OutOfOrder { expected: *next, got });
+            }
+            _ => *next = got.wrapping_add(1),
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::message::Hints;
+
+    fn hints(number: u32) -> Bytes {
+        Message::Hints(Hints { at_seq: 0, hashes: Vec::new() }).encode(number)
+    }
+
+    #[test]
+    fn each_channel_has_numbers_of_its_own_and_those_of_hints_only_grow() {
+        let mut numbers = FrameNumbers::default();
+        let mut takes = |channel, number| numbers.decode_on(channel, &hints(number)).map(|got| got.is_some());
+        assert_eq!(takes(Channel::Live, 0), Ok(true));
+        assert_eq!(takes(Channel::Bulk, 0), Ok(true), "not the live channel's");
+        assert_eq!(takes(Channel::Bulk, 2), Err(FrameError::OutOfOrder { expected: 1, got: 2 }));
+        assert_eq!(takes(Channel::Live, 0), Err(FrameError::OutOfOrder { expected: 1, got: 0 }));
+        for (number, is_taken) in [(0, true), (7, true), (3, false), (7, false), (8, true)] {
+            assert_eq!(takes(Channel::Hint, number), Ok(is_taken), "hint {number}");
+        }
+    }
+
+    #[test]
+    fn numbers_begin_again_behind_the_last() {
+        let mut numbers = FrameNumbers { next_in: [u32::MAX; 3], next_out: [u32::MAX; 3] };
+        for channel in Channel::ALL {
+            for number in [u32::MAX, 0, 1] {
+                assert_eq!(
+                    numbers.encode_on(channel, &Message::Hints(Hints { at_seq: 0, hashes: Vec::new() })),
+                    hints(number)
+                );
+                assert!(numbers.decode_on(channel, &hints(number)).unwrap().is_some());
+            }
+        }
     }
 }

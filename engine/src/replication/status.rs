@@ -136,6 +136,9 @@ pub struct Status {
     pub roll_backs: u64,
     /// Items that this node has dropped so.
     pub rolled_back_keys: u64,
+    /// How often records waited for a part of a full copy beside which they came (QUIC): so many keys had changed meanwhile
+    /// that this node could note no more of them.
+    pub log_waits: u64,
     /// Records that were too large for the log and went in as deletions.
     pub oversized_records: u64,
     /// Peers refused.
@@ -176,6 +179,7 @@ impl Status {
             catch_ups: 0,
             roll_backs: 0,
             rolled_back_keys: 0,
+            log_waits: 0,
             oversized_records: 0,
             rejects: 0,
             last_error: None,

@@ -1,4 +1,4 @@
-//! What replication asks of a transport: ordered frames to a peer, without naming a runtime.
+//! What replication asks of a transport: frames to a peer, each channel in its order, without naming a runtime.
 //!
 //! Lives here: the traits, and what they promise. Not here: any implementation (see `memory` for the one in memory
 //! and the transport crates for real ones), frames' contents, reconnecting (the driver's).
@@ -87,25 +87,74 @@ impl fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
-/// Frames to and from one peer, in order, until the link ends. It may still be connecting.
+/// What a frame travels on. A channel that nobody reads, or that is full, holds up no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// New writes, and all that is on no other channel: whole and in order. Every link has it.
+    Live,
+    /// Full copies: whole and in order among themselves. It yields to `Live` where the two share a path.
+    Bulk,
+    /// Hints: each frame arrives whole or not at all, and may overtake others.
+    Hint,
+}
+
+impl Channel {
+    /// Every channel there is, the most urgent first.
+    pub const ALL: [Channel; 3] = [Channel::Live, Channel::Bulk, Channel::Hint];
+}
+
+/// Which channels one end of a link may send on, beside [`Channel::Live`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkCaps {
+    /// Whether [`Channel::Bulk`] is one of its own.
+    pub bulk: bool,
+    /// The longest frame that [`Channel::Hint`] takes now, header included, in bytes; `None` without such a channel.
+    pub hint_bytes_max: Option<usize>,
+}
+
+impl LinkCaps {
+    /// Whether frames may be sent on this channel.
+    pub fn has(self, channel: Channel) -> bool {
+        match channel {
+            Channel::Live => true,
+            Channel::Bulk => self.bulk,
+            Channel::Hint => self.hint_bytes_max.is_some(),
+        }
+    }
+}
+
+/// Frames to and from one peer, until the link ends. It may still be connecting.
+///
+/// One with nothing but [`Channel::Live`] need not look at the channels it is given, except that nothing ever comes on
+/// another: nobody sends on a channel that [`Link::caps`] does not name.
 pub trait Link: Send {
     /// Who is at the other end. For a link that was dialled it is proven once the first frame has come.
     fn peer(&self) -> &PeerIdentity;
 
-    /// Ready when another frame may be sent: a slow peer pushes back here, and the link's own buffer is bounded.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
+    /// What this end may send on, once the first frame has come. A change of the path may change the longest hint.
+    /// Default: `Live` alone.
+    fn caps(&self) -> LinkCaps {
+        LinkCaps::default()
+    }
+
+    /// Ready when another frame may be sent on this channel: a slow peer pushes back here, and the link's own buffer is
+    /// bounded. Hints are taken always, and are lost where there is no room.
+    fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
 
     /// Takes a frame to send. Only after `poll_ready` was ready, once for each.
     ///
     /// # Errors
     /// The link has ended.
-    fn send(&mut self, frame: Bytes) -> Result<(), LinkError>;
+    fn send(&mut self, channel: Channel, frame: Bytes) -> Result<(), LinkError>;
 
     /// Ready when everything sent has left this process.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
 
-    /// The next frame; `None` when the peer closed between two frames.
-    fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LinkError>>;
+    /// The next frame of this channel; `None` when the peer closed between two frames, which is told on
+    /// [`Channel::Live`] only.
+    fn poll_recv(&mut self, channel: Channel, cx: &mut Context<'_>)
+    -> Poll<Result<Option<Bytes>, LinkError>>;
 }
 
 /// Where links come from. Dropping a link closes it.

@@ -229,6 +229,7 @@ fn status_json(status: &Status) -> serde_json::Value {
         "catch_ups": status.catch_ups,
         "roll_backs": status.roll_backs,
         "rolled_back_keys": status.rolled_back_keys,
+        "log_waits": status.log_waits,
         "oversized_records": status.oversized_records,
         "rejects": status.rejects,
         "last_error": status.last_error,

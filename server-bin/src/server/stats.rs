@@ -257,6 +257,7 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "catch_ups", status.catch_ups);
     stat(out, "roll_backs", status.roll_backs);
     stat(out, "rolled_back_keys", status.rolled_back_keys);
+    stat(out, "log_waits", status.log_waits);
     stat(out, "rejects", status.rejects);
     stat(out, "oversized_records", status.oversized_records);
     for (index, warning) in status.warning_lines().iter().enumerate() {

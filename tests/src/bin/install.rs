@@ -1,21 +1,17 @@
 //! How long a full copy takes between two processes, and what it does to writers.
 //!
 //! `cargo run -p tests --release --bin install` fills a primary with a million items of 100 bytes, starts replicas as
-//! processes of their own, each told to begin at the same moment, and copies to all of them over TCP. Meanwhile a thread of
-//! the primary goes on setting. Printed: seconds until each replica streams, and how long sets took before and meanwhile.
+//! processes of their own, each told to begin at the same moment, and copies to all of them over TCP, or over the transport
+//! that `--transport` names. Meanwhile a thread of the primary goes on setting. Printed: seconds until each replica streams, and how long sets took before and meanwhile.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hotspare::{Cache, Config, Expiry, LinkState, ReplicationConfig};
-use hotspare_tcp::{Node, Options};
-
-type Failure = Box<dyn std::error::Error>;
+use hotspare::{Cache, Expiry, ReplicationConfig};
+use tests::nodes::{Certificates, Failure, Node, Replica, ReplicaArgs, Transport};
 
 #[derive(Parser)]
 struct Args {
@@ -34,40 +30,19 @@ struct Args {
     /// Sets a second that go on meanwhile.
     #[arg(long, default_value_t = 20_000)]
     sets: u32,
-    /// Memory of each node in megabytes.
-    #[arg(long, default_value_t = 512)]
-    memory: usize,
-    /// Be a replica of this address: what the processes that this program starts are.
-    #[arg(long, hide = true)]
-    replica_of: Option<String>,
+    /// How the nodes are linked.
+    #[arg(long, default_value = "tcp")]
+    transport: Transport,
+    #[command(flatten)]
+    replica: ReplicaArgs,
 }
 
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    match &args.replica_of {
-        Some(primary) => be_replica(&args, primary),
+    match &args.replica.replica_of {
+        Some(primary) => args.replica.be_replica(primary, args.transport),
         None => be_primary(&args),
     }
-}
-
-fn config(args: &Args, replication: ReplicationConfig) -> Config {
-    Config::new().memory_bytes_max(args.memory << 20).replication(replication)
-}
-
-/// Says when it is there, waits for a line, joins, says when it has everything, and ends with its input.
-fn be_replica(args: &Args, primary: &str) -> Result<(), Failure> {
-    let cache = Cache::new(config(args, ReplicationConfig::replica_of(primary)))?;
-    let mut lines = std::io::stdin().lines();
-    println!("there");
-    lines.next();
-    let node = Node::start(&cache, Options::new())?;
-    while cache.status().link != LinkState::Streaming {
-        thread::sleep(Duration::from_millis(1));
-    }
-    println!("{}", cache.stats().items);
-    lines.next();
-    node.shutdown(Duration::ZERO);
-    Ok(())
 }
 
 fn key(number: u32) -> [u8; 12] {
@@ -78,22 +53,24 @@ fn key(number: u32) -> [u8; 12] {
 }
 
 fn be_primary(args: &Args) -> Result<(), Failure> {
-    let cache = Cache::new(config(args, ReplicationConfig::primary()))?;
+    let certificates = Certificates::make()?;
+    let cache = Cache::new(args.replica.config(ReplicationConfig::primary()))?;
     let value = vec![b'v'; args.value_bytes];
     for number in 0..args.items {
         cache.set(key(number), &value, Expiry::Never)?;
     }
-    let node = Node::start(&cache, Options::new().listen("127.0.0.1:0".parse()?))?;
-    let address = node.listen_address().ok_or("it listens")?.to_string();
+    let node = Node::start(&cache, args.transport, certificates.folder(), "primary", true)?;
+    let address = node.listen_address().ok_or("it listens")?;
     let mut seconds = Vec::new();
     for round in 1..=args.rounds {
-        let mut replicas = start(args, &address)?;
+        let start = |_| Replica::start(&args.replica, args.transport, &certificates, address);
+        let mut replicas = (0..args.replicas).map(start).collect::<Result<Vec<_>, _>>()?;
         let idle = while_setting(&cache, args, || thread::sleep(Duration::from_secs(1)));
         let (mut took, mut held) = (Vec::new(), Vec::new());
         let busy = while_setting(&cache, args, || {
             let begun = Instant::now();
             for replica in &mut replicas {
-                replica.say();
+                replica.join();
             }
             for replica in &mut replicas {
                 held.push(replica.line());
@@ -110,47 +87,8 @@ fn be_primary(args: &Args) -> Result<(), Failure> {
     }
     seconds.sort_by(f64::total_cmp);
     println!("median {:.2} s, best {:.2} s", seconds[seconds.len() / 2], seconds[0]);
-    node.shutdown(Duration::ZERO);
+    node.shutdown();
     Ok(())
-}
-
-struct Replica {
-    process: Child,
-    said: BufReader<std::process::ChildStdout>,
-}
-
-fn start(args: &Args, primary: &str) -> Result<Vec<Replica>, Failure> {
-    let mut replicas = Vec::new();
-    for _ in 0..args.replicas {
-        let mut process = Command::new(std::env::current_exe()?)
-            .args(["--replica-of", primary, "--memory", &args.memory.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let said = BufReader::new(process.stdout.take().ok_or("a pipe")?);
-        let mut replica = Replica { process, said };
-        replica.line();
-        replicas.push(replica);
-    }
-    Ok(replicas)
-}
-
-impl Replica {
-    fn say(&mut self) {
-        let input = self.process.stdin.as_mut().expect("a pipe");
-        input.write_all(b"\n").expect("it reads");
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.said.read_line(&mut line).expect("it speaks");
-        line.trim().to_owned()
-    }
-
-    fn end(mut self) {
-        drop(self.process.stdin.take());
-        self.process.wait().expect("it ends");
-    }
 }
 
 /// How long sets took, in microseconds.

@@ -18,7 +18,7 @@ pub mod subscribers;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hotspare::transport::MemoryNetwork;
+use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{
     AckMode, Attributes, Bug, Cache, Config, Expiry, LinkState, ReplicationConfig, Replicator, Role, Status,
     WriteError,
@@ -58,6 +58,10 @@ pub struct Summary {
     pub cascades: u64,
     /// Nodes that lost their memory.
     pub crashes: u64,
+    /// How often the log waited for a part of a full copy.
+    pub log_waits: u64,
+    /// Hints that were lost.
+    pub hints_lost: u64,
     /// Links cut.
     pub cuts: u64,
     /// Writes that clients were told are replicated.
@@ -99,6 +103,8 @@ pub struct Setting {
     pub errs: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
+    /// Whether full copies and hints have channels of their own, which reorder against the log; hints are lost, too.
+    pub channels_apart: bool,
     /// Whether the nodes' clocks are up to an hour off when they start, and run 5 % too fast or slow.
     pub skewed_clocks: bool,
 }
@@ -114,6 +120,7 @@ impl Default for Setting {
             fewer_acks: false,
             errs: false,
             bug: None,
+            channels_apart: false,
             skewed_clocks: false,
         }
     }
@@ -186,7 +193,10 @@ impl World {
             clients: Clients::default(),
             random,
             clocks: Clocks::new(seed, setting.nodes, setting.skewed_clocks || setting.drifts),
-            network: MemoryNetwork::new(),
+            network: match setting.channels_apart {
+                true => MemoryNetwork::new().with_channels_apart(),
+                false => MemoryNetwork::new(),
+            },
             nodes: Vec::new(),
             incarnations: seed << 16,
             log_bytes,
@@ -229,6 +239,10 @@ impl World {
             Setting { strict: true, .. } => replication.ack(AckMode::Strict { replicas }),
             Setting { semi_sync: false, .. } => replication,
             Setting { .. } => replication.ack(AckMode::SemiSync { replicas }),
+        };
+        let replication = match self.setting.channels_apart {
+            true => replication.window_records_max([1, 4, 1 << 16][self.random.random_range(0..3)]),
+            false => replication,
         };
         let replication = match self.setting.bug {
             None => replication,
@@ -310,8 +324,31 @@ impl World {
             return;
         }
         let (link, from, _, frames) = &busy[self.random.random_range(0..busy.len())];
-        for _ in 0..self.random.random_range(1..=*frames) {
+        let count = self.random.random_range(1..=*frames);
+        if self.setting.channels_apart {
+            return self.deliver_of_one_channel(*link, from, count);
+        }
+        for _ in 0..count {
             self.network.deliver(*link, from);
+        }
+    }
+
+    /// What the others have in flight meanwhile is overtaken.
+    fn deliver_of_one_channel(&mut self, link: u64, from: &str, count: usize) {
+        let channel = Channel::ALL[self.random.random_range(0..Channel::ALL.len())];
+        for _ in 0..count {
+            let moved = match (channel, self.random.random_range(0..4)) {
+                (Channel::Hint, 0) => {
+                    let lost = self.network.lose_hint(link, from);
+                    self.summary.hints_lost += u64::from(lost);
+                    lost
+                }
+                (Channel::Hint, skipped) => self.network.deliver_hint(link, from, skipped - 1),
+                _ => self.network.deliver_on(link, from, channel),
+            };
+            if !moved {
+                self.network.deliver(link, from);
+            }
         }
     }
 
@@ -542,6 +579,7 @@ impl World {
             // A replica that answers reads is ready unless it is in the middle of an install.
             if !status.ready && status.role != Role::Fenced {
                 self.oracle.forget_node(index);
+                self.oracle.check_part(index, &inspection, when);
             } else {
                 self.oracle.check_node(index, &inspection, when);
             }
@@ -675,6 +713,7 @@ impl World {
             let status = self.nodes[index].cache.status();
             self.summary.installs += status.installs;
             self.summary.catch_ups += status.catch_ups;
+            self.summary.log_waits += status.log_waits;
         }
         let bytes = format!("{:?}", all[0].items);
         self.summary.fingerprint = bytes.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {

@@ -185,7 +185,22 @@ impl Oracle {
         }
     }
 
-    fn compare(&self, inspection: &Inspection) -> Result<(), String> {
+    /// What a node holds in the middle of a full copy: some of what its history comes to, and nothing else.
+    pub fn check_part(&self, index: usize, inspection: &Inspection, when: &str) {
+        let expected = self.expected(inspection);
+        for (key, value, flags, expiry, version) in &inspection.items {
+            let state = (value.clone(), *flags, *expiry, *version);
+            assert!(
+                expected.get(&key[..]).is_some_and(|expected| **expected == state),
+                "P3: {when}: node {index}, half copied: {} is {state:?} and should be {:?}",
+                key.escape_ascii(),
+                expected.get(&key[..])
+            );
+        }
+    }
+
+    /// What a node's history, up to its own position, comes to.
+    fn expected(&self, inspection: &Inspection) -> BTreeMap<&[u8], &State> {
         let last_of: HashMap<u128, u64> = inspection.lineage.iter().map(|entry| (entry.1, entry.3)).collect();
         let mut expected: BTreeMap<&[u8], &State> = BTreeMap::new();
         for effect in &self.effects {
@@ -204,6 +219,11 @@ impl Oracle {
             }
         }
         expected.retain(|_, state| state.2 == 0 || state.2 > inspection.now_ms);
+        expected
+    }
+
+    fn compare(&self, inspection: &Inspection) -> Result<(), String> {
+        let expected = self.expected(inspection);
         let held: BTreeMap<&[u8], State> = inspection
             .items
             .iter()

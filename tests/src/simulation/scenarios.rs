@@ -17,7 +17,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
-        run: |seed| Ok(format!("{:?}", run_with(seed, Setting::default()))),
+        run: |seed| Ok(format!("{:?}", run_with(seed, three_nodes(seed)))),
     },
     Scenario {
         name: "chain",
@@ -47,7 +47,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "same",
         what: "the same seed gives the same run",
-        run: |seed| match run_with(seed, Setting::default()) == run_with(seed, Setting::default()) {
+        run: |seed| match run_with(seed, three_nodes(seed)) == run_with(seed, three_nodes(seed)) {
             true => Ok("the same".to_owned()),
             false => Err("two runs differ".to_owned()),
         },
@@ -67,9 +67,20 @@ impl Scenario {
     }
 }
 
+/// A third of the seeds have full copies and hints on channels of their own, as over QUIC.
+fn is_apart(seed: u64) -> bool {
+    seed.is_multiple_of(3)
+}
+
+/// Three nodes, one of them primary.
+pub fn three_nodes(seed: u64) -> Setting {
+    Setting { channels_apart: is_apart(seed), ..Setting::default() }
+}
+
 /// Three nodes and four, in turn, each a replica of the one before it.
 pub fn chain(seed: u64) -> Setting {
-    Setting { nodes: 3 + (seed % 2) as usize, chain: true, ..Setting::default() }
+    let nodes = 3 + (seed % 2) as usize;
+    Setting { nodes, chain: true, channels_apart: is_apart(seed), ..Setting::default() }
 }
 
 /// Three nodes, whose operator promotes those that hold nothing, too.
@@ -80,16 +91,18 @@ pub fn erring(_seed: u64) -> Setting {
 /// Two nodes and three, in turn; each write waits for all others, or for one of two.
 pub fn semi_sync(seed: u64) -> Setting {
     let fewer_acks = seed % 4 == 3;
-    Setting { nodes: 2 + (seed % 2) as usize, fewer_acks, semi_sync: true, ..Setting::default() }
+    let (nodes, channels_apart) = (2 + (seed % 2) as usize, is_apart(seed));
+    Setting { nodes, fewer_acks, semi_sync: true, channels_apart, ..Setting::default() }
 }
 
 /// Pairs, three nodes where each write waits for both others, and three where it waits for one; each on a clock of its own.
 pub fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
     let nodes = if seed.is_multiple_of(3) { 2 } else { 3 };
-    Setting { nodes, fewer_acks: seed % 3 == 2, semi_sync, strict, drifts: true, ..Setting::default() }
+    let (fewer_acks, channels_apart) = (seed % 3 == 2, seed.is_multiple_of(4));
+    Setting { nodes, fewer_acks, semi_sync, strict, drifts: true, channels_apart, ..Setting::default() }
 }
 
 /// Three nodes whose clocks are off and run wrong.
-pub fn skewed(_seed: u64) -> Setting {
-    Setting { skewed_clocks: true, ..Setting::default() }
+pub fn skewed(seed: u64) -> Setting {
+    Setting { skewed_clocks: true, channels_apart: is_apart(seed), ..Setting::default() }
 }

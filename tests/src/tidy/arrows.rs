@@ -13,7 +13,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("transport-tcp", &["hotspare", "hotspare-tls"]),
     ("transport-quic", &["hotspare", "hotspare-tls"]),
     ("server-bin", &["hotspare", "hotspare-memcached", "hotspare-tls", "hotspare-tcp", "hotspare-quic"]),
-    ("tests", &["hotspare", "hotspare-memcached", "hotspare-tcp", "hotspare-quic", "hotspare-server"]),
+    (
+        "tests",
+        &[
+            "hotspare",
+            "hotspare-memcached",
+            "hotspare-tls",
+            "hotspare-tcp",
+            "hotspare-quic",
+            "hotspare-server",
+        ],
+    ),
     ("fuzz", &["hotspare", "hotspare-memcached", "hotspare-server", "tests"]),
 ];
 

@@ -102,6 +102,7 @@ fn samples() -> Vec<Sample> {
         (Message::Handover(Handover { seq: 200 }), &[0xc8, 1]),
         (Message::Lease(Lease { asked_ms: 200 }), &[0xc8, 1]),
         (Message::Mode(Mode { strict: true, replicas: 2 }), &[1, 2]),
+        (Message::Apart(Apart { copy: 200 }), &[0xc8, 1]),
         (
             Message::Standing(Standing {
                 node: 9,

@@ -43,6 +43,7 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         cascades: false,
         ack_mode: None,
         slot_is_free: false,
+        takes_apart: true,
     }
 }
 
@@ -83,4 +84,112 @@ fn a_replica_behind_resumes_whatever_it_could_undo() {
         ..ahead(Some(0))
     };
     assert_eq!(plan_for(&behind, &log).0, Plan::Resume);
+}
+
+/// One item, and then none.
+#[derive(Default)]
+struct OneItem(bool);
+
+impl InstallSource for OneItem {
+    fn next_items(&mut self, _bytes_max: usize, _item_bytes_max: usize) -> Option<ItemsAt> {
+        let item = crate::replication::install::Item {
+            key: b"k".to_vec(),
+            value: b"v".to_vec(),
+            flags: 0,
+            expires_at_ms: 0,
+            marks: crate::mutation::Marks(0),
+            version: crate::mutation::Version(1),
+            client_cas: None,
+        };
+        (!std::mem::replace(&mut self.0, true)).then(|| ItemsAt { at_seq: 19, items: vec![item] })
+    }
+
+    fn next_marked(&mut self, _hashes_max: usize) -> Option<Vec<u64>> {
+        None
+    }
+
+    fn by_hash(&mut self, _hash: u64, _item_bytes_max: usize) -> Option<ItemsAt> {
+        None
+    }
+
+    fn restart(&mut self) {
+        self.0 = false;
+    }
+
+    fn flushes(&self) -> crate::replication::install::Flushes {
+        crate::replication::install::Flushes::default()
+    }
+}
+
+const NOW: Now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
+
+/// A session with a replica of this kind over a link of that one, and what it says on each channel until nothing is left.
+fn said(takes_apart: bool, caps: LinkCaps, hints: usize) -> [Vec<Bytes>; 3] {
+    let log = Mutex::new(promoted(64 << 10, 4));
+    let end = log.lock().last_seq();
+    let position = if hints > 0 { log.lock().position() } else { None };
+    let hello = Hello { takes_apart, position, lineage: log.lock().lineage().clone(), ..ahead(None) };
+    let grant = Grant {
+        node: 1,
+        slot: 1,
+        hash_seed: 0,
+        frame_bytes_max: 1 << 20,
+        peers: Vec::new(),
+        caps,
+        bugs: Bugs::default(),
+    };
+    let mut source = OneItem::default();
+    let mut session = PrimarySession::new(&hello, &log, &source, grant, NOW);
+    session.queue_hints(end, &vec![u64::MAX; hints]);
+    for _ in 0..3 {
+        // Behind the seq at which the item was read.
+        log.lock().append(PUT);
+    }
+    let mut said = [const { Vec::new() }; 3];
+    while let Some(frame) = session.poll_frame(&log, &mut source, &[], NOW).unwrap() {
+        said[0].push(frame);
+    }
+    while let Some(frame) = session.poll_bulk(&mut source) {
+        said[1].push(frame);
+    }
+    while let Some(frame) = session.poll_hint(&log, &mut source) {
+        said[2].push(frame);
+    }
+    said
+}
+
+fn kinds(frames: &[Bytes]) -> Vec<u8> {
+    frames.iter().map(|frame| frame[8]).collect()
+}
+
+#[test]
+fn a_copy_goes_beside_the_log_only_where_link_and_replica_can() {
+    use crate::replication::frame::Kind::*;
+    let bulk = LinkCaps { bulk: true, hint_bytes_max: None };
+    for (takes_apart, caps) in [(false, bulk), (true, LinkCaps::default()), (false, LinkCaps::default())] {
+        let [live, bulk, _] = said(takes_apart, caps, 0);
+        let chunk_at = kinds(&live).iter().position(|kind| *kind == Chunk as u8);
+        assert!(chunk_at.is_some() && kinds(&live).contains(&(InstallEnd as u8)), "an older node's copy");
+        assert!(!kinds(&live).contains(&(Apart as u8)) && bulk.is_empty(), "which knows no other");
+    }
+    let [live, bulk, _] = said(true, bulk, 0);
+    assert_eq!(kinds(&live), [HelloOk as u8, InstallBegin as u8, Apart as u8, Heartbeat as u8, Append as u8]);
+    assert_eq!(kinds(&bulk), [Apart as u8, Chunk as u8, InstallEnd as u8]);
+    for frames in [live, bulk] {
+        let numbers = frames.iter().map(|frame| frame[12]).collect::<Vec<u8>>();
+        assert_eq!(numbers, (0..frames.len() as u8).collect::<Vec<u8>>(), "each channel has its own");
+    }
+}
+
+#[test]
+fn hints_go_as_datagrams_that_the_path_takes_else_with_the_log() {
+    let hints = crate::replication::frame::Kind::Hints as u8;
+    let wide = LinkCaps { bulk: true, hint_bytes_max: Some(1_200) };
+    let [live, _, hinted] = said(true, wide, 1_000);
+    assert!(!kinds(&live).contains(&hints) && kinds(&hinted) == [hints].repeat(9));
+    assert!(hinted.iter().all(|frame| frame.len() <= 1_200), "the worst hashes fit");
+    for caps in [LinkCaps::default(), LinkCaps { bulk: true, hint_bytes_max: Some(40) }] {
+        let [live, _, hinted] = said(true, caps, 1_000);
+        assert!(kinds(&live).contains(&hints) && hinted.is_empty(), "{caps:?}");
+    }
 }
