@@ -253,7 +253,7 @@ impl Inner {
         prefetch_to_write(cell);
         prefetch_to_write(cell.wrapping_add(64));
         prefetch_to_write(std::ptr::from_ref(&self.standalone_version));
-        self.tables[self.shard_number(hash)].prefetch_line(hash);
+        self.tables.of(hash).prefetch_line(hash);
     }
 
     fn check_writable(&self) -> Result<(), WriteError> {

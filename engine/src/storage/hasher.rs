@@ -68,6 +68,18 @@ impl KeyHasher {
         }
     }
 
+    /// As [`KeyHasher::hash`], of a hasher without a function of its own.
+    #[inline]
+    pub(crate) fn hash_as_usual(&self, key: &[u8]) -> u64 {
+        debug_assert!(!self.is_custom());
+        rapidhash_v3_seeded(key, &self.current().secrets)
+    }
+
+    /// Whether another function is in the place of rapidhash.
+    pub(crate) fn is_custom(&self) -> bool {
+        self.0.custom.is_some()
+    }
+
     #[cold]
     #[inline(never)]
     fn hash_by(&self, custom: &dyn KeyHash, key: &[u8]) -> u64 {

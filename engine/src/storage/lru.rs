@@ -109,6 +109,30 @@ impl Lru {
         }
     }
 
+    /// The coldest item on probation and what is just hotter, unless a marker is colder than it.
+    #[inline]
+    pub(super) fn coldest_on_probation(&self, memory: &Memory) -> Option<(ChunkRef, Node)> {
+        let first = self.beginnings[PROBATION.0 as usize - 1].hotter.item()?;
+        Some((first, Node(memory.word(first, HOTTER_AT).get())))
+    }
+
+    /// Takes the coldest item on probation, of which that gave `hotter`, out of the list.
+    #[inline]
+    pub(super) fn unlink_coldest_on_probation(&mut self, memory: &Memory, hotter: Node) {
+        self.beginnings[PROBATION.0 as usize - 1].hotter = hotter;
+        self.set_colder(memory, hotter, PROBATION);
+    }
+
+    /// The hottest item of a queue, or what is there in its place, becomes colder than this new one.
+    #[inline]
+    pub(super) fn push_new(&mut self, memory: &Memory, item: ChunkRef, is_main: bool) {
+        let hot_end = hot_end(is_main);
+        let colder = std::mem::replace(&mut self.marker_mut(hot_end).colder, item.into());
+        memory.word(item, COLDER_AT).set(colder.0);
+        memory.word(item, HOTTER_AT).set(hot_end.0);
+        self.set_hotter(memory, colder, item.into());
+    }
+
     pub(super) fn unlink(&mut self, memory: &Memory, node: impl Into<Node>) {
         let Links { colder, hotter } = self.links(memory, node.into());
         self.set_hotter(memory, colder, hotter);
@@ -214,6 +238,7 @@ impl Lru {
         self.set_colder(memory, hotter, node);
     }
 
+    #[inline]
     fn links(&self, memory: &Memory, node: Node) -> Links {
         match node.item() {
             Some(item) => Links {
@@ -224,6 +249,7 @@ impl Lru {
         }
     }
 
+    #[inline]
     fn set_colder(&mut self, memory: &Memory, node: Node, colder: Node) {
         match node.item() {
             Some(item) => memory.word(item, COLDER_AT).set(colder.0),
@@ -231,6 +257,7 @@ impl Lru {
         }
     }
 
+    #[inline]
     fn set_hotter(&mut self, memory: &Memory, node: Node, hotter: Node) {
         match node.item() {
             Some(item) => memory.word(item, HOTTER_AT).set(hotter.0),

@@ -194,6 +194,22 @@ impl Shard {
     /// [`Shard::make_room`] does, and leaves to it what wants a page, a compaction or other shards.
     #[inline]
     fn reserve_whole(&mut self, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
+        // Then there is a free overflow line, so the index is not exhausted.
+        if self.index.pages_wanted() == 0 {
+            let first = match self.slabs.has_free_chunk(class) {
+                true => self.slabs.allocate(class),
+                false => self.evict_plainly(moment, class),
+            };
+            if let Some(first) = first {
+                return Some(self.reserved_whole(first));
+            }
+        }
+        self.reserve_whole_slowly(class, moment)
+    }
+
+    /// [`Shard::reserve_whole`] where nothing about it is simple.
+    #[inline(never)]
+    fn reserve_whole_slowly(&mut self, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
         let mut looks_left = self.looks_at_most();
         while !self.index.is_exhausted() {
             let is_chunk_all = self.index.pages_wanted() == 0;
@@ -345,14 +361,9 @@ impl Shard {
         let Some(main) = in_main else {
             return on_probation;
         };
-        if self.owed_bytes > 0 && self.policy.decay_tenths > 0 {
-            let main_bytes = self.item_bytes - self.probation_bytes;
-            let bytes = item::counted_bytes(self.slabs.memory(), main);
-            let turn = self.policy.turn_of_main(self.owed_bytes, bytes, main_bytes, self.item_bytes);
-            if let Some(cost) = turn {
-                self.owed_bytes -= cost;
-                return in_main;
-            }
+        if let Some(cost) = self.turn_of(main) {
+            self.owed_bytes -= cost;
+            return in_main;
         }
         let is_short = self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes;
         if is_short { in_main } else { on_probation.or(in_main) }
@@ -413,18 +424,83 @@ impl Shard {
                     return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
                 Fate::Evicted { is_unfetched } => {
-                    self.evictions += 1;
-                    let class = self.slabs.class_of(coldest);
-                    self.slabs.counts_of(class).evict(is_unfetched);
-                    if is_unfetched && self.policy.tries_in_drought {
-                        self.drought.evict_unread(self.index.len());
-                    }
+                    self.count_eviction(self.slabs.class_of(coldest), is_unfetched);
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, Cause::Evicted, owed_bytes, keep);
                 }
             }
         }
         Evicted::Nothing
+    }
+
+    /// One eviction in the most common case, which is most of them: [`Shard::evict_coldest`] would take the coldest item
+    /// on probation, at its first look; it was not hit, has nothing but key and value, and is one chunk of this class, which
+    /// the caller gets. Otherwise nothing has changed.
+    #[inline]
+    fn evict_plainly(&mut self, moment: Moment<'_>, class: ClassId) -> Option<ChunkRef> {
+        let is_full = !self.pool.has_pages() && !self.slabs.is_compactable();
+        if !is_full || !self.evict || self.listens || self.should_ask_others(1) {
+            return None;
+        }
+        let memory = self.slabs.memory();
+        let (first, hotter) = self.lru.coldest_on_probation(memory)?;
+        if self.ahead != first.get() || self.slabs.class_of(first) != class || self.is_turn_of_main() {
+            return None;
+        }
+        let (hash, mut found) = (self.ahead_hash, None);
+        let (items, item_bytes, policy) = (self.index.len(), self.item_bytes, self.policy);
+        // With its line locked, so that a read either was before, and counts, or finds nothing.
+        self.index.remove_if(hash, first, || {
+            found = item::plain_unhit(memory, first).filter(|(version, bytes, _)| {
+                *version >= moment.floors.highest() && !policy.is_small(*bytes, item_bytes, items)
+            });
+            if found.is_some() { Removal::RemoveAsGhost } else { Removal::Keep }
+        });
+        let (_, bytes, marks) = found?;
+        if let Some(page) = self.index.shrink() {
+            self.pool.give_lines(page);
+        }
+        self.lru.unlink_coldest_on_probation(self.slabs.memory(), hotter);
+        self.item_bytes -= bytes;
+        self.probation_bytes -= bytes;
+        self.count_eviction(class, !marks.is_fetched());
+        let is_main_empty = self.probation_bytes == self.item_bytes;
+        self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(bytes as u64) };
+        self.ahead = 0;
+        self.prefetch_next_to_leave();
+        Some(first)
+    }
+
+    #[inline]
+    fn count_eviction(&mut self, class: ClassId, is_unfetched: bool) {
+        self.evictions += 1;
+        self.slabs.counts_of(class).evict(is_unfetched);
+        if is_unfetched && self.policy.tries_in_drought {
+            self.drought.evict_unread(self.index.len());
+        }
+    }
+
+    /// Whether [`Shard::next_to_leave`] would be the main queue's coldest item.
+    #[inline]
+    fn is_turn_of_main(&self) -> bool {
+        self.lru.coldest(self.slabs.memory(), true).is_some_and(|main| self.is_turn_of(main))
+    }
+
+    #[inline]
+    fn is_turn_of(&self, main: ChunkRef) -> bool {
+        self.turn_of(main).is_some()
+            || self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes
+    }
+
+    /// What the turn of the main queue costs, of which this is the coldest item, if it is its turn.
+    #[inline]
+    fn turn_of(&self, main: ChunkRef) -> Option<u64> {
+        if self.owed_bytes == 0 || self.policy.decay_tenths == 0 {
+            return None;
+        }
+        let (bytes, main_bytes) =
+            (item::counted_bytes(self.slabs.memory(), main), self.item_bytes - self.probation_bytes);
+        self.policy.turn_of_main(self.owed_bytes, bytes, main_bytes, self.item_bytes)
     }
 
     /// What the fate of the coldest item is decided by.

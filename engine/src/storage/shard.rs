@@ -21,7 +21,7 @@ use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
 use super::slabs::{ClassId, ClassSize, Slabs};
 use super::sweep::Sweep;
-use super::table::Table;
+use super::table::Tables;
 use super::walk::Walks;
 use super::{Marks, Meta, Version};
 
@@ -90,7 +90,7 @@ pub(crate) struct Shard {
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
     /// Whether `departures` are kept.
-    listens: bool,
+    pub(super) listens: bool,
     pub(super) lru: Lru,
     pub(super) index: Index,
     pub(super) evict: bool,
@@ -109,11 +109,11 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// An empty shard, the writer of `tables[at]`; it takes its first pages when it stores its first item. Without
+    /// An empty shard, the writer of table number `at`; it takes its first pages when it stores its first item. Without
     /// `evict` a full shard refuses to store.
     pub(crate) fn new(
         pool: Arc<PagePool>,
-        tables: Arc<[Table]>,
+        tables: Tables,
         at: usize,
         evict: bool,
         policy: Policy,
@@ -322,7 +322,7 @@ impl Shard {
             },
         );
         match place {
-            Place::New | Place::Hot => self.lru.push_hot(memory, first, marks.is_main()),
+            Place::New | Place::Hot => self.lru.push_new(memory, first, marks.is_main()),
             Place::Install => self.lru.push_installed(memory, first, marks.is_main()),
         }
         let bytes = item::counted_bytes(memory, first);

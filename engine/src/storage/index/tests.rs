@@ -1,5 +1,7 @@
 //! Claims about the index alone: entries are numbers, a number's hash is a fixed mixture.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::storage::memory::Memory;
 
@@ -14,7 +16,8 @@ fn hash(chunk: ChunkRef) -> u64 {
 
 fn index() -> Index {
     let memory = Memory::reserve(4 << 10, 64 << 20).unwrap();
-    Index::new(Arc::new([Table::new(memory, 4_000)]), 0)
+    let tables: Arc<[Table]> = Arc::new([Table::new(memory, 4_000)]);
+    Index::new(Tables::from(tables), 0)
 }
 
 fn insert(index: &mut Index, number: u32) {

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::ItemId;
-use crate::storage::{Table, tables};
+use crate::storage::Tables;
 
 const KEYS: u16 = 40;
 const SIZES: [usize; 12] = [0, 1, 7, 40, 100, 333, 1_000, 1_400, 4_060, 5_000, 13_000, 40_000];
@@ -89,7 +89,7 @@ struct Walking {
 pub(super) struct Model {
     pool: std::sync::Arc<PagePool>,
     hasher: KeyHasher,
-    tables: std::sync::Arc<[Table]>,
+    tables: Tables,
     shards: Vec<Shard>,
     items: HashMap<u16, Expected>,
     orders: Vec<Order>,
@@ -118,7 +118,7 @@ impl Model {
     fn new(memory_bytes: usize) -> Model {
         let pool = PagePool::new(memory_bytes, 2).unwrap();
         let hasher = KeyHasher::new(11, None);
-        let tables = tables(&pool);
+        let tables = Tables::new(&pool);
         let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, POLICY, hasher.clone());
         Model {
             shards: (0..2).map(shard).collect(),
@@ -478,7 +478,7 @@ impl Model {
             assert_eq!(shard.find_by_hash(shard.hash(id)), Some(id));
             assert_eq!(shard.meta(id), expected.meta);
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
-            let held = self.tables[Model::shard_of(*key)].find(shard.hash(id), &key_of(*key)).unwrap();
+            let held = self.tables.at(Model::shard_of(*key)).find(shard.hash(id), &key_of(*key)).unwrap();
             let (flags, expires_at_ms, value) = held.parts();
             let stated = held.meta_if_stated();
             assert_eq!(stated.is_some(), expected.meta != expected.meta.without_state());

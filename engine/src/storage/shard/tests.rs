@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::super::*;
 use super::*;
 use crate::mutation::Version;
-use crate::storage::tables;
+use crate::storage::Tables;
 use crate::storage::walk::TooManyWalks;
 
 const NOW_MS: u64 = 1_000;
@@ -26,7 +26,7 @@ fn shard(memory_bytes: usize) -> Shard {
 }
 
 fn lone(pool: std::sync::Arc<PagePool>, evict: bool) -> Shard {
-    let tables = tables(&pool);
+    let tables = Tables::new(&pool);
     Shard::new(pool, tables, 0, evict, LRU, KeyHasher::new(5, None))
 }
 
@@ -231,7 +231,7 @@ fn mixed_sizes_use_most_of_the_limit() {
 #[test]
 fn half_mebibyte_values_fill_at_least_90_percent_of_64_mebibytes() {
     let pool = PagePool::new(64 << 20, 8).unwrap();
-    let (hasher, tables) = (KeyHasher::new(1, None), tables(&pool));
+    let (hasher, tables) = (KeyHasher::new(1, None), Tables::new(&pool));
     let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, LRU, hasher.clone());
     let mut shards: Vec<Shard> = (0..8).map(shard).collect();
     for number in 0..1_000_usize {
@@ -342,7 +342,7 @@ fn item_of_half_the_memory_fits() {
 #[test]
 fn shard_without_pages_gets_them_from_another() {
     let pool = PagePool::new(1 << 20, 2).unwrap();
-    let tables = tables(&pool);
+    let tables = Tables::new(&pool);
     let mut rich = Shard::new(pool.clone(), tables.clone(), 0, true, LRU, KeyHasher::new(1, None));
     let mut poor = Shard::new(pool.clone(), tables.clone(), 1, true, LRU, KeyHasher::new(1, None));
     fill(&mut rich, "rich", &[100, 3_000], 3 << 20);
