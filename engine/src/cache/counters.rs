@@ -151,14 +151,12 @@ impl ReadCounters {
 
     #[inline(never)]
     pub(super) fn count(&self, outcome: ReadOutcome) {
-        match HERE.get() {
-            SHARED | READING => self.0[SHARED].count(outcome).fetch_add(1, Relaxed),
-            NONE => {
-                let stripe = join();
-                self.0[stripe].count(outcome).fetch_add(1, Relaxed)
-            }
-            own => return self.count_own(OwnStripe(own), outcome),
+        let stripe = match HERE.get() {
+            READING => SHARED,
+            NONE => join(),
+            stripe => stripe,
         };
+        self.0[stripe].count(outcome).fetch_add(1, Relaxed);
     }
 
     #[inline]

@@ -238,6 +238,8 @@ pub(crate) struct Inner {
     latencies: Option<LatencyCounters>,
     /// Whether the cache has those, or a hash function of its own: its plain reads and sets take a longer way.
     is_special: bool,
+    /// Whether the cache has a listener or is in a group: otherwise nobody is told of a change.
+    is_watched: bool,
 }
 
 impl Cache {
@@ -286,6 +288,7 @@ impl Cache {
                 group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
             ),
             hits_max: policy.hits_max,
+            is_watched: group.is_some() || events.is_some(),
             serving: AtomicU8::new(serving as u8),
             group,
             events,
@@ -673,6 +676,7 @@ impl Inner {
         self.tables.shard_number(hash)
     }
 
+    #[inline]
     pub(crate) fn cell(&self, hash: u64) -> &Mutex<ShardCell> {
         &self.shards[self.shard_number(hash)]
     }

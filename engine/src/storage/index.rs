@@ -17,9 +17,9 @@
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-use super::line::{Line, SLOTS};
+use super::line::{Line, LineGuard, SLOTS};
 use super::memory::ChunkRef;
-use super::table::{Table, Tables, fingerprint, tag};
+use super::table::{Ahead, Table, Tables, fingerprint, tag};
 
 /// Entries a line above which the next insertion splits one.
 const LOAD_MAX: usize = 8;
@@ -70,11 +70,35 @@ struct Limits {
     merge_below: usize,
 }
 
-/// What a store finds of its key.
-pub(super) struct Found {
-    pub(super) present: Option<ChunkRef>,
+/// A key's chain while an entry is stored there, its home line locked: what is there of the key, and how the chain ends.
+pub(super) struct Spot<'a> {
+    guard: LineGuard<'a>,
+    last: &'a Line,
+    /// Entries of the last line.
+    len: usize,
+    /// The line and slot of the key's entry, and its chunk.
+    found: Option<(&'a Line, usize, ChunkRef)>,
+    is_ghost: bool,
+}
+
+impl Spot<'_> {
+    /// The item that is stored under the key.
+    #[inline]
+    pub(super) fn present(&self) -> Option<ChunkRef> {
+        self.found.map(|(_, _, chunk)| chunk)
+    }
+
     /// Whether it was evicted not long ago: from probation, or from the main queue although it had been read.
-    pub(super) is_ghost: bool,
+    #[inline]
+    pub(super) fn is_ghost(&self) -> bool {
+        self.is_ghost
+    }
+}
+
+/// An entry's home line, locked.
+pub(super) struct EntryGuard<'a> {
+    guard: LineGuard<'a>,
+    home: usize,
 }
 
 /// What is to become of an entry.
@@ -88,14 +112,6 @@ pub(super) enum Removal {
 
 /// Why an entry that is looked for is there.
 const INDEXED: &str = "an item is indexed under the hash of its key";
-
-/// What storing an entry has done.
-pub(super) struct Stored<R> {
-    /// What the publisher gave.
-    pub(super) published: R,
-    /// The entry that it took the place of.
-    pub(super) replaced: Option<ChunkRef>,
-}
 
 impl Index {
     /// The writer's side of table number `at`.
@@ -187,15 +203,36 @@ impl Index {
         }
     }
 
-    /// How many pages the next insertion wants: the first page, a free overflow line, room to split.
+    /// How many pages the next insertion, of this hash, wants: the first page, room to split, a free overflow line.
     #[inline]
-    pub(super) fn pages_wanted(&self) -> usize {
-        usize::from(self.wants_home_page()) + usize::from(self.overflow_free.get() == 0)
+    pub(super) fn pages_wanted(&self, hash: u64) -> usize {
+        usize::from(self.wants_home_page()) + usize::from(self.lacks_overflow(hash))
     }
 
-    /// Whether there is no place for another entry, nor for the page that it wants: something must leave first.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.overflow_free.get() == 0 && self.overflow_pages == self.table().overflow_pages_max()
+    /// Whether an insertion of this hash would need an overflow line, and none is free.
+    #[inline]
+    fn lacks_overflow(&self, hash: u64) -> bool {
+        self.overflow_free.get() == 0 && self.is_chain_full(hash)
+    }
+
+    #[inline(never)]
+    fn is_chain_full(&self, hash: u64) -> bool {
+        if self.count() == 0 {
+            return true;
+        }
+        let mut line = self.table().home(self.table().state().home(hash));
+        while !line.is_last() {
+            line = self.table().overflow(line.overflow() - 1);
+        }
+        line.len() == SLOTS
+    }
+
+    /// Whether there is no place for an entry of this hash, nor for the page that it wants: something must leave first.
+    #[inline]
+    pub(super) fn is_exhausted(&self, hash: u64) -> bool {
+        self.overflow_free.get() == 0
+            && self.overflow_pages == self.table().overflow_pages_max()
+            && self.is_chain_full(hash)
     }
 
     /// Takes the page that is wanted most; all its lines are empty.
@@ -223,65 +260,52 @@ impl Index {
         self.entries >= self.limits.page_from
     }
 
-    /// Stores an entry in the place of the one that `is_match` accepts, or as a new one; [`Index::pages_wanted`] is
-    /// 0. `publish` runs just before, with the line locked. May split one line.
-    #[inline]
-    pub(super) fn store<R>(
-        &mut self,
-        hash: u64,
-        chunk: ChunkRef,
-        is_match: impl FnMut(ChunkRef) -> bool,
-        hash_of: impl Fn(ChunkRef) -> u64,
-        publish: impl FnOnce(Found) -> R,
-    ) -> Stored<R> {
-        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
-        let table = unsafe { self.table.as_ref() };
-        let mut guard = table.home(table.state().home(hash)).lock();
+    /// Begins to store an entry, in the place of the one that `is_match` accepts, or as a new one;
+    /// [`Index::pages_wanted`] of its hash is 0. The ghost of its hash is gone. [`Index::finish_store`] ends it, before anything
+    /// else is done here. The hash is the one that was looked ahead for.
+    #[inline(always)]
+    pub(super) fn begin_store<'a>(&self, at: Ahead, is_match: impl FnMut(ChunkRef) -> bool) -> Spot<'a> {
+        // SAFETY: as in `table`; whoever has the spot has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        let hash = at.hash;
+        let EntryGuard { mut guard, .. } = self.lock_ahead(at);
         let line = guard.changing();
-        let tags = line.tags();
+        let (tags, fingerprint) = (line.tags(), fingerprint(hash));
         let len = tags.len();
         // Most often the line is alone, has room, and no entry of this tag.
-        let stored = if line.is_last() && len < SLOTS && tags.slots_with(tag(hash)) == 0 {
-            let is_ghost = line.take_ghost(len, fingerprint(hash));
-            let published = publish(Found { present: None, is_ghost });
-            line.set(len, tag(hash), chunk.get());
-            self.entries += 1;
-            Stored { published, replaced: None }
+        if line.is_last() && len < SLOTS && tags.slots_with(tag(hash)) == 0 {
+            return Spot { guard, last: line, len, found: None, is_ghost: line.take_ghost(len, fingerprint) };
+        }
+        let (found, last) = table.walk_to_store(line, hash, is_match);
+        let len = last.len();
+        Spot { guard, last, len, found, is_ghost: last.take_ghost(len, fingerprint) }
+    }
+
+    /// The entry of this hash now refers to this chunk; gives what it has referred to before. May split one line.
+    #[inline(always)]
+    pub(super) fn finish_store(
+        &mut self,
+        spot: Spot<'_>,
+        hash: u64,
+        chunk: ChunkRef,
+        hash_of: impl Fn(ChunkRef) -> u64,
+    ) -> Option<ChunkRef> {
+        let Spot { guard, last, len, found, .. } = spot;
+        if let Some((line, slot, old)) = found {
+            line.set_reference(slot, chunk.get());
+            return Some(old);
+        }
+        if len < SLOTS && std::ptr::eq(guard.line(), last) {
+            last.set(len, tag(hash), chunk.get());
         } else {
-            self.store_in_chain(line, hash, chunk, is_match, publish)
-        };
+            self.append_behind(guard.line(), last, len, tag(hash), chunk.get());
+        }
         drop(guard);
+        self.entries += 1;
         if self.entries > self.limits.split_above {
             self.split(hash_of);
         }
-        stored
-    }
-
-    /// [`Index::store`] in a chain that begins with this line, which is locked and is being changed.
-    #[inline(never)]
-    fn store_in_chain<R>(
-        &mut self,
-        home: &Line,
-        hash: u64,
-        chunk: ChunkRef,
-        is_match: impl FnMut(ChunkRef) -> bool,
-        publish: impl FnOnce(Found) -> R,
-    ) -> Stored<R> {
-        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
-        let table = unsafe { self.table.as_ref() };
-        let walk = table.walk(home, hash, is_match);
-        let len = walk.last.len();
-        let is_ghost = walk.last.take_ghost(len, fingerprint(hash));
-        let published = publish(Found { present: walk.found.map(|(_, _, old)| old), is_ghost });
-        let replaced = walk.found.map(|(line, slot, old)| {
-            line.set_reference(slot, chunk.get());
-            old
-        });
-        if replaced.is_none() {
-            self.append_behind(home, walk.last, len, tag(hash), chunk.get());
-            self.entries += 1;
-        }
-        Stored { published, replaced }
+        None
     }
 
     /// Runs with the line of this hash locked; the hash is one of an entry.
@@ -303,14 +327,45 @@ impl Index {
     /// Removes an entry, unless `decide`, which runs with the line locked, says otherwise. Whether it was removed.
     #[inline]
     pub(super) fn remove_if(&mut self, hash: u64, chunk: ChunkRef, decide: impl FnOnce() -> Removal) -> bool {
-        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
-        let table = unsafe { self.table.as_ref() };
-        let home = table.state().home(hash);
-        let mut guard = table.home(home).lock();
+        let entry = self.lock_entry(hash);
         let removal = decide();
         if removal == Removal::Keep {
             return false;
         }
+        self.remove(entry, hash, chunk, removal == Removal::RemoveAsGhost);
+        true
+    }
+
+    /// Locks the line of an entry with this hash.
+    #[inline]
+    fn lock_entry<'a>(&self, hash: u64) -> EntryGuard<'a> {
+        // SAFETY: as in `table`; whoever has the guard has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        let home = table.state().home(hash);
+        EntryGuard { guard: table.home(home).lock(), home }
+    }
+
+    /// [`Index::lock_entry`] of the hash that was looked ahead for.
+    #[inline(always)]
+    pub(super) fn lock_ahead<'a>(&self, ahead: Ahead) -> EntryGuard<'a> {
+        // SAFETY: as in `table`; whoever has the guard has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        match table.line_ahead(ahead) {
+            Some((line, home)) => EntryGuard { guard: line.lock(), home },
+            None => self.lock_entry(ahead.hash),
+        }
+    }
+
+    /// An entry with this hash will be removed soon: the processor fetches its line.
+    #[inline(always)]
+    pub(super) fn look_ahead(&self, hash: u64) -> Ahead {
+        self.table().look_ahead(hash)
+    }
+
+    /// Removes an entry whose line is locked; `as_ghost`: the line remembers its hash.
+    #[inline(always)]
+    pub(super) fn remove(&mut self, entry: EntryGuard<'_>, hash: u64, chunk: ChunkRef, as_ghost: bool) {
+        let EntryGuard { mut guard, home } = entry;
         let line = guard.changing();
         let (last, len) = if line.is_last() {
             let tags = line.tags();
@@ -322,12 +377,11 @@ impl Index {
         } else {
             self.remove_from_chain(line, hash, chunk)
         };
-        if removal == Removal::RemoveAsGhost {
+        if as_ghost {
             last.add_ghost(len, self.ghosts_max(home), fingerprint(hash));
         }
         drop(guard);
         self.entries -= 1;
-        true
     }
 
     /// Takes an entry out of the chain that begins with this line, which is locked and is being changed; gives the
@@ -357,7 +411,7 @@ impl Index {
     /// How many ghosts a chain keeps: as many as the entries that it should have, which is twice as many where the home
     /// line was not split yet; and a fifth more, since full lines have no room for theirs. (By the entries that it has,
     /// some chains would remember for much longer than others.)
-    #[inline]
+    #[inline(always)]
     fn ghosts_max(&self, home: usize) -> usize {
         let count = self.count();
         let bits = count.ilog2();

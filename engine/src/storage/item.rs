@@ -87,7 +87,7 @@ impl Footprint {
         Footprint { has_state, ..Footprint::new(key_bytes, value_bytes, meta.flags, meta.expires_at_ms) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn shape(self, is_chained: bool) -> u32 {
         let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
@@ -415,11 +415,12 @@ pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: Chunk
     }
 }
 
-/// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing.
+/// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing; gives the bytes of header,
+/// key and value.
 ///
 /// # Safety
 /// The chain was allocated for an item of this footprint, and nobody else knows it.
-#[inline]
+#[inline(always)]
 pub(super) unsafe fn write(
     memory: &Memory,
     first: ChunkRef,
@@ -427,7 +428,7 @@ pub(super) unsafe fn write(
     key: &[u8],
     value: &[u8],
     meta: Meta,
-) {
+) -> usize {
     let next = memory.word(first, TAIL_NEXT_AT).get();
     let shape = Shape(footprint.shape(next != 0) | u32::from(meta.marks.0) & MARKS_MASK);
     if !shape.is_plain() {
@@ -435,15 +436,14 @@ pub(super) unsafe fn write(
         return unsafe { write_parts(memory, first, shape, key, value, meta) };
     }
     memory.word(first, SHAPE_AT).set(shape.0);
-    assert!(
-        HEADER_BYTES_MIN + key.len() + value.len() <= memory.chunk_bytes(first),
-        "a reservation has room for the item it was made for"
-    );
+    let bytes = HEADER_BYTES_MIN + key.len() + value.len();
+    assert!(bytes <= memory.chunk_bytes(first), "a reservation has room for the item it was made for");
     // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
     unsafe {
         memory.write_short(first, HEADER_BYTES_MIN, key);
         memory.write(first, HEADER_BYTES_MIN + key.len(), value);
     }
+    bytes
 }
 
 /// [`write`], of an item that has more than key and value.
@@ -451,7 +451,14 @@ pub(super) unsafe fn write(
 /// # Safety
 /// As for [`write`].
 #[inline(never)]
-unsafe fn write_parts(memory: &Memory, first: ChunkRef, shape: Shape, key: &[u8], value: &[u8], meta: Meta) {
+unsafe fn write_parts(
+    memory: &Memory,
+    first: ChunkRef,
+    shape: Shape,
+    key: &[u8],
+    value: &[u8],
+    meta: Meta,
+) -> usize {
     let next = memory.word(first, TAIL_NEXT_AT).get();
     memory.word(first, SHAPE_AT).set(shape.0);
     if shape.has(HAS_EXPIRY) {
@@ -486,6 +493,7 @@ unsafe fn write_parts(memory: &Memory, first: ChunkRef, shape: Shape, key: &[u8]
         (rest, next) = (after, ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get()));
     }
     assert!(rest.is_empty(), "a reservation has room for the value it was made for");
+    shape.key_at() + key.len() + value.len()
 }
 
 fn write_state(memory: &Memory, first: ChunkRef, at: usize, meta: Meta) {
@@ -548,13 +556,13 @@ pub(super) fn relink_chain(memory: &Memory, moved: ChunkRef) -> bool {
 }
 
 /// Header, key and value.
-#[inline]
+#[inline(always)]
 pub(super) fn counted_bytes(memory: &Memory, first: ChunkRef) -> usize {
     counted(memory, first).0
 }
 
 /// Header, key and value, and the marks.
-#[inline]
+#[inline(always)]
 pub(super) fn counted(memory: &Memory, first: ChunkRef) -> (usize, Marks) {
     let shape = Shape::of(memory, first);
     (shape.key_at() + shape.key_bytes() + shape.value_bytes(memory, first), shape.marks())

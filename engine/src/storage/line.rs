@@ -176,7 +176,7 @@ impl Line {
 
     /// Remembers that an item with this fingerprint was evicted; forgets the oldest ghost for it, if there are
     /// `ghosts_max` or no slot is left.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add_ghost(&self, len: usize, ghosts_max: usize, fingerprint: u16) {
         let (free, mut carried) = (SLOTS - len, u32::from(fingerprint) << 16);
         let pairs = free.min(ghosts_max / 2);
@@ -192,7 +192,7 @@ impl Line {
 
     /// Forgets the ghost of this fingerprint, if there is one behind the `len` entries; whether there was. For whoever
     /// has locked both shard and line.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_ghost(&self, len: usize, fingerprint: u16) -> bool {
         let halves = self.halves_with(fingerprint) >> (2 * len) << (2 * len);
         if halves == 0 {

@@ -190,7 +190,7 @@ impl Memory {
     }
 
     /// The size of a chunk, by the page it lies on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn chunk_bytes(&self, chunk: ChunkRef) -> usize {
         self.entry(chunk.get() >> self.unit_shift).chunk_bytes.get() as usize
     }

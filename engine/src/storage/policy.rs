@@ -36,7 +36,7 @@ impl Policy {
 
     /// Whether it is the main queue's turn, and what that costs of the bytes that are owed to it: its coldest item, of
     /// `bytes`, is looked at once for so many bytes evicted from probation that it goes round as `decay_tenths` says.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn turn_of_main(
         self,
         owed_bytes: u64,

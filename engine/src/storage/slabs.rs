@@ -193,12 +193,6 @@ impl Slabs {
         (class != NO_CLASS).then_some(ClassId(class))
     }
 
-    /// Whether the class has a free chunk.
-    #[inline]
-    pub(super) fn has_free_chunk(&self, class: ClassId) -> bool {
-        self.classes[usize::from(class.0)].partial_head != 0
-    }
-
     /// The class with the largest chunk of at most `bytes`.
     pub(super) fn class_at_most(&self, bytes: usize) -> Option<ClassId> {
         let above = self.classes.partition_point(|class| class.chunk_bytes as usize <= bytes);
@@ -273,11 +267,16 @@ impl Slabs {
     /// A chunk of this class, tagged as a tail, or `None` if the class has no free chunk.
     #[inline]
     pub(super) fn allocate(&mut self, class: ClassId) -> Option<ChunkRef> {
-        let entry = &mut self.classes[usize::from(class.0)];
-        let number = entry.partial_head;
-        if number == 0 {
-            return None;
+        match self.classes[usize::from(class.0)].partial_head {
+            0 => None,
+            number => Some(self.allocate_from(class, number)),
         }
+    }
+
+    /// A chunk of the class's first partial page.
+    #[inline(never)]
+    fn allocate_from(&mut self, class: ClassId, number: u32) -> ChunkRef {
+        let entry = &mut self.classes[usize::from(class.0)];
         let page = self.memory.entry(number);
         let free_head = page.free_head.get();
         let unit = if free_head != 0 { free_head - 1 } else { page.carved_bytes.get() / 8 };
@@ -299,7 +298,7 @@ impl Slabs {
             }
         }
         self.change_free_chunks(class, -1);
-        Some(chunk)
+        chunk
     }
 
     /// Frees a chunk. If its page has no other live chunk, the page leaves and is returned.

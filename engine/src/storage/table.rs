@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64};
 
 use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
-use super::memory::{ChunkRef, Memory, prefetch};
+use super::memory::{ChunkRef, Memory, prefetch, prefetch_to_write};
 use super::pages::PagePool;
 use super::{Meta, Version};
 
@@ -54,6 +54,9 @@ impl Directory {
 pub(super) struct State(u64);
 
 impl State {
+    /// No table's: there are not so many lines.
+    pub(super) const NEVER: State = State(u64::MAX);
+
     #[inline]
     pub(super) fn count(self) -> usize {
         (self.0 >> COUNT_SHIFT) as usize
@@ -89,6 +92,31 @@ impl State {
         (home, (u64::from(position) & !(stretch - 1)) + stretch)
     }
 }
+
+/// Where an entry is looked for soon.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(super) hash: u64,
+    /// The hash's home line, and its number, in this state.
+    state: State,
+    line: NonNull<Line>,
+    home: u32,
+}
+
+impl Ahead {
+    /// Nothing is.
+    pub(super) const NOWHERE: Ahead =
+        Ahead { hash: 0, state: State::NEVER, line: NonNull::dangling(), home: 0 };
+
+    /// Tells the processor that the line is about to be written.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch_to_write(self.line.as_ptr());
+    }
+}
+
+// SAFETY: the pointer leads to a line, which is shared between threads anyway.
+unsafe impl Send for Ahead {}
 
 /// The tables of all shards, side by side; there is a power of two of them.
 #[derive(Clone)]
@@ -253,6 +281,26 @@ impl Table {
         Some((first, shape?))
     }
 
+    /// Where an entry with this hash lies now, or will. The processor fetches the line.
+    #[inline(always)]
+    pub(crate) fn look_ahead(&self, hash: u64) -> Ahead {
+        let state = self.state();
+        let home = state.home(hash);
+        let line = NonNull::from(self.home(home));
+        prefetch(line.as_ptr());
+        Ahead { hash, state, line, home: home as u32 }
+    }
+
+    /// The line that was looked ahead for and its number, if it is the one still.
+    #[inline(always)]
+    pub(super) fn line_ahead(&self, ahead: Ahead) -> Option<(&Line, usize)> {
+        if ahead.state != self.state() {
+            return None;
+        }
+        // SAFETY: no table has the state `NEVER`, so it was looked ahead for in this one; its lines live as long as it does.
+        Some((unsafe { ahead.line.as_ref() }, ahead.home as usize))
+    }
+
     /// Tells the processor that the line of this hash is about to be read.
     #[inline]
     pub(crate) fn prefetch_line(&self, hash: u64) {
@@ -333,6 +381,18 @@ impl Table {
                 next => (walk.before_last, walk.last) = (line, self.overflow(next - 1)),
             }
         }
+    }
+
+    /// [`Table::walk`] for whoever only adds to the chain: where the entry is, and the chain's last line.
+    #[inline(never)]
+    pub(super) fn walk_to_store<'a>(
+        &'a self,
+        home: &'a Line,
+        hash: u64,
+        is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> (Option<(&'a Line, usize, ChunkRef)>, &'a Line) {
+        let walk = self.walk(home, hash, is_match);
+        (walk.found, walk.last)
     }
 
     #[inline]
