@@ -191,6 +191,13 @@ impl Marks {
         Marks(self.hit(hits_max).0 | Marks::FETCHED)
     }
 
+    /// Whether another read changes nothing.
+    #[inline]
+    pub(crate) fn is_read_enough(self, hits_max: u8) -> bool {
+        debug_assert!(hits_max <= Marks::HITS);
+        self.0 & (Marks::FETCHED | Marks::HITS) >= (Marks::FETCHED | hits_max)
+    }
+
     /// One hit less; there is one.
     pub(crate) fn without_hit(self) -> Marks {
         debug_assert!(self.hits() > 0);

@@ -187,7 +187,7 @@ impl Inner {
                 return then(&mut cell);
             }
             let footprint = Footprint::of(key.len(), value.len(), &meta);
-            match cell.shard.reserve(footprint, self.moment()) {
+            match cell.shard.reserve(hash, footprint, self.moment()) {
                 Ok(reservation) => {
                     cell.shard.commit(reservation, hash, key, value, meta, place(), |_| meta.version);
                     return then(&mut cell);

@@ -11,21 +11,17 @@ use crate::stats::Stats;
 /// Stripes that belong to one thread each; threads beyond so many share one more.
 const STRIPES: usize = 64;
 const SHARED: usize = STRIPES;
-const NONE: usize = usize::MAX;
+/// Before the thread's first read.
+const NONE: usize = STRIPES + 1;
+/// While the thread reads an item in place.
+const READING: usize = STRIPES + 2;
 
 /// One bit for each stripe that a living thread has, for all caches together.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// What a thread keeps of its own.
-struct Here {
-    /// Whether it is inside a closure that reads an item in place.
-    reading: Cell<bool>,
-    /// Its stripe: its own, or `SHARED`, or `NONE` before its first read.
-    stripe: Cell<usize>,
-}
-
 thread_local! {
-    static HERE: Here = const { Here { reading: Cell::new(false), stripe: Cell::new(NONE) } };
+    /// The thread's stripe: its own, or `SHARED`, or `NONE`; or `READING`.
+    static HERE: Cell<usize> = const { Cell::new(NONE) };
     /// Gives the thread's stripe back when the thread ends.
     static RETURN: Return = const { Return };
 }
@@ -34,18 +30,16 @@ struct Return;
 
 impl Drop for Return {
     fn drop(&mut self) {
-        HERE.with(|here| {
-            let stripe = here.stripe.replace(SHARED);
-            if stripe < STRIPES {
-                // Release: who takes the stripe next sees what this thread has counted.
-                TAKEN.fetch_and(!(1 << stripe), Release);
-            }
-        });
+        let stripe = HERE.replace(SHARED);
+        if stripe < STRIPES {
+            // Release: who takes the stripe next sees what this thread has counted.
+            TAKEN.fetch_and(!(1 << stripe), Release);
+        }
     }
 }
 
 #[cold]
-fn join(here: &Here) -> usize {
+fn join() -> usize {
     let taken = TAKEN.fetch_update(Acquire, Relaxed, |taken| {
         let free = (!taken).trailing_zeros();
         (free < STRIPES as u32).then(|| taken | 1 << free)
@@ -61,29 +55,51 @@ fn join(here: &Here) -> usize {
         },
         Err(_) => SHARED,
     };
-    here.stripe.set(stripe);
+    HERE.set(stripe);
     stripe
 }
 
+#[inline]
 pub(crate) fn is_inside_read() -> bool {
-    HERE.with(|here| here.reading.get())
+    HERE.get() == READING
 }
 
-/// Sets the thread's flag for as long as a reader runs, a panic in it included.
-pub(super) struct ReadingHere;
+/// Where this thread counts: a stripe of its own.
+#[derive(Clone, Copy)]
+pub(super) struct OwnStripe(usize);
+
+impl OwnStripe {
+    /// `None` inside a read, before the thread's first one, and where threads share a stripe.
+    #[inline]
+    pub(super) fn get() -> Option<OwnStripe> {
+        let here = HERE.get();
+        (here < STRIPES).then_some(OwnStripe(here))
+    }
+}
+
+/// Says that the thread is inside a read for as long as a reader runs, a panic in it included.
+pub(super) struct ReadingHere {
+    before: usize,
+}
 
 impl ReadingHere {
     #[inline]
     pub(super) fn enter() -> ReadingHere {
-        HERE.with(|here| here.reading.set(true));
-        ReadingHere
+        ReadingHere { before: HERE.replace(READING) }
+    }
+
+    /// On a thread with this stripe.
+    #[inline]
+    pub(super) fn enter_from(stripe: OwnStripe) -> ReadingHere {
+        HERE.set(READING);
+        ReadingHere { before: stripe.0 }
     }
 }
 
 impl Drop for ReadingHere {
     #[inline]
     fn drop(&mut self) {
-        HERE.with(|here| here.reading.set(false));
+        HERE.set(self.before);
     }
 }
 
@@ -99,6 +115,17 @@ struct Stripe {
 }
 
 impl Stripe {
+    #[inline]
+    fn count(&self, outcome: ReadOutcome) -> &AtomicU64 {
+        match outcome {
+            ReadOutcome::Hit => &self.hits,
+            ReadOutcome::Miss => &self.misses,
+            ReadOutcome::Expired => &self.expired,
+            ReadOutcome::Flushed => &self.flushed,
+            ReadOutcome::Undecodable => &self.undecodable,
+        }
+    }
+
     fn counts(&self) -> [&AtomicU64; 5] {
         [&self.hits, &self.misses, &self.expired, &self.flushed, &self.undecodable]
     }
@@ -115,38 +142,33 @@ pub(super) enum ReadOutcome {
     Undecodable,
 }
 
-pub(super) struct ReadCounters(Box<[Stripe]>);
+pub(super) struct ReadCounters(Box<[Stripe; STRIPES + 1]>);
 
 impl ReadCounters {
     pub(super) fn new() -> ReadCounters {
-        ReadCounters((0..=SHARED).map(|_| Stripe::default()).collect())
+        ReadCounters(Box::new(std::array::from_fn(|_| Stripe::default())))
+    }
+
+    #[inline(never)]
+    pub(super) fn count(&self, outcome: ReadOutcome) {
+        let stripe = match HERE.get() {
+            READING => SHARED,
+            NONE => join(),
+            stripe => stripe,
+        };
+        self.0[stripe].count(outcome).fetch_add(1, Relaxed);
     }
 
     #[inline]
-    pub(super) fn count(&self, outcome: ReadOutcome) {
-        let number = HERE.with(|here| match here.stripe.get() {
-            NONE => join(here),
-            stripe => stripe,
-        });
-        let stripe = &self.0[number];
-        let count = match outcome {
-            ReadOutcome::Hit => &stripe.hits,
-            ReadOutcome::Miss => &stripe.misses,
-            ReadOutcome::Expired => &stripe.expired,
-            ReadOutcome::Flushed => &stripe.flushed,
-            ReadOutcome::Undecodable => &stripe.undecodable,
-        };
-        if number == SHARED {
-            count.fetch_add(1, Relaxed);
-        } else {
-            // Nobody else adds to this stripe, so no locked instruction is needed. (A reset at this very moment may
-            // be undone for this count.)
-            count.store(count.load(Relaxed) + 1, Relaxed);
-        }
+    pub(super) fn count_own(&self, stripe: OwnStripe, outcome: ReadOutcome) {
+        let count = self.0[stripe.0].count(outcome);
+        // Nobody else adds to this stripe, so no locked instruction is needed. (A reset at this very moment may
+        // be undone for this count.)
+        count.store(count.load(Relaxed) + 1, Relaxed);
     }
 
     pub(super) fn add_to(&self, stats: &mut Stats) {
-        for stripe in &self.0 {
+        for stripe in self.0.iter() {
             let [hits, misses, expired, flushed, undecodable] =
                 stripe.counts().map(|count| count.load(Relaxed));
             // Another thread may have counted one and not yet the other.
@@ -159,7 +181,7 @@ impl ReadCounters {
     }
 
     pub(super) fn reset(&self) {
-        for stripe in &self.0 {
+        for stripe in self.0.iter() {
             for count in stripe.counts() {
                 count.store(0, Relaxed);
             }

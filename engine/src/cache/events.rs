@@ -69,6 +69,13 @@ impl Inner {
     /// At the end of an operation, with nothing locked: tells what has left, and wakes who waits for changes.
     #[inline]
     pub(crate) fn tell_events(&self) {
+        if self.is_watched {
+            self.tell_watchers();
+        }
+    }
+
+    #[inline(never)]
+    fn tell_watchers(&self) {
         if let Some(group) = &self.group {
             group.wake_subscribers();
         }

@@ -57,7 +57,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, SizeClasses, Table, tables};
+use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, SizeClasses, Tables};
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
@@ -206,7 +206,7 @@ pub(crate) struct Inner {
     pub(crate) hasher: KeyHasher,
     pub(crate) pool: Arc<PagePool>,
     /// The readers' side of each shard.
-    pub(crate) tables: Arc<[Table]>,
+    pub(crate) tables: Tables,
     pub(crate) shards: Box<[CachePadded<Mutex<ShardCell>>]>,
     read_counters: ReadCounters,
     clock: Arc<dyn Clock>,
@@ -236,6 +236,10 @@ pub(crate) struct Inner {
     events: Option<Events>,
     /// Whether, and where, it is counted how long operations take.
     latencies: Option<LatencyCounters>,
+    /// Whether the cache has those, or a hash function of its own: its plain reads and sets take a longer way.
+    is_special: bool,
+    /// Whether the cache has a listener or is in a group: otherwise nobody is told of a change.
+    is_watched: bool,
 }
 
 impl Cache {
@@ -248,7 +252,7 @@ impl Cache {
         let shard_count = config.shard_count();
         let pool = PagePool::new(config.memory_bytes_max, shard_count)
             .map_err(|refused| ConfigError::NoAddressSpace { bytes: refused.bytes })?;
-        let tables = tables(&pool);
+        let tables = Tables::new(&pool);
         let seed = config.hash_seed.unwrap_or_else(random_u64);
         let hasher = KeyHasher::new(seed, config.hash.clone());
         let policy = Policy::from(config.eviction);
@@ -284,10 +288,12 @@ impl Cache {
                 group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
             ),
             hits_max: policy.hits_max,
+            is_watched: group.is_some() || events.is_some(),
             serving: AtomicU8::new(serving as u8),
             group,
             events,
             latencies: config.latency_histograms.then(LatencyCounters::new),
+            is_special: config.latency_histograms || config.hash.is_some(),
         };
         for (number, cell) in inner.shards.iter().enumerate() {
             if let Some(events) = &inner.events {
@@ -326,21 +332,7 @@ impl Cache {
         key: impl AsRef<[u8]>,
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        match &self.inner.latencies {
-            None => self.inner.read(key.as_ref(), reader),
-            Some(latencies) => self.read_timed(latencies, key.as_ref(), reader),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn read_timed<R>(
-        &self,
-        latencies: &LatencyCounters,
-        key: &[u8],
-        reader: impl FnOnce(ItemRef<'_>) -> R,
-    ) -> Result<Option<R>, ReadError> {
-        latencies.time(Timed::Read, || self.inner.read(key, reader))
+        self.inner.read(key.as_ref(), reader)
     }
 
     /// Reads many items, each as [`Cache::get`] does, in less time: the processor fetches the next ones while one is
@@ -375,10 +367,7 @@ impl Cache {
         keys: &[K],
         reader: impl FnMut(usize, Option<ItemRef<'_>>),
     ) -> Result<(), ReadError> {
-        match &self.inner.latencies {
-            None => self.inner.read_many(keys, reader),
-            Some(latencies) => latencies.time(Timed::Read, || self.inner.read_many(keys, reader)),
-        }
+        self.inner.timed(Timed::Read, || self.inner.read_many(keys, reader))
     }
 
     /// Has the processor fetch what operations on these keys are about to touch, all at once instead of one by one: for
@@ -681,12 +670,13 @@ impl ShardCell {
 }
 
 impl Inner {
-    /// The shard of a hash. The bits are ones that the index of a shard does not use first.
+    /// The shard of a hash.
     #[inline]
     pub(crate) fn shard_number(&self, hash: u64) -> usize {
-        (hash >> 40) as usize & (self.tables.len() - 1)
+        self.tables.shard_number(hash)
     }
 
+    #[inline]
     pub(crate) fn cell(&self, hash: u64) -> &Mutex<ShardCell> {
         &self.shards[self.shard_number(hash)]
     }

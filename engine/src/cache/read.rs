@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
-use crate::storage::{HeldItem, ItemId, Meta, ReserveError};
+use crate::storage::{HeldItem, ItemId, Look, Meta, ReserveError};
 
-use super::counters::{ReadOutcome, ReadingHere, is_inside_read};
+use super::counters::{OwnStripe, ReadOutcome, ReadingHere, is_inside_read};
+use super::latency::Timed;
 use super::write::Refusal;
 use super::{Inner, ItemRef, ItemState, ShardCell};
 
@@ -21,15 +22,38 @@ use super::{Inner, ItemRef, ItemState, ShardCell};
 const BATCH: usize = 16;
 
 impl Inner {
-    // Always: the one other call is the timed one.
     #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
+        match OwnStripe::get() {
+            Some(stripe) if !self.is_special && !Inner::is_key_length_wrong(key) => {
+                self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader)
+            }
+            _ => self.read_specially(key, reader),
+        }
+    }
+
+    /// A thread's first read, one that is refused, or one of a cache with a hash function or histograms of its own.
+    #[cold]
+    #[inline(never)]
+    fn read_specially<R>(
+        &self,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
-        self.read_hashed(self.hasher.hash(key), key, reader)
+        self.timed(Timed::Read, || self.read_closely(self.hasher.hash(key), key, reader))
+    }
+
+    /// Runs it, and counts how long it takes if that is wanted.
+    pub(super) fn timed<R>(&self, timed: Timed, run: impl FnOnce() -> R) -> R {
+        match &self.latencies {
+            None => run(),
+            Some(latencies) => latencies.time(timed, run),
+        }
     }
 
     /// What refuses a read whatever is stored.
@@ -44,28 +68,75 @@ impl Inner {
         Ok(())
     }
 
-    /// [`Inner::read`] behind its checks.
+    /// [`Inner::read`] behind its checks: the common case, an item with nothing but key and value, on a node that serves
+    /// everything. What is not so simple is done out of line.
     #[inline(always)]
-    pub(super) fn read_hashed<R>(
+    fn read_hashed<R>(
+        &self,
+        stripe: OwnStripe,
+        hash: u64,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        let look = self.tables.of(hash).look(hash, key);
+        // After the line was locked: a change of role is done before the node drops or changes an item for it.
+        let is_ordinary = self.attention.load(Ordering::Acquire) == 0;
+        let held = match look {
+            Look::Found(held) if is_ordinary => held,
+            Look::Absent if is_ordinary => {
+                self.read_counters.count_own(stripe, ReadOutcome::Miss);
+                return Ok(None);
+            }
+            look => {
+                drop(look);
+                return self.read_closely(hash, key, reader);
+            }
+        };
+        let version = held.version();
+        let Some(value) = held.plain_value().filter(|_| version.0 >= self.floors.highest()) else {
+            return self.read_held(held, hash, key, reader);
+        };
+        self.read_counters.count_own(stripe, ReadOutcome::Hit);
+        if held.count_read(self.hits_max) {
+            self.tell_mark(hash);
+        }
+        let (is_fetched, state) = (held.is_fetched(), ItemState::default());
+        let item = ItemRef { key, value, flags: 0, version, expires_at_ms: None, is_fetched, state };
+        let reading = ReadingHere::enter_from(stripe);
+        let result = reader(item);
+        drop(reading);
+        drop(held);
+        Ok(Some(result))
+    }
+
+    /// Reads on a node that may not serve everything.
+    #[inline(never)]
+    fn read_closely<R>(
         &self,
         hash: u64,
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        // All in one, though `read_any` does nearly the same: a miss takes 12 instructions more by a search that gives
-        // the item back, and a hit 40 by one that runs a closure.
-        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
-        // After the line was locked: a change of role is done before the node drops or changes an item for it.
-        if self.attention.load(Ordering::Acquire) != 0 {
-            drop(held);
-            held = self.find_attentively(hash, key)?;
+        match self.find_served(hash, key)? {
+            Some(held) => self.read_held(held, hash, key, reader),
+            None => {
+                self.read_counters.count(ReadOutcome::Miss);
+                Ok(None)
+            }
         }
-        let Some(held) = held else {
-            self.read_counters.count(ReadOutcome::Miss);
-            return Ok(None);
-        };
+    }
+
+    /// Reads an item that may have anything besides key and value, or be dead.
+    #[inline(never)]
+    fn read_held<R>(
+        &self,
+        held: HeldItem<'_>,
+        hash: u64,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
         let version = held.version();
-        if self.floors.is_flushed(version, || key) || self.is_expired(held.expires_at_ms()) {
+        if self.is_dead(&held, key) {
             drop(held);
             self.read_dead(hash, key, version);
             return Ok(None);
@@ -123,7 +194,7 @@ impl Inner {
 
     /// What lies under a key, dead or alive, on a node that answers reads.
     fn find_served(&self, hash: u64, key: &[u8]) -> Result<Option<HeldItem<'_>>, ReadError> {
-        let mut held = self.tables[self.shard_number(hash)].find(hash, key);
+        let mut held = self.tables.of(hash).find(hash, key);
         // After the line was locked: a change of role is done before the node drops or changes an item for it.
         if self.attention.load(Ordering::Acquire) != 0 {
             drop(held);
@@ -154,10 +225,10 @@ impl Inner {
         let mut hashes = [0; BATCH];
         for (hash, key) in hashes.iter_mut().zip(batch) {
             *hash = self.hasher.hash(key.as_ref());
-            self.tables[self.shard_number(*hash)].prefetch_line(*hash);
+            self.tables.of(*hash).prefetch_line(*hash);
         }
         for hash in &hashes[..batch.len()] {
-            self.tables[self.shard_number(*hash)].prefetch_item(*hash);
+            self.tables.of(*hash).prefetch_item(*hash);
         }
         hashes
     }
@@ -171,8 +242,12 @@ impl Inner {
         for batch in keys.chunks(BATCH) {
             let hashes = self.fetch_ahead(batch);
             for (hash, key) in hashes.into_iter().zip(batch) {
-                self.check_read(key.as_ref())?;
-                let found = self.read_hashed(hash, key.as_ref(), |item| reader(at, Some(item)))?;
+                let key = key.as_ref();
+                self.check_read(key)?;
+                let found = match OwnStripe::get() {
+                    Some(stripe) => self.read_hashed(stripe, hash, key, |item| reader(at, Some(item)))?,
+                    None => self.read_closely(hash, key, |item| reader(at, Some(item)))?,
+                };
                 if found.is_none() {
                     reader(at, None);
                 }
@@ -188,7 +263,7 @@ impl Inner {
         self.settle_flush();
         // Before the item is looked at: what it shows is as new as that, or newer.
         let refused = self.read_refusal();
-        let held = self.tables[self.shard_number(hash)].find(hash, key);
+        let held = self.tables.of(hash).find(hash, key);
         // And behind it: a change of role is done before the node drops or changes an item for it.
         let serving = self.serving();
         let refused = refused.or_else(|| (!serving.answers_reads()).then(|| self.refused_read(serving)));

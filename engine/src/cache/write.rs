@@ -5,15 +5,15 @@
 
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
-    Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation, ReserveError,
-    item_bytes, prefetch_to_write,
+    Ahead, Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation,
+    ReserveError, item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
@@ -107,7 +107,7 @@ impl Locked<'_> {
         let bytes = item_bytes(self.key.len(), value.len());
         let footprint = Footprint::of(self.key.len(), value.len(), &meta);
         self.cell.shard.prefetch_for_store();
-        match self.cell.shard.reserve(footprint, self.moment) {
+        match self.cell.shard.reserve(self.hash, footprint, self.moment) {
             Ok(reservation) => Ok(self.store(reservation, value, meta)),
             Err(error) => {
                 self.refused = Some(footprint);
@@ -120,20 +120,10 @@ impl Locked<'_> {
     }
 
     /// Stores in the room that was reserved.
-    #[inline]
+    #[inline(never)]
     fn store(&mut self, reservation: Reservation, value: &[u8], meta: Meta) -> Version {
-        self.overtake_loads();
-        let Meta { flags, expires_at_ms, client_cas, .. } = meta;
-        let (inner, key, hash) = (self.inner, self.key, self.hash);
-        let ShardCell { shard, scratch, stores, .. } = &mut *self.cell;
-        *stores += 1;
-        // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
-        // item behind it.
-        let version = shard.commit(reservation, hash, key, value, meta, Place::New, |marks| {
-            inner.log(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
-        });
-        inner.ring();
-        version
+        let at = self.inner.tables.of(self.hash).look_ahead(self.hash);
+        self.inner.store(&mut self.cell, at, self.key, reservation, value, meta)
     }
 
     pub(super) fn put_attributes(
@@ -158,18 +148,65 @@ impl Locked<'_> {
     }
 }
 
+/// Has the processor fetch the shard's busiest lines, all at once instead of one by one as they are needed.
+#[inline(always)]
+fn prefetch_cell(cell: &Mutex<ShardCell>) {
+    let cell: *const u8 = std::ptr::from_ref(cell).cast();
+    prefetch_to_write(cell);
+    prefetch_to_write(cell.wrapping_add(64));
+}
+
 impl Inner {
-    /// Gives a mutation its version and, in a group, its place in the log.
+    /// The next version of a cache in no group.
     #[inline]
+    fn standalone(&self) -> Version {
+        Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Gives a mutation its version and, in a group, its place in the log.
+    #[inline(never)]
     fn log(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
         match &self.group {
-            None => Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1),
+            None => self.standalone(),
             Some(group) => group.append(mutation, scratch),
         }
     }
 
+    /// Stores an item in the room that was reserved in its shard.
+    #[inline(always)]
+    fn store(
+        &self,
+        cell: &mut ShardCell,
+        at: Ahead,
+        key: &[u8],
+        reservation: Reservation,
+        value: &[u8],
+        meta: Meta,
+    ) -> Version {
+        let Meta { flags, expires_at_ms, client_cas, .. } = meta;
+        if self.flights_under_way.load(Ordering::Relaxed) != 0 {
+            cell.flights.overtake(key);
+        }
+        let ShardCell { shard, scratch, stores, .. } = cell;
+        *stores += 1;
+        // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
+        // item behind it.
+        let version = shard.commit_inline(reservation, at, key, value, meta, Place::New, |marks| {
+            if !self.is_watched {
+                return self.standalone();
+            }
+            self.log(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
+        });
+        self.ring();
+        version
+    }
+
     /// Wakes whoever ships the log.
+    #[inline]
     fn ring(&self) {
+        if !self.is_watched {
+            return;
+        }
         if let Some(group) = &self.group {
             group.ring();
         }
@@ -203,7 +240,8 @@ impl Inner {
         loop {
             let seed = self.hasher.seed();
             let hash = self.hasher.hash(key);
-            self.prefetch_for_store(hash);
+            prefetch_cell(self.cell(hash));
+            self.tables.of(hash).prefetch_line(hash);
             let mut locked = Locked {
                 inner: self,
                 cell: self.cell(hash).lock(),
@@ -243,17 +281,6 @@ impl Inner {
                 }
             }
         }
-    }
-
-    /// Has the processor fetch the shard's busiest lines and the key's index line, all at once instead of one by one
-    /// as they are needed.
-    #[inline]
-    fn prefetch_for_store(&self, hash: u64) {
-        let cell: *const u8 = std::ptr::from_ref(self.cell(hash)).cast();
-        prefetch_to_write(cell);
-        prefetch_to_write(cell.wrapping_add(64));
-        prefetch_to_write(std::ptr::from_ref(&self.standalone_version));
-        self.tables[self.shard_number(hash)].prefetch_line(hash);
     }
 
     fn check_writable(&self) -> Result<(), WriteError> {
@@ -321,7 +348,7 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Version, WriteError> {
-        if self.latencies.is_some() {
+        if self.is_special {
             return self.set_anyway(key, value, attributes);
         }
         match self.set_at_once(key, value, attributes) {
@@ -336,30 +363,24 @@ impl Inner {
         if Inner::is_key_length_wrong(key) || is_inside_read() {
             return None;
         }
-        let seed = self.hasher.seed();
-        let hash = self.hasher.hash(key);
-        self.prefetch_for_store(hash);
-        let mut locked = Locked {
-            inner: self,
-            cell: self.cell(hash).lock(),
-            key,
-            hash,
-            moment: self.moment(),
-            refused: None,
-        };
+        let (hash, seed) = self.hasher.hash_and_seed(key);
+        let cell = self.cell(hash);
+        prefetch_cell(cell);
+        prefetch_to_write(std::ptr::from_ref(&self.standalone_version));
+        let at = self.tables.of(hash).look_ahead(hash);
+        let mut cell = cell.lock();
         // A change of role sets its bit, then passes through this lock.
-        let is_plain = self.attention.load(Ordering::Acquire) == 0 && self.hasher.seed() == seed;
+        let is_plain = self.attention.load(Ordering::Acquire) == 0 && self.hasher.is_seed(seed);
         if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max.load(Ordering::Relaxed) {
             return None;
         }
-        let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
-        let meta = Meta::new(attributes.flags, expires_at_ms);
+        let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
         let footprint = Footprint::of(key.len(), value.len(), &meta);
-        locked.cell.shard.prefetch_for_store();
-        let reservation = locked.cell.shard.reserve_at_once(footprint, locked.moment)?;
-        let version = locked.store(reservation, value, meta);
-        self.sweep_a_bit(&mut locked.cell);
-        drop(locked);
+        cell.shard.prefetch_for_store();
+        let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
+        let version = self.store(&mut cell, at, key, reservation, value, meta);
+        self.sweep_a_bit(&mut cell);
+        drop(cell);
         self.tell_events();
         Some(version)
     }

@@ -103,6 +103,7 @@ impl ByteRing {
         }
     }
 
+    #[inline]
     fn forget(&mut self, count: u64) {
         let before = self.start >> self.piece_shift;
         self.start += count;
@@ -392,12 +393,14 @@ impl Log {
         true
     }
 
+    #[inline]
     fn make_room(&mut self, needed: usize) {
         while self.retained_bytes() + needed as u64 > self.bytes_max as u64 && self.retained_bytes() > 0 {
             self.forget_oldest();
         }
     }
 
+    #[inline]
     fn forget_oldest(&mut self) {
         let length = self.ring.length_at(self.ring.start);
         let bytes = entry_bytes(length);

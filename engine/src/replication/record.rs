@@ -66,12 +66,21 @@ pub(crate) fn encode(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
 fn encode_put(key: &[u8], value: &[u8], flags: u32, expires_at_ms: u64, marks: Marks, out: &mut Vec<u8>) {
     const KIND: u8 = 0;
     const NO_CLIENT_CAS: u8 = 0;
+    const SHORT_MAX: usize = 0x7f;
     out.reserve(key.len() + value.len() + 40);
-    out.push(KIND);
-    push_varint(key.len() as u64, out);
+    // Most lengths are one byte each, and most items have neither flags nor an expiry: fewer pieces take fewer instructions.
+    if key.len() <= SHORT_MAX {
+        out.extend_from_slice(&[KIND, key.len() as u8]);
+    } else {
+        out.push(KIND);
+        push_varint(key.len() as u64, out);
+    }
     out.extend_from_slice(key);
     push_varint(value.len() as u64, out);
     out.extend_from_slice(value);
+    if u64::from(flags) | expires_at_ms == 0 {
+        return out.extend_from_slice(&[0, 0, NO_CLIENT_CAS, marks.0]);
+    }
     push_varint(u64::from(flags), out);
     push_varint(expires_at_ms, out);
     out.extend_from_slice(&[NO_CLIENT_CAS, marks.0]);

@@ -36,6 +36,10 @@ struct Seeds {
     all: Mutex<Vec<Box<Seeded>>>,
 }
 
+/// Names a seed by where it lies; it lies there for as long as the cache lives.
+#[derive(Clone, Copy)]
+pub(crate) struct SeedId(usize);
+
 struct Seeded {
     seed: u64,
     secrets: RapidSecrets,
@@ -66,6 +70,32 @@ impl KeyHasher {
             None => rapidhash_v3_seeded(key, &self.current().secrets),
             Some(custom) => self.hash_by(&**custom, key),
         }
+    }
+
+    /// As [`KeyHasher::hash`], of a hasher without a function of its own.
+    #[inline]
+    pub(crate) fn hash_as_usual(&self, key: &[u8]) -> u64 {
+        debug_assert!(!self.is_custom());
+        rapidhash_v3_seeded(key, &self.current().secrets)
+    }
+
+    /// As [`KeyHasher::hash_as_usual`], and which seed it was.
+    #[inline]
+    pub(crate) fn hash_and_seed(&self, key: &[u8]) -> (u64, SeedId) {
+        debug_assert!(!self.is_custom());
+        let current = self.current();
+        (rapidhash_v3_seeded(key, &current.secrets), SeedId(std::ptr::from_ref(current).addr()))
+    }
+
+    /// Whether the seed is that one still.
+    #[inline]
+    pub(crate) fn is_seed(&self, seed: SeedId) -> bool {
+        self.0.current.load(Acquire).addr() == seed.0
+    }
+
+    /// Whether another function is in the place of rapidhash.
+    pub(crate) fn is_custom(&self) -> bool {
+        self.0.custom.is_some()
     }
 
     #[cold]

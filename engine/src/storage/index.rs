@@ -16,13 +16,10 @@
 
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 
-use super::line::{Line, SLOTS};
+use super::line::{Line, LineGuard, SLOTS};
 use super::memory::ChunkRef;
-use super::table::{Table, fingerprint, tag};
+use super::table::{Ahead, Table, Tables, fingerprint, tag};
 
 /// Entries a line above which the next insertion splits one.
 const LOAD_MAX: usize = 8;
@@ -43,15 +40,17 @@ enum Place {
 /// 3. Each overflow line is in one chain or in the free list. A line that is not in use is empty.
 /// 4. The count of home lines is 0, or at least one page's worth and at most what the pages hold.
 /// 5. Each line of a chain has at least the kinds of all tags that are in the lines behind it.
+/// 6. `limits` follow from the counts of home lines and of their pages.
 #[repr(C)]
 pub(super) struct Index {
     // What every store changes comes first (see `Shard`).
     entries: usize,
     overflow_free: Cell<u32>,
     overflow_free_head: Cell<u32>,
+    limits: Limits,
     /// Into `tables`.
     table: NonNull<Table>,
-    tables: Arc<[Table]>,
+    tables: Tables,
     at: usize,
     home_pages: usize,
     overflow_pages: usize,
@@ -60,11 +59,46 @@ pub(super) struct Index {
     entries_moved_max: usize,
 }
 
-/// What a store finds of its key.
-pub(super) struct Found {
-    pub(super) present: Option<ChunkRef>,
+/// What follows from the counts of lines and pages: at how many entries something is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Limits {
+    /// From so many on the next insertion wants a page of home lines.
+    page_from: usize,
+    /// Above so many a line is split.
+    split_above: usize,
+    /// Below so many two lines are merged.
+    merge_below: usize,
+}
+
+/// A key's chain while an entry is stored there, its home line locked: what is there of the key, and how the chain ends.
+pub(super) struct Spot<'a> {
+    guard: LineGuard<'a>,
+    last: &'a Line,
+    /// Entries of the last line.
+    len: usize,
+    /// The line and slot of the key's entry, and its chunk.
+    found: Option<(&'a Line, usize, ChunkRef)>,
+    is_ghost: bool,
+}
+
+impl Spot<'_> {
+    /// The item that is stored under the key.
+    #[inline]
+    pub(super) fn present(&self) -> Option<ChunkRef> {
+        self.found.map(|(_, _, chunk)| chunk)
+    }
+
     /// Whether it was evicted not long ago: from probation, or from the main queue although it had been read.
-    pub(super) is_ghost: bool,
+    #[inline]
+    pub(super) fn is_ghost(&self) -> bool {
+        self.is_ghost
+    }
+}
+
+/// An entry's home line, locked.
+pub(super) struct EntryGuard<'a> {
+    guard: LineGuard<'a>,
+    home: usize,
 }
 
 /// What is to become of an entry.
@@ -79,19 +113,12 @@ pub(super) enum Removal {
 /// Why an entry that is looked for is there.
 const INDEXED: &str = "an item is indexed under the hash of its key";
 
-/// What storing an entry has done.
-pub(super) struct Stored<R> {
-    /// What the publisher gave.
-    pub(super) published: R,
-    /// The entry that it took the place of.
-    pub(super) replaced: Option<ChunkRef>,
-}
-
 impl Index {
-    /// The writer's side of `tables[at]`.
-    pub(super) fn new(tables: Arc<[Table]>, at: usize) -> Index {
-        Index {
-            table: NonNull::from(&tables[at]),
+    /// The writer's side of table number `at`.
+    pub(super) fn new(tables: Tables, at: usize) -> Index {
+        let mut index = Index {
+            limits: Limits { page_from: 0, split_above: 0, merge_below: 0 },
+            table: NonNull::from(tables.at(at)),
             tables,
             at,
             home_pages: 0,
@@ -101,6 +128,19 @@ impl Index {
             entries: 0,
             moving: Vec::new(),
             entries_moved_max: 0,
+        };
+        index.limits = index.limits_of_now();
+        index
+    }
+
+    fn limits_of_now(&self) -> Limits {
+        let (count, lines) = (self.count(), self.table().lines_per_page());
+        let is_full = count == self.home_pages * lines;
+        let can_grow = self.home_pages < self.table().home_pages_max();
+        Limits {
+            page_from: if is_full && can_grow { count * LOAD_MAX } else { usize::MAX },
+            split_above: if is_full { usize::MAX } else { count * LOAD_MAX },
+            merge_below: if count > lines { count * LOAD_MIN } else { 0 },
         }
     }
 
@@ -163,75 +203,109 @@ impl Index {
         }
     }
 
-    /// How many pages the next insertion wants: the first page, a free overflow line, room to split.
+    /// How many pages the next insertion, of this hash, wants: the first page, room to split, a free overflow line.
     #[inline]
-    pub(super) fn pages_wanted(&self) -> usize {
-        usize::from(self.wants_home_page()) + usize::from(self.overflow_free.get() == 0)
+    pub(super) fn pages_wanted(&self, hash: u64) -> usize {
+        usize::from(self.wants_home_page()) + usize::from(self.lacks_overflow(hash))
     }
 
-    /// Whether there is no place for another entry, nor for the page that it wants: something must leave first.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.overflow_free.get() == 0 && self.overflow_pages == self.table().overflow_pages().len()
+    /// Whether an insertion of this hash would need an overflow line, and none is free.
+    #[inline]
+    fn lacks_overflow(&self, hash: u64) -> bool {
+        self.overflow_free.get() == 0 && self.is_chain_full(hash)
+    }
+
+    #[inline(never)]
+    fn is_chain_full(&self, hash: u64) -> bool {
+        if self.count() == 0 {
+            return true;
+        }
+        let mut line = self.table().home(self.table().state().home(hash));
+        while !line.is_last() {
+            line = self.table().overflow(line.overflow() - 1);
+        }
+        line.len() == SLOTS
+    }
+
+    /// Whether there is no place for an entry of this hash, nor for the page that it wants: something must leave first.
+    #[inline]
+    pub(super) fn is_exhausted(&self, hash: u64) -> bool {
+        self.overflow_free.get() == 0
+            && self.overflow_pages == self.table().overflow_pages_max()
+            && self.is_chain_full(hash)
     }
 
     /// Takes the page that is wanted most; all its lines are empty.
     pub(super) fn add_page(&mut self, page: u32) {
         let lines = self.table().lines_per_page();
         if self.wants_home_page() {
-            self.table().home_pages()[self.home_pages].store(page, Relaxed);
+            self.table().set_home_page(self.home_pages, page);
             self.home_pages += 1;
             if self.count() == 0 {
                 self.table().publish(lines);
             }
         } else {
-            self.table().overflow_pages()[self.overflow_pages].store(page, Relaxed);
+            self.table().set_overflow_page(self.overflow_pages, page);
             let first = (self.overflow_pages * lines) as u32;
             self.overflow_pages += 1;
             for number in (first..first + lines as u32).rev() {
                 self.free_overflow(number);
             }
         }
+        self.limits = self.limits_of_now();
     }
 
     #[inline]
     fn wants_home_page(&self) -> bool {
-        let is_full = self.count() == self.home_pages * self.table().lines_per_page();
-        let can_grow = self.home_pages < self.table().home_pages().len();
-        is_full && can_grow && self.entries >= self.count() * LOAD_MAX
+        self.entries >= self.limits.page_from
     }
 
-    /// Stores an entry in the place of the one that `is_match` accepts, or as a new one; [`Index::pages_wanted`] is
-    /// 0. `publish` runs just before, with the line locked. May split one line.
-    pub(super) fn store<R>(
+    /// Begins to store an entry, in the place of the one that `is_match` accepts, or as a new one;
+    /// [`Index::pages_wanted`] of its hash is 0. The ghost of its hash is gone. [`Index::finish_store`] ends it, before anything
+    /// else is done here. The hash is the one that was looked ahead for.
+    #[inline(always)]
+    pub(super) fn begin_store<'a>(&self, at: Ahead, is_match: impl FnMut(ChunkRef) -> bool) -> Spot<'a> {
+        // SAFETY: as in `table`; whoever has the spot has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        let hash = at.hash;
+        let EntryGuard { mut guard, .. } = self.lock_ahead(at);
+        let line = guard.changing();
+        let (tags, fingerprint) = (line.tags(), fingerprint(hash));
+        let len = tags.len();
+        // Most often the line is alone, has room, and no entry of this tag.
+        if line.is_last() && len < SLOTS && tags.slots_with(tag(hash)) == 0 {
+            return Spot { guard, last: line, len, found: None, is_ghost: line.take_ghost(len, fingerprint) };
+        }
+        let (found, last) = table.walk_to_store(line, hash, is_match);
+        let len = last.len();
+        Spot { guard, last, len, found, is_ghost: last.take_ghost(len, fingerprint) }
+    }
+
+    /// The entry of this hash now refers to this chunk; gives what it has referred to before. May split one line.
+    #[inline(always)]
+    pub(super) fn finish_store(
         &mut self,
+        spot: Spot<'_>,
         hash: u64,
         chunk: ChunkRef,
-        is_match: impl FnMut(ChunkRef) -> bool,
         hash_of: impl Fn(ChunkRef) -> u64,
-        publish: impl FnOnce(Found) -> R,
-    ) -> Stored<R> {
-        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
-        let table = unsafe { self.table.as_ref() };
-        let mut guard = table.home(table.state().home(hash)).lock();
-        let line = guard.changing();
-        let walk = table.walk(line, hash, is_match);
-        let len = walk.last.len();
-        let is_ghost = walk.last.take_ghost(len, fingerprint(hash));
-        let published = publish(Found { present: walk.found.map(|(_, _, old)| old), is_ghost });
-        let replaced = walk.found.map(|(line, slot, old)| {
+    ) -> Option<ChunkRef> {
+        let Spot { guard, last, len, found, .. } = spot;
+        if let Some((line, slot, old)) = found {
             line.set_reference(slot, chunk.get());
-            old
-        });
-        if replaced.is_none() {
-            self.append_behind(guard.line(), walk.last, len, tag(hash), chunk.get());
-            self.entries += 1;
+            return Some(old);
+        }
+        if len < SLOTS && std::ptr::eq(guard.line(), last) {
+            last.set(len, tag(hash), chunk.get());
+        } else {
+            self.append_behind(guard.line(), last, len, tag(hash), chunk.get());
         }
         drop(guard);
-        let has_room = self.count() < self.home_pages * self.table().lines_per_page();
-        if self.entries > self.count() * LOAD_MAX && has_room {
+        self.entries += 1;
+        if self.entries > self.limits.split_above {
             self.split(hash_of);
         }
-        Stored { published, replaced }
+        None
     }
 
     /// Runs with the line of this hash locked; the hash is one of an entry.
@@ -251,45 +325,93 @@ impl Index {
     }
 
     /// Removes an entry, unless `decide`, which runs with the line locked, says otherwise. Whether it was removed.
+    #[inline]
     pub(super) fn remove_if(&mut self, hash: u64, chunk: ChunkRef, decide: impl FnOnce() -> Removal) -> bool {
-        // SAFETY: as in `table`; not borrowed from `self`, whose counts change meanwhile.
-        let table = unsafe { self.table.as_ref() };
-        let home = table.state().home(hash);
-        let mut guard = table.home(home).lock();
+        let entry = self.lock_entry(hash);
         let removal = decide();
         if removal == Removal::Keep {
             return false;
         }
-        let walk = table.walk(guard.changing(), hash, |found| found == chunk);
+        self.remove(entry, hash, chunk, removal == Removal::RemoveAsGhost);
+        true
+    }
+
+    /// Locks the line of an entry with this hash.
+    #[inline]
+    fn lock_entry<'a>(&self, hash: u64) -> EntryGuard<'a> {
+        // SAFETY: as in `table`; whoever has the guard has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        let home = table.state().home(hash);
+        EntryGuard { guard: table.home(home).lock(), home }
+    }
+
+    /// [`Index::lock_entry`] of the hash that was looked ahead for.
+    #[inline(always)]
+    pub(super) fn lock_ahead<'a>(&self, ahead: Ahead) -> EntryGuard<'a> {
+        // SAFETY: as in `table`; whoever has the guard has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        match table.line_ahead(ahead) {
+            Some((line, home)) => EntryGuard { guard: line.lock(), home },
+            None => self.lock_entry(ahead.hash),
+        }
+    }
+
+    /// An entry with this hash will be removed soon: the processor fetches its line.
+    #[inline(always)]
+    pub(super) fn look_ahead(&self, hash: u64) -> Ahead {
+        self.table().look_ahead(hash)
+    }
+
+    /// Removes an entry whose line is locked; `as_ghost`: the line remembers its hash.
+    #[inline(always)]
+    pub(super) fn remove(&mut self, entry: EntryGuard<'_>, hash: u64, chunk: ChunkRef, as_ghost: bool) {
+        let EntryGuard { mut guard, home } = entry;
+        let line = guard.changing();
+        let (last, len) = if line.is_last() {
+            let tags = line.tags();
+            let (slots, end) = (tags.slots_with(tag(hash)), tags.len() - 1);
+            let slot = line.slot_of(slots, chunk.get()).expect(INDEXED);
+            line.set(slot, line.tag(end), line.reference(end));
+            line.set(end, 0, 0);
+            (line, end)
+        } else {
+            self.remove_from_chain(line, hash, chunk)
+        };
+        if as_ghost {
+            last.add_ghost(len, self.ghosts_max(home), fingerprint(hash));
+        }
+        drop(guard);
+        self.entries -= 1;
+    }
+
+    /// Takes an entry out of the chain that begins with this line, which is locked and is being changed; gives the
+    /// chain's last line and how many entries that has.
+    #[inline(never)]
+    fn remove_from_chain<'a>(&self, home: &'a Line, hash: u64, chunk: ChunkRef) -> (&'a Line, usize) {
+        // SAFETY: as in `table`; lines live as long as the table, which outlives the guard of `home`.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        let walk = table.walk(home, hash, |found| found == chunk);
         let (line, slot, _) = walk.found.expect(INDEXED);
         // The chain's last entry fills the gap, so that only the last line has empty slots.
         let end = walk.last.len() - 1;
         let (tag, reference) = (walk.last.tag(end), walk.last.reference(end));
         line.set(slot, tag, reference);
         walk.last.set(end, 0, 0);
-        if !std::ptr::eq(walk.last, walk.before_last) {
-            let number = walk.before_last.overflow();
-            // The kinds of what is left, for the line that is asked most; those before it may have one too many.
-            walk.before_last.set_overflow(if end == 0 { 0 } else { number });
-            (0..end).for_each(|slot| walk.before_last.add_kind(walk.last.tag(slot)));
-            if end == 0 {
-                self.free_overflow(number - 1);
-            }
+        let number = walk.before_last.overflow();
+        // The kinds of what is left, for the line that is asked most; those before it may have one too many.
+        walk.before_last.set_overflow(if end == 0 { 0 } else { number });
+        (0..end).for_each(|slot| walk.before_last.add_kind(walk.last.tag(slot)));
+        if end == 0 {
+            self.free_overflow(number - 1);
+            return (walk.before_last, walk.before_last.len());
         }
-        if removal == Removal::RemoveAsGhost {
-            let last = if end == 0 { walk.before_last } else { walk.last };
-            let len = if end == 0 { last.len() } else { end };
-            last.add_ghost(len, self.ghosts_max(home), fingerprint(hash));
-        }
-        drop(guard);
-        self.entries -= 1;
-        true
+        (walk.last, end)
     }
 
     /// How many ghosts a chain keeps: as many as the entries that it should have, which is twice as many where the home
     /// line was not split yet; and a fifth more, since full lines have no room for theirs. (By the entries that it has,
     /// some chains would remember for much longer than others.)
-    #[inline]
+    #[inline(always)]
     fn ghosts_max(&self, home: usize) -> usize {
         let count = self.count();
         let bits = count.ilog2();
@@ -302,10 +424,8 @@ impl Index {
     /// After a removal: may merge two lines. Gives a page that became free, its lines empty.
     #[inline]
     pub(super) fn shrink(&mut self) -> Option<u32> {
-        let count = self.count();
-        let is_sparse = self.entries < count * LOAD_MIN;
         // Two lines joined may need one overflow line more, and one must stay for the next insertion.
-        if is_sparse && count > self.table().lines_per_page() && self.overflow_free.get() >= 2 {
+        if self.entries < self.limits.merge_below && self.overflow_free.get() >= 2 {
             return self.merge();
         }
         None
@@ -323,15 +443,13 @@ impl Index {
         for number in 0..(self.overflow_pages * self.table().lines_per_page()) as u32 {
             self.table().overflow(number).wipe();
         }
-        let pages = |directory: &[AtomicU32], count: usize| -> Vec<u32> {
-            directory[..count].iter().map(|page| page.load(Relaxed)).collect()
-        };
-        let mut freed = pages(self.table().home_pages(), self.home_pages);
-        freed.extend(pages(self.table().overflow_pages(), self.overflow_pages));
+        let mut freed: Vec<u32> = (0..self.home_pages).map(|at| self.table().home_page(at)).collect();
+        freed.extend((0..self.overflow_pages).map(|at| self.table().overflow_page(at)));
         *self = Index::new(self.tables.clone(), self.at);
         freed
     }
 
+    #[cold]
     fn split(&mut self, hash_of: impl Fn(ChunkRef) -> u64) {
         let mut moving = std::mem::take(&mut self.moving);
         let table = self.table();
@@ -353,8 +471,10 @@ impl Index {
         drop(guards);
         self.moving = moving;
         self.entries_moved_max = self.entries_moved_max.max(moved);
+        self.limits = self.limits_of_now();
     }
 
+    #[cold]
     fn merge(&mut self) -> Option<u32> {
         let mut moving = std::mem::take(&mut self.moving);
         let table = self.table();
@@ -372,11 +492,10 @@ impl Index {
         drop(guards);
         self.moving = moving;
         self.entries_moved_max = self.entries_moved_max.max(moved);
-        if gone <= (self.home_pages - 1) * self.table().lines_per_page() {
-            self.home_pages -= 1;
-            return Some(self.table().home_pages()[self.home_pages].load(Relaxed));
-        }
-        None
+        let is_page_free = gone <= (self.home_pages - 1) * self.table().lines_per_page();
+        self.home_pages -= usize::from(is_page_free);
+        self.limits = self.limits_of_now();
+        is_page_free.then(|| self.table().home_page(self.home_pages))
     }
 
     /// Empties a chain into `moving` and frees its overflow lines.
@@ -485,6 +604,7 @@ impl Index {
             }
         }
         assert_eq!(entries, self.entries, "index 1: count of entries");
+        assert_eq!(self.limits, self.limits_of_now(), "index 6: limits");
         let (mut free, mut head) = (0, self.overflow_free_head.get());
         while head != 0 && free <= self.overflow_free.get() {
             free += 1;

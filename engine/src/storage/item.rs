@@ -87,7 +87,7 @@ impl Footprint {
         Footprint { has_state, ..Footprint::new(key_bytes, value_bytes, meta.flags, meta.expires_at_ms) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn shape(self, is_chained: bool) -> u32 {
         let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
@@ -104,12 +104,15 @@ impl Footprint {
     /// The class whose chunks hold such an item whole, if its item is not to be cut.
     #[inline]
     pub(super) fn class_of_whole(self, slabs: &Slabs) -> Option<ClassId> {
-        fitting_class(slabs, self.bytes_in_one_chunk())
+        let bytes = self.bytes_in_one_chunk();
+        slabs.small_fitting_class(bytes).or_else(|| fitting_class(slabs, bytes))
     }
 
     #[inline]
     fn bytes_in_one_chunk(self) -> usize {
-        Shape(self.shape(false)).key_at() + self.key_bytes + self.value_bytes
+        let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
+        let parts = usize::from(self.has_flags) + usize::from(is_long) + 3 * usize::from(self.has_state);
+        HEADER_BYTES_MIN + 8 * usize::from(self.has_expiry) + 4 * parts + self.key_bytes + self.value_bytes
     }
 }
 
@@ -131,6 +134,12 @@ impl Shape {
     #[inline]
     pub(super) fn has_state(self) -> bool {
         self.has(HAS_STATE)
+    }
+
+    /// Whether the item has nothing but header, key and value, in one chunk.
+    #[inline]
+    fn is_plain(self) -> bool {
+        self.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE) == 0
     }
 
     #[inline]
@@ -204,8 +213,22 @@ impl<'a> View<'a> {
     }
 
     /// The item's shape, if it has this key.
-    #[inline]
+    #[inline(always)]
     pub(super) fn with_key(self, first: ChunkRef, key: &[u8]) -> Option<Shape> {
+        const PLAIN_OF_LENGTH: u32 =
+            HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE | KEY_BYTES_MASK << KEY_BYTES_SHIFT;
+        let shape = Shape::of(self.0, first);
+        let key_bits = (key.len() as u32).wrapping_sub(1) << KEY_BYTES_SHIFT;
+        // In one comparison: nothing lies before the key, and it has this length.
+        if shape.0 & PLAIN_OF_LENGTH != key_bits {
+            return self.with_key_behind_more(first, key);
+        }
+        // SAFETY: as for `key`.
+        same(unsafe { self.0.bytes(first, HEADER_BYTES_MIN, key.len()) }, key).then_some(shape)
+    }
+
+    #[inline(never)]
+    fn with_key_behind_more(self, first: ChunkRef, key: &[u8]) -> Option<Shape> {
         let shape = Shape::of(self.0, first);
         if shape.key_bytes() != key.len() {
             return None;
@@ -230,16 +253,25 @@ impl<'a> View<'a> {
         (meta.flags, meta.expires_at_ms, self.value(first))
     }
 
-    /// Flags, expiry (0 is never) and value of the item of this shape.
+    /// The value of the item of this shape, if it has nothing besides key and value.
     #[inline(always)]
-    pub(super) fn parts(self, first: ChunkRef, shape: Shape) -> (u32, u64, Value<'a>) {
-        if shape.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE) != 0 {
-            return self.all_parts(first);
+    pub(super) fn plain_value(self, first: ChunkRef, shape: Shape) -> Option<Value<'a>> {
+        if !shape.is_plain() {
+            return None;
         }
         let len = (shape.0 >> VALUE_BYTES_SHIFT) as usize - 1;
         // SAFETY: a plain item's value lies behind its key, and `View::new`'s caller holds the item.
         let value = unsafe { self.0.bytes(first, HEADER_BYTES_MIN + shape.key_bytes(), len) };
-        (0, 0, Value { memory: self.0, len, first: value, next: None })
+        Some(Value { memory: self.0, len, first: value, next: None })
+    }
+
+    /// Flags, expiry (0 is never) and value of the item of this shape.
+    #[inline]
+    pub(super) fn parts(self, first: ChunkRef, shape: Shape) -> (u32, u64, Value<'a>) {
+        match self.plain_value(first, shape) {
+            Some(value) => (0, 0, value),
+            None => self.all_parts(first),
+        }
     }
 
     /// When the item of this shape expires; 0 is never.
@@ -347,13 +379,16 @@ impl Cuts {
     }
 }
 
-/// The class of at least `bytes`, unless more than a sixteenth of them (or 8 bytes) would be wasted.
-#[inline]
+/// The class of at least `bytes`, unless too many would be wasted.
+#[inline(never)]
 fn fitting_class(slabs: &Slabs, bytes: usize) -> Option<ClassId> {
-    let class = slabs.class_at_least(bytes)?;
-    let wasted = slabs.chunk_bytes(class) - bytes;
-    let smallest = class.0 == 0;
-    (smallest || wasted <= (bytes / 16).max(8)).then_some(class)
+    slabs.class_at_least(bytes).filter(|class| fits(*class, slabs.chunk_bytes(*class), bytes))
+}
+
+/// Whether an item of so many bytes may be a whole chunk of this class: unless more than a sixteenth of them (or 8 bytes)
+/// would be wasted.
+pub(super) fn fits(class: ClassId, chunk_bytes: usize, bytes: usize) -> bool {
+    class.0 == 0 || chunk_bytes - bytes <= (bytes / 16).max(8)
 }
 
 /// Which class an item begins in, for who has no shard at hand.
@@ -380,10 +415,12 @@ pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: Chunk
     }
 }
 
-/// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing.
+/// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing; gives the bytes of header,
+/// key and value.
 ///
 /// # Safety
 /// The chain was allocated for an item of this footprint, and nobody else knows it.
+#[inline(always)]
 pub(super) unsafe fn write(
     memory: &Memory,
     first: ChunkRef,
@@ -391,9 +428,38 @@ pub(super) unsafe fn write(
     key: &[u8],
     value: &[u8],
     meta: Meta,
-) {
+) -> usize {
     let next = memory.word(first, TAIL_NEXT_AT).get();
     let shape = Shape(footprint.shape(next != 0) | u32::from(meta.marks.0) & MARKS_MASK);
+    if !shape.is_plain() {
+        // SAFETY: the caller's.
+        return unsafe { write_parts(memory, first, shape, key, value, meta) };
+    }
+    memory.word(first, SHAPE_AT).set(shape.0);
+    let bytes = HEADER_BYTES_MIN + key.len() + value.len();
+    assert!(bytes <= memory.chunk_bytes(first), "a reservation has room for the item it was made for");
+    // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
+    unsafe {
+        memory.write_short(first, HEADER_BYTES_MIN, key);
+        memory.write(first, HEADER_BYTES_MIN + key.len(), value);
+    }
+    bytes
+}
+
+/// [`write`], of an item that has more than key and value.
+///
+/// # Safety
+/// As for [`write`].
+#[inline(never)]
+unsafe fn write_parts(
+    memory: &Memory,
+    first: ChunkRef,
+    shape: Shape,
+    key: &[u8],
+    value: &[u8],
+    meta: Meta,
+) -> usize {
+    let next = memory.word(first, TAIL_NEXT_AT).get();
     memory.word(first, SHAPE_AT).set(shape.0);
     if shape.has(HAS_EXPIRY) {
         set_expiry(memory, first, meta.expires_at_ms);
@@ -427,6 +493,7 @@ pub(super) unsafe fn write(
         (rest, next) = (after, ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get()));
     }
     assert!(rest.is_empty(), "a reservation has room for the value it was made for");
+    shape.key_at() + key.len() + value.len()
 }
 
 fn write_state(memory: &Memory, first: ChunkRef, at: usize, meta: Meta) {
@@ -489,16 +556,27 @@ pub(super) fn relink_chain(memory: &Memory, moved: ChunkRef) -> bool {
 }
 
 /// Header, key and value.
-#[inline]
+#[inline(always)]
 pub(super) fn counted_bytes(memory: &Memory, first: ChunkRef) -> usize {
     counted(memory, first).0
 }
 
 /// Header, key and value, and the marks.
-#[inline]
+#[inline(always)]
 pub(super) fn counted(memory: &Memory, first: ChunkRef) -> (usize, Marks) {
     let shape = Shape::of(memory, first);
     (shape.key_at() + shape.key_bytes() + shape.value_bytes(memory, first), shape.marks())
+}
+
+/// Version, size and marks of an item of one chunk on probation that has nothing but key and value and was not hit.
+#[inline]
+pub(super) fn plain_unhit(memory: &Memory, first: ChunkRef) -> Option<(u64, usize, Marks)> {
+    let shape = Shape::of(memory, first);
+    if !shape.is_plain() || shape.marks().is_main() || shape.marks().hits() > 0 {
+        return None;
+    }
+    let bytes = HEADER_BYTES_MIN + shape.key_bytes() + (shape.0 >> VALUE_BYTES_SHIFT) as usize - 1;
+    Some((memory.double_word(first).load(Relaxed), bytes, shape.marks()))
 }
 
 /// Whether an item lies in one chunk.

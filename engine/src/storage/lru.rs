@@ -96,17 +96,49 @@ impl Lru {
     }
 
     /// The coldest item of a queue.
-    #[inline]
+    #[inline(always)]
     pub(super) fn coldest(&self, memory: &Memory, is_main: bool) -> Option<ChunkRef> {
-        let (mut node, end) = if is_main { (MAIN, PROBATION) } else { (PROBATION, MAIN) };
+        match self.beginnings[usize::from(is_main)].hotter {
+            node if node.item().is_some() => node.item(),
+            PROBATION | MAIN => None,
+            marker => self.coldest_behind(memory, marker, is_main),
+        }
+    }
+
+    #[inline(never)]
+    fn coldest_behind(&self, memory: &Memory, mut node: Node, is_main: bool) -> Option<ChunkRef> {
+        let end = if is_main { PROBATION } else { MAIN };
         loop {
-            node = self.links(memory, node).hotter;
             match node.item() {
                 Some(item) => return Some(item),
                 None if node == end => return None,
-                None => {}
+                None => node = self.links(memory, node).hotter,
             }
         }
+    }
+
+    /// The coldest item on probation and what is just hotter, unless a marker is colder than it.
+    #[inline(always)]
+    pub(super) fn coldest_on_probation(&self, memory: &Memory) -> Option<(ChunkRef, Node)> {
+        let first = self.beginnings[PROBATION.0 as usize - 1].hotter.item()?;
+        Some((first, Node(memory.word(first, HOTTER_AT).get())))
+    }
+
+    /// Takes the coldest item on probation, of which that gave `hotter`, out of the list.
+    #[inline(always)]
+    pub(super) fn unlink_coldest_on_probation(&mut self, memory: &Memory, hotter: Node) {
+        self.beginnings[PROBATION.0 as usize - 1].hotter = hotter;
+        self.set_colder(memory, hotter, PROBATION);
+    }
+
+    /// The hottest item of a queue, or what is there in its place, becomes colder than this new one.
+    #[inline(always)]
+    pub(super) fn push_new(&mut self, memory: &Memory, item: ChunkRef, is_main: bool) {
+        let hot_end = hot_end(is_main);
+        let colder = std::mem::replace(&mut self.marker_mut(hot_end).colder, item.into());
+        memory.word(item, COLDER_AT).set(colder.0);
+        memory.word(item, HOTTER_AT).set(hot_end.0);
+        self.set_hotter(memory, colder, item.into());
     }
 
     pub(super) fn unlink(&mut self, memory: &Memory, node: impl Into<Node>) {
@@ -214,6 +246,7 @@ impl Lru {
         self.set_colder(memory, hotter, node);
     }
 
+    #[inline]
     fn links(&self, memory: &Memory, node: Node) -> Links {
         match node.item() {
             Some(item) => Links {
@@ -224,6 +257,7 @@ impl Lru {
         }
     }
 
+    #[inline(always)]
     fn set_colder(&mut self, memory: &Memory, node: Node, colder: Node) {
         match node.item() {
             Some(item) => memory.word(item, COLDER_AT).set(colder.0),
@@ -231,6 +265,7 @@ impl Lru {
         }
     }
 
+    #[inline(always)]
     fn set_hotter(&mut self, memory: &Memory, node: Node, hotter: Node) {
         match node.item() {
             Some(item) => memory.word(item, HOTTER_AT).set(hotter.0),

@@ -39,6 +39,15 @@ impl ChunkRef {
         self.0.get()
     }
 
+    /// # Safety
+    /// It is not 0: the reference of an entry, read by whoever holds its line or shard.
+    #[inline]
+    pub(super) unsafe fn of_entry(reference: u32) -> ChunkRef {
+        debug_assert_ne!(reference, 0);
+        // SAFETY: the caller's.
+        ChunkRef(unsafe { NonZeroU32::new_unchecked(reference) })
+    }
+
     #[inline]
     pub(super) fn from_link(link: u32) -> Option<ChunkRef> {
         NonZeroU32::new(link).map(ChunkRef)
@@ -168,8 +177,20 @@ impl Memory {
         unsafe { self.lines.add(number).as_ref() }
     }
 
+    /// Where a line page begins.
+    pub(super) fn line_page(&self, page: u32) -> NonNull<Line> {
+        assert!((page as usize) < self.line_pages, "a line page's number is within the reserved range");
+        // SAFETY: within the range, as just checked.
+        unsafe { self.lines.add(page as usize * (self.page_bytes / size_of::<Line>())) }
+    }
+
+    /// The number of the line page that begins there.
+    pub(super) fn line_page_number(&self, begin: *const Line) -> u32 {
+        ((begin.addr() - self.lines.addr().get()) / self.page_bytes) as u32
+    }
+
     /// The size of a chunk, by the page it lies on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn chunk_bytes(&self, chunk: ChunkRef) -> usize {
         self.entry(chunk.get() >> self.unit_shift).chunk_bytes.get() as usize
     }
@@ -220,9 +241,34 @@ impl Memory {
     ///
     /// # Safety
     /// The range lies in the chunk, and nobody else knows the chunk.
+    #[inline]
     pub(super) unsafe fn write(&self, chunk: ChunkRef, at: usize, bytes: &[u8]) {
         // SAFETY: the caller's; `bytes` can't overlap what only the caller knows.
         unsafe { self.address(chunk, at).as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+
+    /// [`Memory::write`], without a call where it is a few bytes.
+    ///
+    /// # Safety
+    /// As for [`Memory::write`].
+    #[inline]
+    pub(super) unsafe fn write_short(&self, chunk: ChunkRef, at: usize, bytes: &[u8]) {
+        let len = bytes.len();
+        if !(8..=32).contains(&len) {
+            // SAFETY: the caller's.
+            return unsafe { self.write(chunk, at, bytes) };
+        }
+        let to = self.address(chunk, at).as_ptr();
+        // SAFETY: the caller's; eight bytes at a time, of which the last may be written twice, from `0..len` to the same.
+        unsafe {
+            let copy_word = |at: usize| to.add(at).copy_from_nonoverlapping(bytes.as_ptr().add(at), 8);
+            copy_word(0);
+            if len > 16 {
+                copy_word(8);
+                copy_word(len - 16);
+            }
+            copy_word(len - 8);
+        }
     }
 
     /// Copies a chunk's bytes to another one.

@@ -61,7 +61,7 @@ pub(crate) use shard::{ItemId, Place, Shard};
 pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;
-pub(crate) use table::{HeldItem, Table, tables};
+pub(crate) use table::{Ahead, HeldItem, Look, Tables};
 pub(crate) use walk::{WalkId, WalkStep};
 
 use crate::mutation::{Marks, Version};

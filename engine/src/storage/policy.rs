@@ -36,6 +36,7 @@ impl Policy {
 
     /// Whether it is the main queue's turn, and what that costs of the bytes that are owed to it: its coldest item, of
     /// `bytes`, is looked at once for so many bytes evicted from probation that it goes round as `decay_tenths` says.
+    #[inline(always)]
     pub(crate) fn turn_of_main(
         self,
         owed_bytes: u64,
@@ -43,17 +44,13 @@ impl Policy {
         main_bytes: usize,
         all_bytes: usize,
     ) -> Option<u64> {
-        // Most often it is not the turn by far: all bytes are at least those of the main queue.
-        if bytes as u64 * u64::from(self.decay_tenths) >= owed_bytes.saturating_mul(10).saturating_add(10) {
-            return None;
-        }
-        let price = bytes as u128 * u128::from(self.decay_tenths) * all_bytes as u128;
-        let each = main_bytes.max(1) as u128 * 10;
         // Multiplied before it is divided: a division of 128 bits is slow.
-        if price > u128::from(owed_bytes) * each + (each - 1) {
+        let price = u128::from(bytes as u64 * u64::from(self.decay_tenths)) * all_bytes as u128;
+        let each = main_bytes.max(1) as u64 * 10;
+        if price > u128::from(owed_bytes) * u128::from(each) + u128::from(each - 1) {
             return None;
         }
-        let cost = u64::try_from(price / each).unwrap_or(u64::MAX);
+        let cost = u64::try_from(price / u128::from(each)).unwrap_or(u64::MAX);
         (cost > 0).then_some(cost)
     }
 }

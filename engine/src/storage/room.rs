@@ -136,9 +136,10 @@ pub(crate) enum ReserveError {
 }
 
 impl Shard {
-    /// Makes room for an item of this footprint. May move or evict any item.
+    /// Makes room for an item of this footprint, whose key has this hash. May move or evict any item.
     pub(crate) fn reserve(
         &mut self,
+        hash: u64,
         footprint: Footprint,
         moment: Moment<'_>,
     ) -> Result<Reservation, ReserveError> {
@@ -147,13 +148,13 @@ impl Shard {
         if u32::try_from(footprint.value_bytes).is_err() {
             return Err(ReserveError::OutOfMemory);
         }
-        if let Some(reservation) = self.reserve_in_one(footprint, moment) {
+        if let Some(reservation) = self.reserve_in_one(hash, footprint, moment) {
             return Ok(reservation);
         }
         let cuts = Cuts::new(&self.slabs, footprint);
-        let made = self.make_room(&cuts, moment);
+        let made = self.make_room(hash, &cuts, moment);
         if made.is_ok() {
-            self.cut_pages(&cuts);
+            self.cut_pages(hash, &cuts);
         }
         let reservation = made.map(|()| {
             let first = self.allocate_chain(&cuts);
@@ -171,10 +172,11 @@ impl Shard {
     #[inline]
     pub(crate) fn reserve_at_once(
         &mut self,
+        hash: u64,
         footprint: Footprint,
         moment: Moment<'_>,
     ) -> Option<Reservation> {
-        let reservation = self.reserve_in_one(footprint, moment);
+        let reservation = self.reserve_in_one(hash, footprint, moment);
         if reservation.is_none() {
             // What left meanwhile may have emptied a page.
             self.return_pages();
@@ -183,20 +185,37 @@ impl Shard {
     }
 
     /// As [`Shard::reserve_at_once`], but on a failure there may be pages in hand.
-    #[inline]
-    fn reserve_in_one(&mut self, footprint: Footprint, moment: Moment<'_>) -> Option<Reservation> {
+    #[inline(always)]
+    fn reserve_in_one(&mut self, hash: u64, footprint: Footprint, moment: Moment<'_>) -> Option<Reservation> {
         let class = footprint.class_of_whole(&self.slabs)?;
-        let first = self.reserve_whole(class, moment)?;
+        let first = self.reserve_whole(hash, class, moment)?;
         Some(Reservation { first, footprint })
     }
 
     /// The common case, an item of one chunk: takes a free one, after evicting if need be. Decides as
     /// [`Shard::make_room`] does, and leaves to it what wants a page, a compaction or other shards.
-    #[inline]
-    fn reserve_whole(&mut self, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
+    #[inline(never)]
+    fn reserve_whole(&mut self, hash: u64, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
+        let is_chunk_all = self.index.pages_wanted(hash) == 0;
+        if is_chunk_all && let Some(first) = self.slabs.allocate(class) {
+            return Some(self.reserved_whole(first));
+        }
+        if let Some(first) = self.evict_plainly(moment, class) {
+            // With an item less the index may do with the pages that it has.
+            if is_chunk_all || self.index.pages_wanted(hash) == 0 {
+                return Some(self.reserved_whole(first));
+            }
+            self.release_chain(first);
+        }
+        self.reserve_whole_slowly(hash, class, moment)
+    }
+
+    /// [`Shard::reserve_whole`] where nothing about it is simple.
+    #[inline(never)]
+    fn reserve_whole_slowly(&mut self, hash: u64, class: ClassId, moment: Moment<'_>) -> Option<ChunkRef> {
         let mut looks_left = self.looks_at_most();
-        while !self.index.is_exhausted() {
-            let is_chunk_all = self.index.pages_wanted() == 0;
+        while !self.index.is_exhausted(hash) {
+            let is_chunk_all = self.index.pages_wanted(hash) == 0;
             if is_chunk_all && let Some(first) = self.slabs.allocate(class) {
                 return Some(self.reserved_whole(first));
             }
@@ -209,7 +228,7 @@ impl Shard {
             match self.evict_coldest(moment, &mut looks_left, is_chunk_all.then_some(class)) {
                 Evicted::Nothing => return None,
                 Evicted::Freed => {}
-                Evicted::Kept(first) if self.index.pages_wanted() == 0 => {
+                Evicted::Kept(first) if self.index.pages_wanted(hash) == 0 => {
                     return Some(self.reserved_whole(first));
                 }
                 Evicted::Kept(first) => self.release_chain(first),
@@ -243,14 +262,14 @@ impl Shard {
     }
 
     /// Until the pages in hand and the free chunks suffice for these cuts and for one more entry of the index.
-    fn make_room(&mut self, cuts: &Cuts, moment: Moment<'_>) -> Result<(), ReserveError> {
+    fn make_room(&mut self, hash: u64, cuts: &Cuts, moment: Moment<'_>) -> Result<(), ReserveError> {
         if self.pages_without_chunks(cuts) > self.pool.page_count_max() {
             return Err(ReserveError::OutOfMemory);
         }
         let mut looks_left = self.looks_at_most();
         loop {
-            let wanted = self.pages_wanted(cuts);
-            if self.index.is_exhausted() {
+            let wanted = self.pages_wanted(hash, cuts);
+            if self.index.is_exhausted(hash) {
                 if !self.evict_one(moment, &mut looks_left) {
                     return Err(ReserveError::OutOfMemory);
                 }
@@ -283,8 +302,8 @@ impl Shard {
         index_pages_min + cuts.iter().map(pages).sum::<usize>()
     }
 
-    fn pages_wanted(&self, cuts: &Cuts) -> usize {
-        self.index.pages_wanted()
+    fn pages_wanted(&self, hash: u64, cuts: &Cuts) -> usize {
+        self.index.pages_wanted(hash)
             + cuts.iter().map(|(class, count)| self.pages_missing(class, count)).sum::<usize>()
     }
 
@@ -296,6 +315,7 @@ impl Shard {
 
     /// A shard that holds less than half of its even share, or less than this item wants, asks the others before it
     /// throws out its own items; but not twice in a row, so that it does not depend on them.
+    #[inline(always)]
     fn should_ask_others(&self, missing: usize) -> bool {
         if self.pool.shard_count() == 1 || self.shortage_told || !self.evict {
             return false;
@@ -305,14 +325,14 @@ impl Shard {
     }
 
     /// Turns pages in hand into chunks and index lines.
-    fn cut_pages(&mut self, cuts: &Cuts) {
+    fn cut_pages(&mut self, hash: u64, cuts: &Cuts) {
         for (class, count) in cuts.iter() {
             for _ in 0..self.pages_missing(class, count) {
                 let page = self.in_hand.pop().expect("make_room took it");
                 self.slabs.add_page(class, page);
             }
         }
-        for _ in 0..self.index.pages_wanted() {
+        for _ in 0..self.index.pages_wanted(hash) {
             let page = self.in_hand.pop().expect("make_room took it");
             self.index.add_page(self.pool.exchange_for_lines(page));
         }
@@ -345,14 +365,9 @@ impl Shard {
         let Some(main) = in_main else {
             return on_probation;
         };
-        if self.owed_bytes > 0 && self.policy.decay_tenths > 0 {
-            let main_bytes = self.item_bytes - self.probation_bytes;
-            let bytes = item::counted_bytes(self.slabs.memory(), main);
-            let turn = self.policy.turn_of_main(self.owed_bytes, bytes, main_bytes, self.item_bytes);
-            if let Some(cost) = turn {
-                self.owed_bytes -= cost;
-                return in_main;
-            }
+        if let Some(cost) = self.turn_of(main) {
+            self.owed_bytes -= cost;
+            return in_main;
         }
         let is_short = self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes;
         if is_short { in_main } else { on_probation.or(in_main) }
@@ -386,7 +401,7 @@ impl Shard {
                 return Evicted::Nothing;
             };
             *looks_left -= 1;
-            let hash = if self.ahead == coldest.get() { self.ahead_hash } else { self.hash_of(coldest) };
+            let hash = if self.ahead == coldest.get() { self.ahead_at.hash } else { self.hash_of(coldest) };
             let (bench, mut verdict) = (self.bench(moment, reprieves < REPRIEVES_MAX), Verdict::STAYS);
             // With its line locked, so that a read either was before, and counts, or finds nothing.
             let left = self.remove_entry_if(hash, coldest, |memory| {
@@ -413,18 +428,83 @@ impl Shard {
                     return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
                 Fate::Evicted { is_unfetched } => {
-                    self.evictions += 1;
-                    let class = self.slabs.class_of(coldest);
-                    self.slabs.counts_of(class).evict(is_unfetched);
-                    if is_unfetched && self.policy.tries_in_drought {
-                        self.drought.evict_unread(self.index.len());
-                    }
+                    self.count_eviction(self.slabs.class_of(coldest), is_unfetched);
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, Cause::Evicted, owed_bytes, keep);
                 }
             }
         }
         Evicted::Nothing
+    }
+
+    /// One eviction in the most common case, which is most of them: [`Shard::evict_coldest`] would take the coldest item
+    /// on probation, at its first look; it was not hit, has nothing but key and value, and is one chunk of this class, which
+    /// the caller gets. Otherwise nothing has changed.
+    #[inline(always)]
+    fn evict_plainly(&mut self, moment: Moment<'_>, class: ClassId) -> Option<ChunkRef> {
+        let is_full = !self.pool.has_pages() && !self.slabs.is_compactable();
+        if !is_full || !self.evict || self.listens || self.should_ask_others(1) {
+            return None;
+        }
+        let memory = self.slabs.memory();
+        let (first, hotter) = self.lru.coldest_on_probation(memory)?;
+        if self.ahead != first.get() || self.slabs.class_of(first) != class || self.is_turn_of_main() {
+            return None;
+        }
+        // With its line locked, so that a read either was before, and counts, or finds nothing.
+        let entry = self.index.lock_ahead(self.ahead_at);
+        let (version, bytes, marks) = item::plain_unhit(memory, first)?;
+        let is_small = self.policy.is_small(bytes, self.item_bytes, self.index.len());
+        if version < moment.floors.highest() || is_small {
+            return None;
+        }
+        self.index.remove(entry, self.ahead_at.hash, first, true);
+        if let Some(page) = self.index.shrink() {
+            self.pool.give_lines(page);
+        }
+        self.lru.unlink_coldest_on_probation(self.slabs.memory(), hotter);
+        self.item_bytes -= bytes;
+        self.probation_bytes -= bytes;
+        self.count_eviction(class, !marks.is_fetched());
+        let is_main_empty = self.probation_bytes == self.item_bytes;
+        self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(bytes as u64) };
+        self.ahead = 0;
+        if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
+            self.prefetch_to_leave(next);
+        }
+        Some(first)
+    }
+
+    #[inline(always)]
+    fn count_eviction(&mut self, class: ClassId, is_unfetched: bool) {
+        self.evictions += 1;
+        self.slabs.counts_of(class).evict(is_unfetched);
+        if is_unfetched && self.policy.tries_in_drought {
+            self.drought.evict_unread(self.index.len());
+        }
+    }
+
+    /// Whether [`Shard::next_to_leave`] would be the main queue's coldest item.
+    #[inline(always)]
+    fn is_turn_of_main(&self) -> bool {
+        self.lru.coldest(self.slabs.memory(), true).is_some_and(|main| self.is_turn_of(main))
+    }
+
+    #[inline(always)]
+    fn is_turn_of(&self, main: ChunkRef) -> bool {
+        self.turn_of(main).is_some()
+            || self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes
+    }
+
+    /// What the turn of the main queue costs, of which this is the coldest item, if it is its turn.
+    #[inline(always)]
+    fn turn_of(&self, main: ChunkRef) -> Option<u64> {
+        if self.owed_bytes == 0 || self.policy.decay_tenths == 0 {
+            return None;
+        }
+        let (bytes, main_bytes) =
+            (item::counted_bytes(self.slabs.memory(), main), self.item_bytes - self.probation_bytes);
+        self.policy.turn_of_main(self.owed_bytes, bytes, main_bytes, self.item_bytes)
     }
 
     /// What the fate of the coldest item is decided by.
@@ -446,7 +526,9 @@ impl Shard {
         let bytes = self.unlink_item(first, cause);
         let is_main_empty = self.probation_bytes == self.item_bytes;
         self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(owed_bytes) };
-        self.prefetch_next_to_leave();
+        if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
+            self.prefetch_to_leave(next);
+        }
         let is_fitting = keep.is_some() && keep == self.slabs.class_at_least(bytes);
         if is_fitting && item::is_whole(self.slabs.memory(), first) {
             debug_assert_eq!(keep, Some(self.slabs.class_of(first)));
@@ -459,15 +541,13 @@ impl Shard {
     /// Has the processor fetch what the next eviction reads: the line of the item that is the coldest now, whose
     /// bytes were fetched at the eviction before, and the bytes of the one behind it. (Each of these would be a wait for
     /// memory under the shard's lock.)
-    #[inline]
-    fn prefetch_next_to_leave(&mut self) {
+    #[inline(always)]
+    fn prefetch_to_leave(&mut self, next: ChunkRef) {
         let memory = self.slabs.memory();
-        if let Some(next) = self.lru.coldest(memory, false) {
-            (self.ahead, self.ahead_hash) = (next.get(), self.hash_of(next));
-            self.index.prefetch(self.ahead_hash);
-            if let Some(after) = self.lru.hotter_item(memory, next) {
-                memory.prefetch_to_reuse(after);
-            }
+        self.ahead = next.get();
+        self.ahead_at = self.index.look_ahead(self.hasher.hash(self.view().key(next)));
+        if let Some(after) = self.lru.hotter_item(memory, next) {
+            memory.prefetch_to_reuse(after);
         }
     }
 

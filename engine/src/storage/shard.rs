@@ -21,7 +21,7 @@ use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
 use super::slabs::{ClassId, ClassSize, Slabs};
 use super::sweep::Sweep;
-use super::table::Table;
+use super::table::{Ahead, Tables};
 use super::walk::Walks;
 use super::{Marks, Meta, Version};
 
@@ -81,8 +81,8 @@ pub(crate) struct Shard {
     /// Bytes evicted from probation, as far as the main queue was not looked at for them.
     pub(super) owed_bytes: u64,
     pub(super) evictions: u64,
-    /// The hash of the item whose bytes and line were fetched ahead, as it leaves next; and that item, 0 for none.
-    pub(super) ahead_hash: u64,
+    /// The item whose bytes and line were fetched ahead, as it leaves next, 0 for none; and where its entry is.
+    pub(super) ahead_at: Ahead,
     pub(super) ahead: u32,
     /// Chunks of the reservation that is neither committed nor cancelled yet; 0 without one.
     pub(super) reserved_chunks: u32,
@@ -90,7 +90,7 @@ pub(crate) struct Shard {
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
     /// Whether `departures` are kept.
-    listens: bool,
+    pub(super) listens: bool,
     pub(super) lru: Lru,
     pub(super) index: Index,
     pub(super) evict: bool,
@@ -109,11 +109,11 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// An empty shard, the writer of `tables[at]`; it takes its first pages when it stores its first item. Without
+    /// An empty shard, the writer of table number `at`; it takes its first pages when it stores its first item. Without
     /// `evict` a full shard refuses to store.
     pub(crate) fn new(
         pool: Arc<PagePool>,
-        tables: Arc<[Table]>,
+        tables: Tables,
         at: usize,
         evict: bool,
         policy: Policy,
@@ -132,7 +132,7 @@ impl Shard {
             probation_bytes: 0,
             owed_bytes: 0,
             evictions: 0,
-            ahead_hash: 0,
+            ahead_at: Ahead::NOWHERE,
             ahead: 0,
             pages_moved: 0,
             in_hand: Vec::new(),
@@ -242,7 +242,7 @@ impl Shard {
         let (key, value) = (self.key(id).to_vec(), self.value(id).to_vec());
         let footprint = Footprint::of(key.len(), value.len(), &meta);
         self.raise(id);
-        let reservation = self.reserve(footprint, moment)?;
+        let reservation = self.reserve(hash, footprint, moment)?;
         // Making room may have moved it to the main queue, or even evicted it.
         let present = self.find(hash, &key).map(|id| Meta { expires_at_ms, ..self.meta(id) });
         let meta = present.unwrap_or(meta);
@@ -273,7 +273,7 @@ impl Shard {
         // Fetched at the eviction before already, but perhaps by another core.
         if let Some(next) = ChunkRef::from_link(self.ahead) {
             self.memory().prefetch_to_reuse(next);
-            self.index.prefetch(self.ahead_hash);
+            self.ahead_at.prefetch();
         }
     }
 
@@ -281,6 +281,7 @@ impl Shard {
     /// which neither is there. `hash` is the key's hash under the hasher's seed of this moment, and the footprint is
     /// the reservation's. `publish` runs while the item's line is locked: it is told the marks and gives the version.
     #[expect(clippy::too_many_arguments, reason = "an item's parts and its place")]
+    #[inline(never)]
     pub(crate) fn commit(
         &mut self,
         reservation: Reservation,
@@ -291,49 +292,61 @@ impl Shard {
         place: Place,
         publish: impl FnOnce(Marks) -> Version,
     ) -> Version {
+        let at = self.index.look_ahead(hash);
+        self.commit_inline(reservation, at, key, value, meta, place, publish)
+    }
+
+    /// [`Shard::commit`] for the one caller that stores most; the hash is the one that was looked ahead for.
+    #[expect(clippy::too_many_arguments, reason = "an item's parts and its place")]
+    #[inline(always)]
+    pub(crate) fn commit_inline(
+        &mut self,
+        reservation: Reservation,
+        at: Ahead,
+        key: &[u8],
+        value: &[u8],
+        meta: Meta,
+        place: Place,
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Version {
+        let hash = at.hash;
         debug_assert_eq!(hash, self.hasher.hash(key), "the hash is of this key and seed");
         let Reservation { first, footprint } = reservation;
         assert_eq!((key.len(), value.len()), (footprint.key_bytes, footprint.value_bytes));
         self.reserved_chunks = 0;
         let memory = self.slabs.memory();
         // SAFETY: the chain was reserved for this footprint, and nothing names it yet.
-        unsafe { item::write(memory, first, footprint, key, value, meta) };
+        let bytes = unsafe { item::write(memory, first, footprint, key, value, meta) };
         // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
         let view = unsafe { View::new(memory) };
-        let (hasher, mut marks, is_trial) = (&self.hasher, meta.marks, self.is_trial());
-        let lru = &self.lru;
-        let stored = self.index.store(
-            hash,
-            first,
-            |chunk| view.has_key(chunk, key),
-            |chunk| hasher.hash(view.key(chunk)),
-            |found| {
-                if let Some(old) = found.present {
-                    lru.prefetch_to_unlink(memory, old);
-                }
-                if place == Place::New {
-                    let was_main = found.present.is_some_and(|old| view.meta(old).marks.is_main());
-                    marks = if was_main || found.is_ghost || is_trial { marks.in_main() } else { marks };
-                    item::set_marks(memory, first, marks);
-                }
-                let version = publish(marks);
-                item::set_version(memory, first, version);
-                version
-            },
-        );
+        let spot = self.index.begin_store(at, |chunk| view.has_key(chunk, key));
+        if let Some(old) = spot.present() {
+            self.lru.prefetch_to_unlink(memory, old);
+        }
+        let mut marks = meta.marks;
+        if place == Place::New {
+            let was_main = || spot.present().is_some_and(|old| view.meta(old).marks.is_main());
+            if spot.is_ghost() || self.is_trial() || was_main() {
+                marks = marks.in_main();
+                item::set_marks(memory, first, marks);
+            }
+        }
+        let version = publish(marks);
+        item::set_version(memory, first, version);
+        let hasher = &self.hasher;
+        let replaced = self.index.finish_store(spot, hash, first, |chunk| hasher.hash(view.key(chunk)));
         match place {
-            Place::New | Place::Hot => self.lru.push_hot(memory, first, marks.is_main()),
+            Place::New | Place::Hot => self.lru.push_new(memory, first, marks.is_main()),
             Place::Install => self.lru.push_installed(memory, first, marks.is_main()),
         }
-        let bytes = item::counted_bytes(memory, first);
         self.item_bytes += bytes;
         self.probation_bytes += if marks.is_main() { 0 } else { bytes };
         self.note_expiry(first, meta.expires_at_ms);
-        if let Some(old) = stored.replaced {
+        if let Some(old) = replaced {
             self.forget_item(old, Cause::Replaced);
+            self.return_pages();
         }
-        self.return_pages();
-        stored.published
+        version
     }
 
     /// Gives the reserved room up.
@@ -421,6 +434,7 @@ impl Shard {
         self.slabs.reset_counts();
     }
 
+    #[inline]
     pub(super) fn hash_of(&self, chunk: ChunkRef) -> u64 {
         self.hasher.hash(self.view().key(chunk))
     }

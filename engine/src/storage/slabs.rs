@@ -17,6 +17,7 @@
 use std::num::NonZeroU32;
 
 use super::due::Dues;
+use super::item;
 use super::memory::{ChunkRef, Memory, PageEntry};
 
 /// The smallest chunk: a header of 20 bytes and four bytes of key and value.
@@ -29,6 +30,8 @@ pub(super) const TAG_FREE: u32 = 0;
 pub(super) const TAG_TAIL: u32 = 1;
 /// Sizes below this one have their class looked up in a table; all of them fit the smallest page.
 const SMALL_BYTES: usize = 2 << 10;
+/// In the place of a class where there is none.
+const NO_CLASS: u8 = u8::MAX;
 /// How many partly filled pages a compaction looks at to find the emptiest.
 const PAGES_LOOKED_AT: usize = 32;
 
@@ -71,11 +74,11 @@ impl ClassCounts {
 
 struct Class {
     counts: ClassCounts,
-    chunk_bytes: usize,
-    chunks_per_page: usize,
-    pages: usize,
-    free_chunks: usize,
     partial_head: u32,
+    chunk_bytes: u32,
+    chunks_per_page: u32,
+    pages: u32,
+    free_chunks: u32,
 }
 
 /// What one class holds.
@@ -118,6 +121,8 @@ pub(super) struct Slabs {
     classes: Vec<Class>,
     /// By size in units of 8 bytes, rounded up: the smallest class that has it, for sizes below `SMALL_BYTES`.
     small_classes: Box<[u8]>,
+    /// By the same: the class that is a whole chunk for every item of such a size; [`NO_CLASS`] if that depends on it.
+    small_fitting: Box<[u8]>,
     compactable: ClassSet,
     /// The numbers of all pages, in no order.
     pages: Vec<u32>,
@@ -132,8 +137,8 @@ impl Slabs {
             .into_iter()
             .map(|chunk_bytes| Class {
                 counts: ClassCounts::default(),
-                chunk_bytes,
-                chunks_per_page: page_bytes / chunk_bytes,
+                chunk_bytes: chunk_bytes as u32,
+                chunks_per_page: (page_bytes / chunk_bytes) as u32,
                 pages: 0,
                 free_chunks: 0,
                 partial_head: 0,
@@ -141,13 +146,21 @@ impl Slabs {
             .collect();
         assert!(classes.len() <= 128, "the set of compactable classes has 128 bits");
         let class_of_units =
-            |units| classes.partition_point(|class: &Class| class.chunk_bytes < units * 8) as u8;
-        let small_classes = (0..SMALL_BYTES / 8).map(class_of_units).collect();
+            |units| classes.partition_point(|class: &Class| (class.chunk_bytes as usize) < units * 8) as u8;
+        let small_classes: Box<[u8]> = (0..SMALL_BYTES / 8).map(class_of_units).collect();
+        let fitting = |(units, class): (usize, &u8)| {
+            let chunk_bytes = classes[usize::from(*class)].chunk_bytes as usize;
+            let fits = (units * 8).saturating_sub(7) > 0
+                && (units * 8 - 7..=units * 8).all(|bytes| item::fits(ClassId(*class), chunk_bytes, bytes));
+            if fits { *class } else { NO_CLASS }
+        };
+        let small_fitting = small_classes.iter().enumerate().map(fitting).collect();
         Slabs {
             unit_shift: (page_bytes / 8).ilog2(),
             memory,
             classes,
             small_classes,
+            small_fitting,
             compactable: ClassSet::default(),
             pages: Vec::new(),
             dues: Dues::new(page_bytes),
@@ -169,26 +182,33 @@ impl Slabs {
         if let Some(class) = self.small_classes.get(bytes.div_ceil(8)) {
             return Some(ClassId(*class));
         }
-        let class = self.classes.partition_point(|class| class.chunk_bytes < bytes);
+        let class = self.classes.partition_point(|class| (class.chunk_bytes as usize) < bytes);
         (class < self.classes.len()).then_some(ClassId(class as u8))
+    }
+
+    /// The class of whose chunks an item of `bytes` is one, as far as a table says so.
+    #[inline]
+    pub(super) fn small_fitting_class(&self, bytes: usize) -> Option<ClassId> {
+        let class = *self.small_fitting.get(bytes.div_ceil(8))?;
+        (class != NO_CLASS).then_some(ClassId(class))
     }
 
     /// The class with the largest chunk of at most `bytes`.
     pub(super) fn class_at_most(&self, bytes: usize) -> Option<ClassId> {
-        let above = self.classes.partition_point(|class| class.chunk_bytes <= bytes);
+        let above = self.classes.partition_point(|class| class.chunk_bytes as usize <= bytes);
         above.checked_sub(1).map(|class| ClassId(class as u8))
     }
 
     pub(super) fn chunk_bytes(&self, class: ClassId) -> usize {
-        self.classes[usize::from(class.0)].chunk_bytes
+        self.classes[usize::from(class.0)].chunk_bytes as usize
     }
 
     pub(super) fn chunks_per_page(&self, class: ClassId) -> usize {
-        self.classes[usize::from(class.0)].chunks_per_page
+        self.classes[usize::from(class.0)].chunks_per_page as usize
     }
 
     pub(super) fn free_chunks(&self, class: ClassId) -> usize {
-        self.classes[usize::from(class.0)].free_chunks
+        self.classes[usize::from(class.0)].free_chunks as usize
     }
 
     pub(super) fn page_count(&self) -> usize {
@@ -198,10 +218,10 @@ impl Slabs {
     /// Each class, from the smallest chunk to the largest.
     pub(super) fn sizes(&self) -> impl Iterator<Item = ClassSize> + '_ {
         self.classes.iter().map(|class| ClassSize {
-            chunk_bytes: class.chunk_bytes,
-            chunks_per_page: class.chunks_per_page,
-            pages: class.pages,
-            free_chunks: class.free_chunks,
+            chunk_bytes: class.chunk_bytes as usize,
+            chunks_per_page: class.chunks_per_page as usize,
+            pages: class.pages as usize,
+            free_chunks: class.free_chunks as usize,
             counts: class.counts,
         })
     }
@@ -229,10 +249,12 @@ impl Slabs {
         self.compactable != ClassSet::default()
     }
 
+    #[inline]
     pub(super) fn class_of(&self, chunk: ChunkRef) -> ClassId {
         self.class_of_page(self.page_number(chunk))
     }
 
+    #[inline]
     fn class_of_page(&self, page: u32) -> ClassId {
         ClassId(self.entry(page).class.get() as u8)
     }
@@ -245,11 +267,16 @@ impl Slabs {
     /// A chunk of this class, tagged as a tail, or `None` if the class has no free chunk.
     #[inline]
     pub(super) fn allocate(&mut self, class: ClassId) -> Option<ChunkRef> {
-        let entry = &mut self.classes[usize::from(class.0)];
-        let number = entry.partial_head;
-        if number == 0 {
-            return None;
+        match self.classes[usize::from(class.0)].partial_head {
+            0 => None,
+            number => Some(self.allocate_from(class, number)),
         }
+    }
+
+    /// A chunk of the class's first partial page.
+    #[inline(never)]
+    fn allocate_from(&mut self, class: ClassId, number: u32) -> ChunkRef {
+        let entry = &mut self.classes[usize::from(class.0)];
         let page = self.memory.entry(number);
         let free_head = page.free_head.get();
         let unit = if free_head != 0 { free_head - 1 } else { page.carved_bytes.get() / 8 };
@@ -258,12 +285,12 @@ impl Slabs {
         if free_head != 0 {
             page.free_head.set(self.memory.word(chunk, 0).get());
         } else {
-            page.carved_bytes.set(page.carved_bytes.get() + entry.chunk_bytes as u32);
+            page.carved_bytes.set(page.carved_bytes.get() + entry.chunk_bytes);
         }
         self.memory.word(chunk, TAG_AT).set(TAG_TAIL);
         let live = page.live.get() + 1;
         page.live.set(live);
-        if live as usize == entry.chunks_per_page {
+        if live == entry.chunks_per_page {
             // It is the head, so the next one becomes it.
             entry.partial_head = page.next.get();
             if entry.partial_head != 0 {
@@ -271,7 +298,7 @@ impl Slabs {
             }
         }
         self.change_free_chunks(class, -1);
-        Some(chunk)
+        chunk
     }
 
     /// Frees a chunk. If its page has no other live chunk, the page leaves and is returned.
@@ -445,7 +472,7 @@ impl Slabs {
     #[inline]
     fn change_free_chunks(&mut self, class: ClassId, by: isize) {
         let entry = &mut self.classes[usize::from(class.0)];
-        entry.free_chunks = entry.free_chunks.strict_add_signed(by);
+        entry.free_chunks = entry.free_chunks.strict_add_signed(by as i32);
         let is_compactable = entry.free_chunks >= entry.chunks_per_page;
         self.compactable.put(class, is_compactable);
     }
@@ -513,21 +540,21 @@ impl Slabs {
         for (index, class) in self.classes.iter().enumerate() {
             let partial = self.partial_pages(index);
             let of_class = |page: &&u32| self.entry(**page).class.get() as usize == index;
-            let (mut free, mut pages) = (0, 0);
+            let (mut free, mut pages, per_page) = (0, 0, class.chunks_per_page as usize);
             for number in self.pages.iter().filter(of_class) {
                 let live = self.entry(*number).live.get() as usize;
-                assert!(live > 0 && live <= class.chunks_per_page, "slabs 2: page {number} is empty");
-                let is_partial = live < class.chunks_per_page;
+                assert!(live > 0 && live <= per_page, "slabs 2: page {number} is empty");
+                let is_partial = live < per_page;
                 assert_eq!(is_partial, partial.contains(number), "slabs 2: list of page {number}");
-                assert_eq!(self.entry(*number).chunk_bytes.get() as usize, class.chunk_bytes);
-                free += class.chunks_per_page - live;
+                assert_eq!(self.entry(*number).chunk_bytes.get(), class.chunk_bytes);
+                free += per_page - live;
                 pages += 1;
                 self.check_free_list(*number);
             }
-            assert_eq!(free, class.free_chunks, "slabs 1: free chunks of class {index}");
-            assert_eq!(pages, class.pages, "slabs 1: pages of class {index}");
+            assert_eq!(free, class.free_chunks as usize, "slabs 1: free chunks of class {index}");
+            assert_eq!(pages, class.pages as usize, "slabs 1: pages of class {index}");
             let compactable = self.compactable.bits() >> index & 1 == 1;
-            assert_eq!(compactable, free >= class.chunks_per_page, "slabs 4: compactable class {index}");
+            assert_eq!(compactable, free >= per_page, "slabs 4: compactable class {index}");
         }
     }
 

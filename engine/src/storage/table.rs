@@ -12,13 +12,14 @@
 //! a line under a state that still leads there sees every entry of its hash. Pages of lines go from shard to shard but
 //! hold lines for ever, so a reader with an old state locks, at worst, an empty line or another shard's for a moment.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicPtr, AtomicU64};
 
 use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
-use super::memory::{ChunkRef, Memory, prefetch};
+use super::memory::{ChunkRef, Memory, prefetch, prefetch_to_write};
 use super::pages::PagePool;
 use super::{Meta, Version};
 
@@ -34,9 +35,18 @@ pub(crate) struct Table {
     /// Of lines in a page: the number of bits, and the bits.
     line_shift: u32,
     line_mask: usize,
-    /// Line pages of home lines, then of overflow lines; those beyond the counts that `index` keeps are stale.
-    homes: Box<[AtomicU32]>,
-    overflows: Box<[AtomicU32]>,
+    homes: Directory,
+    overflows: Directory,
+}
+
+/// Where the pages of home lines, or of overflow lines, begin; those beyond the counts that `index` keeps are stale, but
+/// lead to lines.
+struct Directory(Box<[AtomicPtr<Line>]>);
+
+impl Directory {
+    fn new(memory: &Memory, pages: usize) -> Directory {
+        Directory((0..pages).map(|_| AtomicPtr::new(memory.line_page(0).as_ptr())).collect())
+    }
 }
 
 /// A count of home lines and what follows from it.
@@ -44,6 +54,9 @@ pub(crate) struct Table {
 pub(super) struct State(u64);
 
 impl State {
+    /// No table's: there are not so many lines.
+    pub(super) const NEVER: State = State(u64::MAX);
+
     #[inline]
     pub(super) fn count(self) -> usize {
         (self.0 >> COUNT_SHIFT) as usize
@@ -80,21 +93,91 @@ impl State {
     }
 }
 
-/// The tables of all shards, side by side.
-pub(crate) fn tables(pool: &PagePool) -> Arc<[Table]> {
-    (0..pool.shard_count()).map(|_| Table::new(pool.memory().clone(), pool.line_pages_per_shard())).collect()
+/// Where an entry is looked for soon.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    pub(super) hash: u64,
+    /// The hash's home line, and its number, in this state.
+    state: State,
+    line: NonNull<Line>,
+    home: u32,
+}
+
+impl Ahead {
+    /// Nothing is.
+    pub(super) const NOWHERE: Ahead =
+        Ahead { hash: 0, state: State::NEVER, line: NonNull::dangling(), home: 0 };
+
+    /// Tells the processor that the line is about to be written.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        prefetch_to_write(self.line.as_ptr());
+    }
+}
+
+// SAFETY: the pointer leads to a line, which is shared between threads anyway.
+unsafe impl Send for Ahead {}
+
+/// The tables of all shards, side by side; there is a power of two of them.
+#[derive(Clone)]
+pub(crate) struct Tables {
+    tables: Arc<[Table]>,
+    /// The first of them, and their number less one.
+    first: NonNull<Table>,
+    mask: usize,
+}
+
+// SAFETY: the pointer leads into `tables`, which are shared between threads anyway.
+unsafe impl Send for Tables {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Tables {}
+
+impl Tables {
+    pub(crate) fn new(pool: &PagePool) -> Tables {
+        let table = |_| Table::new(pool.memory().clone(), pool.line_pages_per_shard());
+        Tables::from((0..pool.shard_count()).map(table).collect::<Arc<[Table]>>())
+    }
+
+    /// The shard of a hash. The bits are ones that the index of a shard does not use first.
+    #[inline]
+    pub(crate) fn shard_number(&self, hash: u64) -> usize {
+        (hash >> 40) as usize & self.mask
+    }
+
+    /// The table of a hash's shard.
+    #[inline]
+    pub(crate) fn of(&self, hash: u64) -> &Table {
+        // SAFETY: the mask keeps it among `tables`, which live as long as `self`. (With a check of the bounds a read
+        // took 7 instructions more.)
+        unsafe { self.first.add(self.shard_number(hash)).as_ref() }
+    }
+
+    /// The table of the shard with this number.
+    pub(super) fn at(&self, number: usize) -> &Table {
+        &self.tables[number]
+    }
+}
+
+impl From<Arc<[Table]>> for Tables {
+    fn from(tables: Arc<[Table]>) -> Tables {
+        assert!(tables.len().is_power_of_two(), "bits of a hash choose the shard");
+        let first = NonNull::new(tables.as_ptr().cast_mut()).expect("tables lie somewhere");
+        Tables { first, mask: tables.len() - 1, tables }
+    }
 }
 
 impl Table {
     pub(super) fn new(memory: Memory, pages_max: usize) -> Table {
         let lines_per_page = memory.page_bytes() / size_of::<Line>();
-        let directory = |pages: usize| (0..pages).map(|_| AtomicU32::new(0)).collect();
+        // Where hashes are what they should be a line in five is an overflow line, and lines take a quarter of the memory at
+        // most, of which `pages_max` is twice as much.
+        let overflow_pages_max = (pages_max / 4 + 4).min(OVERFLOW_MAX as usize / lines_per_page);
         Table {
             state: AtomicU64::new(0),
             line_shift: lines_per_page.ilog2(),
             line_mask: lines_per_page - 1,
-            homes: directory(pages_max),
-            overflows: directory(pages_max.min(OVERFLOW_MAX as usize / lines_per_page)),
+            homes: Directory::new(&memory, pages_max),
+            overflows: Directory::new(&memory, overflow_pages_max),
             memory,
         }
     }
@@ -114,27 +197,42 @@ impl Table {
     }
 
     /// The item of this key, its line locked for as long as the result lives.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<HeldItem<'_>> {
+        match self.look(hash, key) {
+            Look::Found(held) => Some(held),
+            Look::Absent => None,
+            Look::Unsure => self.find_slowly(hash, key),
+        }
+    }
+
+    /// [`Table::find`], as far as that is possible without waiting for anybody.
+    #[inline(always)]
+    pub(crate) fn look(&self, hash: u64, key: &[u8]) -> Look<'_> {
         let state = self.state();
         if state.count() == 0 {
-            return None;
+            return Look::Absent;
         }
         let line = self.home(state.home(hash));
-        if let Some(glance) = line.glance() {
-            let tag = tag(hash);
-            let slots = line.slots_with(tag);
-            if slots == 0 {
-                if !line.goes_on_for(tag) && line.is_still(glance) && self.state() == state {
-                    return None;
-                }
-            } else if let Some(guard) = line.lock_as(glance)
-                && self.state() == state
-            {
-                return self.find_guarded(guard, slots, hash, key);
-            }
+        let Some(glance) = line.glance() else {
+            return Look::Unsure;
+        };
+        let tag = tag(hash);
+        let slots = line.slots_with(tag);
+        if slots == 0 {
+            let is_sure = !line.goes_on_for(tag) && line.is_still(glance) && self.state() == state;
+            return if is_sure { Look::Absent } else { Look::Unsure };
         }
-        self.find_slowly(hash, key)
+        let Some(guard) = line.lock_as(glance) else {
+            return Look::Unsure;
+        };
+        if self.state() != state {
+            return Look::Unsure;
+        }
+        match self.find_guarded(guard, slots, hash, key) {
+            Some(held) => Look::Found(held),
+            None => Look::Absent,
+        }
     }
 
     /// The line is locked by somebody, or has changed, or goes on elsewhere.
@@ -159,9 +257,9 @@ impl Table {
         let view = unsafe { View::new(&self.memory) };
         while slots != 0 {
             let reference = guard.line().reference(slots.trailing_zeros() as usize);
-            if let Some(first) = ChunkRef::from_link(reference)
-                && let Some(shape) = view.with_key(first, key)
-            {
+            // SAFETY: the line is locked, so what a slot with a tag refers to is an item.
+            let first = unsafe { ChunkRef::of_entry(reference) };
+            if let Some(shape) = view.with_key(first, key) {
                 return Some(HeldItem { memory: &self.memory, first, shape, _guard: guard });
             }
             slots &= slots - 1;
@@ -181,6 +279,26 @@ impl Table {
             shape.is_some()
         })?;
         Some((first, shape?))
+    }
+
+    /// Where an entry with this hash lies now, or will. The processor fetches the line.
+    #[inline(always)]
+    pub(crate) fn look_ahead(&self, hash: u64) -> Ahead {
+        let state = self.state();
+        let home = state.home(hash);
+        let line = NonNull::from(self.home(home));
+        prefetch(line.as_ptr());
+        Ahead { hash, state, line, home: home as u32 }
+    }
+
+    /// The line that was looked ahead for and its number, if it is the one still.
+    #[inline(always)]
+    pub(super) fn line_ahead(&self, ahead: Ahead) -> Option<(&Line, usize)> {
+        if ahead.state != self.state() {
+            return None;
+        }
+        // SAFETY: no table has the state `NEVER`, so it was looked ahead for in this one; its lines live as long as it does.
+        Some((unsafe { ahead.line.as_ref() }, ahead.home as usize))
     }
 
     /// Tells the processor that the line of this hash is about to be read.
@@ -265,6 +383,18 @@ impl Table {
         }
     }
 
+    /// [`Table::walk`] for whoever only adds to the chain: where the entry is, and the chain's last line.
+    #[inline(never)]
+    pub(super) fn walk_to_store<'a>(
+        &'a self,
+        home: &'a Line,
+        hash: u64,
+        is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> (Option<(&'a Line, usize, ChunkRef)>, &'a Line) {
+        let walk = self.walk(home, hash, is_match);
+        (walk.found, walk.last)
+    }
+
     #[inline]
     pub(super) fn state(&self) -> State {
         State(self.state.load(Acquire))
@@ -286,21 +416,52 @@ impl Table {
     }
 
     #[inline]
-    fn line(&self, directory: &[AtomicU32], number: usize) -> &Line {
-        let page = directory[number >> self.line_shift].load(Relaxed) as usize;
-        self.memory.line(page << self.line_shift | number & self.line_mask)
+    fn line(&self, directory: &Directory, number: usize) -> &Line {
+        let at = number >> self.line_shift;
+        debug_assert!(at < directory.0.len());
+        // SAFETY: a published count, and a line that names another one, are within the pages that `index` was given, and
+        // those within the directory (index 4). Each place there leads to a page of lines, and the range
+        // holds lines for ever. (Numbers and checks of the bounds took a read 10 instructions more.)
+        unsafe {
+            let page = directory.0.get_unchecked(at).load(Relaxed);
+            &*page.add(number & self.line_mask)
+        }
     }
 
     pub(super) fn lines_per_page(&self) -> usize {
         1 << self.line_shift
     }
 
-    pub(super) fn home_pages(&self) -> &[AtomicU32] {
-        &self.homes
+    /// How many pages of home lines there is room for.
+    #[inline]
+    pub(super) fn home_pages_max(&self) -> usize {
+        self.homes.0.len()
     }
 
-    pub(super) fn overflow_pages(&self) -> &[AtomicU32] {
-        &self.overflows
+    /// How many pages of overflow lines there is room for.
+    #[inline]
+    pub(super) fn overflow_pages_max(&self) -> usize {
+        self.overflows.0.len()
+    }
+
+    /// The line page with this number holds the home lines of this place.
+    pub(super) fn set_home_page(&self, at: usize, page: u32) {
+        self.homes.0[at].store(self.memory.line_page(page).as_ptr(), Relaxed);
+    }
+
+    /// The line page with this number holds the overflow lines of this place.
+    pub(super) fn set_overflow_page(&self, at: usize, page: u32) {
+        self.overflows.0[at].store(self.memory.line_page(page).as_ptr(), Relaxed);
+    }
+
+    /// The number of the line page in this place for home lines.
+    pub(super) fn home_page(&self, at: usize) -> u32 {
+        self.memory.line_page_number(self.homes.0[at].load(Relaxed))
+    }
+
+    /// The number of the line page in this place for overflow lines.
+    pub(super) fn overflow_page(&self, at: usize) -> u32 {
+        self.memory.line_page_number(self.overflows.0[at].load(Relaxed))
     }
 }
 
@@ -311,6 +472,14 @@ pub(super) struct Walk<'a> {
     /// The last line but one; the last if it is alone.
     pub(super) before_last: &'a Line,
     pub(super) last: &'a Line,
+}
+
+/// What one look for a key has shown.
+pub(crate) enum Look<'a> {
+    Found(HeldItem<'a>),
+    Absent,
+    /// Somebody else is at the line, or it goes on elsewhere: whoever wants to know takes [`Table::find`].
+    Unsure,
 }
 
 /// An item that can be read: its line is locked.
@@ -351,6 +520,12 @@ impl HeldItem<'_> {
         self.shape.has_state().then(|| self.view().meta(self.first))
     }
 
+    /// The value of an item that has nothing besides key and value.
+    #[inline(always)]
+    pub(crate) fn plain_value(&self) -> Option<Value<'_>> {
+        self.view().plain_value(self.first, self.shape)
+    }
+
     /// Flags, expiry (0 is never) and value.
     #[inline]
     pub(crate) fn parts(&self) -> (u32, u64, Value<'_>) {
@@ -367,6 +542,9 @@ impl HeldItem<'_> {
     #[inline]
     pub(crate) fn count_read(&self, hits_max: u8) -> bool {
         let before = self.shape.marks();
+        if before.is_read_enough(hits_max) {
+            return false;
+        }
         let after = before.read(hits_max);
         if after != before {
             item::set_marks(self.memory, self.first, after);
@@ -385,7 +563,8 @@ pub(super) fn fingerprint(hash: u64) -> u16 {
 /// the shard.
 #[inline]
 pub(super) fn tag(hash: u64) -> u8 {
-    ((hash >> 32) as u8).max(1)
+    let tag = (hash >> 32) as u8;
+    tag + u8::from(tag == 0)
 }
 
 #[cfg(test)]

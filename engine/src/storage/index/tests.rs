@@ -1,5 +1,7 @@
 //! Claims about the index alone: entries are numbers, a number's hash is a fixed mixture.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::storage::memory::Memory;
 
@@ -14,16 +16,18 @@ fn hash(chunk: ChunkRef) -> u64 {
 
 fn index() -> Index {
     let memory = Memory::reserve(4 << 10, 64 << 20).unwrap();
-    Index::new(Arc::new([Table::new(memory, 4_000)]), 0)
+    let tables: Arc<[Table]> = Arc::new([Table::new(memory, 4_000)]);
+    Index::new(Tables::from(tables), 0)
 }
 
 fn insert(index: &mut Index, number: u32) {
-    while index.pages_wanted() > 0 {
+    let chunk = chunk(number);
+    while index.pages_wanted(hash(chunk)) > 0 {
         // Pages are numbered as they come: none is used twice, none comes back.
         index.add_page(index.page_count() as u32);
     }
-    let stored = index.store(hash(chunk(number)), chunk(number), |_| false, hash, |_| ());
-    assert!(stored.replaced.is_none());
+    let spot = index.begin_store(index.look_ahead(hash(chunk)), |_| false);
+    assert!(index.finish_store(spot, hash(chunk), chunk, hash).is_none());
 }
 
 fn remove(index: &mut Index, number: u32) -> usize {
@@ -77,9 +81,9 @@ fn replaced_entry_is_found_at_its_new_place() {
     assert_eq!(index.find(hash(chunk(5)), |_| true), Some(chunk(77)));
     assert!(!index.remove_if(hash(chunk(5)), chunk(77), || Removal::Keep));
     assert!(index.remove_if(hash(chunk(5)), chunk(77), || Removal::RemoveAsGhost));
-    let mut was_ghost = false;
-    index.store(hash(chunk(5)), chunk(5), |_| false, hash, |found| was_ghost = found.is_ghost);
-    assert!(was_ghost);
+    let spot = index.begin_store(index.look_ahead(hash(chunk(5))), |_| false);
+    assert!(spot.is_ghost() && spot.present().is_none());
+    assert_eq!(index.finish_store(spot, hash(chunk(5)), chunk(5), hash), None);
     assert!(index.remove_if(hash(chunk(5)), chunk(5), || Removal::Remove));
     assert_eq!(index.find(hash(chunk(5)), |_| true), None);
 }
@@ -88,8 +92,9 @@ fn replaced_entry_is_found_at_its_new_place() {
 fn stored_again_an_entry_takes_the_place_of_the_old_one() {
     let mut index = index();
     insert(&mut index, 5);
-    let stored = index.store(hash(chunk(5)), chunk(6), |found| found == chunk(5), hash, |_| "published");
-    assert_eq!((stored.published, stored.replaced), ("published", Some(chunk(5))));
+    let spot = index.begin_store(index.look_ahead(hash(chunk(5))), |found| found == chunk(5));
+    assert!(!spot.is_ghost() && spot.present() == Some(chunk(5)));
+    assert_eq!(index.finish_store(spot, hash(chunk(5)), chunk(6), hash), Some(chunk(5)));
     assert_eq!((index.len(), index.find(hash(chunk(5)), |_| true)), (1, Some(chunk(6))));
 }
 

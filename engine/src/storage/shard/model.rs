@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::ItemId;
-use crate::storage::{Table, tables};
+use crate::storage::Tables;
 
 const KEYS: u16 = 40;
 const SIZES: [usize; 12] = [0, 1, 7, 40, 100, 333, 1_000, 1_400, 4_060, 5_000, 13_000, 40_000];
@@ -89,7 +89,7 @@ struct Walking {
 pub(super) struct Model {
     pool: std::sync::Arc<PagePool>,
     hasher: KeyHasher,
-    tables: std::sync::Arc<[Table]>,
+    tables: Tables,
     shards: Vec<Shard>,
     items: HashMap<u16, Expected>,
     orders: Vec<Order>,
@@ -118,7 +118,7 @@ impl Model {
     fn new(memory_bytes: usize) -> Model {
         let pool = PagePool::new(memory_bytes, 2).unwrap();
         let hasher = KeyHasher::new(11, None);
-        let tables = tables(&pool);
+        let tables = Tables::new(&pool);
         let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, POLICY, hasher.clone());
         Model {
             shards: (0..2).map(shard).collect(),
@@ -151,7 +151,7 @@ impl Model {
         match op {
             Op::Put { key, size, lifetime_ms, place } => self.put(key, SIZES[size], lifetime_ms, place),
             Op::Reserve { size } => {
-                if let Some(reservation) = self.reserve(size % 2, Footprint::new(20, SIZES[size], 0, 0)) {
+                if let Some(reservation) = self.reserve(size % 2, 7, Footprint::new(20, SIZES[size], 0, 0)) {
                     self.shards[size % 2].cancel(reservation);
                 }
             }
@@ -213,10 +213,10 @@ impl Model {
         self.check();
     }
 
-    fn reserve(&mut self, shard: usize, footprint: Footprint) -> Option<Reservation> {
+    fn reserve(&mut self, shard: usize, hash: u64, footprint: Footprint) -> Option<Reservation> {
         for _ in 0..3 {
-            let reserved =
-                self.shards[shard].reserve(footprint, Moment { clock: &self.now_ms, floors: &self.floors });
+            let moment = Moment { clock: &self.now_ms, floors: &self.floors };
+            let reserved = self.shards[shard].reserve(hash, footprint, moment);
             self.follow_evictions(shard);
             match reserved {
                 Ok(reservation) => return Some(reservation),
@@ -246,14 +246,13 @@ impl Model {
             client_cas: self.last_version.is_multiple_of(7).then_some(self.last_version << 33 | 1),
             ..Meta::new(self.last_version as u32 % 3, expires_at_ms)
         };
-        let footprint = Footprint::of(bytes.len(), size, &meta);
-        let Some(reservation) = self.reserve(shard, footprint) else {
+        let (footprint, hash) = (Footprint::of(bytes.len(), size, &meta), self.hasher.hash(&bytes));
+        let Some(reservation) = self.reserve(shard, hash, footprint) else {
             assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
             return;
         };
         let version = Version(self.last_version);
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
-        let hash = self.hasher.hash(&bytes);
         self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
         // Which queue it begins in depends on ghosts and droughts, which the model does not know.
         let was_main = self.items.get(&key).is_some_and(|old| old.meta.marks.is_main());
@@ -478,7 +477,7 @@ impl Model {
             assert_eq!(shard.find_by_hash(shard.hash(id)), Some(id));
             assert_eq!(shard.meta(id), expected.meta);
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
-            let held = self.tables[Model::shard_of(*key)].find(shard.hash(id), &key_of(*key)).unwrap();
+            let held = self.tables.at(Model::shard_of(*key)).find(shard.hash(id), &key_of(*key)).unwrap();
             let (flags, expires_at_ms, value) = held.parts();
             let stated = held.meta_if_stated();
             assert_eq!(stated.is_some(), expected.meta != expected.meta.without_state());

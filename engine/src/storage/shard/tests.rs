@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use super::super::*;
 use super::*;
 use crate::mutation::Version;
-use crate::storage::tables;
+use crate::storage::Tables;
 use crate::storage::walk::TooManyWalks;
 
 const NOW_MS: u64 = 1_000;
@@ -26,7 +26,7 @@ fn shard(memory_bytes: usize) -> Shard {
 }
 
 fn lone(pool: std::sync::Arc<PagePool>, evict: bool) -> Shard {
-    let tables = tables(&pool);
+    let tables = Tables::new(&pool);
     Shard::new(pool, tables, 0, evict, LRU, KeyHasher::new(5, None))
 }
 
@@ -38,8 +38,8 @@ fn try_put(
     place: Place,
 ) -> Result<(), ReserveError> {
     let footprint = Footprint::of(key.len(), value.len(), &meta);
-    let reservation = shard.reserve(footprint, now())?;
     let hash = shard.hasher.hash(key);
+    let reservation = shard.reserve(hash, footprint, now())?;
     shard.commit(reservation, hash, key, value, meta, place, |_| meta.version);
     Ok(())
 }
@@ -231,7 +231,7 @@ fn mixed_sizes_use_most_of_the_limit() {
 #[test]
 fn half_mebibyte_values_fill_at_least_90_percent_of_64_mebibytes() {
     let pool = PagePool::new(64 << 20, 8).unwrap();
-    let (hasher, tables) = (KeyHasher::new(1, None), tables(&pool));
+    let (hasher, tables) = (KeyHasher::new(1, None), Tables::new(&pool));
     let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, LRU, hasher.clone());
     let mut shards: Vec<Shard> = (0..8).map(shard).collect();
     for number in 0..1_000_usize {
@@ -324,7 +324,7 @@ fn item_that_can_never_fit_evicts_nothing() {
     let mut shard = shard(1 << 20);
     put(&mut shard, "stays", b"value");
     assert_eq!(
-        shard.reserve(Footprint::new(5, 2 << 20, 0, 0), now()).unwrap_err(),
+        shard.reserve(7, Footprint::new(5, 2 << 20, 0, 0), now()).unwrap_err(),
         ReserveError::OutOfMemory
     );
     assert!(find(&shard, "stays").is_some());
@@ -342,7 +342,7 @@ fn item_of_half_the_memory_fits() {
 #[test]
 fn shard_without_pages_gets_them_from_another() {
     let pool = PagePool::new(1 << 20, 2).unwrap();
-    let tables = tables(&pool);
+    let tables = Tables::new(&pool);
     let mut rich = Shard::new(pool.clone(), tables.clone(), 0, true, LRU, KeyHasher::new(1, None));
     let mut poor = Shard::new(pool.clone(), tables.clone(), 1, true, LRU, KeyHasher::new(1, None));
     fill(&mut rich, "rich", &[100, 3_000], 3 << 20);
@@ -421,7 +421,7 @@ fn no_page_stays_in_hand_when_there_is_no_room_at_once() {
         let key = format!("{number}");
         let value_bytes = if number / 5_000 % 2 == 0 { 50 } else { 3_000 };
         let footprint = Footprint::new(key.len(), value_bytes, 0, 0);
-        match shard.reserve_at_once(footprint, now()) {
+        match shard.reserve_at_once(number as u64, footprint, now()) {
             Some(reservation) => shard.cancel(reservation),
             None => {
                 refused += 1;
@@ -432,4 +432,44 @@ fn no_page_stays_in_hand_when_there_is_no_room_at_once() {
     }
     assert!(refused > 0);
     shard.check_invariants();
+}
+
+/// What decides who leaves next, and who is left.
+fn state(shard: &Shard) -> (Vec<String>, u64, u64, usize, String) {
+    let pages = shard.page_count();
+    (keys(shard), shard.owed_bytes, shard.evictions, pages, format!("{:?}", shard.drought))
+}
+
+#[test]
+fn plain_eviction_takes_whom_the_general_one_would() {
+    let policies = [LRU, Policy { small: 8, tries_in_drought: true, hits_max: 3, ..LRU }];
+    for (policy, sizes) in policies.into_iter().zip([&[100][..], &[100, 101, 40, 300]]) {
+        let twin = || {
+            let pool = PagePool::new(256 << 10, 1).unwrap();
+            let tables = Tables::new(&pool);
+            Shard::new(pool, tables, 0, true, policy, KeyHasher::new(5, None))
+        };
+        let (mut plain, mut general) = (twin(), twin());
+        for number in 0..20_000_usize {
+            let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+            let (key, value) =
+                (format!("key-{:05}", random % 9_000), pattern(sizes[random % sizes.len()], number));
+            // Without an item that was looked ahead for no eviction is plain.
+            general.ahead = 0;
+            put(&mut plain, &key, &value);
+            put(&mut general, &key, &value);
+            let read = format!("key-{:05}", random / 9_000 % 2_000);
+            for shard in [&mut plain, &mut general] {
+                if let Some(id) = find(shard, &read) {
+                    let hash = shard.hasher.hash(read.as_bytes());
+                    shard.mark(hash, id, |marks| marks.read(policy.hits_max));
+                }
+            }
+            if number % 100 == 0 {
+                assert_eq!(state(&plain), state(&general), "after {number} stores");
+                plain.check_invariants();
+            }
+        }
+        assert!(plain.evictions > 5_000, "{}", plain.evictions);
+    }
 }
