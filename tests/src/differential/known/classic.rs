@@ -76,7 +76,8 @@ pub(super) const KNOWN: &[Known] = &[
                 _ => is_refused_and_read_on(it, request, if request.is_noreply() { "" } else { BAD_LINE }),
             };
             let is_bad = request.has_long_key() || request.keys().iter().any(|key| key.len() > 250);
-            let is_taken = is_bad || !it.ours.starts_with(BAD_LINE);
+            let is_quiet = request.is_noreply() && it.ours == our_answers(request.surplus());
+            let is_taken = is_bad || is_quiet || !it.ours.starts_with(BAD_LINE);
             let is_alike = request.is_get() && hits(it.theirs) == hits(it.ours);
             let is_it = is_refused && is_taken || is_alike;
             when(!request.is_meta() && request.has_long_lifetime() && is_it, After::Parted)

@@ -397,8 +397,7 @@ fn too_many_words(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
         "" => count == WORDS_MAX,
         ours => it.ours == format!("{ours}{}", our_answers(request.surplus())),
     };
-    let is_theirs =
-        it.theirs == theirs || request.has_long_line_behind() && it.theirs.starts_with(their_text);
+    let is_theirs = it.theirs == theirs || request.has_long_line_behind() && it.theirs == "<closed>";
     when(is_theirs && is_ours, After::Parted)
 }
 
@@ -445,7 +444,7 @@ fn long_lifetime(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
             .map(|line| line.split(' ').filter(is_kept).collect::<Vec<_>>().join(" "))
             .collect::<Vec<_>>()
     };
-    let is_alike = told(it.theirs) == told(it.ours);
+    let is_alike = told(&told_by_both(it, request)) == told(it.ours);
     let is_taken = !matches!(first_line(it.ours), BAD_TOKEN | INVALID_OR_DUPLICATE);
     when(is_alike || is_refused && is_taken, After::Parted)
 }
