@@ -154,7 +154,7 @@ impl Inner {
     /// stored in its place is in the log.
     fn complete(&self, (item, lacking): Part) -> Option<Item> {
         let Some(hash) = lacking else { return Some(item) };
-        let held = self.tables[self.shard_number(hash)].find(hash, &item.key)?;
+        let held = self.tables.of(hash).find(hash, &item.key)?;
         let (_, _, value) = held.parts();
         (held.version() == item.version).then(|| Item { value: value.to_vec(), ..item })
     }

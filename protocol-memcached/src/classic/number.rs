@@ -25,14 +25,24 @@ pub(crate) fn signed(token: &[u8]) -> Option<i64> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
-/// Like [`signed`], with a leading `+` allowed: the flags and expiry of storage commands (rule F7).
+/// Like [`signed`], with white space and a `+` allowed before it: the expiry of storage commands (rule F7).
 pub(crate) fn signed_leniently(token: &[u8]) -> Option<i64> {
-    signed(token.strip_prefix(b"+").unwrap_or(token))
+    signed(without_plus(token))
 }
 
-/// Flags: 32 bits, a leading `+` allowed (rules F7, L2).
+/// Flags: 32 bits, white space and a `+` allowed before them (rules F7, L2).
 pub(crate) fn flags(token: &[u8]) -> Option<u32> {
-    unsigned(token.strip_prefix(b"+").unwrap_or(token)).and_then(|number| u32::try_from(number).ok())
+    unsigned(without_plus(token)).and_then(|number| u32::try_from(number).ok())
+}
+
+/// Without what the C library passes over before a number, but for the `-`.
+fn without_plus(token: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b'\t' | b'\r' | 0x0b | 0x0c);
+    let from = token.iter().position(|byte| !is_space(byte)).unwrap_or(token.len());
+    match &token[from..] {
+        [b'+', digits @ ..] if !digits.starts_with(b"-") => digits,
+        other => other,
+    }
 }
 
 /// Appends a decimal number.

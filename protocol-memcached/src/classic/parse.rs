@@ -6,7 +6,7 @@
 use super::Limits;
 use super::number;
 use super::operator::OperatorCommand;
-use super::request::{Direction, Request, ShutdownMode, Store, StoreCommand};
+use super::request::{Direction, Request, Store, StoreCommand};
 use super::response::ErrorReply;
 use super::token::Tokens;
 use crate::line::{LineEnd, line_end};
@@ -70,7 +70,8 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     let name = words.next_word().unwrap_or_default();
     let parse = Line { buffer, consumed, limits };
     match name {
-        b"get" | b"gets" => parse.get(words, name == b"gets"),
+        // `bget` is an old name that memcached still knows, though no document does.
+        b"get" | b"gets" | b"bget" => parse.get(words, name == b"gets"),
         b"gat" | b"gats" => parse.get_and_touch(words, name == b"gats"),
         b"set" => parse.store(words, StoreCommand::Set),
         b"add" => parse.store(words, StoreCommand::Add),
@@ -84,12 +85,15 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         b"touch" => parse.touch(words),
         b"flush_all" => parse.flush_all(words),
         b"verbosity" => parse.verbosity(words),
-        // Further words mean nothing to these two, in memcached as here.
+        // Further words mean nothing to these, in memcached as here.
         b"version" => complete(Request::Version, consumed),
         b"quit" => complete(Request::Quit, consumed),
-        b"refresh_certs" if words.next_word().is_none() => complete(Request::RefreshCertificates, consumed),
+        b"refresh_certs" => {
+            let noreply = words.take_noreply();
+            complete(Request::RefreshCertificates { noreply }, consumed)
+        }
         b"stats" => complete(Request::Stats { arguments: words }, consumed),
-        b"shutdown" => parse.shutdown(words),
+        b"shutdown" => complete(Request::Shutdown { arguments: words }, consumed),
         _ => parse.other(name, words),
     }
 }
@@ -101,9 +105,9 @@ fn may_be_long(buffer: &[u8]) -> bool {
     names.iter().any(|name| buffer[spaces..].starts_with(name))
 }
 
-/// Whether a browser or another stray speaks HTTP (rule F3).
-fn is_http(words: Tokens<'_>) -> bool {
-    words.iter().last().is_some_and(|word| word.starts_with(b"HTTP/"))
+/// Whether a browser or another stray speaks HTTP (rule F3): the last word, which may be the name, says so.
+fn is_http(name: &[u8], words: Tokens<'_>) -> bool {
+    words.iter().last().unwrap_or(name).starts_with(b"HTTP/")
 }
 
 /// Whether more than one word is left behind those that a command needs: one is taken for `noreply`, or passed over.
@@ -141,13 +145,10 @@ impl<'a> Line<'a, '_> {
     }
 
     /// The commands of operators, and names that are none.
-    fn other(&self, name: &[u8], mut words: Tokens<'a>) -> Parsed<'a> {
+    fn other(&self, name: &[u8], words: Tokens<'a>) -> Parsed<'a> {
         match OperatorCommand::named(name) {
-            Some(command) => {
-                let noreply = words.take_noreply();
-                self.complete(Request::Operate { command, arguments: words, noreply })
-            }
-            None if is_http(words) => Parsed::Close,
+            Some(command) => self.complete(Request::Operate { command, arguments: words }),
+            None if is_http(name, words) => Parsed::Close,
             None => self.invalid(ErrorReply::Error, false),
         }
     }
@@ -308,14 +309,6 @@ impl<'a> Line<'a, '_> {
         match level.and_then(number::unsigned) {
             Some(level) => self.complete(Request::Verbosity { level, noreply }),
             None => self.invalid(ErrorReply::BadLine, noreply),
-        }
-    }
-
-    fn shutdown(&self, mut words: Tokens<'a>) -> Parsed<'a> {
-        match words.next_word() {
-            None => self.complete(Request::Shutdown { mode: ShutdownMode::Now }),
-            Some(b"graceful") => self.complete(Request::Shutdown { mode: ShutdownMode::Graceful }),
-            Some(_) => self.invalid(ErrorReply::InvalidShutdownMode, false),
         }
     }
 }

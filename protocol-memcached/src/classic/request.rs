@@ -84,25 +84,26 @@ pub enum Request<'a> {
     /// `quit` (rule G1).
     Quit,
     /// `refresh_certs` (rule G6).
-    RefreshCertificates,
+    RefreshCertificates {
+        /// Whether no reply is wanted but an error.
+        noreply: bool,
+    },
     /// `stats` (rule G5).
     Stats {
         /// The words behind it.
         arguments: Tokens<'a>,
     },
-    /// A command of operators: the server reads its words (rules G3, G7 to G9).
+    /// A command of operators: the server reads its words, `noreply` among them (rules G3, G7 to G9).
     Operate {
         /// Which.
         command: OperatorCommand,
         /// The words behind it.
         arguments: Tokens<'a>,
-        /// Whether no reply is wanted.
-        noreply: bool,
     },
     /// `shutdown` (rule G4).
     Shutdown {
-        /// How.
-        mode: ShutdownMode,
+        /// The words behind it: see [`ShutdownMode::read`].
+        arguments: Tokens<'a>,
     },
 }
 
@@ -156,6 +157,18 @@ pub enum ShutdownMode {
     Now,
     /// As SIGUSR1 does.
     Graceful,
+}
+
+impl ShutdownMode {
+    /// What the words behind `shutdown` ask for; `None` for words that mean nothing (rule G4).
+    pub fn read(arguments: Tokens<'_>) -> Option<ShutdownMode> {
+        let mut words = arguments.iter();
+        match (words.next(), words.next()) {
+            (None, _) => Some(ShutdownMode::Now),
+            (Some(b"graceful"), None) => Some(ShutdownMode::Graceful),
+            _ => None,
+        }
+    }
 }
 
 /// What an exptime means (rules X1, X2).
@@ -267,7 +280,7 @@ impl Request<'_> {
                 write_line(out, &[b"flush_all", &exptime], noreply);
             }
             Request::Version => write_line(out, &[b"version"], false),
-            Request::RefreshCertificates => write_line(out, &[b"refresh_certs"], false),
+            Request::RefreshCertificates { noreply } => write_line(out, &[b"refresh_certs"], noreply),
             Request::Verbosity { level, noreply } => {
                 write_line(out, &[b"verbosity", &decimal(level)], noreply);
             }
@@ -276,13 +289,13 @@ impl Request<'_> {
                 out.extend_from_slice(b"stats");
                 write_keys(out, arguments);
             }
-            Request::Operate { command, arguments, noreply } => {
-                let words: Vec<&[u8]> = std::iter::once(command.name()).chain(arguments.iter()).collect();
-                write_line(out, &words, noreply);
+            Request::Operate { command, arguments } => {
+                out.extend_from_slice(command.name());
+                write_keys(out, arguments);
             }
-            Request::Shutdown { mode: ShutdownMode::Now } => write_line(out, &[b"shutdown"], false),
-            Request::Shutdown { mode: ShutdownMode::Graceful } => {
-                write_line(out, &[b"shutdown", b"graceful"], false);
+            Request::Shutdown { arguments } => {
+                out.extend_from_slice(b"shutdown");
+                write_keys(out, arguments);
             }
         }
     }

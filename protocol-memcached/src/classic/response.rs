@@ -69,8 +69,6 @@ pub enum ErrorReply {
     InvalidExptime,
     /// A delta that is no unsigned number (rule A2).
     InvalidDelta,
-    /// A shutdown that is neither plain nor graceful (rule G4).
-    InvalidShutdownMode,
 }
 
 impl ErrorReply {
@@ -83,7 +81,6 @@ impl ErrorReply {
             ErrorReply::BadDataChunk => "CLIENT_ERROR bad data chunk",
             ErrorReply::InvalidExptime => "CLIENT_ERROR invalid exptime argument",
             ErrorReply::InvalidDelta => "CLIENT_ERROR invalid numeric delta argument",
-            ErrorReply::InvalidShutdownMode => "CLIENT_ERROR invalid shutdown mode",
         }
     }
 

@@ -143,7 +143,6 @@ fn a2_x3_bad_numbers_have_their_own_words() {
     assert_eq!(reply(b"gat x a\r\n").0, "CLIENT_ERROR invalid exptime argument");
     assert_eq!(reply(b"flush_all x\r\n").0, "CLIENT_ERROR invalid exptime argument");
     assert_eq!(reply(b"verbosity\r\n").0, BAD_LINE);
-    assert_eq!(reply(b"shutdown later\r\n").0, "CLIENT_ERROR invalid shutdown mode");
 }
 
 #[test]
@@ -151,15 +150,43 @@ fn g3_g7_g8_g9_commands_of_operators_are_known_by_their_whole_name() {
     let names: [&[u8]; 6] = [b"cache_memlimit", b"lru_crawler", b"watch", b"slabs", b"lru", b"debugtime"];
     for name in names {
         let line = [name, b" a  1 noreply\r\n"].concat();
-        let Parsed::Complete { request: Request::Operate { command, arguments, noreply }, .. } = parse(&line)
-        else {
+        let Parsed::Complete { request: Request::Operate { command, arguments }, .. } = parse(&line) else {
             panic!("{}", line.escape_ascii())
         };
-        assert_eq!((command.name(), noreply), (name, true));
-        assert_eq!(arguments.iter().collect::<Vec<_>>(), [b"a", b"1"]);
+        assert_eq!(command.name(), name);
+        assert_eq!(arguments.iter().collect::<Vec<_>>(), [&b"a"[..], b"1", b"noreply"]);
     }
     assert_eq!(reply(b"lru_crawl all\r\n").0, "ERROR");
     assert_eq!(reply(b"watches\r\n").0, "ERROR");
+}
+
+#[test]
+fn f3_a_name_alone_may_be_http() {
+    assert_eq!(parse(b"HTTP/1.1\r\n"), Parsed::Close);
+    assert_eq!(parse(b"foo bar HTTP/1.0\r\n"), Parsed::Close);
+    assert_eq!(reply(b"HTTP/1.1 x\r\n").0, "ERROR");
+}
+
+#[test]
+fn f5_bget_is_a_get() {
+    let get = Request::Get { with_cas: false, keys: Keys::new(b" a b") };
+    assert_eq!(parse(b"bget a b\r\n"), Parsed::Complete { request: get, consumed: 10 });
+    assert_eq!(reply(b"bget\r\n").0, BAD_LINE);
+}
+
+#[test]
+fn f7_flags_and_lifetimes_of_a_store_may_begin_with_white_space_and_a_plus() {
+    let stored = |line: &[u8]| match parse(&[line, b"\r\nx\r\n"].concat()) {
+        Parsed::Complete { request: Request::Store(store), .. } => Some((store.flags, store.exptime)),
+        _ => None,
+    };
+    assert_eq!(stored(b"set a \t+5 \x0b-7 1"), Some((5, -7)));
+    assert_eq!(stored(b"set a 5 +7 1"), Some((5, 7)));
+    for line in
+        [&b"set a 5\t 0 1"[..], b"set a +-5 0 1", b"set a 0 +-7 1", b"set a 0 7\t 1", b"set a ++5 0 1"]
+    {
+        assert_eq!(stored(line), None, "{}", line.escape_ascii());
+    }
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -201,7 +228,7 @@ proptest! {
             6 => Request::Version,
             7 => Request::Verbosity { level: number, noreply },
             8 => Request::Stats { arguments: keys },
-            9 => Request::Operate { command: OperatorCommand::LruCrawler, arguments: keys, noreply },
+            9 => Request::Operate { command: OperatorCommand::LruCrawler, arguments: keys },
             _ => Request::Store(Store { command, key: &key, flags, exptime, data: &data, noreply }),
         };
         let mut bytes = Vec::new();

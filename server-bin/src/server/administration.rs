@@ -18,36 +18,29 @@ const LIMIT_MAX: u64 = 1_000_000_000;
 /// By how much the limit is lowered in one turn: what then leaves must not keep the worker's other clients waiting.
 const LIMIT_STEP_BYTES: usize = 16 << 20;
 
-/// What stands behind the command's name, and the output's length above which an answer stops.
-pub(super) struct Arguments<'a> {
-    pub(super) words: Tokens<'a>,
-    pub(super) noreply: bool,
-    pub(super) output_bytes_max: usize,
-}
-
 /// A year, in seconds: what `debugtime` advances the clock by at most, in one step.
 const ADVANCE_SECONDS_MAX: u64 = 366 * 24 * 3600;
 
 impl Executor<'_> {
-    /// Executes a command of operators.
+    /// Executes a command of operators. `output_bytes_max` is the output's length above which an answer stops.
     pub(super) fn operate(
         &mut self,
         command: OperatorCommand,
-        arguments: Arguments<'_>,
+        words: Tokens<'_>,
         progress: &mut Progress,
+        output_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Flow {
-        let Arguments { words, noreply, output_bytes_max } = arguments;
         let begun = out.len();
         let flow = match command {
             OperatorCommand::CacheMemlimit => self.limit_memory(words, out),
-            OperatorCommand::Watch => return self.watch(words, progress, out),
+            OperatorCommand::Watch => self.watch(words, progress, out),
             OperatorCommand::LruCrawler => self.crawl(words, progress, output_bytes_max, out),
             OperatorCommand::Slabs => next(out, self.slabs(words)),
             OperatorCommand::Lru => next(out, self.lru(words)),
             OperatorCommand::DebugTime => next(out, self.advance_clock(words)),
         };
-        if noreply {
+        if takes_noreply(command, words) && words.iter().last() == Some(b"noreply") {
             out.truncate(begun);
         }
         flow
@@ -55,8 +48,11 @@ impl Executor<'_> {
 
     /// `cache_memlimit` (rule G3): up at once, down in steps.
     fn limit_memory(&self, arguments: Tokens<'_>, out: &mut Vec<u8>) -> Flow {
-        let megabytes = arguments.iter().next().and_then(number);
+        let mut words = arguments.iter();
+        let megabytes = words.next().and_then(number);
         let text: &[u8] = match megabytes {
+            // One word more is passed over, as memcached does.
+            _ if words.nth(1).is_some() => b"ERROR",
             None => b"ERROR",
             Some(..LIMIT_MIN) => b"MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
             Some(megabytes) if megabytes > LIMIT_MAX => {
@@ -101,6 +97,17 @@ impl Executor<'_> {
         let level = level.min(VERBOSITY_MAX.into()) as u8;
         self.shared.operator.verbosity.store(level, Ordering::Relaxed);
         crate::log::set_verbosity(level);
+    }
+}
+
+/// Whether `noreply` behind a command means that (rule F10). It stays among the words: where memcached wants another
+/// word, it is that one; and dumps, crawls and moves of pages do not know it.
+fn takes_noreply(command: OperatorCommand, words: Tokens<'_>) -> bool {
+    match command {
+        OperatorCommand::CacheMemlimit => words.iter().nth(2).is_none(),
+        OperatorCommand::Watch | OperatorCommand::Lru => true,
+        OperatorCommand::Slabs => words.iter().next() == Some(b"automove") && words.iter().nth(1).is_some(),
+        OperatorCommand::LruCrawler | OperatorCommand::DebugTime => false,
     }
 }
 

@@ -9,7 +9,7 @@ use hotspare_memcached::binary::{
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
-use super::commands::{Executor, VERSION, write_error};
+use super::commands::{Executor, VERSION, is_plainly_no_number, write_error};
 use super::login::{Login, read_plain};
 use super::observers::SeenStore;
 use super::requests;
@@ -424,8 +424,11 @@ impl Executor<'_> {
                     outcome = Ok(initial);
                     return Update::Store { value: counter::text(initial, 0).into(), attributes };
                 }
-                // An empty value is told before a wrong CAS, as memcached has it.
-                Some(item) if request.cas != 0 && item.cas() != request.cas && !item.value.is_empty() => {
+                Some(item)
+                    if request.cas != 0
+                        && item.cas() != request.cas
+                        && !is_plainly_no_number(item.value.len()) =>
+                {
                     outcome = Err(Status::EXISTS);
                     return Update::Keep;
                 }
@@ -479,8 +482,9 @@ impl Executor<'_> {
                 classic::Response::Stat { name, value } => {
                     Response { key: name, ..answer.response(Status::OK, value) }.encode(out);
                 }
-                classic::Response::Error => return answer.error(Status::NOT_FOUND, out),
-                classic::Response::ClientError(_) => return answer.error(Status::INVALID, out),
+                classic::Response::Error | classic::Response::ClientError(_) => {
+                    return answer.error(Status::NOT_FOUND, out);
+                }
                 _ => break,
             }
         }

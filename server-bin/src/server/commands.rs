@@ -8,10 +8,11 @@ use std::time::Duration;
 use hotspare::{Attributes, Cache, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
 use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
-    Direction, Keys, Lifetime, Request, Response, Store, StoreCommand, Tokens, encode_value_header, lifetime,
+    Direction, Keys, Lifetime, Request, Response, ShutdownMode, Store, StoreCommand, Tokens,
+    encode_value_header, lifetime,
 };
 
-use super::administration::{Arguments, number};
+use super::administration::number;
 use super::counters::{ClassCounters, Counters};
 use super::crawler::Dump;
 use super::observers::SeenStore;
@@ -122,7 +123,7 @@ impl Executor<'_> {
             }
             Request::Touch { key, exptime, noreply } => self.touch(key, exptime, noreply, out),
             Request::FlushAll { exptime, noreply } => self.flush_all(exptime, noreply, out),
-            Request::RefreshCertificates => self.refresh_certificates(out),
+            Request::RefreshCertificates { noreply } => self.refresh_certificates(noreply, out),
             Request::Version => Response::Version(VERSION.as_bytes()).encode(out),
             Request::Verbosity { level, noreply } => {
                 self.set_verbosity(level);
@@ -135,27 +136,29 @@ impl Executor<'_> {
                 }
                 stats::write(self.shared, self.descriptor, arguments, out);
             }
-            Request::Operate { command, arguments, noreply } => {
-                let arguments = Arguments { words: arguments, noreply, output_bytes_max };
-                return self.operate(command, arguments, progress, out);
+            Request::Operate { command, arguments } => {
+                return self.operate(command, arguments, progress, output_bytes_max, out);
             }
-            Request::Shutdown { mode } if self.shared.settings.shutdown_command => {
-                (self.shared.on_shutdown_command)(mode);
-                return Flow::Close;
-            }
-            Request::Shutdown { .. } => {
+            Request::Shutdown { .. } if !self.shared.settings.shutdown_command => {
                 out.extend_from_slice(b"SERVER_ERROR: shutdown not enabled\r\n");
             }
+            Request::Shutdown { arguments } => match ShutdownMode::read(arguments) {
+                Some(mode) => {
+                    (self.shared.on_shutdown_command)(mode);
+                    return Flow::Close;
+                }
+                None => Response::ClientError(b"invalid shutdown mode").encode(out),
+            },
         }
         Flow::Next
     }
 
-    fn refresh_certificates(&self, out: &mut Vec<u8>) {
+    fn refresh_certificates(&self, noreply: bool, out: &mut Vec<u8>) {
         match self.shared.reload_certificates() {
-            Some(Ok(())) => Response::Ok.encode(out),
+            Some(Ok(())) => reply(out, noreply, Response::Ok),
             Some(Err(why)) => server_error(out, &why),
-            // As a memcached that was built without TLS.
-            None => Response::Error.encode(out),
+            // In memcached's words, which are no error of the protocol.
+            None => out.extend_from_slice(b"Error TLS not enabled\r\n"),
         }
     }
 
@@ -394,6 +397,13 @@ fn fetch_ahead<'a>(cache: &Cache, keys: &mut impl Iterator<Item = &'a [u8]>) {
     if count > 1 {
         cache.prefetch(&batch[..count]);
     }
+}
+
+/// Whether a value's length alone says that it is no number (rule A3), which memcached tells before a CAS that differs: an
+/// empty one, and one that memcached keeps in chunks.
+pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
+    const CHUNK_BYTES_MAX: usize = 512 << 10;
+    value_bytes == 0 || value_bytes > CHUNK_BYTES_MAX
 }
 
 /// Gives the value's length.

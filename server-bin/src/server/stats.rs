@@ -19,15 +19,15 @@ use super::counters::CountersSnapshot;
 use super::tls::Certificates;
 use crate::daemon::DESCRIPTORS_RESERVED;
 
-/// Appends the answer of `stats` with these words behind it (whole words only, rule T1).
-/// `asking` is the connection that wants to know.
+/// Appends the answer of `stats` with these words behind it (whole words only, rule T1). Those that a table does not want
+/// are passed over, as memcached does. `asking` is the connection that wants to know.
 pub(crate) fn write(shared: &Shared, asking: i32, arguments: Tokens<'_>, out: &mut Vec<u8>) {
     let mut words = arguments.iter();
     let (first, second) = (words.next(), words.next());
     match (first, second) {
         (None, _) => general(shared, out),
-        (Some(b"settings"), None) => settings::write(shared, out),
-        (Some(b"reset"), None) => {
+        (Some(b"settings"), _) => settings::write(shared, out),
+        (Some(b"reset"), _) => {
             shared.counters.reset();
             shared.cache.reset_stats();
             if let Some(certificates) = &shared.certificates {
@@ -36,18 +36,18 @@ pub(crate) fn write(shared: &Shared, asking: i32, arguments: Tokens<'_>, out: &m
             shared.operator.reset();
             return Response::Reset.encode(out);
         }
-        (Some(b"replication"), None) => replication(shared, out),
-        (Some(b"engine"), None) => engine(shared, out),
-        (Some(b"items"), None) => classes::write_items(shared, out),
-        (Some(b"slabs"), None) => classes::write_slabs(shared, out),
-        (Some(b"sizes"), None) if shared.operator.tracks_sizes.load(Ordering::Relaxed) => {
+        (Some(b"replication"), _) => replication(shared, out),
+        (Some(b"engine"), _) => engine(shared, out),
+        (Some(b"items"), _) => classes::write_items(shared, out),
+        (Some(b"slabs"), _) => classes::write_slabs(shared, out),
+        (Some(b"sizes"), _) if shared.operator.tracks_sizes.load(Ordering::Relaxed) => {
             return classes::write_sizes(&shared.cache, out);
         }
-        (Some(word @ (b"sizes_enable" | b"sizes_disable")), None) => {
+        (Some(word @ (b"sizes_enable" | b"sizes_disable")), _) => {
             track_sizes(shared, word == b"sizes_enable", out);
         }
-        (Some(b"sizes"), None) => stat(out, "sizes_status", "disabled"),
-        (Some(b"conns"), None) => {
+        (Some(b"sizes"), _) => stat(out, "sizes_status", "disabled"),
+        (Some(b"conns"), _) => {
             for (name, value) in shared.operator.registry.lines(asking, shared.cache.now_ms()) {
                 stat(out, &name, value);
             }

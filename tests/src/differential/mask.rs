@@ -1,4 +1,4 @@
-//! What may differ in answers that say the same: CAS values that the servers gave, times to the second, versions.
+//! What may differ in answers that say the same: CAS values that the servers gave, times to the second, versions, figures.
 
 use super::Dialect;
 use super::text::GIVEN_CAS;
@@ -20,11 +20,21 @@ fn lines(mut answer: &[u8]) -> String {
         let end = answer.iter().position(|byte| *byte == b'\n').map_or(answer.len(), |at| at + 1);
         let (line, rest) = answer.split_at(end);
         answer = rest;
-        let words: Vec<&[u8]> = line.trim_ascii_end().split(|byte| *byte == b' ').collect();
-        let line_end = &line[line.trim_ascii_end().len()..];
+        if let Some(table) = [&b"STAT "[..], b"ITEM ", b"PREFIX "].iter().find(|head| line.starts_with(head))
+        {
+            // Names and figures of a table are not compared here; that there is one is, for those that are never empty.
+            if **table == *b"STAT " && !masked.ends_with("STAT *\n") {
+                masked.push_str("STAT *\n");
+            }
+            continue;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let words: Vec<&[u8]> = text.split(|byte| *byte == b' ').collect();
+        let line_end = &line[text.len()..];
         let told: Vec<String> =
             words.iter().enumerate().map(|(place, word)| mask_word(&words, place, word)).collect();
-        masked.push_str(&told.join(" "));
+        masked.push_str(told.join(" ").trim_end());
         if line_end != b"\r\n" {
             masked.push_str(&line_end.escape_ascii().to_string());
         }
@@ -55,6 +65,12 @@ fn mask_word(words: &[&[u8]], place: usize, word: &[u8]) -> String {
         (b"ME", _) if place > 1 => match text.split_once('=') {
             Some(("cas", cas)) => format!("cas={}", mask_cas(cas)),
             Some(("exp", "-1") | ("fetch", _)) | None => text,
+            Some((name, _)) => format!("{name}=*"),
+        },
+        // A dump's line: its fields, but for the key and whether there is a time to live.
+        (head, _) if head.starts_with(b"key=") && place > 0 => match text.split_once('=') {
+            Some(("exp", "-1")) | None => text,
+            Some(("flags" | "fetch", _)) => String::new(),
             Some((name, _)) => format!("{name}=*"),
         },
         (_, Some(("c", cas))) if is_flag => format!("c{}", mask_cas(cas)),
@@ -101,6 +117,13 @@ fn packets(mut answer: &[u8]) -> String {
         let body = &answer[24..(24 + body_bytes).min(answer.len())];
         let (extras, rest) = body.split_at(extras_bytes.min(body.len()));
         let (key, value) = rest.split_at(key_bytes.min(rest.len()));
+        answer = &answer[24 + body.len()..];
+        if header[1] == 0x10 && !key.is_empty() {
+            if !masked.ends_with("81 stat *\n") {
+                masked.push_str("81 stat *\n");
+            }
+            continue;
+        }
         let cas = if header[16..] == [0; 8] { "0" } else { "*" };
         let value = if header[1] == 0x0b && value.len() > 2 { "*".to_owned() } else { shown(value) };
         masked.push_str(&format!(
@@ -114,7 +137,6 @@ fn packets(mut answer: &[u8]) -> String {
             extras.escape_ascii(),
             key.escape_ascii(),
         ));
-        answer = &answer[24 + body.len()..];
     }
     masked + &shown(answer)
 }

@@ -17,6 +17,9 @@ const FENCE_OPAQUE: [u8; 4] = [0xfe, 0xce, 0xfe, 0xce];
 /// What fits a socket's buffer in any case, in bytes.
 const AT_ONCE_BYTES_MAX: usize = 16 << 10;
 
+/// How long a server has for a piece before the next one comes.
+const PAUSE: Duration = Duration::from_micros(300);
+
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -42,7 +45,8 @@ impl Peer {
     pub(super) fn separator(dialect: Dialect) -> Vec<u8> {
         match dialect {
             Dialect::Binary => no_op([0xfe, 0xce, 0, 0]),
-            _ => b"mn\r\n".to_vec(),
+            // The no-op has the answers before it sent.
+            _ => b"md separator Oseparator\r\nmn\r\n".to_vec(),
         }
     }
 
@@ -50,23 +54,21 @@ impl Peer {
     pub(super) fn separator_answer(dialect: Dialect) -> Vec<u8> {
         match dialect {
             Dialect::Binary => no_op_answer([0xfe, 0xce, 0, 0]),
-            _ => b"MN\r\n".to_vec(),
+            _ => b"NF Oseparator\r\nMN\r\n".to_vec(),
         }
     }
 
-    /// Sends a step with a fence behind it. A server that has closed is found out when its answer is read.
-    pub(super) fn send(&mut self, step: &[u8]) {
-        let fence = match self.dialect {
-            Dialect::Binary => no_op(FENCE_OPAQUE),
-            // The first line may be the end of a line that was left open; no request asks for versions in a row.
-            _ => b"mn\r\nversion\r\nversion\r\nversion\r\nmn\r\n".to_vec(),
-        };
-        let bytes = [step, &fence].concat();
+    /// Sends a step with a fence behind it, cut at `cuts` (thousandths of the step). A server that has closed is found
+    /// out when its answer is read.
+    pub(super) fn send(&mut self, step: &[u8], cuts: &[u16]) {
+        let bytes = [step, &fence(self.dialect)].concat();
+        let places = cuts.iter().map(|cut| step.len() * usize::from(*cut) / 1000);
+        let places: Vec<usize> = places.chain([bytes.len()]).collect();
         if bytes.len() <= AT_ONCE_BYTES_MAX {
-            let _ = self.socket.write_all(&bytes);
+            let _ = send_pieces(&mut self.socket, &bytes, &places);
         } else if let Ok(mut socket) = self.socket.try_clone() {
             // The server may want its answers taken before it reads on.
-            std::thread::spawn(move || socket.write_all(&bytes));
+            std::thread::spawn(move || send_pieces(&mut socket, &bytes, &places));
         }
     }
 
@@ -99,17 +101,37 @@ impl Peer {
     }
 
     fn before_fence(&self, answer: &[u8]) -> Option<usize> {
-        if self.dialect == Dialect::Binary {
-            return answer.strip_suffix(&no_op_answer(FENCE_OPAQUE)[..]).map(<[u8]>::len);
+        match self.dialect {
+            Dialect::Binary => answer.strip_suffix(&no_op_answer(FENCE_OPAQUE)[..]).map(<[u8]>::len),
+            _ => {
+                let rest = answer.strip_suffix(b"NF Ofence\r\n")?;
+                // The no-op may be the end of a line that was left open.
+                Some(rest.strip_suffix(b"MN\r\n").unwrap_or(rest).len())
+            }
         }
-        let mut rest = answer.strip_suffix(b"MN\r\n")?;
-        for _ in 0..3 {
-            let text = rest.strip_suffix(b"\r\n")?;
-            let line = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            rest = text[line..].starts_with(b"VERSION ").then_some(&rest[..line])?;
-        }
-        Some(rest.strip_suffix(b"MN\r\n").unwrap_or(rest).len())
     }
+}
+
+/// What stands behind each step. Of lines a no-op, which has the answers before it sent, and one that is answered
+/// as no request is.
+fn fence(dialect: Dialect) -> Vec<u8> {
+    match dialect {
+        Dialect::Binary => no_op(FENCE_OPAQUE),
+        _ => b"mn\r\nmd fence Ofence\r\n".to_vec(),
+    }
+}
+
+/// Sends the bytes up to each of these places, with a pause for the server to read them.
+fn send_pieces(socket: &mut UnixStream, bytes: &[u8], places: &[usize]) -> std::io::Result<()> {
+    let mut sent = 0;
+    for place in places {
+        if sent > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        socket.write_all(&bytes[sent..*place])?;
+        sent = *place;
+    }
+    Ok(())
 }
 
 impl Drop for Peer {

@@ -42,6 +42,15 @@ impl Part {
     pub fn bytes(bytes: impl AsRef<[u8]>) -> Part {
         Part::Bytes(bytes.as_ref().to_vec())
     }
+
+    /// How long it is where that is known before it is sent, in bytes; else 0.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::Key(_) => KEY_BYTES,
+            Part::EncodedKey(_) | Part::Cas(..) | Part::CasBytes(..) => 0,
+        }
+    }
 }
 
 /// One request.
@@ -54,8 +63,7 @@ pub struct Request {
 impl Request {
     /// Whether neither it nor its answer is worth thinking about.
     pub(super) fn is_small(&self) -> bool {
-        let bytes = |part: &Part| if let Part::Bytes(bytes) = part { bytes.len() } else { 0 };
-        self.parts.iter().map(bytes).sum::<usize>() < LARGE_BYTES
+        self.parts.iter().map(Part::len).sum::<usize>() < LARGE_BYTES
     }
 
     /// The keys whose CAS is needed.
@@ -132,6 +140,8 @@ pub struct Step {
     pub requests: Vec<Request>,
     /// Whether a no-op stands between them, which tells the answers apart.
     pub is_separated: bool,
+    /// Where the step is cut into pieces that are sent one by one, in thousandths of its length, ascending.
+    pub cuts: Vec<u16>,
 }
 
 /// Steps over one connection.
@@ -139,7 +149,7 @@ pub type Conversation = Vec<Step>;
 
 /// A key of conversation `number`.
 pub(super) fn key_bytes(number: u64, key: u8) -> [u8; KEY_BYTES] {
-    let mut bytes = *b"k0-0000000";
+    let mut bytes = *b"k0x0000000";
     bytes[1] = b'0' + key % 10;
     let mut rest = number;
     for place in bytes[3..].iter_mut().rev() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::known::{After, Proof, Proven};
 use super::mask::{mask, shown};
 use super::peer::{End, Peer};
 use super::request::{Age, Conversation, Request, Step, key_bytes};
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How often a conversation is tried again with something left out.
 const TRIES_MAX: usize = 60;
 /// What a CAS of an absent key is taken for: no server has given it yet.
-pub(super) const CAS_OF_NOTHING: u64 = 8_000_000_000_000_000_000;
+const CAS_OF_NOTHING: u64 = 8_000_000_000_000_000_000;
 /// A server's first CAS values are below those that requests give (rule M6); they are used up before.
 const FIRST_CAS_VALUES: usize = 64;
 
@@ -112,6 +113,8 @@ struct Held {
     silences: usize,
     /// The first difference that is not meant: it ends the conversation.
     difference: Option<Difference>,
+    /// What the last step's difference is if it is not proven to be meant.
+    unproven: Option<Difference>,
     /// The requests, as memcached had them.
     said: Vec<Rc<[u8]>>,
 }
@@ -122,6 +125,8 @@ enum Verdict {
     Same,
     /// From here on the servers may hold different items.
     Parted,
+    /// The answer to the request at `place` is what is meant if memcached's item shows it.
+    ToProve { place: usize, proof: Proof, parts: bool },
     /// A difference that is not meant.
     Differs(Difference),
 }
@@ -165,7 +170,7 @@ impl Talk<'_> {
     fn use_up_first_cas_values(&self) -> io::Result<()> {
         let mut peers = Talk { dialect: Dialect::Classic, ..*self }.connect()?;
         let sets = b"set first 0 0 1\r\nx\r\n".repeat(FIRST_CAS_VALUES);
-        peers.exchange(&sets, &sets).map(drop)
+        peers.exchange(&sets, &sets, &[]).map(drop)
     }
 
     /// Holds a conversation, up to the first difference that is not meant or after which the servers hold different
@@ -175,22 +180,23 @@ impl Talk<'_> {
         self.next += 1;
         let mut peers = self.connect()?;
         let flush = flush(self.dialect);
-        peers.exchange(&flush, &flush)?;
+        peers.exchange(&flush, &flush, &[])?;
         let mut cas = [CasValues::default(), CasValues::default()];
         let mut held = Held::default();
         for (at_step, step) in said.iter().enumerate() {
             self.learn_cas(&mut peers, step, number, &mut cas)?;
             let (theirs, requests) = self.render(step, number, &cas[0]);
             let (ours, _) = self.render(step, number, &cas[1]);
-            let answers = peers.exchange(&theirs, &ours)?;
+            let answers = peers.exchange(&theirs, &ours, &step.cuts)?;
             let ends = (answers.0.1, answers.1.1);
             held.silences += usize::from(ends.0 == End::Silence || ends.1 == End::Silence);
             let is_alone = step.is_separated || step.requests.len() == 1;
             let theirs = self.split(&answers.0, step.is_separated);
             let ours = self.split(&answers.1, step.is_separated);
             let pieces = if is_alone { requests.clone() } else { vec![requests.concat().into()] };
-            let verdict = self.compare(&pieces, &theirs, &ours, is_alone, &mut held);
-            let parts = !is_alone && self.parts(&requests);
+            let row = if is_alone { &[][..] } else { &requests[..] };
+            let verdict = self.compare(&pieces, &theirs, &ours, row, &mut held);
+            let parts = !is_alone && known::row_parts(self.dialect, &requests);
             held.said.extend(requests);
             match verdict {
                 Verdict::Differs(difference) if is_alone => {
@@ -199,6 +205,19 @@ impl Talk<'_> {
                 }
                 Verdict::Differs(difference) => {
                     return self.hold_separated(said, at_step, Difference { number, ..difference });
+                }
+                Verdict::ToProve { place, .. } if place + 1 < step.requests.len() => {
+                    return self.hold_up_to(said, at_step, place);
+                }
+                Verdict::ToProve { proof, parts, .. } => {
+                    if !self.is_proven(&mut peers, &proof)? {
+                        let unproven = held.unproven.take();
+                        held.difference = unproven.map(|difference| Difference { number, ..difference });
+                        return Ok(held);
+                    }
+                    if parts {
+                        return Ok(held);
+                    }
                 }
                 Verdict::Same if parts => return Ok(held),
                 Verdict::Parted => return Ok(held),
@@ -215,31 +234,37 @@ impl Talk<'_> {
         requests: &[Rc<[u8]>],
         theirs: &[String],
         ours: &[String],
-        is_alone: bool,
+        row: &[Rc<[u8]>],
         held: &mut Held,
     ) -> Verdict {
         let mut before = held.said.clone();
         for place in 0..theirs.len().max(ours.len()) {
             let (theirs, ours) = (at(theirs, place), at(ours, place));
             let request = requests.get(place).or(requests.last()).map_or(&[][..], |request| &request[..]);
-            let exchange =
-                known::Exchange { request, before: &before, theirs: &theirs, ours: &ours, is_alone };
-            let found = known::find(self.dialect, &exchange);
-            held.known.extend(found.iter().map(|found| (found.rule, found.what)));
-            if found.as_ref().is_some_and(|found| found.after == known::After::Parted) {
-                return Verdict::Parted;
-            }
-            if theirs != ours && found.is_none() {
-                return Verdict::Differs(exchange.told());
+            let exchange = known::Exchange { request, before: &before, theirs: &theirs, ours: &ours, row };
+            match known::find(self.dialect, &exchange) {
+                None if theirs != ours => return Verdict::Differs(exchange.told()),
+                None => {}
+                Some(found) => {
+                    held.known.push((found.rule, found.what));
+                    let (proof, parts) = match found.after {
+                        After::Same => (None, false),
+                        After::Parted => (None, true),
+                        After::SameIf(proof) => (Some(proof), false),
+                        After::PartedIf(proof) => (Some(proof), true),
+                    };
+                    if let Some(proof) = proof {
+                        held.unproven = Some(exchange.told());
+                        return Verdict::ToProve { place, proof, parts };
+                    }
+                    if parts {
+                        return Verdict::Parted;
+                    }
+                }
             }
             before.extend(requests.get(place).cloned());
         }
         Verdict::Same
-    }
-
-    /// Whether the servers may hold different items after requests in a row, though they answered alike.
-    fn parts(&self, requests: &[Rc<[u8]>]) -> bool {
-        requests.iter().any(|request| known::parts_silently(self.dialect, request).is_some())
     }
 
     /// Holds a conversation again, with no-ops in the step that differed: what is meant of a request is known by the
@@ -258,6 +283,14 @@ impl Talk<'_> {
         Ok(if is_same { Held { difference: Some(in_a_row), ..held } } else { held })
     }
 
+    /// Holds a conversation again, up to one request of a step: what memcached holds behind it shows what was meant.
+    fn hold_up_to(&mut self, said: &Conversation, at_step: usize, place: usize) -> io::Result<Held> {
+        let mut shorter = said.clone();
+        shorter.truncate(at_step + 1);
+        shorter[at_step].requests.truncate(place + 1);
+        self.hold(&shorter)
+    }
+
     /// Asks both servers for the CAS values that the step needs.
     fn learn_cas(
         &self,
@@ -268,19 +301,49 @@ impl Talk<'_> {
     ) -> io::Result<()> {
         for key in step.requests.iter().flat_map(Request::keys_for_cas).collect::<BTreeSet<u8>>() {
             let name = key_bytes(number, key);
-            let question = match self.dialect {
-                Dialect::Binary => {
-                    let mut packet = vec![0; 24];
-                    (packet[0], packet[3], packet[11]) = (0x80, name.len() as u8, name.len() as u8);
-                    [packet, name.to_vec()].concat()
-                }
-                _ => [b"gets ", &name[..], b"\r\n"].concat(),
-            };
-            let (theirs, ours) = peers.exchange(&question, &question)?;
+            let question = self.question(&name);
+            let (theirs, ours) = peers.exchange(&question, &question, &[])?;
             cas[0].learn(key, self.read_cas(&theirs.0));
             cas[1].learn(key, self.read_cas(&ours.0));
         }
         Ok(())
+    }
+
+    /// Asks for an item and its CAS.
+    fn question(&self, key: &[u8]) -> Vec<u8> {
+        match self.dialect {
+            Dialect::Binary => {
+                let mut packet = vec![0; 24];
+                (packet[0], packet[3], packet[11]) = (0x80, key.len() as u8, key.len() as u8);
+                [packet, key.to_vec()].concat()
+            }
+            _ => [b"gets ", key, b"\r\n"].concat(),
+        }
+    }
+
+    /// Whether memcached's item shows that a difference is what it is taken for.
+    fn is_proven(&self, peers: &mut Peers, proof: &Proof) -> io::Result<bool> {
+        let question = self.question(&proof.key);
+        let (theirs, _) = peers.exchange(&question, &question, &[])?;
+        Ok(match proof.of {
+            Proven::HasCas(cas) => self.read_cas(&theirs.0) == cas,
+            Proven::HoldsLargeNumber { .. } => {
+                let value = self.read_value(&theirs.0);
+                let number = str::from_utf8(value).ok().and_then(|text| text.trim().parse::<u64>().ok());
+                number.is_some_and(|number| proof.of.is_counted_from(number))
+            }
+        })
+    }
+
+    fn read_value<'b>(&self, answer: &'b [u8]) -> &'b [u8] {
+        match self.dialect {
+            Dialect::Binary => answer.get(28..).unwrap_or_default(),
+            _ => answer
+                .splitn(2, |byte| *byte == b'\n')
+                .nth(1)
+                .and_then(|rest| rest.strip_suffix(b"\r\nEND\r\n"))
+                .unwrap_or_default(),
+        }
     }
 
     fn read_cas(&self, answer: &[u8]) -> u64 {
@@ -387,9 +450,14 @@ fn at(answers: &[String], place: usize) -> String {
 impl Peers {
     /// Sends to both, and waits for both: long only for the one that the other is ahead of.
     #[allow(clippy::type_complexity, reason = "one for each server")]
-    fn exchange(&mut self, theirs: &[u8], ours: &[u8]) -> io::Result<((Vec<u8>, End), (Vec<u8>, End))> {
-        self.theirs.send(theirs);
-        self.ours.send(ours);
+    fn exchange(
+        &mut self,
+        theirs: &[u8],
+        ours: &[u8],
+        cuts: &[u16],
+    ) -> io::Result<((Vec<u8>, End), (Vec<u8>, End))> {
+        self.theirs.send(theirs, cuts);
+        self.ours.send(ours, cuts);
         let (mut their_bytes, mut our_bytes) = (Vec::new(), Vec::new());
         let mut their_end = self.theirs.receive(&mut their_bytes, SILENCE)?;
         let patience = if their_end == End::Silence { SILENCE } else { PATIENCE };

@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use super::operator;
 use super::request::{Age, KEY_BYTES, Part, Request};
 
 /// Keys of a conversation: few, so that commands meet.
@@ -12,7 +13,7 @@ const KEYS: u8 = 4;
 /// Numbers that are at some edge, or are none.
 const ODD_NUMBERS: &[&str] = &[
     "-1",
-    "+1",
+    "+1000",
     "0",
     "00012",
     "-0",
@@ -30,35 +31,102 @@ const ODD_NUMBERS: &[&str] = &[
     "0x10",
     "99999999999999999999999",
     "-9223372036854775808",
+    "9223372036854775808",
+    "4294967294",
+    "2147483646",
+    "000000000000000000000000000500",
+    "1e3",
+    "\t7",
+    "7\t",
+    "--1",
     "noreply",
 ];
 /// Lifetimes that nobody has to wait for.
 const TTLS: &[&str] = &["0", "0", "0", "500", "10000", "2592000", "2147483000", "-1", "2592001"];
 /// A CAS to give, and to compare with: below and above all that a server makes.
 pub(super) const GIVEN_CAS: &[&str] = &["1", "5", "9000000000000000001", "9000000000000000005"];
+/// Lines that are no command, or nearly one, or end the connection.
+const STRAYS: &[&str] = &[
+    "foo",
+    "",
+    "gett",
+    "version x",
+    "version noreply",
+    "se",
+    "incr",
+    "cas",
+    "get",
+    "gets",
+    "gat 0",
+    "touch",
+    "delete",
+    " get k",
+    "\tget k",
+    "GET / HTTP/1.1",
+    "foo bar HTTP/1.0",
+    "get HTTP/1.1",
+    "foo HTTP/1.1 x",
+    "HTTP/1.1",
+    "mn",
+    "mn x",
+    "mn q noreply",
+    "mx k",
+    "mgg k",
+    "m k",
+    "g",
+    "ab",
+    "x y",
+    "bget",
+    "quit",
+    "quit now",
+    "quit noreply",
+    "verbosity",
+    "verbosity x y z",
+    "flush_all noreply",
+    "flush_all x",
+    "flush_all 0 noreply",
+    "flush_all 0 1 2",
+    "noreply",
+    "set",
+    "set noreply",
+    "set k 0 0",
+    "set k 0 0 noreply",
+    "ms",
+    "ms k",
+    "mg",
+    "md",
+    "ma",
+    "me",
+    "decr k",
+    "decr k noreply",
+    "incr noreply 1",
+    "touch k noreply",
+    "delete noreply",
+    "delete k noreply noreply",
+    "gat noreply k",
+];
 const WORDS: &[&str] = &["noreply", "0", "5", "x", "q", "noreply noreply", "k0", "\t", "C1"];
 
-type Token = Vec<Part>;
+pub(super) type Token = Vec<Part>;
 
-fn word(text: impl AsRef<[u8]>) -> Token {
+pub(super) fn word(text: impl AsRef<[u8]>) -> Token {
     vec![Part::bytes(text)]
 }
 
-fn pick<'a>(rng: &mut StdRng, choices: &[&'a str]) -> &'a str {
+pub(super) fn pick<'a>(rng: &mut StdRng, choices: &[&'a str]) -> &'a str {
     choices.choose(rng).copied().unwrap_or_default()
 }
 
 fn key(rng: &mut StdRng) -> Token {
     let key = Part::Key(rng.random_range(0..KEYS));
     match rng.random_range(0..100) {
-        0..2 => vec![key, Part::Bytes(vec![b'l'; 250 - KEY_BYTES])],
-        2..4 => vec![key, Part::Bytes(vec![b'l'; 251 - KEY_BYTES])],
-        4..5 => vec![key, Part::bytes(b"\x01\xff")],
+        0..3 => vec![key, Part::Bytes(vec![b'l'; rng.random_range(249..253) - KEY_BYTES])],
+        3..4 => vec![key, Part::bytes(pick(rng, &["\x01\x7f", "\t", "\u{fc}", "b", "\r"]))],
         _ => vec![key],
     }
 }
 
-fn number(rng: &mut StdRng, sound: &[&str]) -> Token {
+pub(super) fn number(rng: &mut StdRng, sound: &[&str]) -> Token {
     let choices = if rng.random_bool(0.06) { ODD_NUMBERS } else { sound };
     word(pick(rng, choices))
 }
@@ -78,6 +146,8 @@ pub(super) fn value(rng: &mut StdRng) -> Vec<u8> {
                 "000000000000000000005",
                 "18446744073709551615",
                 "18446744073709551616",
+                "9223372036854775807",
+                "9223372036854775808",
                 "1 2",
                 "\t7",
             ],
@@ -98,14 +168,18 @@ pub(super) fn value(rng: &mut StdRng) -> Vec<u8> {
 
 /// A line, and the data block behind it.
 #[derive(Clone)]
-struct Line {
+pub(super) struct Line {
     tokens: Vec<Token>,
     block: Option<Vec<u8>>,
 }
 
 impl Line {
-    fn of(name: &str, tokens: impl IntoIterator<Item = Token>) -> Line {
+    pub(super) fn of(name: &str, tokens: impl IntoIterator<Item = Token>) -> Line {
         Line { tokens: std::iter::once(word(name)).chain(tokens).collect(), block: None }
+    }
+
+    pub(super) fn push(&mut self, token: Token) {
+        self.tokens.push(token);
     }
 
     /// Breaks something.
@@ -197,18 +271,31 @@ pub(super) fn classic(rng: &mut StdRng) -> Request {
         }
         90..95 => Line::of("touch", [key(rng), number(rng, TTLS)]),
         95..96 => {
-            let delays = ["", "0", "-1", "100000"];
+            let delays = ["", "0", "-1", "100000", "-2147483648", "2592001"];
             let words = Some(pick(rng, &delays)).filter(|delay| !delay.is_empty()).map(word);
             Line::of("flush_all", words)
         }
         96..97 => Line::of("verbosity", [number(rng, &["0", "1"])]),
-        _ => Line::of(pick(rng, &["foo", "", "gett", "stats nothing", "version x", "se", "incr", "cas"]), []),
+        97..98 => operator::line(rng),
+        98..99 => many_keys(rng),
+        _ => Line::of(pick(rng, STRAYS), []),
     };
     let takes_noreply = !matches!(&line.tokens[0][0], Part::Bytes(name) if name.starts_with(b"g"));
     if takes_noreply && rng.random_bool(0.1) {
         line.tokens.push(word("noreply"));
     }
     line.build(rng)
+}
+
+/// A get of so many keys that memcached reads its line in several goes, or of so many that the line is a long one.
+fn many_keys(rng: &mut StdRng) -> Line {
+    let name = pick(rng, &["get", "gets", "bget"]);
+    let most = if rng.random_bool(0.2) { 300 } else { 30 };
+    let keys: Vec<Token> =
+        (0..rng.random_range(1..most)).map(|_| vec![Part::Key(rng.random_range(0..KEYS))]).collect();
+    let exptime = rng.random_bool(0.3).then(|| number(rng, TTLS));
+    let name = if exptime.is_some() { pick(rng, &["gat", "gats"]) } else { name };
+    Line::of(name, exptime.into_iter().chain(keys))
 }
 
 fn store(rng: &mut StdRng) -> Line {
@@ -241,6 +328,7 @@ pub(super) fn meta(rng: &mut StdRng) -> Request {
     let is_encoded = rng.random_bool(0.15);
     let subject = rng.random_range(0..KEYS);
     let mut tokens = vec![match is_encoded {
+        true if rng.random_bool(0.1) => word(odd_base64(rng)),
         // Sometimes the text itself is the key.
         true => vec![Part::EncodedKey(subject)],
         false => key(rng),
@@ -252,14 +340,27 @@ pub(super) fn meta(rng: &mut StdRng) -> Request {
     if is_encoded && rng.random_bool(0.9) || rng.random_bool(0.01) {
         tokens.push(word("b"));
     }
-    for _ in 0..if name == "me" { rng.random_range(0..2) } else { rng.random_range(0..6) } {
+    let most = if rng.random_bool(0.005) { 30 } else { 6 };
+    for _ in 0..if name == "me" { rng.random_range(0..2) } else { rng.random_range(0..most) } {
         let flag = flag(rng, name, subject);
         let is_repeated = tokens[1..].iter().any(|known| first_byte(known) == first_byte(&flag));
-        if !is_repeated || rng.random_bool(0.02) {
+        if !is_repeated || most > 6 || rng.random_bool(0.02) {
             tokens.push(flag);
         }
     }
     Line { block: (name == "ms").then_some(value), ..Line::of(name, tokens) }.build(rng)
+}
+
+/// Keys that are no base64, or hardly: of the wrong length, without their padding, or near the longest (rule L1).
+fn odd_base64(rng: &mut StdRng) -> Vec<u8> {
+    match rng.random_range(0..3) {
+        0 => {
+            pick(rng, &["Zg=", "Zg", "Z", "=", "====", "Zg==Zg==", "Zh==", "Zm9=", "Zm9v\t", "Z!9v", "Zm9vZ"])
+                .into()
+        }
+        1 => b"QUJD".repeat(rng.random_range(61..65)),
+        _ => vec![b'A'; rng.random_range(246..254)],
+    }
 }
 
 fn first_byte(token: &Token) -> Option<u8> {
@@ -271,11 +372,14 @@ fn flag(rng: &mut StdRng, name: &str, subject: u8) -> Token {
     if rng.random_bool(0.01) {
         return word(pick(
             rng,
-            &["!", "z", "S", "Z", "W", "\x01", "T", "C", "M", "MSS", "Oooooooooooooooooooooooooooooooo1"],
+            &[
+                "!", "z", "S", "S5", "Z", "W", "\x01", "\u{fc}", "T", "C", "M", "MSS", "F", "J", "D", "N",
+                "R", "bx", "vx", "kx", "qx",
+            ],
         ));
     }
     let letters: &[u8] = match name {
-        _ if rng.random_bool(0.03) => b"bcfhkqstvuxIOFCMTNRJDE",
+        _ if rng.random_bool(0.03) => b"bcfhklqstvuxIOFCMTNRJDEPL",
         "mg" => b"cfhkqstvvvuONNTRRC",
         "ms" => b"ckqOFFTTICCMMMNsE",
         "md" => b"kqOICCTT",
@@ -292,7 +396,8 @@ fn flag(rng: &mut StdRng, name: &str, subject: u8) -> Token {
         b'C' | b'E' => token.extend(number(rng, GIVEN_CAS)),
         b'F' => token.extend(number(rng, &["0", "7", "4294967295"])),
         b'J' | b'D' => token.extend(number(rng, &["0", "10", "18446744073709551615"])),
-        b'O' => token.extend(word(pick(rng, &["", "abc", "ooooooooooooooooooooooooooooooo", "1"]))),
+        b'O' if rng.random_bool(0.1) => token.extend(word("o".repeat(rng.random_range(29..34)))),
+        b'O' | b'P' | b'L' => token.extend(word(pick(rng, &["", "abc", "1", "\t"]))),
         b'M' if name == "ma" => token.extend(word(pick(rng, &["I", "D", "+", "-", "i", "incr", "x"]))),
         b'M' => token.extend(word(pick(rng, &["S", "E", "A", "P", "R", "s", "a", "X"]))),
         _ => {}

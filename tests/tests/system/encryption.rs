@@ -189,7 +189,7 @@ fn g6_refresh_certs_reads_the_certificates_again_or_says_why_not() {
     assert!(answer.starts_with("SERVER_ERROR no certificate in "), "{answer}");
     assert!(Client::connect(server.clients(), &after, None).ask("version\r\n").starts_with("VERSION "));
     let mut without = crate::standalone(16);
-    assert_eq!(Wire::connect(without.clients()).ask("refresh_certs\r\n"), "ERROR");
+    assert_eq!(Wire::connect(without.clients()).ask("refresh_certs\r\n"), "Error TLS not enabled");
 }
 
 /// The lines of `stats`, asked over an encrypted connection.

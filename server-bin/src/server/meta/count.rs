@@ -4,7 +4,7 @@ use hotspare::{Attributes, CounterError, ItemRef, ItemState, Update, Updated, Wr
 use hotspare_memcached::classic::{Direction, Response};
 use hotspare_memcached::meta::{Flags, Status, Target, encode_value_status, end_line};
 
-use super::super::commands::Executor;
+use super::super::commands::{Executor, is_plainly_no_number};
 use super::{Facts, KEY_BUFFER, encode_flags, expiry_of, is_cas_right};
 
 /// What `ma` tells of an item.
@@ -145,8 +145,7 @@ impl Executor<'_> {
             let ttl = flags.vivified_ttls().0.unwrap_or_default();
             return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(ttl).into()));
         };
-        // An empty value is told before a wrong CAS, as memcached has it.
-        if item.value.is_empty() {
+        if is_plainly_no_number(item.value.len()) {
             return Err(Counted::NotANumber);
         }
         if !is_cas_right(flags, &item) {

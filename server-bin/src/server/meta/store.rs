@@ -187,7 +187,8 @@ impl Executor<'_> {
             return Err(Status::NotStored);
         }
         if !is_cas_right(flags, item) {
-            let is_older = flags.compare_cas.is_some_and(|cas| cas < item.cas());
+            // 0 is nobody's CAS, not an old one (rule C2).
+            let is_older = flags.compare_cas.is_some_and(|cas| cas != 0 && cas < item.cas());
             if is_extension || !flags.has(b'I') || !is_older {
                 return Err(Status::Exists);
             }

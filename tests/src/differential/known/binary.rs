@@ -1,14 +1,14 @@
 //! What differs in binary packets.
 
-use super::classic::may_have_been_large;
-use super::{After, Exchange, Known, Silent, when};
+use super::classic::CONTIGUOUS_BYTES_MIN;
+use super::{After, Exchange, Known, Proof, Proven, Silent, when};
 
 pub(super) const KNOWN: &[Known] = &[
     Known {
         rule: "B4",
-        what: "a touch with a body behind its key has wrong lengths: invalid arguments, not a miss",
+        what: "a touch or stat with a body behind its key has wrong lengths: invalid arguments, not a miss",
         sees: |it, _| {
-            let is_touch = matches!(it.request.get(1), Some(0x1c..=0x1e | 0x23 | 0x24));
+            let is_touch = matches!(it.request.get(1), Some(0x10 | 0x1c..=0x1e | 0x23 | 0x24));
             let has_body = value_bytes(it).is_some_and(|bytes| bytes > 0);
             when(
                 is_touch && has_body && it.theirs.ends_with("<closed>") && is_refused(it, "04"),
@@ -24,6 +24,27 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        rule: "B8",
+        what: "the table of connections is there in packets, too",
+        sees: |it, _| {
+            let is_asked = it.request.get(1) == Some(&0x10) && it.request.get(24..) == Some(b"conns");
+            let is_table = it.ours.starts_with("81 stat *\n81 op=10 type=0 status=0000 ")
+                && it.ours.lines().count() == 2;
+            when(is_asked && it.theirs.contains(" status=0001 ") && is_table, After::Same)
+        },
+    },
+    Known {
+        rule: "A3",
+        what: "a value in pieces is no number, and the engine's pieces are smaller than memcached's",
+        sees: |it, _| {
+            let has_grown = it.before.iter().any(|before| before.len() > CONTIGUOUS_BYTES_MIN);
+            let is_count = matches!(it.request.get(1), Some(0x05 | 0x06 | 0x15 | 0x16));
+            let is_refused = it.ours.contains(" status=0006 ") && it.ours.lines().count() == 1;
+            let is_counted = it.theirs.is_empty() || it.theirs.contains(" status=0000 ");
+            when(is_count && has_grown && is_refused && is_counted, After::Parted)
+        },
+    },
+    Known {
         rule: "A3",
         what: "a number above 2^63 is one; memcached looks for a sign behind it, in what was there before",
         sees: |it, _| {
@@ -33,13 +54,28 @@ pub(super) const KNOWN: &[Known] = &[
             let is_number =
                 it.ours.starts_with(&format!("81 op={opcode:02x} type=0 status=0000 ")) || it.ours.is_empty();
             let is_theirs = it.theirs.contains(" status=0006 ") && it.theirs.lines().count() == 1;
-            let is_large = told_number(it).is_none_or(|now| may_have_been_large(now, delta, is_down));
-            when(is_theirs && is_number && is_large, After::Parted)
+            let of = Proven::HoldsLargeNumber { delta, is_down, told: told_number(it) };
+            when(is_theirs && is_number, After::PartedIf(Proof { key: key_of(it.request)?, of }))
         },
     },
 ];
 
-pub(super) const SILENT: &[Silent] = &[];
+pub(super) const SILENT: &[Silent] = &[Silent {
+    rule: "G2",
+    what: "what a flush has hidden stays hidden; with memcached it comes back when a later flush is ordered",
+    sees: |request| {
+        let is_flush = matches!(request.bytes.get(1), Some(0x08 | 0x18));
+        is_flush && request.bytes.get(24..28).is_some_and(|expiry| expiry != [0; 4])
+    },
+}];
+
+/// The key of a packet.
+pub(super) fn key_of(request: &[u8]) -> Option<Vec<u8>> {
+    let header = request.first_chunk::<24>()?;
+    let from = 24 + usize::from(header[4]);
+    let bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    Some(request.get(from..from + bytes)?.to_vec())
+}
 
 /// Bytes behind extras and key.
 fn value_bytes(it: &Exchange<'_>) -> Option<u64> {

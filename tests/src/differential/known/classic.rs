@@ -1,10 +1,14 @@
 //! What differs in the classic commands, and in lines that are none.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 
-use super::reading::{BAD_LINE, Reading, StoreFault, is_harmless, our_answers, their_answers};
-use super::{After, Exchange, Known, Silent, when};
+use super::reading::{
+    BAD_LINE, LINE_BYTES_MAX, Reading, StoreFault, is_harmless, our_answers, their_answers,
+};
+use super::{After, Exchange, Known, Proof, Proven, Silent, when};
+
+/// From here on a value may lie in pieces here, in bytes.
+pub(super) const CONTIGUOUS_BYTES_MIN: usize = 16 << 10;
 
 pub(super) const KNOWN: &[Known] = &[
     Known {
@@ -72,11 +76,33 @@ pub(super) const KNOWN: &[Known] = &[
                 _ => is_refused_and_read_on(it, request, if request.is_noreply() { "" } else { BAD_LINE }),
             };
             let is_bad = request.has_long_key() || request.keys().iter().any(|key| key.len() > 250);
-            let is_taken = is_bad || !it.ours.starts_with(BAD_LINE);
+            let is_quiet = request.is_noreply() && it.ours == our_answers(request.surplus());
+            let is_taken = is_bad || is_quiet || !it.ours.starts_with(BAD_LINE);
             let is_alike = request.is_get() && hits(it.theirs) == hits(it.ours);
             let is_it = is_refused && is_taken || is_alike;
             when(!request.is_meta() && request.has_long_lifetime() && is_it, After::Parted)
         },
+    },
+    Known {
+        rule: "F2",
+        what: "a name with a space before it is unknown",
+        sees: |it, request| {
+            let ours = format!("ERROR\n{}", our_answers(request.rest));
+            when(it.request.starts_with(b" ") && it.ours == ours, After::Parted)
+        },
+    },
+    Known {
+        rule: "F6",
+        what: "a gat may have any number of keys, however it comes",
+        sees: |it, request| {
+            let is_long = request.is_get() && it.request.len() > LINE_BYTES_MAX;
+            when(is_long && it.theirs == "<closed>" && it.ours.ends_with("END\n"), After::Parted)
+        },
+    },
+    Known {
+        rule: "F6",
+        what: "a line is too long by its own bytes, also one that has come whole",
+        sees: |it, request| when(request.is_too_long_line() && it.ours == "<closed>", After::Parted),
     },
     Known {
         rule: "L3",
@@ -90,23 +116,26 @@ pub(super) const KNOWN: &[Known] = &[
     },
     Known {
         rule: "A3",
+        what: "a value in pieces is no number, and the engine's pieces are smaller than memcached's",
+        sees: |it, request| {
+            let has_grown = it.before.iter().any(|before| before.len() > CONTIGUOUS_BYTES_MIN);
+            let is_refused = it.ours == "CLIENT_ERROR cannot increment or decrement non-numeric value\n";
+            let is_counted =
+                it.theirs.starts_with("HD") || it.theirs.starts_with("VA ") || starts_with_digit(it.theirs);
+            when(request.counts().is_some() && has_grown && is_refused && is_counted, After::Parted)
+        },
+    },
+    Known {
+        rule: "A3",
         what: "a number above 2^63 is one; memcached looks for a sign behind it, in what was there before",
         sees: |it, request| {
             let is_theirs = it.theirs == "CLIENT_ERROR cannot increment or decrement non-numeric value\n";
-            let delta = match request.name() {
-                b"incr" | b"decr" => request.word(2),
-                b"ma" => request.flag(b'D').map_or(&b"1"[..], |word| &word[1..]),
-                _ => return None,
-            };
-            let delta = str::from_utf8(delta).ok()?.parse().ok()?;
-            let is_down = request.name() == b"decr" || matches!(request.flag(b'M'), Some(b"MD" | b"M-"));
             let number =
                 it.ours.lines().next_back().and_then(|line| line.trim_end_matches("\\r\\n").parse().ok());
-            let was_large = match number {
-                Some(number) => may_have_been_large(number, delta, is_down),
-                None => it.ours.is_empty() || it.ours.starts_with("HD"),
-            };
-            when(is_theirs && was_large, After::Parted)
+            let is_counted = number.is_some() || it.ours.is_empty() || it.ours.starts_with("HD");
+            let (delta, is_down) = request.counts()?;
+            let of = Proven::HoldsLargeNumber { delta, is_down, told: number };
+            when(is_theirs && is_counted, After::PartedIf(Proof { key: request.key()?, of }))
         },
     },
 ];
@@ -203,12 +232,6 @@ fn hits(answer: &str) -> BTreeSet<&str> {
     answer.split("VALUE ").map(|hit| hit.trim_end_matches("END\n")).collect()
 }
 
-/// Whether the number before may have been above 2^63.
-pub(super) fn may_have_been_large(now: u64, delta: u64, is_down: bool) -> bool {
-    let before = if is_down { now.saturating_add(delta) } else { now.wrapping_sub(delta) };
-    before > i64::MAX as u64 || is_down && now == 0
-}
-
 /// A bad line whose data block is skipped.
 fn skipped_block(request: &Reading<'_>) -> String {
     let told = if request.is_noreply() && request.is_classic_store() { "" } else { BAD_LINE };
@@ -225,6 +248,10 @@ fn is_refused_and_closed(it: &Exchange<'_>, request: &Reading<'_>) -> bool {
     request.has_long_line_behind() && it.ours.starts_with(BAD_LINE) && it.ours.ends_with("<closed>")
 }
 
+fn starts_with_digit(answer: &str) -> bool {
+    answer.starts_with(|first: char| first.is_ascii_digit())
+}
+
 /// What the rules want said to a number that is nearly one.
 fn refusal(request: &Reading<'_>) -> String {
     let quiet = |told: &str| if request.is_noreply() { String::new() } else { told.to_owned() };
@@ -232,6 +259,8 @@ fn refusal(request: &Reading<'_>) -> String {
         b"incr" | b"decr" => quiet("CLIENT_ERROR invalid numeric delta argument\n"),
         b"touch" | b"gat" | b"gats" | b"flush_all" => quiet("CLIENT_ERROR invalid exptime argument\n"),
         b"verbosity" => quiet(BAD_LINE),
+        b"cache_memlimit" => quiet("ERROR\n"),
+        b"slabs" | b"lru_crawler" => BAD_LINE.to_owned(),
         b"ma" => "CLIENT_ERROR invalid or duplicate flag\n".to_owned(),
         _ if request.is_classic_store() && request.stated_bytes().is_some() => skipped_block(request),
         _ if request.is_classic_store() || request.name() == b"ms" && request.stated_bytes().is_none() => {
@@ -247,12 +276,4 @@ fn refusal(request: &Reading<'_>) -> String {
             format!("{told}{}", our_answers(request.surplus()))
         }
     }
-}
-
-/// Whether anything counted: see the rule A5.
-pub(super) fn has_counted(before: &[Rc<[u8]>]) -> bool {
-    before.iter().any(|request| {
-        [&b"incr "[..], b"decr ", b"ma "].iter().any(|name| request.starts_with(name))
-            || matches!(request.get(..2), Some([0x80, 0x05 | 0x06 | 0x15 | 0x16]))
-    })
 }

@@ -1,9 +1,7 @@
 //! What differs in the meta commands.
 
-use super::reading::{BAD_LINE, Reading, our_answers};
-use super::{After, Exchange, Known, Silent, when};
-use crate::differential::run::CAS_OF_NOTHING;
-use crate::differential::text::GIVEN_CAS;
+use super::reading::{BAD_LINE, Reading, decoded, our_answers, their_answers};
+use super::{After, Exchange, Known, Proof, Proven, Silent, when};
 
 const INVALID: &str = "CLIENT_ERROR invalid flag\n";
 const INVALID_OR_DUPLICATE: &str = "CLIENT_ERROR invalid or duplicate flag\n";
@@ -17,6 +15,8 @@ const LETTERS: &[u8] = b"bcfhklstvuqxOFCMJDIENTRPL";
 const LATER_LETTERS: &[u8] = b"Ex";
 /// The longest opaque token with its letter, in bytes (rule L6).
 const OPAQUE_BYTES_MAX: usize = 32;
+/// The most words of a line (rule L6).
+const WORDS_MAX: usize = 20;
 
 pub(super) const KNOWN: &[Known] = &[
     Known {
@@ -87,6 +87,21 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        rule: "M3",
+        what: "what has anything but base64's own digits, and padding at its end, is no base64",
+        sees: |it, request| {
+            let passes_over = request.flag(b'b').is_some() && !is_base64(request.word(1));
+            let fault = if request.name() == b"ma" { INVALID_OR_DUPLICATE } else { flag_fault(request)? };
+            let ours = format!("{fault}{}", our_answers(request.surplus()));
+            when(passes_over && request.is_meta() && !is_refused(it.theirs) && it.ours == ours, After::Parted)
+        },
+    },
+    Known {
+        rule: "L6",
+        what: "20 words are not too many, and 21 are told in the same words by all",
+        sees: too_many_words,
+    },
+    Known {
         rule: "M5",
         what: "ma q hides success, also that of a new item (N)",
         sees: |it, request| {
@@ -100,7 +115,7 @@ pub(super) const KNOWN: &[Known] = &[
         rule: "M7",
         what: "the engine keeps no times of access, so me tells no la",
         sees: |it, request| {
-            when(request.name() == b"me" && it.theirs.replacen(" la=*", "", 1) == it.ours, After::Same)
+            when(request.name() == b"me" && told_by_both(it, request) == it.ours, After::Same)
         },
     },
     Known {
@@ -108,7 +123,7 @@ pub(super) const KNOWN: &[Known] = &[
         what: "the engine keeps no times of access, so mg tells no l",
         sees: |it, request| {
             let is_asked = request.name() == b"mg" && request.flag(b'l').is_some();
-            when(is_asked && it.theirs.replacen(" l*", "", 1) == it.ours, After::Same)
+            when(is_asked && told_by_both(it, request) == it.ours, After::Same)
         },
     },
     Known {
@@ -116,7 +131,13 @@ pub(super) const KNOWN: &[Known] = &[
         what: "ms tells the size (s)",
         sees: |it, request| {
             let is_asked = request.name() == b"ms" && request.flag(b's').is_some();
-            when(is_asked && without(first_line(it.ours), "s") == without(it.theirs, ""), After::Same)
+            let theirs = told_by_both(it, request);
+            let (their_head, our_head) = (first_line(&theirs), first_line(it.ours));
+            let is_head = without(our_head, "s") == without(their_head, "");
+            let surplus = request.surplus();
+            let is_rest = it.ours[our_head.len()..] == our_answers(surplus)
+                && theirs[their_head.len()..] == their_answers(surplus);
+            when(is_asked && is_head && is_rest, After::Same)
         },
     },
     Known { rule: "X1", what: "an item that is dead when it is made has no time to live", sees: dead_ttl },
@@ -141,6 +162,7 @@ pub(super) const KNOWN: &[Known] = &[
             when(has_long_opaque(request) && it.ours == ours, After::Parted)
         },
     },
+    Known { rule: "D12", what: "ma T gives its time to live also to a number that grows", sees: lost_ttl },
     Known {
         rule: "D7",
         what: "mg tells opaque and key of a miss",
@@ -156,14 +178,7 @@ pub(super) const KNOWN: &[Known] = &[
         sees: |it, request| {
             let is_asked = request.flag(b'b').is_some() && request.flag(b'k').is_some();
             let is_made = request.name() == b"mg" && request.flag(b'N').is_some() && is_won(it.theirs);
-            let ours = format!(" k{} b", request.word(1).escape_ascii());
-            when(
-                is_asked
-                    && is_made
-                    && it.ours.contains(&ours)
-                    && without_key(&unwrapped(it.theirs)) == without_key(it.ours),
-                After::Parted,
-            )
+            when(is_asked && is_made && told_by_both(it, request) == decoded_keys(it.ours)?, After::Parted)
         },
     },
     Known {
@@ -176,7 +191,7 @@ pub(super) const KNOWN: &[Known] = &[
                     || matches!(before.flag(b'M'), Some(b"MA" | b"MP"))
             });
             let is_told = request.name() == b"me" || request.flag(b'k').is_some();
-            when(has_grown && is_told && without_key(it.theirs) == without_key(it.ours), After::Same)
+            when(has_grown && is_told && told_by_both(it, request) == decoded_keys(it.ours)?, After::Same)
         },
     },
     Known {
@@ -196,16 +211,16 @@ pub(super) const KNOWN: &[Known] = &[
         rule: "D2",
         what: "mg C withholds the value that the client has",
         sees: |it, request| {
-            // Of those that are given no item has one: these may be anybody's.
-            let cas = request.flag(b'C').and_then(|word| str::from_utf8(&word[1..]).ok())?;
-            let is_some_items = !GIVEN_CAS.contains(&cas) && cas != "0" && cas != CAS_OF_NOTHING.to_string();
-            let (head, _value) = it.theirs.split_once('\n')?;
-            let flags = head.strip_prefix("VA ")?.split_once(' ').map_or("", |(_, flags)| flags);
-            let ours = format!("HD {flags}");
-            when(
-                request.name() == b"mg" && is_some_items && it.ours.trim_end() == ours.trim_end(),
-                After::Same,
-            )
+            let cas = request.flag(b'C').and_then(|word| str::from_utf8(&word[1..]).ok()?.parse().ok())?;
+            let theirs = told_by_both(it, request);
+            let (head, _value) = theirs.split_once('\n')?;
+            let mut flags = head.strip_prefix("VA ")?.splitn(2, ' ').skip(1);
+            let ours = flags.next().map_or("HD\n".to_owned(), |flags| format!("HD {flags}\n"));
+            let proof = Proof { key: request.key()?, of: Proven::HasCas(cas) };
+            // An item that is given a dead time to live shows nothing any more.
+            let is_dead = request.flag(b'T').is_some_and(|word| is_dead_lifetime(&word[1..]));
+            let after = if is_dead { After::Parted } else { After::SameIf(proof) };
+            when(request.name() == b"mg" && it.ours == ours, after)
         },
     },
 ];
@@ -238,11 +253,24 @@ fn first_line(answer: &str) -> &str {
     answer.find('\n').map_or(answer, |at| &answer[..=at])
 }
 
-/// An answer without the key, and without the times of access that only memcached tells.
-fn without_key(answer: &str) -> Vec<&str> {
-    let head = if answer.starts_with("ME ") { answer.split(' ').nth(1) } else { None };
-    let is_key = |word: &str| Some(word) == head || head.is_none() && (word.starts_with('k') || word == "b");
-    answer.split(' ').filter(|word| !is_key(word) && !word.starts_with("la=")).collect()
+/// Our answer with the key as it is stored, where it tells one in base64.
+fn decoded_keys(answer: &str) -> Option<String> {
+    let (head, value) = answer.split_once('\n')?;
+    let words: Vec<&str> = head.split(' ').collect();
+    let place = match words[0] {
+        "ME" => 1,
+        _ => words.iter().skip(1).position(|word| word.starts_with('k'))? + 1,
+    };
+    let letters = usize::from(words[0] != "ME");
+    let key = decoded(&words[place].as_bytes()[letters..])?.escape_ascii().to_string();
+    let mut told: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    told[place].truncate(letters);
+    told[place].push_str(&key);
+    if letters == 1 {
+        // The mark behind it says that it is encoded.
+        (told.get(place + 1).map(String::as_str) == Some("b")).then(|| told.remove(place + 1))?;
+    }
+    Some(told.join(" ") + "\n" + value)
 }
 
 fn is_debug_line(answer: &str) -> bool {
@@ -258,9 +286,11 @@ fn has_long_opaque(request: &Reading<'_>) -> bool {
     request.flag(b'O').is_some_and(|word| word.len() > OPAQUE_BYTES_MAX)
 }
 
-/// What the rules say to the last argument that is none, or to the key.
+/// What the rules say to the last argument that is none, or else to the key.
 fn flag_fault(request: &Reading<'_>) -> Option<&'static str> {
-    fault_of(request, request.flags().iter())
+    let is_of_key = |word: &&&[u8]| word[0] == b'b';
+    let of_arguments = fault_of(request, request.flags().iter().filter(|word| !is_of_key(word)));
+    of_arguments.or_else(|| fault_of(request, request.flags().iter().filter(is_of_key)))
 }
 
 fn fault_of<'a>(request: &Reading<'_>, flags: impl Iterator<Item = &'a &'a [u8]>) -> Option<&'static str> {
@@ -294,10 +324,7 @@ fn fault_of<'a>(request: &Reading<'_>, flags: impl Iterator<Item = &'a &'a [u8]>
 }
 
 fn is_base64(word: &[u8]) -> bool {
-    let digits = word.iter().take_while(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte)).count();
-    word.len().is_multiple_of(4)
-        && word.len() - digits <= 2
-        && word[digits..].iter().all(|byte| *byte == b'=')
+    decoded(word).is_some()
 }
 
 /// The flags O and k, as they are told of a miss.
@@ -323,25 +350,80 @@ fn without(answer: &str, letters: &str) -> String {
 
 /// Rule X1: memcached tells a time to live that has wrapped.
 fn dead_ttl(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
-    let is_dead = |word: &&[u8]| matches!(word[0], b'N' | b'T') && is_dead_lifetime(&word[1..]);
-    if !request.flags().iter().any(is_dead) || request.flag(b't').is_none() {
-        return None;
-    }
-    let wrapped = it.theirs.split([' ', '\n']).find(|word| {
-        let ttl = word.strip_prefix('t').and_then(|ttl| ttl.parse::<u64>().ok());
-        ttl.is_some_and(|ttl| ttl > u64::from(u32::MAX / 2))
-    })?;
-    when(it.theirs.replacen(wrapped, "t0", 1) == it.ours, After::Same)
+    let is_asked = request.flag(b't').is_some() && gives_dead_lifetime(request);
+    when(is_asked && told_by_both(it, request) == it.ours, After::Same)
 }
 
-/// An answer with `t0` in the place of a time to live that has wrapped (rule X1).
-fn unwrapped(answer: &str) -> String {
+fn gives_dead_lifetime(request: &Reading<'_>) -> bool {
+    request.flags().iter().any(|word| matches!(word[0], b'N' | b'T') && is_dead_lifetime(&word[1..]))
+}
+
+/// Their answer without the times of access, and with `t0` in the place of a time to live that has wrapped: what of its
+/// first line is asked for and may differ in any answer.
+fn told_by_both(it: &Exchange<'_>, request: &Reading<'_>) -> String {
+    let has_dead_lifetime = gives_dead_lifetime(request);
     let is_wrapped = |word: &str| {
-        word.strip_prefix('t')
-            .and_then(|ttl| ttl.parse().ok())
-            .is_some_and(|ttl: u64| ttl > u64::from(u32::MAX / 2))
+        let ttl = word.strip_prefix('t').and_then(|ttl| ttl.parse::<u64>().ok());
+        has_dead_lifetime && ttl.is_some_and(|ttl| ttl > u64::from(u32::MAX / 2))
     };
-    answer.split(' ').map(|word| if is_wrapped(word) { "t0" } else { word }).collect::<Vec<_>>().join(" ")
+    let is_time = |word: &str| match request.name() {
+        b"me" => word == "la=*",
+        _ => word == "l*" && request.flag(b'l').is_some(),
+    };
+    let (head, rest) = it.theirs.split_at(first_line(it.theirs).len());
+    let words = head.trim_end_matches('\n').split(' ').filter(|word| !is_time(word));
+    let words: Vec<&str> = words.map(|word| if is_wrapped(word) { "t0" } else { word }).collect();
+    let end = if head.ends_with('\n') { "\n" } else { "" };
+    words.join(" ") + end + rest
+}
+
+/// Rule L6: 1.6.18 counts the end of the line as a word, has two texts, and reads the data block as commands.
+fn too_many_words(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    let count = request.words.len();
+    let their_text = match request.name() {
+        b"mg" => "CLIENT_ERROR options flags are too long\n",
+        b"ms" | b"md" | b"ma" => "CLIENT_ERROR options flags too long\n",
+        _ => return None,
+    };
+    let theirs = format!("{their_text}{}", their_answers(request.rest));
+    let ours = match () {
+        () if request.has_long_key() || request.name() == b"ms" && request.stated_bytes().is_none() => {
+            BAD_LINE
+        }
+        () if count > WORDS_MAX => "CLIENT_ERROR options flags are too long\n",
+        () => "",
+    };
+    let is_ours = match ours {
+        "" => count == WORDS_MAX,
+        ours => it.ours == format!("{ours}{}", our_answers(request.surplus())),
+    };
+    let is_theirs = it.theirs == theirs || request.has_long_line_behind() && it.theirs == "<closed>";
+    when(is_theirs && is_ours, After::Parted)
+}
+
+/// Rule D12: where the text of a number grows, 1.6.18 gives the time to live to the item that it has just replaced.
+fn lost_ttl(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
+    let subjects = request.subjects();
+    let given = it.before.iter().rev().map(|before| Reading::of(before)).find_map(|before| {
+        let is_it = before.name() == b"ma" && before.key().is_some_and(|key| subjects.contains(&key));
+        before.flag(b'T').filter(|_| is_it)
+    })?;
+    let is_so = if is_dead_lifetime(&given[1..]) {
+        let misses = ["EN", "END\n", "NF", "NS", "NOT_FOUND\n", "NOT_STORED\n", "STORED\n", "HD"];
+        let is_miss = misses.iter().any(|miss| it.ours.starts_with(miss)) || it.ours.is_empty();
+        is_miss || request.is_get() && it.ours.len() < it.theirs.len()
+    } else {
+        let is_told = |word: &str| word.strip_prefix('t').is_some_and(|ttl| ttl.parse::<i64>().is_ok());
+        let ours = first_line(it.ours).split_whitespace().find(|word| is_told(word))?;
+        let theirs = told_by_both(it, request);
+        let other = first_line(&theirs).split_whitespace().find(|word| is_told(word))?.to_owned();
+        theirs.replacen(&other, ours, 1) == it.ours
+    };
+    when(is_so, After::Parted)
+}
+
+fn is_refused(answer: &str) -> bool {
+    matches!(first_line(answer), BAD_KEY | INVALID_OR_DUPLICATE)
 }
 
 /// Negative, or a moment that is long past.
@@ -362,7 +444,7 @@ fn long_lifetime(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
             .map(|line| line.split(' ').filter(is_kept).collect::<Vec<_>>().join(" "))
             .collect::<Vec<_>>()
     };
-    let is_alike = told(it.theirs) == told(it.ours);
+    let is_alike = told(&told_by_both(it, request)) == told(it.ours);
     let is_taken = !matches!(first_line(it.ours), BAD_TOKEN | INVALID_OR_DUPLICATE);
     when(is_alike || is_refused && is_taken, After::Parted)
 }

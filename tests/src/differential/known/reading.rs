@@ -53,6 +53,8 @@ const NAMES: &[&[u8]] = &[
 
 /// One request.
 pub(super) struct Reading<'a> {
+    /// All of it.
+    pub(super) bytes: &'a [u8],
     /// The words of the first line.
     pub(super) words: Vec<&'a [u8]>,
     /// What comes behind the first line: the data block, or further lines.
@@ -79,6 +81,7 @@ impl<'a> Reading<'a> {
     pub(super) fn of(request: &'a [u8]) -> Reading<'a> {
         let line = lines(request).next().unwrap_or_default();
         Reading {
+            bytes: request,
             words: words(without_end(line)).collect(),
             rest: &request[line.len()..],
             line_bytes: line.len(),
@@ -115,6 +118,33 @@ impl<'a> Reading<'a> {
         self.word(1).len() > KEY_BYTES_MAX
     }
 
+    /// The key as it is stored.
+    pub(super) fn key(&self) -> Option<Vec<u8>> {
+        match self.is_meta() && self.flag(b'b').is_some() {
+            true => decoded(self.word(1)),
+            false => Some(self.word(1).to_vec()),
+        }
+    }
+
+    /// By how much a number is to be counted, and whether down.
+    pub(super) fn counts(&self) -> Option<(u64, bool)> {
+        let delta = match self.name() {
+            b"incr" | b"decr" => self.word(2),
+            b"ma" => self.flag(b'D').map_or(&b"1"[..], |word| &word[1..]),
+            _ => return None,
+        };
+        let is_down = self.name() == b"decr" || matches!(self.flag(b'M'), Some(b"MD" | b"M-"));
+        Some((unsigned(delta)?, is_down))
+    }
+
+    /// The keys that it is about.
+    pub(super) fn subjects(&self) -> Vec<Vec<u8>> {
+        match self.is_get() {
+            true => self.keys().iter().map(|key| key.to_vec()).collect(),
+            false => self.key().into_iter().collect(),
+        }
+    }
+
     /// The keys of a get or gat.
     pub(super) fn keys(&self) -> &[&'a [u8]] {
         let from = if self.name().starts_with(b"gat") { 2 } else { 1 };
@@ -141,7 +171,7 @@ impl<'a> Reading<'a> {
     /// Fewer words than rule F5 wants.
     pub(super) fn has_too_few_words(&self) -> bool {
         let least = match self.name() {
-            b"get" | b"gets" | b"delete" | b"mg" | b"md" | b"ma" | b"me" | b"verbosity" => 2,
+            b"get" | b"gets" | b"bget" | b"delete" | b"mg" | b"md" | b"ma" | b"me" | b"verbosity" => 2,
             b"incr" | b"decr" | b"touch" | b"gat" | b"gats" | b"ms" => 3,
             _ if self.is_classic_store() => 5,
             _ => 0,
@@ -176,7 +206,11 @@ impl<'a> Reading<'a> {
 
     /// What memcached 1.6.18 takes the length for: it cuts 64 bits down to 32 (rule F9).
     pub(super) fn has_wrapped_length(&self) -> bool {
-        let number = self.stated_word().and_then(|word| str::from_utf8(word).ok()?.parse::<i64>().ok());
+        let number = self.stated_word().and_then(|word| {
+            // White space may stand behind it.
+            let end = word.iter().rposition(|byte| !is_space(byte)).map_or(0, |at| at + 1);
+            str::from_utf8(&word[..end]).ok()?.parse::<i64>().ok()
+        });
         number.is_some_and(|number| number as i32 >= 0 && !(0..=STATED_BYTES_MAX as i64).contains(&number))
     }
 
@@ -192,6 +226,11 @@ impl<'a> Reading<'a> {
         lines(self.rest).any(|line| line.len() > LINE_BYTES_MAX)
     }
 
+    /// A line above its bound: a get's has a larger one (rule F6).
+    pub(super) fn is_too_long_line(&self) -> bool {
+        self.line_bytes > LINE_BYTES_MAX && !self.is_get()
+    }
+
     /// How many lines that are read as commands are shorter than rule F4 wants.
     pub(super) fn count_short_lines(&self) -> usize {
         let is_short = |line: &&[u8]| line.len() < 4;
@@ -204,12 +243,11 @@ impl<'a> Reading<'a> {
         let is_store = self.is_classic_store() && self.words.len() >= 5 && !self.has_too_many_words();
         self.stated_bytes().filter(|_| is_store)?;
         let has_cas = self.words.len() > 5 && unsigned(self.word(5)).is_some();
-        let plus = |word: &'a [u8]| word.strip_prefix(b"+").unwrap_or(word);
-        let flags = plus(self.word(2));
+        let flags = without_plus(self.word(2));
         match () {
             _ if self.name() == b"cas" && self.words.len() == 5 => Some(StoreFault::NoCas),
             _ if self.has_long_key() => Some(StoreFault::Other),
-            _ if !is_signed(plus(self.word(3))) => Some(StoreFault::Other),
+            _ if !is_signed(without_plus(self.word(3))) => Some(StoreFault::Other),
             _ if unsigned(flags).is_none() => Some(StoreFault::Other),
             _ if self.name() == b"cas" && !has_cas => Some(StoreFault::Other),
             _ if unsigned(flags).is_some_and(|flags| u32::try_from(flags).is_err()) => {
@@ -223,7 +261,9 @@ impl<'a> Reading<'a> {
     fn numbers(&self) -> Vec<(&'a [u8], bool)> {
         match self.name() {
             b"incr" | b"decr" => vec![(self.word(2), false)],
-            b"verbosity" => vec![(self.word(1), false)],
+            b"verbosity" | b"cache_memlimit" => vec![(self.word(1), false)],
+            b"slabs" => vec![(self.word(2), true), (self.word(3), true)],
+            b"lru_crawler" => vec![(self.word(2), false)],
             b"touch" => vec![(self.word(2), true)],
             b"gat" | b"gats" | b"flush_all" => vec![(self.word(1), true)],
             b"cas" => vec![(self.word(4), false), (self.word(5), false)],
@@ -245,12 +285,14 @@ impl<'a> Reading<'a> {
     }
 
     /// Whether a number has a sign, or a carriage return behind it, that memcached's C library overlooks (rule F7).
-    /// Flags of the classic storage commands too, `-0` in the place of 0.
+    /// Flags and lifetimes of the classic storage commands too, but for what may stand before them.
     pub(super) fn has_nearly_a_number(&self) -> bool {
         let is_nearly = |(word, is_signed): &(&[u8], bool)| is_nearly_a_number(word, *is_signed);
         self.numbers().iter().any(is_nearly)
             || self.nearly_a_number_flag().is_some()
-            || self.is_classic_store() && is_nearly_a_number(self.word(2), false) && self.word(2)[0] == b'-'
+            || self.is_classic_store()
+                && (is_nearly_a_number(without_plus(self.word(2)), false)
+                    || is_nearly_a_number(without_plus(self.word(3)), true))
     }
 
     /// Whether a lifetime does not fit 32 bits (rule X3).
@@ -279,6 +321,37 @@ pub(super) enum StoreFault {
     Other,
 }
 
+/// What base64 stands for; `None` if it is none (rule M3).
+pub(super) fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let digits = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
+    let sextet = |byte: &u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let sextets: Option<Vec<u8>> = digits.iter().map(sextet).collect();
+    let sextets =
+        sextets.filter(|_| text.len().is_multiple_of(4) && digits.len() % 4 != 1 && !digits.is_empty())?;
+    let bits = |group: &[u8]| {
+        group.iter().fold(0u32, |bits, sextet| bits << 6 | u32::from(*sextet)) << (6 * (4 - group.len()))
+    };
+    Some(sextets.chunks(4).flat_map(|group| bits(group).to_be_bytes()[1..group.len()].to_vec()).collect())
+}
+
+/// Flags and lifetimes of storage commands may have white space and a `+` before them (rule F7).
+fn without_plus(word: &[u8]) -> &[u8] {
+    let from = word.iter().position(|byte| !is_space(byte)).unwrap_or(word.len());
+    word[from..].strip_prefix(b"+").unwrap_or(&word[from..])
+}
+
+/// What the C library passes over before a number, but for the space.
+fn is_space(byte: &u8) -> bool {
+    matches!(byte, b'\t' | b'\r' | 0x0b | 0x0c)
+}
+
 /// Digits alone.
 fn unsigned(word: &[u8]) -> Option<u64> {
     let is_digits = !word.is_empty() && word.iter().all(u8::is_ascii_digit);
@@ -290,34 +363,45 @@ fn is_signed(word: &[u8]) -> bool {
     !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// `+1`, `-0`, `1\r`.
+/// `+1`, `-0`, `1\r`, `\t1`: white space but for the space, a sign, digits; behind them nothing, or white space and
+/// anything.
 fn is_nearly_a_number(word: &[u8], is_signed: bool) -> bool {
-    let digits = word.strip_suffix(b"\r").unwrap_or(word);
-    let digits = match digits.split_first() {
-        Some((b'+', digits)) => digits,
-        Some((b'-', digits)) if is_signed || digits.iter().all(|byte| *byte == b'0') => digits,
-        _ => digits,
+    let from = word.iter().position(|byte| !is_space(byte)).unwrap_or(word.len());
+    let (sign, digits) = match word[from..].split_first() {
+        Some((sign @ (b'+' | b'-'), digits)) => (Some(*sign), digits),
+        _ => (None, &word[from..]),
     };
-    let is_digits = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    let is_sound =
-        digits.len() == word.len() || is_signed && word[0] == b'-' && digits.len() + 1 == word.len();
-    is_digits && !is_sound
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let ends_well = digits.get(length).is_none_or(is_space);
+    let is_zero = digits[..length].iter().all(|byte| *byte == b'0');
+    // Without a sign that it may have, a negative number is one only where it is 0.
+    let is_taken = is_signed || sign != Some(b'-') || is_zero;
+    let is_sound = from == 0 && length == digits.len() && (sign.is_none() || is_signed && sign == Some(b'-'));
+    length > 0 && ends_well && is_taken && !is_sound
 }
 
-/// Whether these lines, read as commands, are unknown ones alone: then they change nothing.
+/// Whether these lines, read as commands, are unknown ones, or names alone that want more: then they change nothing.
 pub(super) fn is_harmless(rest: &[u8]) -> bool {
     lines(rest).all(|line| {
         let name = words(without_end(line)).next().unwrap_or_default();
-        line.len() <= LINE_BYTES_MAX && line.ends_with(b"\n") && !NAMES.contains(&name)
+        let is_known = NAMES.contains(&name) && !is_bare(line);
+        line.len() <= LINE_BYTES_MAX && line.ends_with(b"\n") && !is_known
     })
+}
+
+/// A name alone that wants more words.
+fn is_bare(line: &[u8]) -> bool {
+    let request = Reading::of(line);
+    request.words.len() == 1 && !line.starts_with(b" ") && request.has_too_few_words()
 }
 
 /// What memcached answers to harmless lines.
 pub(super) fn their_answers(rest: &[u8]) -> String {
-    "ERROR\n".repeat(lines(rest).count())
+    let answer = |line| if is_bare(line) && Reading::of(line).name() == b"me" { BAD_LINE } else { "ERROR\n" };
+    lines(rest).map(answer).collect()
 }
 
-/// What the rules want answered to harmless lines (rules F3, F4).
+/// What the rules want answered to harmless lines (rules F3 to F5).
 pub(super) fn our_answers(rest: &[u8]) -> String {
-    lines(rest).map(|line| if line.len() < 4 { BAD_LINE } else { "ERROR\n" }).collect()
+    lines(rest).map(|line| if line.len() < 4 || is_bare(line) { BAD_LINE } else { "ERROR\n" }).collect()
 }

@@ -1,7 +1,9 @@
 //! What differs of several requests in a row, and of a connection that ends: memcached takes back what it has not sent.
 
-use super::classic::has_counted;
-use super::reading::{BAD_LINE, LINE_BYTES_MAX, Reading, lines};
+use std::rc::Rc;
+
+use super::binary::key_of;
+use super::reading::{BAD_LINE, LINE_BYTES_MAX, Reading, is_harmless, lines};
 use super::{After, Exchange, Known, when};
 
 pub(super) const KNOWN: &[Known] = &[
@@ -14,36 +16,48 @@ pub(super) const KNOWN: &[Known] = &[
                 request.is_get() && request.keys().iter().any(|key| key.len() > 250)
             };
             when(
-                !it.is_alone && lines(it.request).any(is_refused) && lacks_lines_before_a_bad_line(it),
+                !it.row.is_empty() && lines(it.request).any(is_refused) && lacks_lines_before_a_bad_line(it),
                 After::Same,
             )
         },
     },
     Known {
-        rule: "F6",
-        what: "a line that is too long closes, and what was answered before still comes",
+        rule: "F3, F6",
+        what: "a line that is too long or HTTP closes, and what was answered before still comes",
         sees: |it, _| {
-            let has_long_line = lines(it.request).any(|line| line.len() > LINE_BYTES_MAX);
-            when(has_long_line && is_cut_off(it), After::Parted)
+            let closes = |line: &[u8]| line.len() > LINE_BYTES_MAX || is_http(line);
+            when(lines(it.request).any(closes) && is_cut_off(it), After::Parted)
         },
     },
     Known {
         rule: "B4",
         what: "a bad packet closes, and what was answered before still comes",
         sees: |it, _| {
-            let is_several = !it.is_alone || super::binary::has_surplus(it);
+            let is_several = !it.row.is_empty() || super::binary::has_surplus(it);
             when(is_several && it.request.first() == Some(&0x80) && is_cut_off(it), After::Parted)
         },
     },
     Known {
         rule: "A5",
-        what: "a number that got shorter is padded, which memcached leaves out while an answer holds the item",
-        sees: |it, _| {
-            let counts = has_counted(it.before) || has_counted(&[it.request.into()]) || !it.is_alone;
-            when(counts && unpadded(it.theirs) == unpadded(it.ours), After::Parted)
+        what: "a number is counted in place, padded and with its marks; memcached makes it anew while an answer, or its own
+            maintenance, holds the item",
+        sees: |it, request| {
+            let is_counted = reads_and_counts(it.row) || was_counted(it, request);
+            when(is_counted && settled(it.theirs) == settled(it.ours), After::Parted)
         },
     },
 ];
+
+/// Whether a number is counted in the row behind something that is answered with an item: memcached then makes the number
+/// anew, without padding and without marks.
+pub(super) fn reads_and_counts(row: &[Rc<[u8]>]) -> bool {
+    let reads = |request: &Rc<[u8]>| match request[..] {
+        [0x80, opcode, ..] => matches!(opcode, 0x00 | 0x09 | 0x0c | 0x0d | 0x1d | 0x1e | 0x23 | 0x24),
+        _ => Reading::of(request).is_get() || request.starts_with(b"mg "),
+    };
+    let first = row.iter().position(reads);
+    first.is_some_and(|first| has_counted(&row[first..]))
+}
 
 /// Whether memcached leaves out answers before a bad line, and nothing else.
 fn lacks_lines_before_a_bad_line(it: &Exchange<'_>) -> bool {
@@ -60,6 +74,14 @@ fn lacks_lines_before_a_bad_line(it: &Exchange<'_>) -> bool {
     theirs.next().is_none()
 }
 
+/// Whether anything counts.
+fn has_counted(requests: &[Rc<[u8]>]) -> bool {
+    requests.iter().any(|request| {
+        [&b"incr "[..], b"decr ", b"ma "].iter().any(|name| request.starts_with(name))
+            || matches!(request.get(..2), Some([0x80, 0x05 | 0x06 | 0x15 | 0x16]))
+    })
+}
+
 /// Whether both close, and memcached leaves out the end of what we answer.
 fn is_cut_off(it: &Exchange<'_>) -> bool {
     let (Some(theirs), Some(ours)) = (it.theirs.strip_suffix("<closed>"), it.ours.strip_suffix("<closed>"))
@@ -69,32 +91,72 @@ fn is_cut_off(it: &Exchange<'_>) -> bool {
     ours.starts_with(theirs)
 }
 
-/// The answer without the spaces behind values that are numbers, and without the lengths that count them.
-fn unpadded(answer: &str) -> String {
-    let mut unpadded = String::new();
+/// Whether a number was counted before under a key of the request.
+fn was_counted(it: &Exchange<'_>, request: &Reading<'_>) -> bool {
+    let is_packet = |bytes: &[u8]| bytes.first() == Some(&0x80);
+    let subjects: Vec<Vec<u8>> = match it.row {
+        [] if is_packet(it.request) => key_of(it.request).into_iter().collect(),
+        [] => request.subjects(),
+        row if is_packet(it.request) => row.iter().filter_map(|request| key_of(request)).collect(),
+        row => row.iter().flat_map(|request| Reading::of(request).subjects()).collect(),
+    };
+    let counts = |before: &&Rc<[u8]>| has_counted(std::slice::from_ref(*before));
+    let key = |before: &Rc<[u8]>| if is_packet(before) { key_of(before) } else { Reading::of(before).key() };
+    it.before.iter().filter(counts).filter_map(key).any(|key| subjects.contains(&key))
+}
+
+/// Whether the line ends the connection since it is HTTP (rule F3).
+fn is_http(line: &[u8]) -> bool {
+    let request = Reading::of(line);
+    request.words.last().is_some_and(|word| word.starts_with(b"HTTP/")) && is_harmless(line)
+}
+
+/// The answer without what a number that is made anew loses: the spaces behind it, the lengths that count them, and
+/// the item's marks.
+fn settled(answer: &str) -> String {
+    let is_mark = |word: &str| {
+        matches!(word, "h0" | "h1" | "W" | "X" | "Z" | "b" | "la=*") || word.starts_with("fetch=")
+    };
+    let is_length = |word: &str| word.strip_prefix('s').is_some_and(|bytes| bytes.parse::<u64>().is_ok());
+    let mut settled = String::new();
     let mut lines = answer.lines();
     while let Some(line) = lines.next() {
-        let is_value = ["VALUE ", "VA "].iter().any(|head| line.starts_with(head));
-        let value = is_value.then(|| lines.next()).flatten();
-        if let Some((head, value)) = line.rsplit_once(" value=").filter(|_| line.starts_with("81 op=")) {
-            let digits = value.trim_end_matches(' ');
-            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-            unpadded.push_str(&format!("{head} value={}\n", if is_number { digits } else { value }));
-            continue;
-        }
-        let digits =
-            value.and_then(|value| value.strip_suffix("\\r\\n")).map(|value| value.trim_end_matches(' '));
-        match (digits, value) {
-            (Some(digits), Some(value)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                let bytes = (value.len() - "\\r\\n".len()).to_string();
-                let place = if line.starts_with("VA ") { 1 } else { 3 };
-                let is_kept = |(at, word): &(usize, &str)| *at != place && *word != format!("s{bytes}");
+        let words: Vec<&str> = line.split(' ').collect();
+        let left_out = match words[0] {
+            // Its length, or the key, which was in base64.
+            "VALUE" => 3,
+            "VA" | "ME" => 1,
+            _ => usize::MAX,
+        };
+        let is_flagged = matches!(words[0], "VA" | "HD" | "ME");
+        let is_kept = |(place, word): &(usize, &str)| {
+            let is_lost = is_mark(word) || is_length(word) || word.starts_with('k');
+            *place != left_out && !(is_flagged && *place > 0 && is_lost)
+        };
+        match line.rsplit_once(" value=").filter(|_| line.starts_with("81 op=")) {
+            Some((head, value)) => settled.push_str(&format!("{head} value={}", without_padding(value))),
+            None => {
                 let words: Vec<_> =
-                    line.split(' ').enumerate().filter(is_kept).map(|(_, word)| word).collect();
-                unpadded.push_str(&format!("{}\n{digits}\n", words.join(" ")));
+                    words.iter().copied().enumerate().filter(is_kept).map(|(_, word)| word).collect();
+                settled.push_str(&words.join(" "));
             }
-            (_, value) => unpadded.push_str(&format!("{line}\n{}\n", value.unwrap_or_default())),
+        }
+        settled.push('\n');
+        if matches!(words[0], "VALUE" | "VA") {
+            settled.push_str(&without_padding(lines.next().unwrap_or_default()));
+            settled.push('\n');
         }
     }
-    unpadded
+    settled
+}
+
+/// A value without the spaces behind digits.
+fn without_padding(value: &str) -> String {
+    let mut kept = String::new();
+    for letter in value.chars() {
+        if letter != ' ' || !kept.ends_with(|last: char| last.is_ascii_digit()) {
+            kept.push(letter);
+        }
+    }
+    kept
 }

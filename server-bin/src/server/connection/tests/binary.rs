@@ -341,6 +341,41 @@ fn b7_quiet_gets_hide_misses_and_quiet_changes_hide_success_but_never_errors() {
 }
 
 #[test]
+fn a3_b5_a_value_that_can_be_no_number_is_told_before_a_wrong_cas() {
+    let not_a_number = (0x06, "Non-numeric server-side value for incr or decr");
+    let incr = |cas| ask_cas(0x05, cas, &count(1, 0, 0), "a", b"");
+    answers(&[
+        (set(0x01, "a", b""), told(0x01, 1, b"", "", b"")),
+        (incr(77), error(0x05, not_a_number)),
+        (set(0x01, "a", b"1"), told(0x01, 2, b"", "", b"")),
+        (incr(77), error(0x05, EXISTS)),
+        (set(0x01, "a", &vec![b'1'; (512 << 10) + 1]), told(0x01, 3, b"", "", b"")),
+        (incr(77), error(0x05, not_a_number)),
+    ]);
+}
+
+#[test]
+fn m6_b5_a_cas_that_a_client_gave_is_compared_in_packets_too() {
+    let shared = with(Settings::default());
+    let mut socket = socket(b"ms a 1 E77\r\n1\r\n", 100);
+    run(&shared, &mut Connection::new(&shared.settings), &mut socket);
+    let incr = ask_cas(0x05, 77, &count(1, 0, 0), "a", b"");
+    let (_, answer) = exchange(&shared, &incr, 4096);
+    assert_eq!(answer[6..8], [0, 0], "{}", answer.escape_ascii());
+    let version = u64::from_be_bytes(answer[16..24].try_into().unwrap());
+    let (_, answer) = exchange(&shared, &ask_cas(0x0e, version, b"", "a", b"0"), 4096);
+    assert_eq!(answer[6..8], [0, 0], "{}", answer.escape_ascii());
+    let (_, answer) = exchange(&shared, &ask_cas(0x0e, 77, b"", "a", b"0"), 4096);
+    assert_eq!(answer, error(0x0e, EXISTS));
+}
+
+#[test]
+fn b8_a_table_that_is_none_is_not_found() {
+    let table = |key| (ask(0x10, b"", key, b""), error(0x10, NOT_FOUND));
+    answers(&[table("nothing"), table("detail"), table("detail x")]);
+}
+
+#[test]
 fn b8_statistics_come_a_packet_each_and_end_with_an_empty_one() {
     let shared = shared();
     let (_, output) = exchange(&shared, &ask(0x10, b"", "", b""), 100);

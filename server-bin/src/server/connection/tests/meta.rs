@@ -369,6 +369,22 @@ fn d9_a_store_on_a_condition_and_a_stale_one() {
 }
 
 #[test]
+fn c2_d9_0_is_nobodys_cas_and_no_old_one_either() {
+    expect(&[("set a 0 0 1|1|", "STORED|"), ("ms a 1 C0 I|2|", "EX|"), ("mg a v|", "VA 1|1|")]);
+}
+
+#[test]
+fn a3_a_value_that_can_be_no_number_is_told_before_a_wrong_cas() {
+    let shared = shared();
+    let text = "CLIENT_ERROR cannot increment or decrement non-numeric value|";
+    for (bytes, answer) in [(0, text), (1, "EX|"), ((512 << 10) + 1, text)] {
+        let set = format!("set a 0 0 {bytes}|{}|", "1".repeat(bytes));
+        assert_eq!(converse(&shared, &set, 1 << 20), "STORED|");
+        assert_eq!(converse(&shared, "ma a C77|", 1 << 20), answer, "{bytes}");
+    }
+}
+
+#[test]
 fn d10_l5_what_does_not_fit_takes_the_old_item_along_in_any_mode() {
     let big = "x".repeat(2_000_000);
     for mode in ["S", "E", "A", "P", "R"] {
