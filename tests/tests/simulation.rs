@@ -250,3 +250,41 @@ fn nothing_expired_returns_and_nothing_dies_early_whatever_clocks_do() {
     assert!(total.mutations > 0 && total.installs > 0 && total.roll_backs > 0, "nothing happened: {total:?}");
     assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
 }
+
+/// Three nodes, a chain, pairs that wait for acks, wrong clocks: clients read through in all of them.
+fn with_loads(seed: u64) -> Setting {
+    let setting = match seed % 4 {
+        0 => Setting { chain: true, ..Setting::default() },
+        1 => semi_sync(seed),
+        2 => Setting { skewed_clocks: true, ..Setting::default() },
+        _ => Setting::default(),
+    };
+    Setting { loads: true, ..setting }
+}
+
+#[test]
+fn what_is_loaded_is_never_stored_over_a_newer_write_and_a_key_is_lent_to_one_node() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, with_loads(seed));
+        total.mutations += summary.mutations;
+        total.promotions += summary.promotions;
+        total.crashes += summary.crashes;
+        add(&mut total.loads, summary.loads);
+    }
+    println!("{total:?}");
+    assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
+    assert!(total.loads.iter().all(|count| *count > 0), "nobody loaded: {total:?}");
+}
+
+#[test]
+fn a_load_that_is_stored_without_a_look_at_its_lease_is_found() {
+    is_found(Bug::FillUnchecked, 500, with_loads);
+}
+
+#[test]
+fn a_key_that_is_lent_to_two_nodes_is_found() {
+    is_found(Bug::LoadLentTwice, 500, with_loads);
+}

@@ -1,6 +1,7 @@
 //! A peer that dialled and has not said who it is.
 
 use crate::cache::InstallReader;
+use crate::replication::Role;
 use crate::replication::ack_warnings::mode_differs;
 use crate::replication::admission::{self, Verdict};
 use crate::replication::hello::{Hello, Purpose};
@@ -204,10 +205,15 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             hash_seed: turn.cache.inner.hasher.seed(),
             frame_bytes_max: turn.group.config.frame_bytes_max,
             peers: roles.peers().to_vec(),
+            lends_loads: roles.role() == Role::Primary && hello.purpose == Purpose::Follow,
             bugs: turn.group.config.bugs,
         };
         (grant, roles.epoch, roles.history())
     };
+    if !hello.knows_loads {
+        // Before the plan is made: behind it no record comes that this replica can't read.
+        turn.group.log.lock().has_old_reader = true;
+    }
     let reader = InstallReader::new(turn.cache.inner.clone());
     let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
     session.numbers_mut().skip_one_in();

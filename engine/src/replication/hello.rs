@@ -63,6 +63,8 @@ pub(crate) struct Hello {
     pub(crate) ack_mode: Option<AckMode>,
     /// Whether it takes another slot by itself if this one is taken.
     pub(crate) slot_is_free: bool,
+    /// Whether it knows the records that say who loads a key.
+    pub(crate) knows_loads: bool,
 }
 
 const VERSION: u8 = 1;
@@ -82,6 +84,7 @@ const CASCADES: u8 = 14;
 const GRANTS_LEASES: u8 = 15;
 const ACK_MODE: u8 = 28;
 const SLOT_IS_FREE: u8 = 29;
+const KNOWS_LOADS: u8 = 16;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -121,6 +124,9 @@ impl Hello {
         if self.slot_is_free {
             put(out, SLOT_IS_FREE, &[1]);
         }
+        if self.knows_loads {
+            put(out, KNOWS_LOADS, &[1]);
+        }
     }
 
     /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
@@ -143,6 +149,7 @@ impl Hello {
             cascades: false,
             ack_mode: None,
             slot_is_free: false,
+            knows_loads: false,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -184,6 +191,7 @@ impl Hello {
                 self.ack_mode = Some(Mode { strict: strict == 1, replicas }.into());
             }
             SLOT_IS_FREE => self.slot_is_free = value == [1],
+            KNOWS_LOADS => self.knows_loads = value == [1],
             _ => {}
         }
         Some(())
@@ -247,6 +255,7 @@ mod tests {
             cascades: true,
             ack_mode: Some(AckMode::Strict { replicas: 2 }),
             slot_is_free: true,
+            knows_loads: true,
         }
     }
 
@@ -264,7 +273,7 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
-        assert_eq!(whole, 17, "nothing, and behind each of the sixteen tags before the last");
+        assert_eq!(whole, 18, "nothing, and behind each of the seventeen tags before the last");
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! | `quarantine` | a replica whose full copies fail again and again |
 //! | `install` | what a primary reads out of its items |
 //! | `fills` | what a replica was given beside the log |
+//! | `loads` | what a replica asks and tells of a load that only one node does |
 //! | `roles` | what this node is, and whom it knows |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `bug` | bugs that a simulation puts back (feature `testing`) |
@@ -37,6 +38,7 @@ pub(crate) mod frame;
 pub(crate) mod hello;
 pub(crate) mod install;
 pub(crate) mod lease;
+pub(crate) mod loads;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod message;
@@ -70,7 +72,7 @@ pub fn decode_bodies(mut pieces: &[u8]) {
         let bytes = usize::from(u16::from_le_bytes([*low, *high]) % 1024).min(rest.len());
         let (body, rest) = rest.split_at(bytes);
         pieces = rest;
-        let frame = frame::sealed(*kind % 20, sound, body);
+        let frame = frame::sealed(*kind % 30, sound, body);
         stream.extend_from_slice(&frame);
         is_sound &= match message::Message::decode(&frame) {
             Ok((number, message)) => {

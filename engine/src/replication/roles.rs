@@ -533,6 +533,7 @@ impl Roles {
             cascades: false,
             ack_mode: Some(self.ack_mode()),
             slot_is_free: self.may_move(),
+            knows_loads: true,
         }
     }
 

@@ -16,6 +16,7 @@ mod encryption;
 mod failover;
 mod limits;
 mod listeners;
+mod loads;
 mod managed;
 mod metrics;
 mod operators;
