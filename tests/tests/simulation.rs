@@ -279,6 +279,13 @@ fn what_is_loaded_is_never_stored_over_a_newer_write_and_a_key_is_lent_to_one_no
     assert!(total.loads.iter().all(|count| *count > 0), "nobody loaded: {total:?}");
 }
 
+/// A load that a flush had overtaken, and another one of the same key had replaced, was stored when a full copy made the node
+/// forget the flush and a promotion had it write again.
+#[test]
+fn seed_3091_what_a_flush_overtook_is_not_stored_once_the_flush_is_forgotten() {
+    run_with(3091, with_loads(3091));
+}
+
 #[test]
 fn a_load_that_is_stored_without_a_look_at_its_lease_is_found() {
     is_found(Bug::FillUnchecked, 500, with_loads);

@@ -111,7 +111,10 @@ impl Oracle {
         let newer = self.effects[begun..].iter().filter(is_before).find(concerns_it);
         if let Some(newer) = newer {
             let key = key.escape_ascii();
-            return Err(format!("P15: a load stored {key} at seq {seq}, and had begun before {newer:?}"));
+            let lineage = &inspection.lineage;
+            return Err(format!(
+                "P15: a load stored {key} at seq {seq} of branch {branch}, and had begun before {newer:?}; the history is {lineage:?}"
+            ));
         }
         let term = inspection.lineage.iter().find(|entry| entry.1 == branch).map_or(0, |entry| entry.0);
         let version = u64::from(term) << VERSION_SEQ_BITS | seq;

@@ -227,8 +227,12 @@ impl Flights {
         self.0.get(key)
     }
 
+    /// One that it takes the place of is over, or a flush overtook it: that must be known also when the flush is forgotten,
+    /// with a full copy.
     pub(super) fn insert(&mut self, key: &[u8], flight: Arc<Flight>) {
-        self.0.insert(key.into(), flight);
+        if let Some(before) = self.0.insert(key.into(), flight) {
+            before.overtaken.store(true, Ordering::Release);
+        }
     }
 
     /// The key was written to, under this version: what is being loaded may be older than that, unless the group's lease
