@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::scenarios::{chain, registers_of, semi_sync, skewed};
+use tests::simulation::scenarios::{chain, registers_of, semi_sync, skewed, with_loads};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -249,17 +249,6 @@ fn nothing_expired_returns_and_nothing_dies_early_whatever_clocks_do() {
     println!("{total:?}");
     assert!(total.mutations > 0 && total.installs > 0 && total.roll_backs > 0, "nothing happened: {total:?}");
     assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
-}
-
-/// Three nodes, a chain, pairs that wait for acks, wrong clocks: clients read through in all of them.
-fn with_loads(seed: u64) -> Setting {
-    let setting = match seed % 4 {
-        0 => Setting { chain: true, ..Setting::default() },
-        1 => semi_sync(seed),
-        2 => Setting { skewed_clocks: true, ..Setting::default() },
-        _ => Setting::default(),
-    };
-    Setting { loads: true, ..setting }
 }
 
 #[test]

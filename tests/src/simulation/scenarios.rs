@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 6] = [
+pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -38,6 +38,11 @@ pub const SCENARIOS: [Scenario; 6] = [
         name: "clocks",
         what: "nothing expired returns and nothing dies early, whatever clocks do",
         run: |seed| Ok(format!("{:?}", run_with(seed, skewed(seed)))),
+    },
+    Scenario {
+        name: "loads",
+        what: "clients read through: one loader for the group, and nothing is stored over a newer write",
+        run: |seed| Ok(format!("{:?}", run_with(seed, with_loads(seed)))),
     },
     Scenario {
         name: "same",
@@ -82,4 +87,15 @@ pub fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
 /// Three nodes whose clocks are off and run wrong.
 pub fn skewed(_seed: u64) -> Setting {
     Setting { skewed_clocks: true, ..Setting::default() }
+}
+
+/// Chains, groups that wait for acks, wrong clocks and plain ones, in turn: clients read through in all of them.
+pub fn with_loads(seed: u64) -> Setting {
+    let setting = match seed % 4 {
+        0 => chain(seed),
+        1 => semi_sync(seed),
+        2 => skewed(seed),
+        _ => Setting::default(),
+    };
+    Setting { loads: true, ..setting }
 }
