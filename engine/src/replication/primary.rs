@@ -205,8 +205,7 @@ impl PrimarySession {
             frame_bytes_max: frame_bytes_max as u32,
             peers: grant.peers,
         };
-        let ok = session.numbers.encode(&Message::HelloOk(ok));
-        session.opening.push_back(ok);
+        session.opening.push_back(session.numbers.encode(&Message::HelloOk(ok)));
         if resumed.is_none() {
             session.begin_install(log, source);
         }
