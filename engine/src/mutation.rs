@@ -247,4 +247,14 @@ pub(crate) enum Mutation<'a> {
     FlushAt { at_ms: Millis },
     /// All items of an older version whose key begins so are absent now.
     FlushPrefix { prefix: &'a [u8] },
+    /// This node alone of the group loads the key's value, until this moment at most; no item changes.
+    LendLoad {
+        key: &'a [u8],
+        node: u128,
+        until_ms: Millis,
+        /// Whether it is the primary that has logged this.
+        is_primarys: bool,
+    },
+    /// Nobody loads the key's value any more, and none was stored; no item changes.
+    EndLoad { key: &'a [u8] },
 }

@@ -3,7 +3,7 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed, three_nodes};
+use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed, three_nodes, with_loads};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -285,4 +285,38 @@ fn nothing_expired_returns_and_nothing_dies_early_whatever_clocks_do() {
     println!("{total:?}");
     assert!(total.mutations > 0 && total.installs > 0 && total.roll_backs > 0, "nothing happened: {total:?}");
     assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
+}
+
+#[test]
+fn what_is_loaded_is_never_stored_over_a_newer_write_and_a_key_is_lent_to_one_node() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, with_loads(seed));
+        total.mutations += summary.mutations;
+        total.promotions += summary.promotions;
+        total.crashes += summary.crashes;
+        add(&mut total.loads, summary.loads);
+    }
+    println!("{total:?}");
+    assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
+    assert!(total.loads.iter().all(|count| *count > 0), "nobody loaded: {total:?}");
+}
+
+/// A load that a flush had overtaken, and another one of the same key had replaced, was stored when a full copy made the node
+/// forget the flush and a promotion had it write again.
+#[test]
+fn seed_3091_what_a_flush_overtook_is_not_stored_once_the_flush_is_forgotten() {
+    run_with(3091, with_loads(3091));
+}
+
+#[test]
+fn a_load_that_is_stored_without_a_look_at_its_lease_is_found() {
+    is_found(Bug::FillUnchecked, 500, with_loads);
+}
+
+#[test]
+fn a_key_that_is_lent_to_two_nodes_is_found() {
+    is_found(Bug::LoadLentTwice, 500, with_loads);
 }

@@ -22,7 +22,7 @@ use crate::replication::record;
 use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
 
 use super::copies::copy_out;
-use super::{Group, Inner, ShardCell};
+use super::{Group, Inner, LoadLease, ShardCell};
 
 /// How often an applied item asks other shards for memory before its key is dropped.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
@@ -101,6 +101,7 @@ impl Inner {
                 let _first_shard = self.shards[0].lock();
                 self.carry_out_for_all(&mutation, version);
             }
+            Mutation::LendLoad { .. } | Mutation::EndLoad { .. } => {}
         }
     }
 
@@ -131,7 +132,7 @@ impl Inner {
             Mutation::Delete { key } => {
                 let hash = self.hasher.hash(key);
                 let mut cell = self.cell(hash).lock();
-                cell.flights.overtake(key);
+                self.overtake_loads(&mut cell, key, version);
                 if let Some(id) = cell.shard.find(hash, key) {
                     cell.shard.remove(hash, id, Cause::Removed);
                 }
@@ -141,6 +142,16 @@ impl Inner {
                 let _first_shard = self.shards[0].lock();
                 self.carry_out_for_all(mutation, version);
                 append(group, bytes, version);
+            }
+            Mutation::LendLoad { key, node, until_ms, is_primarys } => {
+                let mut cell = self.cell(self.hasher.hash(key)).lock();
+                self.note_lease(&mut cell, key, LoadLease { node, version, until_ms, is_primarys });
+                self.finish_record(group, &mut cell, bytes, version);
+            }
+            Mutation::EndLoad { key } => {
+                let mut cell = self.cell(self.hasher.hash(key)).lock();
+                self.note_lease_end(&mut cell, key);
+                self.finish_record(group, &mut cell, bytes, version);
             }
         }
     }
@@ -181,7 +192,7 @@ impl Inner {
         let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
             let mut cell = self.cell(hash).lock();
-            cell.flights.overtake(key);
+            self.overtake_loads(&mut cell, key, meta.version);
             let present = cell.shard.find(hash, key);
             if !wanted(present.map(|id| cell.shard.meta(id).version)) {
                 return then(&mut cell);
@@ -263,7 +274,7 @@ impl Inner {
             let mut cell = cell.lock();
             cell.shard.install_begin();
             // Under another seed they would be looked for in other shards.
-            cell.flights.overtake_all();
+            self.forget_loads(&mut cell);
         }
         let prefixes = begin.prefix_floors.iter();
         self.floors.restart(

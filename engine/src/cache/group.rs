@@ -24,7 +24,7 @@ use crate::replication::roles::Roles;
 use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
 
-use super::{Cache, Sleepers};
+use super::{Cache, Desk, Sleepers};
 
 /// Hints that a shard keeps between two collections (8 bytes each); more are dropped, as hints may be.
 const SHARD_HINTS_MAX: usize = 4096;
@@ -73,6 +73,8 @@ pub(crate) struct Group {
     pub(crate) acks: Acks,
     /// Until when a strict primary answers, and what.
     pub(crate) lease: Lease,
+    /// Loads that one node does for all.
+    pub(crate) desk: Desk,
     /// The largest item that the configuration allows.
     item_bytes_max: usize,
     /// A larger record is logged as a deletion.
@@ -112,6 +114,7 @@ impl Group {
             sleepers: Arc::default(),
             acks: Acks::new(config.ack_mode),
             lease: Lease::new(config.ack_mode.is_strict(), clock.lease_ms()),
+            desk: Desk::new(config.frame_bytes_max),
             item_bytes_max,
             record_bytes_max,
             log_bytes_max,
@@ -225,6 +228,16 @@ impl Group {
         version
     }
 
+    /// Appends a record that says who loads a key; `None` where the log can't have one. Whoever waits for what this thread
+    /// writes does not wait for it.
+    pub(super) fn append_of_load(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Option<Version> {
+        scratch.clear();
+        record::encode(mutation, scratch);
+        let mut log = self.log.lock();
+        let fits = scratch.len() <= self.record_bytes_max && !log.has_old_reader;
+        fits.then(|| log.append(scratch).1)
+    }
+
     /// A bug put back: see `replication::bug`.
     #[inline]
     pub(super) fn leaves_absent_deletes_out(&self) -> bool {
@@ -301,6 +314,7 @@ impl Cache {
         status.log_bytes_max = group.log_bytes_max as u64;
         status.oversized_records = log.oversized;
         status.ack_mode = group.ack_mode();
+        [status.loads_lent, status.loads_taken, status.loads_refused] = group.desk.counted();
         status.lease = group.lease.status(status.role == Role::Primary, self.inner.lease_now_ms());
         status
     }

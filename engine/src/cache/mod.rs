@@ -78,7 +78,9 @@ pub(crate) use group::Group;
 pub use image::{Damage, RestoreError, Restored, SaveError};
 #[cfg(feature = "serde")]
 pub use inspect::{InspectedItem, Inspection};
-pub(crate) use load::Flights;
+#[cfg(feature = "serde")]
+pub(crate) use load::{Desk, Lent, LoadLease};
+use load::{Flights, LoadLeases};
 #[cfg(not(feature = "serde"))]
 pub(crate) use no_group::Group;
 #[cfg(feature = "serde")]
@@ -189,9 +191,10 @@ pub(crate) struct ShardCell {
     pub(crate) shard: Shard,
     /// Items refused because they are above the limit.
     pub(crate) too_large: u64,
-    pub(crate) flights: Flights,
+    flights: Flights,
     /// A buffer for the record that is being encoded; it keeps its memory up to 64 KiB.
     pub(crate) scratch: Vec<u8>,
+    load_leases: LoadLeases,
 }
 
 /// Why a read has to look closer.
@@ -219,7 +222,7 @@ pub(crate) struct Inner {
     pub(crate) flush_at_ms: AtomicU64,
     /// Whether a read has more to look at than its item: [`attention`] has the bits.
     pub(crate) attention: AtomicU8,
-    /// How many loads are under way.
+    /// How many loads are under way here, and leases of other nodes that are known.
     flights_under_way: AtomicUsize,
     /// The last version of a standalone cache. On a line of its own: each write changes it, and what lies about it is
     /// read by every operation.
@@ -264,6 +267,7 @@ impl Cache {
                 too_large: 0,
                 flights: Flights::default(),
                 scratch: Vec::new(),
+                load_leases: LoadLeases::new(shard_count),
             }))
         };
         let group = Group::new(&config, shard_count);

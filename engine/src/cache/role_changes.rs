@@ -210,6 +210,9 @@ impl Cache {
         if was_installing {
             self.inner.end_install();
         }
+        if promotion != Promotion::HandedOver {
+            self.inner.end_loads_of_primary(group);
+        }
         self.inner.publish_serving(group);
         drop(gate);
         group.doorbell.ring();

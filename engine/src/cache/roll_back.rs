@@ -11,7 +11,7 @@
 //! dropped, whatever happened to it, and the new primary is asked for those keys afterwards. All other items are as they
 //! were at e. Marks that were set behind e stay: they only say what was read.
 
-use crate::mutation::Mutation;
+use crate::mutation::{Mutation, Version};
 use crate::replication::log::{Entry, LogRead, entries};
 use crate::replication::position::{Position, Seq};
 use crate::replication::record;
@@ -70,6 +70,10 @@ impl Inner {
                 }
                 // Only where a simulation has broken the floor of what can be undone.
                 Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => {}
+                // Nothing was stored by these. Who had the lease before is the new primary's to say.
+                Mutation::LendLoad { key, .. } | Mutation::EndLoad { key } => {
+                    self.note_lease_end(&mut self.cell(self.hasher.hash(key)).lock(), key);
+                }
             }
         }
         if dropped.hashes.len() > 2 * HASHES_MAX {
@@ -82,7 +86,7 @@ impl Inner {
         let hash = self.hasher.hash(key);
         let mut cell = self.cell(hash).lock();
         // Who loads it may have read its source when this node reigned.
-        cell.flights.overtake(key);
+        self.overtake_loads(&mut cell, key, Version(u64::MAX));
         if let Some(id) = cell.shard.find(hash, key) {
             cell.shard.remove(hash, id, Cause::Removed);
             dropped.items += 1;

@@ -58,7 +58,7 @@ impl Locked<'_> {
     }
 
     /// The live item, or a remembered absence.
-    fn find_stored(&mut self) -> Option<(ItemId, Meta)> {
+    pub(super) fn find_stored(&mut self) -> Option<(ItemId, Meta)> {
         let id = self.cell.shard.find(self.hash, self.key)?;
         if self.cell.shard.is_dead(id, self.moment) {
             self.cell.shard.remove_dead(self.hash, id, self.moment);
@@ -86,7 +86,7 @@ impl Locked<'_> {
     #[inline]
     fn overtake_loads(&mut self) {
         if self.inner.flights_under_way.load(Ordering::Relaxed) != 0 {
-            self.cell.flights.overtake(self.key);
+            self.inner.overtake_loads(&mut self.cell, self.key, Version(u64::MAX));
         }
     }
 
@@ -185,7 +185,7 @@ impl Inner {
     ) -> Version {
         let Meta { flags, expires_at_ms, client_cas, .. } = meta;
         if self.flights_under_way.load(Ordering::Relaxed) != 0 {
-            cell.flights.overtake(key);
+            self.overtake_loads(cell, key, Version(u64::MAX));
         }
         let ShardCell { shard, scratch, stores, .. } = cell;
         *stores += 1;
@@ -283,7 +283,7 @@ impl Inner {
         }
     }
 
-    fn check_writable(&self) -> Result<(), WriteError> {
+    pub(super) fn check_writable(&self) -> Result<(), WriteError> {
         match self.serving() {
             Serving::All => Ok(()),
             Serving::Leased => {

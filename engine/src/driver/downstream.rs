@@ -2,9 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::cache::{Group, InstallReader};
+use crate::cache::{Group, InstallReader, Lent};
+use crate::mutation::Version;
 use crate::replication::cascade;
-use crate::replication::message::{ByeReason, Message, Relay};
+use crate::replication::loads::LoadRequest;
+use crate::replication::message::{ByeReason, LoadAnswer, Message, Relay};
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::LogEnd;
@@ -164,6 +166,9 @@ impl Downstream {
             match self.peer.receive(turn.cx) {
                 Received::Frame(frame) => {
                     self.session.handle_frame(&frame, turn.now)?;
+                    if let Some(request) = self.session.lending.take_request() {
+                        self.serve_load(turn, request);
+                    }
                     progressed = true;
                 }
                 Received::Nothing => break,
@@ -171,6 +176,23 @@ impl Downstream {
             }
         }
         Ok(progressed)
+    }
+
+    /// Answers a replica that asks whether it is to load something, or takes what it has loaded.
+    fn serve_load(&mut self, turn: &Turn<'_, '_>, request: LoadRequest) {
+        let inner = &turn.cache.inner;
+        match request {
+            LoadRequest::Ask(question) => {
+                let lent = inner.lend_load(turn.group, self.session.node, &question);
+                if let Lent::Present { version } = lent {
+                    self.session.send_again(inner.hasher.hash(&question.key), version.seq());
+                }
+                self.session.lending.answer(LoadAnswer { id: question.id, verdict: lent.verdict() });
+            }
+            LoadRequest::Done { lease, key, yielded } => {
+                inner.take_load(turn.group, self.session.node, Version(lease), &key, &yielded);
+            }
+        }
     }
 
     fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
@@ -224,6 +246,8 @@ impl Downstream {
 
     fn end(&mut self, turn: &mut Turn<'_, '_>, end: &SessionEnd) {
         tracing::warn!(replica = self.name(), why = end.describe(), "a replica's link ended");
+        // Whatever it was loading, another node may load now.
+        turn.cache.inner.end_loads(turn.group, |lease| lease.node == self.session.node);
         match end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, self.peer.identity().proven),
             SessionEnd::Overtaken => {

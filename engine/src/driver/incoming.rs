@@ -245,10 +245,15 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
             frame_bytes_max: turn.group.config.frame_bytes_max,
             peers: roles.peers().to_vec(),
             caps: peer.caps(),
+            lends_loads: roles.role() == Role::Primary && hello.purpose == Purpose::Follow,
             bugs: turn.group.config.bugs,
         };
         (grant, roles.epoch, roles.history())
     };
+    if !hello.knows_loads {
+        // Before the plan is made: behind it no record comes that this replica can't read.
+        turn.group.log.lock().has_old_reader = true;
+    }
     let reader = InstallReader::new(turn.cache.inner.clone());
     let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
     session.numbers_mut().skip_one_in();

@@ -60,6 +60,9 @@ const STALLED_LOOK_MS: u64 = 5;
 /// How often queued hints are collected while replicas are attached, in milliseconds.
 const HINT_INTERVAL_MS: u64 = 5;
 
+/// How often leases of loads that have run out are forgotten, in milliseconds.
+const LOAD_LEASES_INTERVAL_MS: u64 = 500;
+
 /// When to poll a [`Replicator`] again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -111,6 +114,7 @@ pub struct Replicator {
     ends: Option<(u64, Risk)>,
     shipped_at_ms: Millis,
     hints_due_ms: Millis,
+    load_leases_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
     standing: (u64, LinkState),
 }
@@ -121,14 +125,6 @@ impl std::fmt::Debug for Replicator {
     }
 }
 
-impl Drop for Replicator {
-    fn drop(&mut self) {
-        if let Some(group) = &self.cache.inner.group {
-            group.roles.lock().is_driven = false;
-        }
-    }
-}
-
 /// What a part of the driver needs of the rest for one turn.
 struct Turn<'a, 'c> {
     cache: &'a Cache,
@@ -136,6 +132,17 @@ struct Turn<'a, 'c> {
     transport: &'a mut dyn Transport,
     now: Now,
     cx: &'a mut Context<'c>,
+}
+
+impl Drop for Replicator {
+    /// Nobody asks or answers any more: who waits for another node's load goes on alone.
+    fn drop(&mut self) {
+        if let Some(group) = &self.cache.inner.group {
+            group.roles.lock().is_driven = false;
+            group.desk.close(group);
+            group.sleepers.wake();
+        }
+    }
 }
 
 impl Replicator {
@@ -164,6 +171,7 @@ impl Replicator {
             ends: None,
             shipped_at_ms: 0,
             hints_due_ms: 0,
+            load_leases_due_ms: 0,
             standing: (0, LinkState::None),
         })
     }
@@ -182,6 +190,7 @@ impl Replicator {
         };
         let progressed = self.run_parts(&cache, group, now, cx);
         self.publish(&cache, group, now);
+        self.attend_to_loads(&cache, group, now);
         cache.inner.tell_events();
         if progressed {
             self.shipped_at_ms = now.local_ms;
@@ -276,7 +285,12 @@ impl Replicator {
 
     /// Tells the others how the replicas stand: status, writers, and whoever waits for acknowledgements.
     fn publish(&mut self, cache: &Cache, group: &Group, now: Now) {
-        let end = group.log.lock().end(now.local_ms);
+        let end = {
+            let mut log = group.log.lock();
+            log.has_old_reader =
+                self.downstream.iter().any(|(_, replica)| !replica.session().lending.is_known);
+            log.end(now.local_ms)
+        };
         self.downstream.iter_mut().for_each(|(_, replica)| replica.note_end(end));
         group.has_replicas.store(!self.downstream.is_empty(), Ordering::Relaxed);
         let mut roles = group.roles.lock();
@@ -316,6 +330,16 @@ impl Replicator {
             // Who waits for a write of a reign that has ended must look whether it survived.
             self.standing = standing;
             group.acks.wake_all();
+            group.desk.set_standing(group, reigns, standing.1, now.local_ms);
+        }
+    }
+
+    /// Nobody waits for another node's load longer than that may take.
+    fn attend_to_loads(&mut self, cache: &Cache, group: &Group, now: Now) {
+        group.desk.expire(group, now.local_ms);
+        if now.local_ms >= self.load_leases_due_ms {
+            self.load_leases_due_ms = now.local_ms + LOAD_LEASES_INTERVAL_MS;
+            cache.inner.forget_load_leases();
         }
     }
 
@@ -334,6 +358,7 @@ impl Replicator {
             .chain(self.hands_over_until_ms())
             .chain([self.upstream.deadline_ms(), self.announcer.deadline_ms(), self.campaign.deadline_ms()])
             .chain([self.shortage.deadline_ms()])
+            .chain(self.cache.inner.group.as_ref().and_then(|group| group.desk.deadline_ms()))
             .min()
             .unwrap_or(Millis::MAX)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::cache::{Group, Inner};
 use crate::replication::AckMode;
 use crate::replication::ack_warnings::mode_differs;
-use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, Relay};
+use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, LoadAnswer, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
@@ -53,6 +53,7 @@ impl ReplicaStore for CacheStore<'_> {
         if self.is_for_promotion {
             return;
         }
+        self.group.desk.attached(ok.frame_bytes_max);
         self.group.roles.lock().attached_to(self.address, ok.node, term, ok.plan);
         self.inner.publish_serving(self.group);
         // What another primary did, and by which clock, says nothing of this one.
@@ -175,6 +176,12 @@ impl ReplicaStore for CacheStore<'_> {
     fn set_level(&mut self, level: bool) {
         if !self.is_for_promotion {
             self.group.roles.lock().level = level;
+        }
+    }
+
+    fn load_answered(&mut self, answer: LoadAnswer) {
+        if !self.is_for_promotion {
+            self.inner.load_answered(self.group, answer);
         }
     }
 }

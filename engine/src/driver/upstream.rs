@@ -134,6 +134,7 @@ impl Upstream {
     /// Ends the session and plans the next try.
     fn end(&mut self, turn: &mut Turn<'_, '_>, end: SessionEnd) {
         let Some(mut attached) = self.attached.take() else { return };
+        turn.group.desk.link_ended(turn.now.local_ms);
         let was_attached = attached.session.is_attached();
         if let Some(frame) = attached.session.last_words(&end, || fenced_notice(turn.group)) {
             attached.peer.say_last(frame, turn.cx);
@@ -360,7 +361,12 @@ impl Attached {
             }
             let applied = turn.group.log.lock().last_seq();
             self.session.set_mode(turn.group.roles.lock().ack_mode());
-            let Some(frame) = self.session.poll_frame(applied, turn.now.local_ms)? else { break };
+            let frame = match self.session.poll_frame(applied, turn.now.local_ms)? {
+                Some(frame) => Some(frame),
+                None if self.is_for_promotion => None,
+                None => turn.group.desk.next_message(|message| self.session.encode_load(message)),
+            };
+            let Some(frame) = frame else { break };
             self.peer.send(frame).map_err(link_error)?;
             sent = true;
         }

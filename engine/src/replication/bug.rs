@@ -37,6 +37,10 @@ pub enum Bug {
     EmptiesOthers,
     /// Subscribers are not told to start again.
     RestartsHidden,
+    /// What a replica has loaded is stored whatever its lease is.
+    FillUnchecked,
+    /// A lease is given although another node has one.
+    LoadLentTwice,
 }
 
 /// The bugs that a node has: none.

@@ -137,6 +137,10 @@ pub(crate) fn may_take(hello: &Hello, roles: &Roles, lineage: &Lineage) -> Resul
     if !hello.cascades {
         return Err(RejectCode::NotPrimary);
     }
+    if !hello.knows_loads {
+        // Its records are the primary's, whatever the child knows.
+        return Err(RejectCode::UnsupportedVersion);
+    }
     if hello.slot == roles.slot {
         return Err(RejectCode::DuplicateSlot);
     }
@@ -191,6 +195,8 @@ mod tests {
         let (roles, lineage) = replica(&[1]);
         let asks = child(&roles, &lineage);
         assert_eq!(may_take(&asks, &roles, &lineage), Ok(()));
+        let old = Hello { knows_loads: false, ..asks.clone() };
+        assert_eq!(may_take(&old, &roles, &lineage), Err(RejectCode::UnsupportedVersion));
         let strays = Hello { cascades: false, ..asks };
         assert_eq!(may_take(&strays, &roles, &lineage), Err(RejectCode::NotPrimary));
     }

@@ -19,7 +19,7 @@ pub const HEADER_BYTES: usize = 16;
 /// The protocol version that this build writes.
 pub(crate) const VERSION: u16 = 1;
 
-/// What a frame is. Numbers are never used again; 12 is kept for credit, 17 for a lease.
+/// What a frame is. Numbers are never used again; 12 is kept for credit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -41,6 +41,9 @@ pub(crate) enum Kind {
     Lease = 17,
     Standing = 18,
     Relay = 19,
+    LoadAsk = 20,
+    LoadAnswer = 21,
+    LoadDone = 22,
     Apart = 24,
     Mode = 28,
 }
@@ -63,7 +66,7 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Lease, Standing, Relay, Apart, Mode])
+        .chain([Handover, Fenced, Bye, Lease, Standing, Relay, LoadAsk, LoadAnswer, LoadDone, Apart, Mode])
         .find(|kind| *kind as u8 == byte)
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Hello {
     pub(crate) slot_is_free: bool,
     /// Whether it takes a full copy on a channel beside the log.
     pub(crate) takes_apart: bool,
+    /// Whether it knows the records that say who loads a key.
+    pub(crate) knows_loads: bool,
 }
 
 const VERSION: u8 = 1;
@@ -85,6 +87,7 @@ const GRANTS_LEASES: u8 = 15;
 const ACK_MODE: u8 = 28;
 const SLOT_IS_FREE: u8 = 29;
 const TAKES_APART: u8 = 19;
+const KNOWS_LOADS: u8 = 16;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -127,6 +130,9 @@ impl Hello {
         if self.takes_apart {
             put(out, TAKES_APART, &[1]);
         }
+        if self.knows_loads {
+            put(out, KNOWS_LOADS, &[1]);
+        }
     }
 
     /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
@@ -150,6 +156,7 @@ impl Hello {
             ack_mode: None,
             slot_is_free: false,
             takes_apart: false,
+            knows_loads: false,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -192,6 +199,7 @@ impl Hello {
             }
             SLOT_IS_FREE => self.slot_is_free = value == [1],
             TAKES_APART => self.takes_apart = value == [1],
+            KNOWS_LOADS => self.knows_loads = value == [1],
             _ => {}
         }
         Some(())
@@ -256,6 +264,7 @@ mod tests {
             ack_mode: Some(AckMode::Strict { replicas: 2 }),
             slot_is_free: true,
             takes_apart: true,
+            knows_loads: true,
         }
     }
 

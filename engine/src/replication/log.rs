@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use super::bug::{Bug, Bugs};
 use super::fills::Fills;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
-use super::record;
+use super::record::{self, Scope};
 use super::risk::LogEnd;
 use crate::mutation::Version;
 
@@ -179,7 +179,7 @@ pub(crate) enum LogRead {
 /// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole; there are
 ///    `retained_records` of them.
 /// 3. `mark_bytes` is what marks take of the ring, at most one part in [`MARKS_DIVISOR`].
-/// 4. No record behind `last_of_many` concerns more than one key.
+/// 4. No record behind `last_of_many` concerns more than one item, and none behind `last_load` says who loads a key.
 #[derive(Debug)]
 pub(crate) struct Log {
     ring: ByteRing,
@@ -190,6 +190,10 @@ pub(crate) struct Log {
     mark_bytes: u64,
     /// The seq of the last flush of any kind; 0 before the first.
     last_of_many: Seq,
+    /// The seq of the last record that says who loads a key; 0 before the first.
+    last_load: Seq,
+    /// Whether somebody reads this log who does not know such records: then none is appended.
+    pub(crate) has_old_reader: bool,
     bytes_max: usize,
     /// Records replaced by a deletion because they are above `record_bytes_max`.
     pub(crate) oversized: u64,
@@ -218,6 +222,8 @@ impl Log {
             retained_records: 0,
             mark_bytes: 0,
             last_of_many: 0,
+            last_load: 0,
+            has_old_reader: false,
             // Up to two pieces are partly empty; they count.
             bytes_max: bytes_max.saturating_sub(2 * piece_bytes).max(bytes_max / 2),
             oversized: 0,
@@ -304,6 +310,11 @@ impl Log {
         if self.bugs.has(Bug::RollBackOverFlushes) { held } else { held.max(self.last_of_many) }
     }
 
+    /// Whether one who does not know the records of loads can go on behind this seq.
+    pub(crate) fn is_plain_behind(&self, seq: Seq) -> bool {
+        seq >= self.last_load
+    }
+
     /// Forgets from the end all that came behind `position`; false if that is not what the log holds. No replica goes on
     /// behind the new end with an older cursor: the driver, which rolls back, has the links to this node's own replicas end
     /// before it sends anything more. A subscription looks at [`Log::cuts`].
@@ -372,8 +383,10 @@ impl Log {
             self.first_seq = seq;
         }
         self.retained_records += 1;
-        if !record::concerns_one_key(record) {
-            self.last_of_many = seq;
+        match record::scope_of(record) {
+            Scope::Item => {}
+            Scope::Load => self.last_load = seq,
+            Scope::Many => self.last_of_many = seq,
         }
         self.ring.append(&(record.len() as u32).to_le_bytes());
         self.ring.append(record);

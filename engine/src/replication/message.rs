@@ -35,6 +35,9 @@ pub(crate) enum Message<'a> {
     Relay(Relay),
     Mode(Mode),
     Apart(Apart),
+    LoadAsk(LoadAsk<'a>),
+    LoadAnswer(LoadAnswer),
+    LoadDone(LoadDone<'a>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,6 +306,68 @@ pub(crate) struct Apart {
     pub(crate) copy: u32,
 }
 
+/// A replica asks whether it is to load a key's value. Only to a primary that has said [`LoadVerdict::Open`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LoadAsk<'a> {
+    /// The replica's own number for this question, above 0.
+    pub(crate) id: u64,
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) key: &'a [u8],
+    /// For how long the others are to wait for it, in milliseconds.
+    pub(crate) lease_ms: u64,
+    /// The version of the item that is to be loaded anew.
+    pub(crate) replaces: Option<u64>,
+    /// Whether a remembered absence is as good as nothing.
+    pub(crate) needs_value: bool,
+}
+
+/// What becomes of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LoadAnswer {
+    pub(crate) id: u64,
+    pub(crate) verdict: LoadVerdict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum LoadVerdict {
+    /// No answer yet: this primary may be asked from now on (`id` is 0).
+    Open,
+    /// Load it; nobody else does until this moment of the group's clock. The record that says so has this version.
+    Granted { lease: u64, until_ms: u64 },
+    /// Another node loads it, until this moment of the group's clock at most.
+    Held { until_ms: u64 },
+    /// The primary has a value, which comes by the log or as a chunk.
+    Present,
+    /// Load it for yourself; it can't be stored now.
+    Refused,
+}
+
+/// What a replica's load came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LoadDone<'a> {
+    /// What it was granted by.
+    pub(crate) lease: u64,
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) key: &'a [u8],
+    #[serde(borrow)]
+    pub(crate) loaded: Loaded<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Loaded<'a> {
+    /// To be stored.
+    Value {
+        #[serde(borrow, with = "serde_bytes")]
+        value: &'a [u8],
+        flags: u32,
+        expires_at_ms: u64,
+    },
+    /// The source has none; that is to be remembered until then.
+    Absence { expires_at_ms: u64 },
+    /// Nothing to be stored: somebody else may load.
+    Nothing,
+}
+
 /// The link closes on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bye {
@@ -342,6 +407,9 @@ impl Message<'_> {
             Message::Relay(body) => encode_body(Kind::Relay, number, body),
             Message::Mode(body) => encode_body(Kind::Mode, number, body),
             Message::Apart(body) => encode_body(Kind::Apart, number, body),
+            Message::LoadAsk(body) => encode_body(Kind::LoadAsk, number, body),
+            Message::LoadAnswer(body) => encode_body(Kind::LoadAnswer, number, body),
+            Message::LoadDone(body) => encode_body(Kind::LoadDone, number, body),
         }
     }
 
@@ -369,6 +437,9 @@ impl Message<'_> {
             Kind::Relay => Message::Relay(decode_body(raw.body)?),
             Kind::Mode => Message::Mode(decode_body(raw.body)?),
             Kind::Apart => Message::Apart(decode_body(raw.body)?),
+            Kind::LoadAsk => Message::LoadAsk(decode_body(raw.body)?),
+            Kind::LoadAnswer => Message::LoadAnswer(decode_body(raw.body)?),
+            Kind::LoadDone => Message::LoadDone(decode_body(raw.body)?),
         };
         Ok((raw.number, message))
     }

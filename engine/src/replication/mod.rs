@@ -16,6 +16,7 @@
 //! | `install` | what a primary reads out of its items |
 //! | `apart`, `window` | a full copy beside the log: what waits for what, and what was changed meanwhile |
 //! | `fills` | what a replica was given beside the log |
+//! | `loads` | what a replica asks and tells of a load that only one node does |
 //! | `roles` | what this node is, and whom it knows |
 //! | `warning` | what an operator should look at |
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
@@ -40,6 +41,7 @@ pub(crate) mod frame;
 pub(crate) mod hello;
 pub(crate) mod install;
 pub(crate) mod lease;
+pub(crate) mod loads;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod message;

@@ -25,6 +25,7 @@ use super::bug::{Bug, Bugs};
 use super::frame::HEADER_BYTES;
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
+use super::loads::Lending;
 use super::log::{Log, LogCursor, LogRead};
 use super::message::{
     Apart, Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
@@ -70,6 +71,8 @@ pub(crate) struct Grant {
     pub(crate) peers: Vec<String>,
     /// The channels of its link.
     pub(crate) caps: LinkCaps,
+    /// Whether this node is the primary, which says who loads a key.
+    pub(crate) lends_loads: bool,
     pub(crate) bugs: Bugs,
 }
 
@@ -144,6 +147,7 @@ pub(crate) struct PrimarySession {
     /// What a replica that would follow a replica is told of this node.
     relay: Option<Relay>,
     relay_due: bool,
+    pub(crate) lending: Lending,
 }
 
 /// What a write waits for on either side.
@@ -220,6 +224,7 @@ impl PrimarySession {
             overtaken: 0,
             relay: hello.cascades.then(Relay::default),
             relay_due: false,
+            lending: Lending::new(hello.knows_loads, grant.lends_loads),
         };
         let ok = HelloOk {
             lineage: to_wire(&lineage),
@@ -430,9 +435,18 @@ impl PrimarySession {
                 self.wanted.extend(want.hashes.into_iter().take(room));
                 Ok(())
             }
+            Message::LoadAsk(ask) if self.lending.asked(&ask) => Ok(()),
+            Message::LoadDone(done) if self.lending.told(&done) => Ok(()),
             Message::Fenced(fenced) => Err(SessionEnd::Fenced(fenced)),
             Message::Bye(bye) => Err(SessionEnd::Bye(bye.reason)),
             _ => Err(SessionEnd::Unexpected("frame from a replica")),
+        }
+    }
+
+    /// The replica lacks an item that it was sent, or will be: it is sent once more.
+    pub(crate) fn send_again(&mut self, hash: u64, seq: Seq) {
+        if seq <= self.cursor.position.seq && self.wanted.len() < WANTED_MAX {
+            self.wanted.push_back(hash);
         }
     }
 
@@ -465,6 +479,9 @@ impl PrimarySession {
         if let Some(asked_ms) = now.lease_ms.filter(|_| self.asks_for_lease) {
             (self.asks_for_lease, self.asked_ms) = (false, asked_ms);
             return Ok(Some(self.numbers.encode(&Message::Lease(Lease { asked_ms }))));
+        }
+        if let Some(answer) = self.lending.next_answer() {
+            return Ok(Some(self.numbers.encode(&Message::LoadAnswer(answer))));
         }
         self.fill_pending(source);
         if let Some(frame) = self.pending_if_due() {
@@ -671,12 +688,13 @@ impl PrimarySession {
 /// How a replica gets level, and from where in the log on; `None` for a full copy.
 fn plan_for(hello: &Hello, log: &Log) -> (Plan, Option<LogCursor>) {
     let Some(position) = hello.position else { return (Plan::Install, None) };
-    if let Some(cursor) = log.cursor_at(position) {
+    let knows = |at: Position| hello.knows_loads || log.is_plain_behind(at.seq);
+    if let Some(cursor) = log.cursor_at(position).filter(|_| knows(position)) {
         return (Plan::Resume, Some(cursor));
     }
     let shared = log.lineage().last_shared_with(&hello.lineage);
     let in_reach = |to: &Position| hello.undo_floor.is_some_and(|floor| floor <= to.seq);
-    match shared.filter(in_reach).and_then(|to| log.cursor_at(to)) {
+    match shared.filter(in_reach).filter(|to| knows(*to)).and_then(|to| log.cursor_at(to)) {
         Some(cursor) => {
             let Position { branch, seq } = cursor.position;
             (Plan::RollBack { branch: branch.0, seq }, Some(cursor))

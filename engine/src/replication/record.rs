@@ -38,13 +38,38 @@ enum Record<'a> {
         #[serde(borrow, with = "serde_bytes")]
         prefix: &'a [u8],
     },
+    LendLoad {
+        #[serde(borrow, with = "serde_bytes")]
+        key: &'a [u8],
+        node: u128,
+        until_ms: u64,
+        is_primarys: bool,
+    },
+    EndLoad {
+        #[serde(borrow, with = "serde_bytes")]
+        key: &'a [u8],
+    },
 }
 
-/// Whether what a record did can be undone by dropping one key: a put, a touch or a delete. Looks at the kind only, since
-/// it is asked of each record that is appended.
+/// What a record changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// One item: dropping that key undoes it. A put, a touch or a delete.
+    Item,
+    /// Who loads a key; no item. Nodes of an older version don't know these records.
+    Load,
+    /// More than one item: a flush of any kind.
+    Many,
+}
+
+/// Looks at the kind only, since it is asked of each record that is appended.
 #[inline]
-pub(crate) fn concerns_one_key(bytes: &[u8]) -> bool {
-    matches!(bytes.first(), Some(0..=2))
+pub(crate) fn scope_of(bytes: &[u8]) -> Scope {
+    match bytes.first() {
+        Some(0..=2) => Scope::Item,
+        Some(6..=7) => Scope::Load,
+        _ => Scope::Many,
+    }
 }
 
 /// A record that no node of this version writes.
@@ -108,6 +133,10 @@ fn encode_by_serde(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
         Mutation::Flush => Record::Flush,
         Mutation::FlushAt { at_ms } => Record::FlushAt { at_ms },
         Mutation::FlushPrefix { prefix } => Record::FlushPrefix { prefix },
+        Mutation::LendLoad { key, node, until_ms, is_primarys } => {
+            Record::LendLoad { key, node, until_ms, is_primarys }
+        }
+        Mutation::EndLoad { key } => Record::EndLoad { key },
     };
     let buffer = std::mem::take(out);
     *out = postcard::to_extend(&record, buffer).expect("a vector takes any number of bytes");
@@ -130,9 +159,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
         Record::Flush => Mutation::Flush,
         Record::FlushAt { at_ms } => Mutation::FlushAt { at_ms },
         Record::FlushPrefix { prefix } => Mutation::FlushPrefix { prefix },
+        Record::LendLoad { key, node, until_ms, is_primarys } => {
+            Mutation::LendLoad { key, node, until_ms, is_primarys }
+        }
+        Record::EndLoad { key } => Mutation::EndLoad { key },
     };
     match mutation {
-        Mutation::Put { key, .. } | Mutation::Touch { key, .. } | Mutation::Delete { key }
+        Mutation::Put { key, .. }
+        | Mutation::Touch { key, .. }
+        | Mutation::Delete { key }
+        | Mutation::LendLoad { key, .. }
+        | Mutation::EndLoad { key }
             if key.is_empty() || key.len() > KEY_BYTES_MAX =>
         {
             Err(BadRecord)
@@ -171,11 +208,17 @@ mod tests {
         assert_eq!(bytes_of(&Mutation::Flush), [3]);
         assert_eq!(bytes_of(&Mutation::FlushAt { at_ms: 7 }), [4, 7]);
         assert_eq!(bytes_of(&Mutation::FlushPrefix { prefix: b"u:" }), [5, 2, b'u', b':']);
+        let lend = Mutation::LendLoad { key: b"k", node: 300, until_ms: 7, is_primarys: true };
+        assert_eq!(bytes_of(&lend), [6, 1, b'k', 0xac, 2, 7, 1]);
+        assert_eq!(bytes_of(&Mutation::EndLoad { key: b"kk" }), [7, 2, b'k', b'k']);
         let prefix = Mutation::FlushPrefix { prefix: b"k" };
-        let of_one_key = [put, touch, Mutation::Delete { key: b"k" }];
-        let of_many = [Mutation::Flush, Mutation::FlushAt { at_ms: 7 }, prefix];
-        assert!(of_one_key.iter().all(|mutation| concerns_one_key(&bytes_of(mutation))));
-        assert!(!of_many.iter().any(|mutation| concerns_one_key(&bytes_of(mutation))));
+        for (scope, mutations) in [
+            (Scope::Item, [put, touch, Mutation::Delete { key: b"k" }]),
+            (Scope::Load, [lend, Mutation::EndLoad { key: b"k" }, lend]),
+            (Scope::Many, [Mutation::Flush, Mutation::FlushAt { at_ms: 7 }, prefix]),
+        ] {
+            assert!(mutations.iter().all(|mutation| scope_of(&bytes_of(mutation)) == scope), "{scope:?}");
+        }
     }
 
     #[test]
@@ -208,7 +251,10 @@ mod tests {
             client_cas: Some(1 << 50),
         };
         assert_eq!(decode(&bytes_of(&put)), Ok(put));
-        assert_eq!(decode(&bytes_of(&Mutation::Flush)), Ok(Mutation::Flush));
+        let lend = Mutation::LendLoad { key: b"k", node: 1 << 127, until_ms: 1 << 63, is_primarys: false };
+        for other in [Mutation::Flush, lend, Mutation::EndLoad { key: b"k" }] {
+            assert_eq!(decode(&bytes_of(&other)), Ok(other));
+        }
     }
 
     #[test]
@@ -227,6 +273,8 @@ mod tests {
         assert_eq!(decode(&[put.as_slice(), &[0]].concat()), Err(BadRecord));
         assert_eq!(decode(&[2, 0]), Err(BadRecord));
         assert_eq!(decode(&[5, 0]), Err(BadRecord));
-        assert_eq!(decode(&[6]), Err(BadRecord));
+        assert_eq!(decode(&[6, 0, 1, 1, 0]), Err(BadRecord));
+        assert_eq!(decode(&[7, 0]), Err(BadRecord));
+        assert_eq!(decode(&[8]), Err(BadRecord));
     }
 }

@@ -19,7 +19,7 @@ use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
     Ack, Append, Bye, ByeReason, Chunk, ChunkKind, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Lease,
-    Message, Plan, Relay, Want, WireEntry, from_wire,
+    LoadAnswer, Message, Plan, Relay, Want, WireEntry, from_wire,
 };
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
@@ -78,6 +78,8 @@ pub(crate) trait ReplicaStore {
     fn mode_told(&mut self, mode: AckMode);
     /// Whether this node has all that its primary told of.
     fn set_level(&mut self, level: bool);
+    /// The primary answers whether this node is to load something.
+    fn load_answered(&mut self, answer: LoadAnswer);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,6 +269,10 @@ impl ReplicaSession {
             (_, Message::Mode(mode)) => {
                 self.tells_mode = true;
                 store.mode_told(mode.into());
+                Ok(())
+            }
+            (_, Message::LoadAnswer(answer)) => {
+                store.load_answered(answer);
                 Ok(())
             }
             (_, Message::Append(append)) => self.handle_append(&append, frame, store),
@@ -598,6 +604,11 @@ impl ReplicaSession {
             return Ok(Some(self.numbers.encode(&Message::Ack(ack))));
         }
         Ok(None)
+    }
+
+    /// What this node has to say of a load, once nothing else is to be sent.
+    pub(crate) fn encode_load(&mut self, message: &Message<'_>) -> Bytes {
+        self.numbers.encode(message)
     }
 
     /// The last frame of a session that this side ends, if the reason is worth telling.

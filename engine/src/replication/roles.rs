@@ -596,6 +596,7 @@ impl Roles {
             ack_mode: Some(self.ack_mode()),
             slot_is_free: self.may_move(),
             takes_apart: false,
+            knows_loads: true,
         }
     }
 

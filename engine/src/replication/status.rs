@@ -141,6 +141,12 @@ pub struct Status {
     pub log_waits: u64,
     /// Records that were too large for the log and went in as deletions.
     pub oversized_records: u64,
+    /// As a primary: how often one node was to load a key for all; leases in the log.
+    pub loads_lent: u64,
+    /// As a primary: what replicas had loaded and was stored here.
+    pub loads_taken: u64,
+    /// As a primary: what replicas had loaded and was not stored: their lease was over, or the key was written to meanwhile.
+    pub loads_refused: u64,
     /// Peers refused.
     pub rejects: u64,
     /// The last thing that went wrong with a peer, in words.
@@ -181,6 +187,9 @@ impl Status {
             rolled_back_keys: 0,
             log_waits: 0,
             oversized_records: 0,
+            loads_lent: 0,
+            loads_taken: 0,
+            loads_refused: 0,
             rejects: 0,
             last_error: None,
             warnings: Vec::new(),

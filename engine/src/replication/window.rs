@@ -119,6 +119,8 @@ impl Window {
             }
             // These raise floors, which stay.
             Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => {}
+            // No item changes.
+            Mutation::LendLoad { .. } | Mutation::EndLoad { .. } => {}
         }
     }
 

@@ -9,6 +9,7 @@
 pub mod clients;
 pub mod clocks;
 pub mod linearizable;
+pub mod loaders;
 pub mod oracle;
 pub mod readers;
 pub mod registers;
@@ -28,6 +29,7 @@ use rand::{RngExt, SeedableRng};
 
 use clients::{Clients, Life};
 use clocks::Clocks;
+use loaders::Loaders;
 use oracle::{Concern, Oracle};
 use readers::Readers;
 use subscribers::{Subscribers, Told};
@@ -80,6 +82,8 @@ pub struct Summary {
     pub told: Told,
     /// Reads that waited for a version, how many found an item, and versions that a node will never have.
     pub waited: [u64; 3],
+    /// Loads begun and stored, and leases in logs.
+    pub loads: [u64; 3],
     /// The state of all nodes at the end, as one number.
     pub fingerprint: u64,
 }
@@ -107,6 +111,8 @@ pub struct Setting {
     pub channels_apart: bool,
     /// Whether the nodes' clocks are up to an hour off when they start, and run 5 % too fast or slow.
     pub skewed_clocks: bool,
+    /// Whether clients read through.
+    pub loads: bool,
 }
 
 impl Default for Setting {
@@ -122,6 +128,7 @@ impl Default for Setting {
             bug: None,
             channels_apart: false,
             skewed_clocks: false,
+            loads: false,
         }
     }
 }
@@ -148,6 +155,7 @@ struct World {
     oracle: Oracle,
     subscribers: Subscribers,
     readers: Readers,
+    loaders: Loaders,
     summary: Summary,
 }
 
@@ -161,6 +169,7 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
     let mut world = World::new(seed, setting);
     for step in 0..STEPS {
         world.step();
+        world.step_loaders().unwrap_or_else(|why| panic!("{why}; seed {seed}, step {step}"));
         world.answer_clients();
         let caches = world.caches();
         world.subscribers.step(&caches);
@@ -175,6 +184,7 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
     world.check_rest(seed);
     world.check_subscribers(true, &format!("seed {seed}, at rest"));
     world.summary.waited = world.readers.waited;
+    world.summary.loads = world.loaders.done;
     world.summary.told = world.subscribers.told;
     world.summary
 }
@@ -188,6 +198,7 @@ impl World {
     fn new(seed: u64, setting: Setting) -> World {
         let mut random = StdRng::seed_from_u64(seed);
         let log_bytes = [4 << 10, 16 << 10, 64 << 10][random.random_range(0..3)];
+        let loaders = Loaders::new(seed);
         let mut world = World {
             setting,
             clients: Clients::default(),
@@ -201,8 +212,9 @@ impl World {
             incarnations: seed << 16,
             log_bytes,
             oracle: Oracle::default(),
-            subscribers: Subscribers::new(seed),
+            subscribers: Subscribers::new(seed, loaders.silent.clone()),
             readers: Readers::new(seed),
+            loaders,
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
@@ -434,6 +446,25 @@ impl World {
         (!(78..88).contains(&what)).then_some(concerns)
     }
 
+    /// Somebody reads through; then all that this step has logged is looked at, before a subscriber is told of it.
+    fn step_loaders(&mut self) -> Result<(), String> {
+        if !self.setting.loads {
+            return Ok(());
+        }
+        let nodes = self.lives();
+        self.loaders.note(&nodes, &mut self.oracle)?;
+        self.loaders.step(&nodes, &self.oracle);
+        self.loaders.note(&nodes, &mut self.oracle)
+    }
+
+    fn finish_loads(&mut self) -> Result<(), String> {
+        if !self.setting.loads {
+            return Ok(());
+        }
+        let nodes = self.lives();
+        self.loaders.finish(&nodes, &mut self.oracle)
+    }
+
     fn answer_clients(&mut self) {
         if self.setting.semi_sync {
             self.clients.answer(&self.lives());
@@ -618,13 +649,14 @@ impl World {
             (0..self.setting.nodes).for_each(|index| self.poll(index));
             self.network.deliver_all();
             self.clocks.advance_ms(20);
+            self.finish_loads().unwrap_or_else(|why| panic!("{why}; seed {seed}, healing"));
             if round % 500 == 499 {
                 self.promote_best();
             }
             if round % 1_000 == 999 {
                 self.restart_stranded();
             }
-            if self.is_at_rest() {
+            if self.is_at_rest() && self.loaders.are_answered() {
                 return;
             }
         }

@@ -81,6 +81,49 @@ impl Oracle {
         }
     }
 
+    /// How many mutations were answered.
+    pub fn answered(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// Notes what a load has stored at this place of a history; `begun` is how many mutations had been answered when it
+    /// began: a write of that history which was answered since makes it stale.
+    ///
+    /// # Errors
+    /// That write, in words.
+    pub fn note_load(
+        &mut self,
+        inspection: &Inspection,
+        (branch, seq): (u128, u64),
+        key: Vec<u8>,
+        (value, flags, expires_at_ms): (Vec<u8>, u32, u64),
+        begun: usize,
+    ) -> Result<(), String> {
+        let is_before = |effect: &&Effect| {
+            let held = inspection.lineage.iter().find(|entry| entry.1 == effect.branch);
+            held.is_some_and(|entry| effect.seq <= entry.3) && (effect.branch, effect.seq) != (branch, seq)
+        };
+        let concerns_it = |effect: &&Effect| match &effect.concerns {
+            Concern::Key(other) => *other == key,
+            Concern::Prefix(prefix) => key.starts_with(prefix),
+            Concern::All => true,
+        };
+        let newer = self.effects[begun..].iter().filter(is_before).find(concerns_it);
+        if let Some(newer) = newer {
+            let key = key.escape_ascii();
+            let lineage = &inspection.lineage;
+            return Err(format!(
+                "P15: a load stored {key} at seq {seq} of branch {branch}, and had begun before {newer:?}; the history is {lineage:?}"
+            ));
+        }
+        let term = inspection.lineage.iter().find(|entry| entry.1 == branch).map_or(0, |entry| entry.0);
+        let version = u64::from(term) << VERSION_SEQ_BITS | seq;
+        self.values.insert((key.clone(), version), (value.clone(), flags));
+        let state = Some((value, flags, expires_at_ms, version));
+        self.effects.push(Effect { branch, seq, concerns: Concern::Key(key), state });
+        Ok(())
+    }
+
     /// Notes that a node was promoted by this term; another one that was as well.
     pub fn note_promotion(&mut self, term: u32, index: usize) -> Option<usize> {
         Some(*self.promotions.entry(term).or_insert(index)).filter(|known| *known != index)

@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 7] = [
+pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -43,6 +43,11 @@ pub const SCENARIOS: [Scenario; 7] = [
         name: "clocks",
         what: "nothing expired returns and nothing dies early, whatever clocks do",
         run: |seed| Ok(format!("{:?}", run_with(seed, skewed(seed)))),
+    },
+    Scenario {
+        name: "loads",
+        what: "clients read through: one loader for the group, and nothing is stored over a newer write",
+        run: |seed| Ok(format!("{:?}", run_with(seed, with_loads(seed)))),
     },
     Scenario {
         name: "same",
@@ -105,4 +110,15 @@ pub fn registers_of(seed: u64, semi_sync: bool, strict: bool) -> Setting {
 /// Three nodes whose clocks are off and run wrong.
 pub fn skewed(seed: u64) -> Setting {
     Setting { skewed_clocks: true, channels_apart: is_apart(seed), ..Setting::default() }
+}
+
+/// Chains, groups that wait for acks, wrong clocks and plain ones, in turn: clients read through in all of them.
+pub fn with_loads(seed: u64) -> Setting {
+    let setting = match seed % 4 {
+        0 => chain(seed),
+        1 => semi_sync(seed),
+        2 => skewed(seed),
+        _ => Setting::default(),
+    };
+    Setting { loads: true, ..setting }
 }

@@ -11,6 +11,7 @@ use hotspare::{
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::loaders::Silent;
 use super::oracle::Oracle;
 
 /// How many there are.
@@ -47,6 +48,7 @@ pub struct Subscribers {
     all: Vec<Subscriber>,
     /// What they were told so far.
     pub told: Told,
+    silent: Silent,
 }
 
 fn subscribe(node: usize, cache: &Cache, position: Option<Position>) -> Subscriber {
@@ -56,8 +58,8 @@ fn subscribe(node: usize, cache: &Cache, position: Option<Position>) -> Subscrib
 
 impl Subscribers {
     /// None yet: they come as the run goes on.
-    pub fn new(seed: u64) -> Subscribers {
-        Subscribers { random: StdRng::seed_from_u64(!seed), all: Vec::new(), told: Told::default() }
+    pub fn new(seed: u64, silent: Silent) -> Subscribers {
+        Subscribers { random: StdRng::seed_from_u64(!seed), all: Vec::new(), told: Told::default(), silent }
     }
 
     /// One of them does something, mostly.
@@ -102,7 +104,7 @@ impl Subscribers {
                     if let Effect::Restart(why) = change.effect {
                         self.told.restarts[place_of(why)] += 1;
                     }
-                    subscriber.apply(change, &nodes[subscriber.node]);
+                    subscriber.apply(change, &nodes[subscriber.node], &self.silent);
                 }
                 Err(NoChange::Yet) => return,
                 // The node lost its memory; the one in its place has another life.
@@ -157,12 +159,12 @@ fn place_of(why: Restart) -> usize {
 }
 
 impl Subscriber {
-    fn apply(&mut self, change: Change, cache: &Cache) {
+    fn apply(&mut self, change: Change, cache: &Cache, silent: &Silent) {
         let Change { position, version: Version(version), effect, .. } = change;
         if let Some(before) = self.position
             && !matches!(effect, Effect::Restart(_))
         {
-            assert_no_gap(before.seq(), position.seq(), cache);
+            assert_no_gap(before.seq(), position.seq(), cache, silent);
         }
         self.position = Some(position);
         match effect {
@@ -206,13 +208,17 @@ impl Subscriber {
 }
 
 /// Between two changes lies no mutation of the node's history.
-fn assert_no_gap(before: u64, seq: u64, cache: &Cache) {
+fn assert_no_gap(before: u64, seq: u64, cache: &Cache, silent: &Silent) {
     if seq <= before + 1 {
         assert!(seq >= before, "changes go backwards, from seq {before} to {seq}");
         return;
     }
     let lineage = cache.inspect().lineage;
-    let is_used = |left: u64| lineage.iter().any(|entry| (entry.2..=entry.3).contains(&left));
+    let silent = silent.lock().unwrap();
+    let is_used = |left: u64| {
+        let holds = |entry: &&(u32, u128, u64, u64)| (entry.2..=entry.3).contains(&left);
+        lineage.iter().find(holds).is_some_and(|entry| !silent.contains(&(entry.1, left)))
+    };
     let left_out = (before + 1..seq).find(|left| is_used(*left));
     assert_eq!(left_out, None, "changes leave a mutation out, between seq {before} and {seq}");
 }

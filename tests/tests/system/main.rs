@@ -17,6 +17,7 @@ mod erring_operator;
 mod failover;
 mod limits;
 mod listeners;
+mod loads;
 mod managed;
 mod metrics;
 mod operators;

@@ -9,7 +9,12 @@
 //!            │   (leader dropped its lease)
 //!            │       v  │ (a waiter takes the lead)
 //!            └──> Vacant ──(nobody waits)──> forgotten
+//!                    ^
+//!   in a group:  Elsewhere ──(another node's load has ended, or a write came)──> Done: all look again
 //! ```
+//! Elsewhere waits for the group (see `sharing`): for the primary's word, or for another node's load. It falls vacant when
+//! this node is to load. A flight that has the group's lease keeps that from one leader to the next.
+//!
 //! A shard's flights are guarded by its lock. A write to a key takes the key's flight out of the table and marks it:
 //! what it loads may be older than the write, so it is handed to those who asked before, and is not stored; who asks
 //! later begins a flight of his own. A flight's state is a leaf lock under the shard's.
@@ -18,18 +23,20 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use slab::Slab;
 
+use crate::clock::Millis;
 use crate::mutation::Version;
 
-use super::super::{Cache, is_inside_read};
-use super::{LoadPolicy, Store};
+use super::super::{Cache, Inner, ShardCell, is_inside_read};
+use super::{LoadPolicy, Look, Store};
 
 /// What a load came to, for those who wait.
 #[derive(Debug, Clone)]
@@ -38,6 +45,20 @@ pub(super) enum Outcome {
     Loaded(Option<Bytes>),
     /// The loader's error.
     Failed(Arc<dyn Any + Send + Sync>),
+    /// Another node loads or has loaded it, or need not any more.
+    LookAgain,
+}
+
+/// How often a thread that waits for the group looks by itself, in case that nobody drives the replicator.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What those who wait for the group do when that takes too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "nobody waits for a group"))]
+pub(super) enum Then {
+    /// One of them loads.
+    Load,
+    LookAgain,
 }
 
 /// One load under way.
@@ -45,6 +66,10 @@ pub(super) enum Outcome {
 pub(crate) struct Flight {
     /// The cache's last version when it began: a later flush has a higher one.
     pub(super) begun: Version,
+    /// Whether a value is there, which is loaded anew.
+    pub(super) is_refresh: bool,
+    /// The group's lease that this node loads it by; 0 for none.
+    lease: AtomicU64,
     overtaken: AtomicBool,
     state: Mutex<State>,
 }
@@ -60,14 +85,23 @@ struct State {
 enum Phase {
     /// Somebody loads; a thread that loads synchronously must not wait for itself.
     Loading(Option<ThreadId>),
+    /// The group is waited for, until this moment of the node's own clock at most.
+    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "there is no group"))]
+    Elsewhere(Millis, Then),
     Vacant,
     Done(Outcome),
 }
 
 impl Flight {
-    pub(super) fn new(begun: Version) -> Arc<Flight> {
+    pub(super) fn new(begun: Version, is_refresh: bool) -> Arc<Flight> {
         let state = State { phase: Phase::Loading(None), waiters: Slab::new() };
-        Arc::new(Flight { begun, overtaken: AtomicBool::new(false), state: Mutex::new(state) })
+        Arc::new(Flight {
+            begun,
+            is_refresh,
+            lease: AtomicU64::new(0),
+            overtaken: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
     }
 
     /// Whether the key was written to since it began.
@@ -77,11 +111,28 @@ impl Flight {
 
     /// Changes the phase and wakes everybody.
     fn enter(&self, phase: Phase) {
-        let mut state = self.state.lock();
-        state.phase = phase;
-        let wakers: Vec<Waker> = state.waiters.iter_mut().filter_map(|(_, waker)| waker.take()).collect();
-        drop(state);
+        let wakers = self.state.lock().enter(phase);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The group's lease that this node loads it by.
+    pub(super) fn lease(&self) -> Option<Version> {
+        Some(Version(self.lease.load(Ordering::Acquire))).filter(|lease| *lease != Version(0))
+    }
+
+    /// Takes that lease out: it is given back, or used.
+    pub(super) fn take_lease(&self) -> Option<Version> {
+        Some(Version(self.lease.swap(0, Ordering::AcqRel))).filter(|lease| *lease != Version(0))
+    }
+
+    fn be_overtaken(&self) -> Vec<Waker> {
+        self.overtaken.store(true, Ordering::Release);
+        let mut state = self.state.lock();
+        match state.phase {
+            // Nobody here has begun to load: what was written is what they wait for.
+            Phase::Elsewhere(..) => state.enter(Phase::Done(Outcome::LookAgain)),
+            _ => Vec::new(),
+        }
     }
 
     fn is_vacant_and_unwanted(&self) -> bool {
@@ -95,6 +146,78 @@ impl Flight {
     }
 }
 
+/// What the group does to a flight. Whoever is to be woken is given back, since the caller holds locks.
+#[cfg(feature = "serde")]
+impl Flight {
+    /// Sets the lease that it is loaded by from its beginning on.
+    pub(super) fn set_lease(&self, lease: Version) {
+        self.lease.store(lease.0, Ordering::Release);
+    }
+
+    /// Whether this node loads it now.
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Loading(_))
+    }
+
+    /// Waits for the group, from the beginning or on.
+    pub(super) fn wait_until(&self, until_ms: Millis, then: Then) {
+        let mut state = self.state.lock();
+        let is_new = matches!(state.phase, Phase::Loading(None)) && state.waiters.is_empty();
+        if is_new || matches!(state.phase, Phase::Elsewhere(..)) {
+            state.phase = Phase::Elsewhere(until_ms, then);
+        }
+    }
+
+    /// This node is to load it, by this lease of the group's if there is one; false if nobody waits for that any more.
+    pub(super) fn release(&self, lease: Option<Version>) -> Result<Vec<Waker>, NotAwaited> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Elsewhere(..) => {
+                self.lease.store(lease.map_or(0, |lease| lease.0), Ordering::Release);
+                Ok(state.enter(Phase::Vacant))
+            }
+            _ => Err(NotAwaited),
+        }
+    }
+
+    /// Those who wait for the group look again.
+    pub(super) fn look_again(&self) -> Vec<Waker> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Elsewhere(..) => state.enter(Phase::Done(Outcome::LookAgain)),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Ends a wait for the group whose time is over.
+    pub(super) fn end_wait(&self, now_ms: Millis) -> Vec<Waker> {
+        self.state.lock().end_wait(now_ms)
+    }
+}
+
+/// The flight does not wait for the group.
+#[cfg(feature = "serde")]
+#[derive(Debug)]
+pub(super) struct NotAwaited;
+
+impl State {
+    /// Changes the phase; gives back who is to be woken.
+    fn enter(&mut self, phase: Phase) -> Vec<Waker> {
+        self.phase = phase;
+        self.waiters.iter_mut().filter_map(|(_, waker)| waker.take()).collect()
+    }
+
+    fn end_wait(&mut self, now_ms: Millis) -> Vec<Waker> {
+        match self.phase {
+            Phase::Elsewhere(until_ms, Then::Load) if until_ms <= now_ms => self.enter(Phase::Vacant),
+            Phase::Elsewhere(until_ms, Then::LookAgain) if until_ms <= now_ms => {
+                self.enter(Phase::Done(Outcome::LookAgain))
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// A shard's loads under way, by key.
 #[derive(Debug, Default)]
 pub(crate) struct Flights(HashMap<Box<[u8]>, Arc<Flight>>);
@@ -104,23 +227,33 @@ impl Flights {
         self.0.get(key)
     }
 
+    /// One that it takes the place of is over, or a flush overtook it: that must be known also when the flush is forgotten,
+    /// with a full copy.
     pub(super) fn insert(&mut self, key: &[u8], flight: Arc<Flight>) {
-        self.0.insert(key.into(), flight);
+        if let Some(before) = self.0.insert(key.into(), flight) {
+            before.overtaken.store(true, Ordering::Release);
+        }
     }
 
-    /// The key was written to: what is being loaded may be older than that.
-    #[cold]
-    pub(crate) fn overtake(&mut self, key: &[u8]) {
-        if let Some(flight) = self.0.remove(key) {
-            flight.overtaken.store(true, Ordering::Release);
+    /// The key was written to, under this version: what is being loaded may be older than that, unless the group's lease
+    /// was given behind it. Gives back who is to be woken.
+    pub(crate) fn overtake(&mut self, key: &[u8], by: Version) -> Vec<Waker> {
+        let is_before = |flight: &Arc<Flight>| flight.lease().is_none_or(|lease| lease < by);
+        match self.0.get(key).is_some_and(is_before) {
+            true => self.0.remove(key).map(|flight| flight.be_overtaken()).unwrap_or_default(),
+            false => Vec::new(),
         }
     }
 
     /// Every key was.
-    pub(crate) fn overtake_all(&mut self) {
-        for (_, flight) in self.0.drain() {
-            flight.overtaken.store(true, Ordering::Release);
-        }
+    pub(crate) fn overtake_all(&mut self) -> Vec<Waker> {
+        self.0.drain().flat_map(|(_, flight)| flight.be_overtaken()).collect()
+    }
+
+    /// The group's lease of this key has ended: who waits for that looks again.
+    #[cfg(feature = "serde")]
+    pub(super) fn look_again(&self, key: &[u8]) -> Vec<Waker> {
+        self.0.get(key).map(|flight| flight.look_again()).unwrap_or_default()
     }
 
     /// Forgets this flight, unless another one has its place.
@@ -192,17 +325,23 @@ impl Lease {
 
     fn settle(&mut self, outcome: Outcome) {
         self.is_settled = true;
+        let inner = &self.cache.inner;
         if let Outcome::Loaded(value) = &outcome {
             let store = match value {
                 Some(value) => Some(Store::Value(value, self.policy.attributes())),
                 None => self.policy.absence().map(Store::Absence),
             };
-            if let Some(store) = store {
-                self.cache.inner.store_loaded(&self.key, &self.flight, self.replaces, store);
+            if let Some(store) = store
+                && !inner.hand_in(&self.key, &self.flight, &store)
+            {
+                inner.store_loaded(&self.key, &self.flight, self.replaces, store);
             }
         }
-        with_flights(&self.cache, self.hash, |flights| flights.remove(&self.key, &self.flight));
-        self.cache.inner.flights_under_way.fetch_sub(1, Ordering::SeqCst);
+        with_flights(inner, self.hash, |cell| {
+            cell.flights.remove(&self.key, &self.flight);
+            inner.give_lease_back(cell, &self.key, &self.flight);
+        });
+        inner.flights_under_way.fetch_sub(1, Ordering::SeqCst);
         self.flight.enter(Phase::Done(outcome));
     }
 }
@@ -213,27 +352,28 @@ impl Drop for Lease {
             return;
         }
         self.flight.enter(Phase::Vacant);
-        forget_if_unwanted(&self.cache, self.hash, &self.key, &self.flight);
+        forget_if_unwanted(&self.cache.inner, self.hash, &self.key, &self.flight);
         self.cache.inner.flights_under_way.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
 /// A flight without a leader and without anybody who waits is forgotten.
-fn forget_if_unwanted(cache: &Cache, hash: u64, key: &[u8], flight: &Arc<Flight>) {
-    with_flights(cache, hash, |flights| {
+pub(super) fn forget_if_unwanted(inner: &Inner, hash: u64, key: &[u8], flight: &Arc<Flight>) {
+    with_flights(inner, hash, |cell| {
         if flight.is_vacant_and_unwanted() {
-            flights.remove(key, flight);
+            cell.flights.remove(key, flight);
+            inner.give_lease_back(cell, key, flight);
         }
     });
 }
 
 /// Runs on the flights of a hash's shard. Inside a read no shard may be waited for: if this one is taken nothing is
 /// done, and a flight that is over is removed by whoever wants or writes its key next.
-fn with_flights(cache: &Cache, hash: u64, run: impl FnOnce(&mut Flights)) {
-    let cell = cache.inner.cell(hash);
+fn with_flights(inner: &Inner, hash: u64, run: impl FnOnce(&mut ShardCell)) {
+    let cell = inner.cell(hash);
     let cell = if is_inside_read() { cell.try_lock() } else { Some(cell.lock()) };
     if let Some(mut cell) = cell {
-        run(&mut cell.flights);
+        run(&mut cell);
     }
 }
 
@@ -277,7 +417,11 @@ impl Waiting {
     /// Blocks this thread until the load has ended, and gives the value. `None` if the source has none, if the load
     /// failed, if the one who loaded gave up, or, at once, inside a read: what it has locked may be what the load needs.
     pub fn wait(self) -> Option<Bytes> {
-        if is_inside_read() { None } else { value_of(self.arrive()) }
+        if is_inside_read() {
+            return None;
+        }
+        let (cache, hash, key) = (self.cache.clone(), self.hash, self.key.clone());
+        value_of(&cache, hash, &key, self.arrive())
     }
 
     /// Blocks this thread until the load has ended or fell to it.
@@ -287,17 +431,28 @@ impl Waiting {
         loop {
             match self.poll_arrival(&mut context) {
                 Poll::Ready(arrival) => return arrival,
+                Poll::Pending if self.is_elsewhere() => thread::park_timeout(LOOK),
                 Poll::Pending => thread::park(),
             }
         }
     }
 
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.flight.state.lock().phase, Phase::Elsewhere(..))
+    }
+
     pub(super) fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Arrival> {
         let mut state = self.flight.state.lock();
+        if let Phase::Elsewhere(..) = state.phase {
+            let woken = state.end_wait(self.cache.inner.local_now_ms());
+            drop(state);
+            woken.into_iter().for_each(Waker::wake);
+            state = self.flight.state.lock();
+        }
         match &state.phase {
             Phase::Done(outcome) => return Poll::Ready(Arrival::Outcome(outcome.clone())),
             Phase::Vacant => {}
-            Phase::Loading(_) => {
+            Phase::Loading(_) | Phase::Elsewhere(..) => {
                 let waker = &mut state.waiters[self.slot];
                 if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     let before = waker.replace(context.waker().clone());
@@ -316,9 +471,14 @@ impl Waiting {
 }
 
 /// A lease that fell to somebody who only waits is dropped, and so handed on.
-fn value_of(arrival: Arrival) -> Option<Bytes> {
+fn value_of(cache: &Cache, hash: u64, key: &[u8], arrival: Arrival) -> Option<Bytes> {
     match arrival {
         Arrival::Outcome(Outcome::Loaded(value)) => value,
+        // It came by the log, if it came.
+        Arrival::Outcome(Outcome::LookAgain) => match cache.inner.look(hash, key) {
+            Look::Value { value, .. } => Some(value),
+            Look::Absence | Look::Nothing => None,
+        },
         Arrival::Outcome(Outcome::Failed(_)) | Arrival::Lead(_) => None,
     }
 }
@@ -328,7 +488,8 @@ impl Future for Waiting {
     type Output = Option<Bytes>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.poll_arrival(context).map(value_of)
+        let arrival = std::task::ready!(self.poll_arrival(context));
+        Poll::Ready(value_of(&self.cache, self.hash, &self.key, arrival))
     }
 }
 
@@ -337,7 +498,7 @@ impl Drop for Waiting {
         let waker = self.flight.state.lock().waiters.try_remove(self.slot);
         // With nothing locked: with a waker a task may go, and with it another one that waits.
         drop(waker);
-        forget_if_unwanted(&self.cache, self.hash, &self.key, &self.flight);
+        forget_if_unwanted(&self.cache.inner, self.hash, &self.key, &self.flight);
     }
 }
 

@@ -1,10 +1,18 @@
 //! Reading through: a value that is not there is loaded, once for all who want it.
 //!
 //! Lives here: `get_or_load` in its forms, and [`Lookup`] beneath them. Not here: single flight itself (see `flight`),
-//! lifetimes (see `policy`).
+//! one load for a whole group (see `sharing`), lifetimes (see `policy`).
 
+#[cfg(not(feature = "serde"))]
+mod alone;
+#[cfg(feature = "serde")]
+mod desk;
 mod flight;
+#[cfg(feature = "serde")]
+mod leases;
 mod policy;
+#[cfg(feature = "serde")]
+mod sharing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +23,18 @@ use crate::error::{ReadError, WriteError};
 use crate::mutation::{Attributes, Expiry, Marks, Version};
 use crate::storage::Meta;
 
+#[cfg(not(feature = "serde"))]
+pub(crate) use alone::LoadLeases;
+#[cfg(feature = "serde")]
+pub(crate) use desk::Desk;
 pub(crate) use flight::Flights;
 use flight::{Arrival, Flight, Outcome};
 pub use flight::{Lease, Waiting};
+#[cfg(feature = "serde")]
+pub(crate) use leases::{LoadLease, LoadLeases};
 pub use policy::LoadPolicy;
+#[cfg(feature = "serde")]
+pub(crate) use sharing::Lent;
 
 use super::{Cache, Group, Inner};
 
@@ -82,6 +98,28 @@ enum Store<'a> {
     Absence(Expiry),
 }
 
+/// What a load is wanted for.
+struct Wanted<'a> {
+    key: &'a [u8],
+    policy: LoadPolicy,
+    /// The version of the value that is there, and due.
+    replaces: Option<Version>,
+    /// Whether a replica asks its primary for the right to load: whoever does waits for the answer.
+    asks: bool,
+}
+
+/// Where a load takes place.
+enum Place {
+    /// On this node, at once.
+    Here,
+    /// Perhaps on another one: the flight waits for the group.
+    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "there is no other node"))]
+    Elsewhere,
+    /// On another one, while the value that is there will do.
+    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "there is no other node"))]
+    Refreshed,
+}
+
 /// What is stored under a key.
 enum Look {
     Value { value: Bytes, version: Version, expires_at_ms: u64 },
@@ -95,7 +133,8 @@ enum Step {
     Failed(Arc<dyn std::any::Any + Send + Sync>),
     /// Load, for all with a lease; if that fails there may be a value that will do.
     Load(Option<Lease>, Option<Bytes>),
-    Wait(Waiting),
+    /// Wait for another load; if another node does it there may be a value that will do.
+    Wait(Waiting, Option<Bytes>),
     Again,
 }
 
@@ -116,8 +155,16 @@ impl Cache {
     /// ```
     ///
     /// What was loaded is not stored if the key was written to meanwhile. Who waited for a loader whose error is of
-    /// another type than its own asks its own loader. On a replica the value is loaded and returned,
-    /// and nothing is stored. A loader that asks for its own key on the same thread loads by itself; two that ask for
+    /// another type than its own asks its own loader.
+    ///
+    /// In a group one node loads for all: the primary, or a replica that answers reads
+    /// ([`ReplicationConfig::replica_reads`](crate::ReplicationConfig::replica_reads)), which hands what it got to the
+    /// primary to be stored. The others wait until it comes by the log; if the node that loads fails, gives up, dies or takes
+    /// longer than [`LoadPolicy::lease_for`], one of them loads. Errors stay on their node. A replica that has lost its
+    /// primary, or follows another replica, loads by itself and stores nothing; who waits already when the link ends, waits
+    /// for at most 3 s more. That takes a [`Replicator`](crate::Replicator) which another thread or task drives.
+    ///
+    /// A loader that asks for its own key on the same thread loads by itself; two that ask for
     /// each other's keys on two threads wait for ever.
     ///
     /// # Errors
@@ -189,24 +236,23 @@ impl Cache {
         load: impl FnOnce() -> Result<V, E> + Send + 'static,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>),
     ) -> Result<Bytes, LoadError<E>> {
-        let policy = policy.into().without_absences();
-        match self.lookup(key.as_ref(), policy)? {
-            Lookup::Found(Some(value)) => Ok(value),
-            Lookup::Due(value, lease) => {
+        let (key, policy) = (key.as_ref(), policy.into().without_absences());
+        match self.begin(key, policy)? {
+            Step::Load(Some(lease), Some(value)) => {
+                spawn(Box::new(move || load_anew(lease, load)));
+                Ok(value)
+            }
+            Step::Wait(waiting, Some(value)) => {
                 spawn(Box::new(move || {
-                    if let Err(error) = loaded(Some(lease), None, load().map(Some)) {
-                        tracing::warn!(%error, "a value could not be loaded anew");
+                    if let Arrival::Lead(lease) = waiting.arrive() {
+                        load_anew(lease, load);
                     }
                 }));
                 Ok(value)
             }
-            Lookup::Absent(lease) => {
-                let lease = lease.on_this_thread();
-                let value = loaded(Some(lease), None, load().map(Some))?;
-                Ok(value.expect("the loader gave one"))
-            }
-            Lookup::Found(None) | Lookup::Loading(_) | Lookup::Recursive => {
-                self.get_or_load(key, policy, load)
+            step => {
+                let value = self.load_from(step, key, policy, || load().map(Some))?;
+                Ok(value.expect("absences were not accepted"))
             }
         }
     }
@@ -275,10 +321,18 @@ impl Cache {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
+    /// On a primary with replicas it takes the group's lease; on a replica it asks nobody, and what is filled there is not
+    /// stored.
+    ///
     /// # Errors
     /// The key's length is out of range, or the call came from inside a read.
     pub fn lookup(&self, key: impl AsRef<[u8]>, policy: impl Into<LoadPolicy>) -> Result<Lookup, ReadError> {
-        let (key, policy) = (key.as_ref(), policy.into());
+        Ok(self.seek(key.as_ref(), policy.into(), false)?.0)
+    }
+
+    /// [`Cache::lookup`]; a replica asks its primary if it is to. Besides a [`Lookup::Loading`] comes the value that is there
+    /// and due.
+    fn seek(&self, key: &[u8], policy: LoadPolicy, asks: bool) -> Result<(Lookup, Option<Bytes>), ReadError> {
         self.inner.check_read(key)?;
         loop {
             let seed = self.inner.hasher.seed();
@@ -286,11 +340,11 @@ impl Cache {
             let due = match self.inner.look(hash, key) {
                 Look::Value { value, version, expires_at_ms } => {
                     if !policy.is_due(expires_at_ms, || self.inner.now_ms()) {
-                        return Ok(Lookup::Found(Some(value)));
+                        return Ok((Lookup::Found(Some(value)), None));
                     }
                     Some((value, version))
                 }
-                Look::Absence if policy.accepts_absences() => return Ok(Lookup::Found(None)),
+                Look::Absence if policy.accepts_absences() => return Ok((Lookup::Found(None), None)),
                 Look::Absence | Look::Nothing => None,
             };
             let mut cell = self.inner.cell(hash).lock();
@@ -301,35 +355,46 @@ impl Cache {
             // One that a flush overtook loads what may be flushed: it goes on for those who wait already.
             let under_way = under_way.filter(|flight| !self.inner.floors.is_flushed(flight.begun, || key));
             match (under_way.cloned(), due) {
-                (Some(_), Some((value, _))) => return Ok(Lookup::Found(Some(value))),
+                (Some(_), Some((value, _))) => return Ok((Lookup::Found(Some(value)), None)),
                 (Some(flight), None) => {
                     let waiting = Waiting::join(self, key, hash, flight, policy);
-                    return Ok(waiting.map_or(Lookup::Recursive, Lookup::Loading));
+                    return Ok((waiting.map_or(Lookup::Recursive, Lookup::Loading), None));
                 }
                 (None, None) if self.inner.is_stored(&cell, hash, key, policy) => continue,
                 (None, Some((_, version))) if self.inner.is_replaced(&cell, hash, key, version) => continue,
                 (None, due) => {
                     let last = Version(self.inner.next_version().0.saturating_sub(1));
-                    let flight = Flight::new(last);
+                    let flight = Flight::new(last, due.is_some());
                     let replaces = due.as_ref().map(|(_, version)| *version);
-                    let lease = Lease::new(self, key, hash, flight.clone(), policy, replaces);
-                    cell.flights.insert(key, flight);
-                    return Ok(match due {
-                        Some((value, _)) => Lookup::Due(value, lease),
+                    let wanted = Wanted { key, policy, replaces, asks };
+                    let value = due.map(|(value, _)| value);
+                    let place = self.inner.place_load(&mut cell, &flight, &wanted);
+                    if let Place::Refreshed = place {
+                        return Ok((Lookup::Found(value), None));
+                    }
+                    cell.flights.insert(key, flight.clone());
+                    if let Place::Elsewhere = place {
+                        let waiting = Waiting::join(self, key, hash, flight, policy);
+                        return Ok((waiting.map_or(Lookup::Recursive, Lookup::Loading), value));
+                    }
+                    let lease = Lease::new(self, key, hash, flight, policy, replaces);
+                    let lookup = match value {
+                        Some(value) => Lookup::Due(value, lease),
                         None => Lookup::Absent(lease),
-                    });
+                    };
+                    return Ok((lookup, None));
                 }
             }
         }
     }
 
     fn begin(&self, key: &[u8], policy: LoadPolicy) -> Result<Step, ReadError> {
-        Ok(match self.lookup(key, policy)? {
-            Lookup::Found(value) => Step::Answer(value),
-            Lookup::Due(value, lease) => Step::Load(Some(lease), Some(value)),
-            Lookup::Absent(lease) => Step::Load(Some(lease), None),
-            Lookup::Loading(waiting) => Step::Wait(waiting),
-            Lookup::Recursive => Step::Load(None, None),
+        Ok(match self.seek(key, policy, true)? {
+            (Lookup::Found(value), _) => Step::Answer(value),
+            (Lookup::Due(value, lease), _) => Step::Load(Some(lease), Some(value)),
+            (Lookup::Absent(lease), _) => Step::Load(Some(lease), None),
+            (Lookup::Loading(waiting), fallback) => Step::Wait(waiting, fallback),
+            (Lookup::Recursive, _) => Step::Load(None, None),
         })
     }
 
@@ -339,11 +404,20 @@ impl Cache {
         policy: LoadPolicy,
         load: impl FnOnce() -> Result<Option<V>, E>,
     ) -> Result<Option<Bytes>, LoadError<E>> {
-        let mut step = Step::Again;
+        self.load_from(Step::Again, key, policy, load)
+    }
+
+    fn load_from<V: Into<Bytes>, E: Send + Sync + 'static>(
+        &self,
+        mut step: Step,
+        key: &[u8],
+        policy: LoadPolicy,
+        load: impl FnOnce() -> Result<Option<V>, E>,
+    ) -> Result<Option<Bytes>, LoadError<E>> {
         loop {
             step = match step {
                 Step::Again => self.begin(key, policy)?,
-                Step::Wait(waiting) => arrived(waiting.arrive(), policy),
+                Step::Wait(waiting, fallback) => arrived(waiting.arrive(), policy, fallback),
                 Step::Load(lease, fallback) => {
                     let lease = lease.map(Lease::on_this_thread);
                     return loaded(lease, fallback, load());
@@ -368,8 +442,9 @@ impl Cache {
         loop {
             step = match step {
                 Step::Again => self.begin(key, policy)?,
-                Step::Wait(mut waiting) => {
-                    arrived(std::future::poll_fn(|context| waiting.poll_arrival(context)).await, policy)
+                Step::Wait(mut waiting, fallback) => {
+                    let arrival = std::future::poll_fn(|context| waiting.poll_arrival(context)).await;
+                    arrived(arrival, policy, fallback)
                 }
                 Step::Load(lease, fallback) => return loaded(lease, fallback, load.await),
                 Step::Answer(value) => return Ok(value),
@@ -382,12 +457,25 @@ impl Cache {
     }
 }
 
-fn arrived(arrival: Arrival, policy: LoadPolicy) -> Step {
+fn arrived(arrival: Arrival, policy: LoadPolicy, fallback: Option<Bytes>) -> Step {
     match arrival {
+        Arrival::Outcome(Outcome::LookAgain) => {
+            fallback.map_or(Step::Again, |value| Step::Answer(Some(value)))
+        }
         Arrival::Outcome(Outcome::Loaded(None)) if !policy.accepts_absences() => Step::Again,
         Arrival::Outcome(Outcome::Loaded(value)) => Step::Answer(value),
         Arrival::Outcome(Outcome::Failed(error)) => Step::Failed(error),
-        Arrival::Lead(lease) => Step::Load(Some(lease), None),
+        Arrival::Lead(lease) => Step::Load(Some(lease), fallback),
+    }
+}
+
+/// Loads a value that is there and due, with nobody to give an error to.
+fn load_anew<V: Into<Bytes>, E: fmt::Display + Send + Sync + 'static>(
+    lease: Lease,
+    load: impl FnOnce() -> Result<V, E>,
+) {
+    if let Err(error) = loaded(Some(lease), None, load().map(Some)) {
+        tracing::warn!(%error, "a value could not be loaded anew");
     }
 }
 

@@ -34,6 +34,7 @@ pub struct LoadPolicy {
     refresh_ahead: Duration,
     stale_for: Duration,
     absent_for: Duration,
+    lease_for: Option<Duration>,
     /// Whether a remembered absence is no answer.
     needs_value: bool,
 }
@@ -73,6 +74,20 @@ impl LoadPolicy {
     pub fn flags(mut self, flags: u32) -> LoadPolicy {
         self.flags = flags;
         self
+    }
+
+    /// For so long the other nodes of the group wait for this node's load; then one of them may load as well, and what this
+    /// one has loaded by then is handed to those who asked here, and not stored. Default 10 s, at most ten minutes. A node
+    /// that dies is not waited for.
+    pub fn lease_for(mut self, time: Duration) -> LoadPolicy {
+        self.lease_for = Some(time);
+        self
+    }
+
+    /// [`LoadPolicy::lease_for`], in milliseconds.
+    pub(super) fn lease_ms(&self) -> u64 {
+        let time = self.lease_for.unwrap_or(Duration::from_secs(10));
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// For a source that always has a value.

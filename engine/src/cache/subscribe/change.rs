@@ -101,5 +101,7 @@ pub(super) fn effect_of(bytes: &[u8]) -> Option<Effect> {
         Mutation::FlushPrefix { prefix } => Some(Effect::FlushPrefix { prefix: copy(prefix) }),
         // The flush itself follows when it is due.
         Mutation::FlushAt { .. } => None,
+        // No item changed.
+        Mutation::LendLoad { .. } | Mutation::EndLoad { .. } => None,
     }
 }

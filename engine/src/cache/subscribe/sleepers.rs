@@ -18,6 +18,8 @@ pub(crate) struct Sleepers {
     is_any_asleep: AtomicBool,
     /// A place for each subscription.
     wakers: Mutex<Slab<Option<Waker>>>,
+    /// Others that are to be woken, as soon as nothing is locked.
+    left: Mutex<Vec<Waker>>,
 }
 
 /// A place among them.
@@ -79,12 +81,21 @@ impl Sleepers {
         }
     }
 
+    /// Has the next [`Sleepers::wake`] wake these: for whoever holds locks now, and calls it behind them.
+    pub(crate) fn wake_later(&self, wakers: Vec<Waker>) {
+        if !wakers.is_empty() {
+            self.left.lock().extend(wakers);
+            self.is_any_asleep.store(true, Ordering::SeqCst);
+        }
+    }
+
     #[cold]
     fn wake_all(&self) {
         if !self.is_any_asleep.swap(false, Ordering::SeqCst) {
             return;
         }
         let woken: Vec<Waker> = self.wakers.lock().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
-        woken.into_iter().for_each(Waker::wake);
+        let left = std::mem::take(&mut *self.left.lock());
+        woken.into_iter().chain(left).for_each(Waker::wake);
     }
 }

@@ -116,9 +116,27 @@ fn samples() -> Vec<Sample> {
     ]
 }
 
+/// What is said of loads, each variant.
+fn loads() -> Vec<Sample> {
+    let ask = LoadAsk { id: 200, key: b"k", lease_ms: 7, replaces: Some(5), needs_value: true };
+    let done = |loaded| Message::LoadDone(LoadDone { lease: 9, key: b"k", loaded });
+    let answer = |verdict| Message::LoadAnswer(LoadAnswer { id: 3, verdict });
+    vec![
+        (Message::LoadAsk(ask), &[0xc8, 1, 1, b'k', 7, 1, 5, 1]),
+        (answer(LoadVerdict::Open), &[3, 0]),
+        (answer(LoadVerdict::Granted { lease: 200, until_ms: 4 }), &[3, 1, 0xc8, 1, 4]),
+        (answer(LoadVerdict::Held { until_ms: 4 }), &[3, 2, 4]),
+        (answer(LoadVerdict::Present), &[3, 3]),
+        (answer(LoadVerdict::Refused), &[3, 4]),
+        (done(Loaded::Value { value: b"v", flags: 1, expires_at_ms: 2 }), &[9, 1, b'k', 0, 1, b'v', 1, 2]),
+        (done(Loaded::Absence { expires_at_ms: 2 }), &[9, 1, b'k', 1, 2]),
+        (done(Loaded::Nothing), &[9, 1, b'k', 2]),
+    ]
+}
+
 #[test]
 fn each_body_has_its_golden_bytes_and_reads_back() {
-    for (number, (message, golden)) in answers().into_iter().chain(samples()).enumerate() {
+    for (number, (message, golden)) in answers().into_iter().chain(samples()).chain(loads()).enumerate() {
         let frame = message.encode(number as u32);
         assert_eq!(&frame[frame::HEADER_BYTES..], golden, "{message:?}");
         assert_eq!(Message::decode(&frame).unwrap(), (number as u32, message));

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::replication::hello::Purpose;
+use crate::replication::loads::{ANSWERS_MAX, LoadRequest};
+use crate::replication::message::{LoadAnswer, LoadVerdict};
 use crate::replication::position::{Branch, Lineage, Term};
 
 const PUT: &[u8] = &[0, 1, b'k', 1, b'v', 0, 0, 0, 0];
@@ -44,6 +46,7 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         ack_mode: None,
         slot_is_free: false,
         takes_apart: true,
+        knows_loads: true,
     }
 }
 
@@ -136,6 +139,7 @@ fn said(takes_apart: bool, caps: LinkCaps, hints: usize) -> [Vec<Bytes>; 3] {
         frame_bytes_max: 1 << 20,
         peers: Vec::new(),
         caps,
+        lends_loads: false,
         bugs: Bugs::default(),
     };
     let mut source = OneItem::default();
@@ -192,4 +196,106 @@ fn hints_go_as_datagrams_that_the_path_takes_else_with_the_log() {
         let [live, _, hinted] = said(true, caps, 1_000);
         assert!(kinds(&live).contains(&hints) && hinted.is_empty(), "{caps:?}");
     }
+}
+
+/// A session with a replica that has had everything, and the log it reads.
+fn streaming(lends_loads: bool, knows_loads: bool) -> (PrimarySession, Mutex<Log>) {
+    let log = promoted(64 << 10, 10);
+    let position = log.position();
+    let hello = Hello { position, knows_loads, ..ahead(None) };
+    let grant = Grant {
+        node: 1,
+        slot: 0,
+        hash_seed: 1,
+        frame_bytes_max: 1 << 20,
+        peers: Vec::new(),
+        caps: LinkCaps::default(),
+        lends_loads,
+        bugs: Bugs::default(),
+    };
+    let log = Mutex::new(log);
+    let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
+    let mut session = PrimarySession::new(&hello, &log, &NoItems, grant, now);
+    session.numbers_mut().skip_one_in();
+    (session, log)
+}
+
+struct NoItems;
+
+impl InstallSource for NoItems {
+    fn next_items(&mut self, _: usize, _: usize) -> Option<ItemsAt> {
+        None
+    }
+    fn next_marked(&mut self, _: usize) -> Option<Vec<u64>> {
+        None
+    }
+    fn by_hash(&mut self, _: u64, _: usize) -> Option<ItemsAt> {
+        None
+    }
+    fn restart(&mut self) {}
+    fn flushes(&self) -> crate::replication::install::Flushes {
+        unreachable!("it resumes")
+    }
+}
+
+/// What the session says next, by kind.
+fn told(session: &mut PrimarySession, log: &Mutex<Log>) -> Vec<String> {
+    let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
+    let frames = std::iter::from_fn(|| session.poll_frame(log, &mut NoItems, &[], now).unwrap());
+    frames.map(|frame| format!("{:?}", Message::decode(&frame).unwrap().1)).collect()
+}
+
+#[test]
+fn only_a_primary_may_be_asked_and_only_by_one_that_knows_how() {
+    let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
+    for (lends, knows) in [(true, true), (true, false), (false, true)] {
+        let (mut session, log) = streaming(lends, knows);
+        let is_open = told(&mut session, &log).iter().any(|frame| frame.contains("verdict: Open"));
+        assert_eq!(is_open, lends && knows);
+        let ask = LoadRequest::Ask(crate::replication::loads::Question {
+            id: 1,
+            key: b"k"[..].into(),
+            lease_ms: 5,
+            replaces: None,
+            needs_value: true,
+        });
+        let LoadRequest::Ask(question) = &ask else { unreachable!() };
+        let frame = Message::LoadAsk(question.as_message()).encode(1);
+        let taken = session.handle_frame(&frame, now);
+        assert_eq!(taken.is_ok(), lends && knows);
+        assert_eq!(session.lending.take_request().as_ref(), is_open.then_some(&ask));
+    }
+}
+
+#[test]
+fn who_asks_on_without_taking_answers_is_cut_off() {
+    let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
+    let (mut session, _log) = streaming(true, true);
+    let question = crate::replication::message::LoadAsk {
+        id: 1,
+        key: b"k",
+        lease_ms: 5,
+        replaces: None,
+        needs_value: true,
+    };
+    let end = (1..10_000).find_map(|number| {
+        let ended = session.handle_frame(&Message::LoadAsk(question).encode(number), now).err();
+        if session.lending.take_request().is_some() {
+            session.lending.answer(LoadAnswer { id: 1, verdict: LoadVerdict::Refused });
+        }
+        ended
+    });
+    assert_eq!(end, Some(SessionEnd::Unexpected("frame from a replica")));
+    assert!(std::iter::from_fn(|| session.lending.next_answer()).count() <= ANSWERS_MAX);
+}
+
+#[test]
+fn a_replica_that_does_not_know_the_records_of_loads_is_not_sent_any() {
+    let mut log = promoted(64 << 10, 10);
+    let before = log.position();
+    log.append(&[7, 1, b'k']);
+    log.append(PUT);
+    let plan = |position, knows_loads| plan_for(&Hello { position, knows_loads, ..ahead(None) }, &log).0;
+    assert_eq!((plan(before, true), plan(before, false)), (Plan::Resume, Plan::Install));
+    assert_eq!(plan(log.position(), false), Plan::Resume, "they lie behind it");
 }

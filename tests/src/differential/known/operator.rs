@@ -8,10 +8,7 @@ pub(super) const KNOWN: &[Known] = &[
         rule: "G4",
         what: "that shutdown is not enabled is an error of the protocol",
         sees: |it, request| {
-            let is_it = it.is(
-                "ERROR: shutdown not enabled\n",
-                "SERVER_ERROR: shutdown not enabled\n",
-            );
+            let is_it = it.is("ERROR: shutdown not enabled\n", "SERVER_ERROR: shutdown not enabled\n");
             when(request.name() == b"shutdown" && is_it, After::Same)
         },
     },
