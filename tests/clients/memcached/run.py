@@ -84,6 +84,9 @@ REPLACED = {
     "watcher_connid.t": {'print $client_first "set foo': 'print $client_first "get foo\\r\\nset foo'},
 }
 
+# Of which version all this is true.
+VERSION = "1.6.18"
+
 # Checks that fail, by what their names begin with, and why that is right.
 MAY_FAIL = {
     "dyn-maxbytes.t": {
@@ -243,6 +246,8 @@ def main(binary, work):
     binary, work = pathlib.Path(binary).resolve(), pathlib.Path(work).resolve()
     work.mkdir()
     source = fetch(work)
+    if source.name != f"memcached-{VERSION}":
+        skip(f"what is left out is known of {VERSION}, and this system has {source.name}")
     prepare(source, binary)
     files = sorted(path.name for path in (source / "t").glob("*.t"))
     unknown = (LEFT_OUT.keys() | MAY_FAIL.keys()) - set(files)
@@ -255,6 +260,11 @@ def main(binary, work):
     began = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         results = list(pool.map(lambda name: run(source, name), chosen))
+    for at, (name, (_, wrong)) in enumerate(zip(chosen, results)):
+        if wrong:
+            # Many of them trust that a sleep is as long as it says: what fails beside others has a second try alone.
+            print(f"{name}: once more, alone: {'; '.join(wrong)}")
+            results[at] = run(source, name)
     failed = 0
     for name, (_, wrong) in zip(chosen, results):
         for what in wrong:
