@@ -180,12 +180,10 @@ impl PrimarySession {
     ) -> Self {
         let (lineage, end, plan, resumed) = {
             let log = log.lock();
-            let (plan, resumed) = match plan_for(hello, &log) {
-                (Plan::RollBack { .. }, cursor) if grant.bugs.has(Bug::AppendWithoutBranch) => {
-                    (Plan::Resume, cursor)
-                }
-                planned => planned,
-            };
+            let (planned, resumed) = plan_for(hello, &log);
+            let forgets_branches = grant.bugs.has(Bug::AppendWithoutBranch);
+            let is_roll_back = matches!(planned, Plan::RollBack { .. });
+            let plan = if is_roll_back && forgets_branches { Plan::Resume } else { planned };
             let end = log.cursor_at_end().expect("a primary has minted a branch");
             (log.lineage().clone(), end, plan, resumed)
         };

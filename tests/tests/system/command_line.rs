@@ -57,7 +57,8 @@ fn the_help_of_status_explains_its_lines() {
 
 #[test]
 fn the_walk_of_the_readme_is_clean() {
-    let mut first = crate::primary(16, crate::ANY_PORT);
+    let address = ports::local().to_string();
+    let mut first = crate::primary(16, &address);
     let mut second = crate::replica(16, first.replication());
     admin::wait_streaming(second.admin());
     assert_eq!(Wire::connect(first.clients()).ask("set k 0 0 1\r\nv\r\n"), "STORED");
@@ -65,7 +66,9 @@ fn the_walk_of_the_readme_is_clean() {
     first.kill_9();
     admin::promote(second.admin());
     let before = complaints(&second).len();
-    let mut returned = crate::replica(16, second.replication());
+    let of = second.replication().to_string();
+    let flags = ["-p", "0", "-m", "16", "--replica-of", &of, "--replication-listen", &address];
+    let mut returned = Server::start(crate::BINARY, &[&flags[..], &["--admin", crate::ANY_PORT]].concat());
     admin::wait_streaming(returned.admin());
     for node in [&mut second, &mut returned] {
         wait::wait_until("nothing to complain of", LIMIT, || {
