@@ -63,6 +63,8 @@ struct Streams {
 enum BulkIn {
     Awaited(Coming<Result<RecvStream, LinkError>>),
     Open(Incoming),
+    /// The link ends: that is told on the live channel, behind what has arrived there.
+    Ended,
 }
 
 pub(crate) struct QuicLink {
@@ -84,7 +86,7 @@ async fn full_copies(connection: Connection) -> Result<RecvStream, LinkError> {
     stream.read_exact(&mut kind).await.map_err(|why| LinkError::Broken(why.to_string()))?;
     match kind {
         [FULL_COPIES] => Ok(stream),
-        [other] => Err(LinkError::Broken(format!("it opened another stream, of unknown kind {other}"))),
+        [other] => Err(LinkError::Handshake(format!("it opened another stream, of unknown kind {other}"))),
     }
 }
 
@@ -134,23 +136,39 @@ impl Streams {
     ) -> Poll<Result<Option<Bytes>, LinkError>> {
         match channel {
             Channel::Live => self.live_in.poll_frame(buffer, cx),
-            Channel::Bulk => {
-                if let BulkIn::Awaited(stream) = &mut self.bulk_in {
-                    let stream = ready!(stream.as_mut().poll(cx))?;
-                    self.bulk_in = BulkIn::Open(Incoming::new(stream, frame_bytes_max));
+            Channel::Bulk => match ready!(self.poll_bulk(frame_bytes_max, buffer, cx)) {
+                Ok(Some(frame)) => Poll::Ready(Ok(Some(frame))),
+                Err(wrong @ (LinkError::Frame(_) | LinkError::Handshake(_))) => Poll::Ready(Err(wrong)),
+                Ok(None) | Err(_) => {
+                    self.bulk_in = BulkIn::Ended;
+                    Poll::Pending
                 }
-                let BulkIn::Open(bulk) = &mut self.bulk_in else { return Poll::Pending };
-                match ready!(bulk.poll_frame(buffer, cx))? {
-                    Some(frame) => Poll::Ready(Ok(Some(frame))),
-                    // That the link ends is told on the live channel.
-                    None => Poll::Pending,
-                }
-            }
+            },
             Channel::Hint => {
-                let hint = ready!(self.next_hint.as_mut().poll(cx)).map_err(|why| failure(&why))?;
+                let Ok(hint) = ready!(self.next_hint.as_mut().poll(cx)) else {
+                    // As with full copies.
+                    self.next_hint = Box::pin(std::future::pending());
+                    return Poll::Pending;
+                };
                 self.next_hint = Box::pin(next_hint(self.connection.clone()));
                 Poll::Ready(Ok(Some(hint)))
             }
+        }
+    }
+
+    fn poll_bulk(
+        &mut self,
+        frame_bytes_max: usize,
+        buffer: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        if let BulkIn::Awaited(stream) = &mut self.bulk_in {
+            let stream = ready!(stream.as_mut().poll(cx))?;
+            self.bulk_in = BulkIn::Open(Incoming::new(stream, frame_bytes_max));
+        }
+        match &mut self.bulk_in {
+            BulkIn::Open(bulk) => bulk.poll_frame(buffer, cx),
+            BulkIn::Awaited(_) | BulkIn::Ended => Poll::Pending,
         }
     }
 }

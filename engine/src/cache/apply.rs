@@ -121,6 +121,7 @@ impl Inner {
             }
             Mutation::Touch { key, version: touched, expires_at_ms } => {
                 self.touch_or_drop(key, touched, expires_at_ms, |cell, had_expired| {
+                    self.overtake_loads(cell, key, version);
                     self.finish_record(group, cell, bytes, version);
                     if had_expired {
                         // Touched in time, and dead here until the record came: who went through the cache meanwhile has

@@ -279,12 +279,14 @@ impl Cache {
             return Err(PromoteError::BadAddress);
         }
         let _gate = group.gate.lock();
+        // Before the roles are locked: a writer asks for them with its shard locked.
+        let holds_nothing = self.stats().items == 0;
         {
             let roles = group.roles.lock();
             if roles.own_address() == Some(primary) {
                 return Err(PromoteError::OwnAddress);
             }
-            let is_bare = roles.young && roles.replicas.is_empty() && self.stats().items == 0;
+            let is_bare = roles.young && roles.replicas.is_empty() && holds_nothing;
             if !force && roles.role() == Role::Primary && !is_bare {
                 let (term, replicas) = (roles.term_seen.0, roles.replicas.len());
                 return Err(PromoteError::Reigns { term, replicas });

@@ -145,7 +145,11 @@ fn follow(hello: &Hello, turn: &mut Turn<'_, '_>) {
         turn.group.roles.lock().noticed.fenced_by_deaf = true;
         return;
     }
-    tracing::warn!(primary = address, term = term.0, "another node is primary now: following it");
+    if turn.group.roles.lock().role() == Role::Primary {
+        tracing::warn!(primary = address, term = term.0, "another node is primary now: following it");
+    } else {
+        tracing::info!(primary = address, term = term.0, "told who is primary now: following it");
+    }
     turn.cache.inner.step_down(turn.group, term, Some(address.clone()));
 }
 

@@ -60,6 +60,9 @@ impl Upstream {
             (roles.epoch, roles.is_follower() && !roles.has_promised_itself())
         };
         if epoch != self.epoch {
+            if self.attached.is_some() {
+                turn.group.desk.link_ended(turn.now.local_ms);
+            }
             *self = Upstream { epoch, clock_set_at_ms: self.clock_set_at_ms, ..Upstream::default() };
         }
         if !follows {

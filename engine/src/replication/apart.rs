@@ -4,8 +4,8 @@
 //! of a chunk still count (see `window`).
 //!
 //! - A chunk, or the end of the copy, that is ahead of the log waits for the log.
-//! - Records for which the window has no room wait for the next chunk. It says by its own moment what the window may
-//!   forget, whether it is due or not: so never do both wait at once.
+//! - Records for which the window has no room wait for the next chunk, or for the copy's end. That says by its own moment
+//!   what the window may forget, whether it is due or not: so never do both wait at once.
 //! - While something waits its channel is not read, so one frame of each is all that is kept.
 
 use bytes::Bytes;
@@ -61,7 +61,17 @@ impl ApartCopy {
             return Err(SessionEnd::Unexpected("copy on the bulk channel"));
         }
         self.reached = apart.copy;
+        if self.reached > self.begun {
+            self.forget_changes();
+        }
         Ok(())
+    }
+
+    /// Nothing of this copy is on its way any more, so nothing of it can be late: records wait for it no longer.
+    fn forget_changes(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.raise(Seq::MAX);
+        }
     }
 
     /// The copy is complete.
@@ -100,7 +110,7 @@ impl ApartCopy {
             }
             window.raise(at_seq);
         }
-        self.take_end(at_seq, applied, frame)
+        self.take_part(at_seq, applied, frame)
     }
 
     /// The copy is complete once the log stands at `at_seq`.
@@ -110,6 +120,14 @@ impl ApartCopy {
         applied: Seq,
         frame: &Bytes,
     ) -> Result<PartIs, SessionEnd> {
+        let part = self.take_part(at_seq, applied, frame)?;
+        if part == PartIs::Waiting {
+            self.forget_changes();
+        }
+        Ok(part)
+    }
+
+    fn take_part(&mut self, at_seq: Seq, applied: Seq, frame: &Bytes) -> Result<PartIs, SessionEnd> {
         if self.window.is_none() || self.part.is_some() || self.reached > self.begun {
             return Err(SessionEnd::Unexpected("part of a copy"));
         }
@@ -205,6 +223,24 @@ mod tests {
         assert!(apart.records_due().is_some(), "every chunk to come has what was noted");
         assert!(apart.takes_live() && apply(&mut apart, 13, 2));
         assert_eq!(apart.part_due(15), Some(FRAME));
+    }
+
+    #[test]
+    fn records_without_room_do_not_wait_for_a_copy_of_which_nothing_is_on_its_way() {
+        let mut apart = begun(1, 4);
+        apart.reach(Apart { copy: 1 }).unwrap();
+        assert!(apply(&mut apart, 10, 3) && !apply(&mut apart, 13, 2));
+        assert_eq!(apart.take_end(18, 13, &FRAME), Ok(PartIs::Waiting));
+        assert!(apart.records_due().is_some(), "its end waits for them");
+        assert!(apply(&mut apart, 13, 2) && apply(&mut apart, 15, 3));
+        assert_eq!(apart.part_due(18), Some(FRAME));
+
+        let mut apart = begun(1, 4);
+        apart.reach(Apart { copy: 1 }).unwrap();
+        assert!(apply(&mut apart, 10, 3) && !apply(&mut apart, 13, 2));
+        apart.reach(Apart { copy: 2 }).unwrap();
+        assert!(!apart.takes_bulk(), "the next copy has begun there, and the log has yet to say so");
+        assert!(apart.records_due().is_some() && apart.takes_live());
     }
 
     #[test]

@@ -218,8 +218,7 @@ impl Table {
             return Look::Unsure;
         };
         let tag = tag(hash);
-        let slots = line.slots_with(tag);
-        if slots == 0 {
+        if line.slots_with(tag) == 0 {
             let is_sure = !line.goes_on_for(tag) && line.is_still(glance) && self.state() == state;
             return if is_sure { Look::Absent } else { Look::Unsure };
         }
@@ -229,6 +228,8 @@ impl Table {
         if self.state() != state {
             return Look::Unsure;
         }
+        // Anew: who slept before the lock may see a line again whose count of changes has come around.
+        let slots = guard.line().slots_with(tag);
         match self.find_guarded(guard, slots, hash, key) {
             Some(held) => Look::Found(held),
             None => Look::Absent,
@@ -243,7 +244,8 @@ impl Table {
         self.find_guarded(guard, slots, hash, key)
     }
 
-    /// The item of this key in the chain that begins with the guarded line, whose slots with the hash's tag are given.
+    /// The item of this key in the chain that begins with the guarded line, whose slots with the hash's tag are given, as
+    /// they are since it is guarded.
     #[inline(always)]
     fn find_guarded<'a>(
         &'a self,

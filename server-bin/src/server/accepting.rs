@@ -47,6 +47,8 @@ pub(super) struct Accepting {
     others: Vec<WorkerHandle>,
     /// Whose turn it is: the accepting worker's own after all others'.
     turn: usize,
+    /// The listener that the next call begins with.
+    first_listener: usize,
     /// Since when there is no room, and when that is looked at again.
     paused: Option<(Instant, Instant)>,
     /// Whether more sockets may wait, though no event will say so.
@@ -74,6 +76,7 @@ impl Accepting {
             shared,
             others,
             turn: 0,
+            first_listener: 0,
             paused: None,
             has_more: false,
             _open: open,
@@ -146,7 +149,11 @@ impl Accepting {
     /// An error if there is no room for another now.
     fn accept_some(&mut self, mut keep: impl FnMut(Accepted)) -> std::io::Result<()> {
         let mut room = ACCEPTED_AT_ONCE_MAX;
-        for index in 0..self.bound.tcp.len() + usize::from(self.bound.unix.is_some()) {
+        let listeners = self.bound.tcp.len() + usize::from(self.bound.unix.is_some());
+        // Each call begins with another one: a flood at one silences no other.
+        let first = self.first_listener;
+        self.first_listener = (first + 1) % listeners.max(1);
+        for index in (first..listeners).chain(0..first) {
             loop {
                 if room == 0 {
                     self.has_more = true;
@@ -204,6 +211,10 @@ impl Accepting {
 
 /// Rule L7.
 fn refuse(mut socket: Socket) {
+    if let Socket::Tls(_) = socket {
+        // It can't read a line before a handshake, and that costs more than a refusal should.
+        return;
+    }
     // A fresh socket takes a line; if it does not, closing says as much.
     let _ = socket.write(b"ERROR Too many open connections\r\n");
     let _ = socket.finish();
