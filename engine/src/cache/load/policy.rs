@@ -76,9 +76,9 @@ impl LoadPolicy {
         self
     }
 
-    /// For so long the other nodes of the group wait for this node's load; then one of them may load as well, and what this
-    /// one has loaded by then is handed to those who asked here, and not stored. Default 10 s, at most ten minutes. A node
-    /// that dies is not waited for.
+    /// For so long the other nodes of the group wait for this node's load; then one of them may load as well. What a replica
+    /// has loaded by then is handed to those who asked it, and not stored; what the primary has is stored, unless the key was
+    /// written meanwhile. Default 10 s, at most ten minutes. A node that dies is not waited for.
     pub fn lease_for(mut self, time: Duration) -> LoadPolicy {
         self.lease_for = Some(time);
         self
