@@ -25,7 +25,7 @@ pub const MEMORY_BYTES_MAX: usize = 32 << 30;
 
 /// Which items leave a full cache. Both policies try new items in a queue of their own, so that a scan passes through
 /// without throwing out what is read again and again, and remember what they threw out not long ago. Items of less than
-/// an eighth of the average size get more time to be read. All nodes of a group should have the same.
+/// a quarter of the average size get more time to be read. All nodes of a group should have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Eviction {

@@ -3,7 +3,7 @@
 //! ```text
 //!   store ──> probation ──(coldest: no hit)──> evicted, its hash stays as a ghost in the index line
 //!     │           │                                │ stored again
-//!     │           └─(coldest: hit, or small)─> main <──┘
+//!     │           └─(coldest: hit, or small)─> main <──┘         (a small one begins there as if it was hit)
 //!     └──(in a drought: one in eight)──────────>│  coldest: a hit less and round again, or evicted (a ghost if ever read)
 //! ```
 //! A hit only counts in the item's header: everything moves when something is evicted, so a replica that is told of
@@ -20,8 +20,9 @@ pub(crate) struct Policy {
     /// The main queue goes round once while so many tenths of all bytes are evicted from probation, so that what was
     /// popular once does not stay for ever where nothing is promoted; 0 is never.
     pub(crate) decay_tenths: u32,
-    /// So many items of an item's size take less than the average of all, if it goes to the main queue unread, as it takes
-    /// so little: many keys are kept for few bytes so. 0 is never. Where all items have one size it changes nothing.
+    /// So many items of an item's size take less than the average of all, if it goes to the main queue even unread and
+    /// begins there with a hit, as it takes so little: many keys are kept for few bytes so. 0 is never. Where all items
+    /// have one size it changes nothing.
     pub(crate) small: usize,
     /// Whether new items are tried in the main queue in a [`Drought`].
     pub(crate) tries_in_drought: bool,
@@ -95,15 +96,15 @@ impl From<Eviction> for Policy {
             Eviction::Lru => Policy {
                 probation_per_mille: 150,
                 hits_max: 3,
-                decay_tenths: 100,
-                small: 8,
+                decay_tenths: 200,
+                small: 4,
                 tries_in_drought: false,
             },
             Eviction::S3Fifo => Policy {
                 probation_per_mille: 100,
                 hits_max: 3,
-                decay_tenths: 200,
-                small: 8,
+                decay_tenths: 300,
+                small: 4,
                 tries_in_drought: true,
             },
         }
@@ -129,7 +130,7 @@ mod tests {
     fn of_equal_items_none_is_small() {
         let policy = Policy::from(Eviction::Lru);
         assert!(!policy.is_small(100, 100, 1) && !policy.is_small(100, 100 * 1000, 1000));
-        assert!(policy.is_small(100, 801 * 10, 10) && !policy.is_small(100, 800 * 10, 10));
-        assert!(!Policy { small: 0, ..policy }.is_small(100, 801 * 10, 10));
+        assert!(policy.is_small(100, 401 * 10, 10) && !policy.is_small(100, 400 * 10, 10));
+        assert!(!Policy { small: 0, ..policy }.is_small(100, 401 * 10, 10));
     }
 }

@@ -98,12 +98,13 @@ impl Bench<'_> {
             return Verdict::STAYS;
         }
         let (is_main, bytes) = (meta.marks.is_main(), item::counted_bytes(memory, first));
-        let is_kept =
-            meta.marks.hits() > 0 || (!is_main && self.policy.is_small(bytes, self.item_bytes, self.items));
-        if is_kept && self.may_stay {
-            let (fate, marks) = match is_main {
-                true => (Fate::Stays, meta.marks.without_hit()),
-                false => (Fate::Promoted, meta.marks.without_hits().in_main()),
+        let is_small = !is_main && self.policy.is_small(bytes, self.item_bytes, self.items);
+        if (meta.marks.hits() > 0 || is_small) && self.may_stay {
+            let promoted = || meta.marks.without_hits().in_main();
+            let (fate, marks) = match (is_main, is_small) {
+                (true, _) => (Fate::Stays, meta.marks.without_hit()),
+                (false, true) => (Fate::Promoted, promoted().hit(self.policy.hits_max)),
+                (false, false) => (Fate::Promoted, promoted()),
             };
             item::set_marks(memory, first, marks);
             return Verdict { fate, ..Verdict::STAYS };

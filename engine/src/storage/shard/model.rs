@@ -377,7 +377,12 @@ impl Model {
                 self.owed_bytes[shard] = if is_main_empty { 0 } else { owed };
                 continue;
             }
-            meta.marks = if is_main { meta.marks.without_hit() } else { meta.marks.without_hits().in_main() };
+            let promoted = meta.marks.without_hits().in_main();
+            meta.marks = match (is_main, is_small) {
+                (true, _) => meta.marks.without_hit(),
+                (false, true) => promoted.hit(POLICY.hits_max),
+                (false, false) => promoted,
+            };
             self.raise(key);
         }
     }
