@@ -244,9 +244,9 @@ impl Group {
         self.config.bugs.has(Bug::UnloggedAbsentDelete)
     }
 
-    /// Wakes whoever ships the log.
+    /// Wakes whoever ships the log, for a record that was appended.
     pub(super) fn ring(&self) {
-        self.doorbell.ring();
+        self.doorbell.ring_for_record();
     }
 
     /// Wakes those who wait for changes; called with nothing locked.
