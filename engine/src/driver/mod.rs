@@ -422,6 +422,11 @@ fn hand_over(turn: &mut Turn<'_, '_>, downstream: &mut Slab<Downstream>, epoch: 
         tracing::warn!("no replica was level in time: this primary goes on");
         return true;
     }
+    // The one that takes over asks the others, this node included; those that are not here would not answer.
+    let asked = 1 + downstream.iter().filter(|(_, replica)| replica.is_of_reign(epoch)).count();
+    if asked < usize::from(turn.group.roles.lock().positions_needed()) {
+        return false;
+    }
     let end = turn.group.log.lock().last_seq();
     for (_, replica) in downstream {
         let Some(address) = replica.address().map(str::to_owned) else { continue };
