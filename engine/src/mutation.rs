@@ -174,6 +174,19 @@ impl Marks {
         self.0 & Marks::ABSENCE != 0
     }
 
+    /// Whether an item may have these marks beside the rest of it. An absence that never expires, or that has anything
+    /// which only a store with a value gives, was made up: reads would show it as a value.
+    pub(crate) fn fit(
+        self,
+        value_bytes: u64,
+        flags: u32,
+        expires_at_ms: Millis,
+        client_cas: Option<u64>,
+    ) -> bool {
+        let is_bare = value_bytes == 0 && flags == 0 && client_cas.is_none() && !self.has_state();
+        !self.is_absence() || (is_bare && expires_at_ms != 0)
+    }
+
     /// Hits since the eviction pass last came by, up to the policy's most: each gets it another round.
     pub(crate) fn hits(self) -> u8 {
         self.0 & Marks::HITS

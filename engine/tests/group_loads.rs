@@ -7,9 +7,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hotspare::transport::MemoryNetwork;
+use hotspare::transport::{
+    Channel, Link, LinkError, MemoryNetwork, MemoryTransport, PeerIdentity, Transport,
+};
 use hotspare::{
-    Cache, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, ReplicationConfig, Replicator, Role,
+    Cache, Config, Expiry, LoadError, LoadPolicy, Lookup, ManualClock, Next, ReplicationConfig, Replicator,
+    Role,
 };
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -550,4 +553,84 @@ fn a_cache_without_replicas_logs_no_lease() {
     let before = cache.status().seq;
     cache.get_or_load("k", MINUTE, || Ok::<_, Failure>("v")).unwrap();
     assert_eq!((cache.status().seq, cache.status().loads_lent), (before + 1, 0), "the value alone");
+}
+
+/// What is done at the end of a turn of the driver, once each.
+type Meddler = Arc<std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>>;
+
+/// A transport whose links, when they have flushed, do something behind the driver's back.
+struct Meddling(MemoryTransport, Meddler);
+
+struct MeddlingLink(Box<dyn Link>, Meddler);
+
+impl Transport for Meddling {
+    fn dial(&mut self, address: &str) -> Result<Box<dyn Link>, LinkError> {
+        Ok(Box::new(MeddlingLink(self.0.dial(address)?, self.1.clone())))
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Box<dyn Link>> {
+        self.0.poll_accept(cx)
+    }
+
+    fn local_address(&self) -> Option<String> {
+        self.0.local_address()
+    }
+}
+
+impl Link for MeddlingLink {
+    fn peer(&self) -> &PeerIdentity {
+        self.0.peer()
+    }
+
+    fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        self.0.poll_ready(channel, cx)
+    }
+
+    fn send(&mut self, channel: Channel, frame: Bytes) -> Result<(), LinkError> {
+        self.0.send(channel, frame)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
+        let flushed = self.0.poll_flush(cx);
+        if let Some(meddle) = self.1.lock().unwrap().take() {
+            meddle();
+        }
+        flushed
+    }
+
+    fn poll_recv(
+        &mut self,
+        channel: Channel,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        self.0.poll_recv(channel, cx)
+    }
+}
+
+#[test]
+fn a_question_or_an_operators_word_that_comes_while_the_driver_is_about_to_sleep_is_seen_at_once() {
+    type Deed = fn(&Cache);
+    let question: Deed = |cache| {
+        let load = async { Ok::<_, Failure>("v") };
+        let mut caller = Box::pin(cache.get_or_load_async("k", MINUTE, load));
+        assert!(caller.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    };
+    let promotion: Deed = |cache| {
+        cache.promote(false).unwrap();
+    };
+    for deed in [question, promotion] {
+        let mut group = Group::new(2);
+        let meddler = Meddler::default();
+        let transport = Meddling(group.network.transport(NAMES[1]), meddler.clone());
+        group.nodes[1].replicator = None;
+        group.nodes[1].replicator = Replicator::new(group.cache(1), transport);
+        group.run_ms(1_000);
+        let mut cx = Context::from_waker(Waker::noop());
+        let Node { cache, replicator, .. } = group.nodes.pop().unwrap();
+        let mut replicator = replicator.unwrap();
+        while replicator.poll(&mut cx) == Next::Now {}
+        *meddler.lock().unwrap() = Some(Box::new(move || deed(&cache)));
+        assert_eq!(replicator.poll(&mut cx), Next::Now);
+        assert!(meddler.lock().unwrap().is_none(), "it was done");
+    }
 }

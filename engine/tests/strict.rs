@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
     AckMode, Acknowledgement, Cache, Clock, Config, Expiry, LeaseState, LoadPolicy, ManualClock,
-    PromoteError, ReplicationConfig, Replicator, Role, WriteError,
+    PromoteError, ReplicationConfig, Replicator, Role, Update, Updated, WriteError,
 };
 
 /// A clock that stands still while the machine sleeps, and one that goes on.
@@ -220,4 +220,33 @@ fn a_replica_that_takes_over_waits_for_no_lease() {
     group.cache(0).begin_hand_over(std::time::Duration::from_millis(500)).unwrap();
     group.run(&[0, 1], 20);
     assert_eq!((group.cache(1).status().role, group.value(1)), (Role::Primary, Some(b"v".to_vec())));
+}
+
+#[test]
+fn an_operation_that_writes_nothing_tells_nothing_when_the_machine_slept_behind_its_look() {
+    for is_there in [true, false] {
+        let mut group = Group::new(2);
+        let cache = group.cache(0);
+        if is_there {
+            group.store(0, "v");
+        }
+        let clock = group.nodes[0].clock.clone();
+        let sleep = || clock.asleep_ms.fetch_add(1_000, Ordering::Relaxed);
+        let (kept, token) = cache.track(|| {
+            cache.update("k", |item| {
+                assert_eq!(item.is_some(), is_there);
+                // The lease held when the operation began, and another node may have been promoted by now.
+                sleep();
+                Update::Keep
+            })
+        });
+        assert_eq!(kept, Err(WriteError::NoLease), "an item: {is_there}, {token:?}");
+        group.run(&[0, 1], 300);
+        // What was written is done, and its answer waits for replicas, which follow this primary or do not acknowledge it.
+        let stored = cache.update("k", |_| {
+            sleep();
+            Update::Replace("w".into())
+        });
+        assert!(matches!(stored, Ok(Updated::Stored(_))), "{stored:?}");
+    }
 }

@@ -7,6 +7,7 @@
 //! | `replication` | the transport that carries replication |
 //! | `certificates` | the command `cert` |
 //! | `run` | the life of the process: start, wait, drain, stop |
+//! | `fault` | a panic ends the process |
 //! | `daemon` | the background, the pid file, another user |
 //! | `server` | memcached's clients |
 //! | `users` | their names and passwords |
@@ -25,6 +26,7 @@ mod control;
 mod daemon;
 pub mod debug_clock;
 pub mod demo;
+mod fault;
 mod keepalived;
 mod log;
 mod memory_file;

@@ -57,6 +57,7 @@ fn start_failure(why: &ServerError) -> Failure {
 /// Serves until a signal or the shutdown command; gives the exit code.
 pub(crate) fn serve(plan: Plan) -> ExitCode {
     crate::log::start(plan.settings.verbosity, plan.log_format);
+    crate::fault::end_process_on_panic();
     match start_and_wait(plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, why)) => {

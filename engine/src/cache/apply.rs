@@ -235,6 +235,11 @@ impl Inner {
             else {
                 return then(&mut cell, false);
             };
+            if expires_at_ms == 0 && cell.shard.meta(id).marks.is_absence() {
+                // No primary says so: an absence that never expired would be shown as a value.
+                cell.shard.remove(hash, id, Cause::Removed);
+                return then(&mut cell, false);
+            }
             let expired_at_ms = cell.shard.meta(id).expires_at_ms;
             let had_expired = expired_at_ms != 0 && expired_at_ms <= self.now_ms();
             match cell.shard.set_expiry(hash, id, expires_at_ms, self.moment()) {
@@ -306,6 +311,9 @@ impl Inner {
                 marks: Marks(item.marks),
                 client_cas: item.client_cas,
             };
+            if !meta.marks.fit(item.value.len() as u64, meta.flags, meta.expires_at_ms, meta.client_cas) {
+                return Err(OutOfStep);
+            }
             if self.floors.is_flushed(meta.version, || item.key) {
                 continue;
             }

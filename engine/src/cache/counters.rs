@@ -3,24 +3,31 @@
 //! Lives here: the stripes, and the thread's place in them. Not here: what writes count (see `ShardCell`).
 
 use std::cell::Cell;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use crate::stats::Stats;
 
-/// Stripes that belong to one thread each; threads beyond so many share one more.
+/// Stripes that belong to one thread each, while it lives.
 const STRIPES: usize = 64;
+/// Stripes that all threads beyond those share, each thread always one of them. So they pay for a locked instruction, and
+/// seldom wait for each other; and a cache has 16 KiB of stripes, however many threads there are.
+const SHARED_STRIPES: usize = 64;
+/// The first of those that are shared.
 const SHARED: usize = STRIPES;
 /// Before the thread's first read.
-const NONE: usize = STRIPES + 1;
+const NONE: usize = STRIPES + SHARED_STRIPES;
 /// While the thread reads an item in place.
-const READING: usize = STRIPES + 2;
+const READING: usize = NONE + 1;
 
 /// One bit for each stripe that a living thread has, for all caches together.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
+/// Threads that share a stripe, so far: each takes the next one.
+static SHARERS: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    /// The thread's stripe: its own, or `SHARED`, or `NONE`; or `READING`.
+    /// The thread's stripe: its own, or a shared one, or `NONE`; or `READING`.
     static HERE: Cell<usize> = const { Cell::new(NONE) };
     /// Gives the thread's stripe back when the thread ends.
     static RETURN: Return = const { Return };
@@ -53,7 +60,7 @@ fn join() -> usize {
                 SHARED
             }
         },
-        Err(_) => SHARED,
+        Err(_) => SHARED + SHARERS.fetch_add(1, Relaxed) % SHARED_STRIPES,
     };
     HERE.set(stripe);
     stripe
@@ -64,16 +71,24 @@ pub(crate) fn is_inside_read() -> bool {
     HERE.get() == READING
 }
 
-/// Where this thread counts: a stripe of its own.
+/// Where this thread counts: a stripe of its own, or a shared one.
 #[derive(Clone, Copy)]
-pub(super) struct OwnStripe(usize);
+pub(super) struct HereStripe<const IS_OWN: bool>(usize);
 
-impl OwnStripe {
-    /// `None` inside a read, before the thread's first one, and where threads share a stripe.
+impl HereStripe<true> {
+    /// `None` inside a read, before the thread's first one, and where it shares a stripe.
     #[inline]
-    pub(super) fn get() -> Option<OwnStripe> {
+    pub(super) fn own() -> Option<HereStripe<true>> {
         let here = HERE.get();
-        (here < STRIPES).then_some(OwnStripe(here))
+        (here < STRIPES).then_some(HereStripe(here))
+    }
+}
+
+impl HereStripe<false> {
+    /// `None` inside a read, before the thread's first one, and where it has a stripe of its own.
+    pub(super) fn shared() -> Option<HereStripe<false>> {
+        let here = HERE.get();
+        (SHARED..NONE).contains(&here).then_some(HereStripe(here))
     }
 }
 
@@ -90,7 +105,7 @@ impl ReadingHere {
 
     /// On a thread with this stripe.
     #[inline]
-    pub(super) fn enter_from(stripe: OwnStripe) -> ReadingHere {
+    pub(super) fn enter_from<const IS_OWN: bool>(stripe: HereStripe<IS_OWN>) -> ReadingHere {
         HERE.set(READING);
         ReadingHere { before: stripe.0 }
     }
@@ -142,7 +157,7 @@ pub(super) enum ReadOutcome {
     Undecodable,
 }
 
-pub(super) struct ReadCounters(Box<[Stripe; STRIPES + 1]>);
+pub(super) struct ReadCounters(Box<[Stripe; STRIPES + SHARED_STRIPES]>);
 
 impl ReadCounters {
     pub(super) fn new() -> ReadCounters {
@@ -160,8 +175,12 @@ impl ReadCounters {
     }
 
     #[inline]
-    pub(super) fn count_own(&self, stripe: OwnStripe, outcome: ReadOutcome) {
+    pub(super) fn count_at<const IS_OWN: bool>(&self, stripe: HereStripe<IS_OWN>, outcome: ReadOutcome) {
         let count = self.0[stripe.0].count(outcome);
+        if !IS_OWN {
+            count.fetch_add(1, Relaxed);
+            return;
+        }
         // Nobody else adds to this stripe, so no locked instruction is needed. (A reset at this very moment may
         // be undone for this count.)
         count.store(count.load(Relaxed) + 1, Relaxed);
@@ -209,6 +228,30 @@ mod tests {
         let mut stats = Stats::default();
         counters.add_to(&mut stats);
         assert_eq!(stats.get_hits, 1_000 * (STRIPES as u64 + 8));
+    }
+
+    #[test]
+    fn threads_beyond_the_stripes_share_more_than_one_of_them() {
+        let counters = ReadCounters::new();
+        let threads = STRIPES + 16;
+        let barrier = std::sync::Barrier::new(threads);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    counters.count(ReadOutcome::Miss);
+                    barrier.wait();
+                    assert_ne!(HereStripe::own().is_some(), HereStripe::shared().is_some());
+                    if let Some(stripe) = HereStripe::shared() {
+                        counters.count_at(stripe, ReadOutcome::Hit);
+                    }
+                });
+            }
+        });
+        let sharers = counters.0.iter().filter(|stripe| stripe.hits.load(Relaxed) > 0).count();
+        assert!(sharers >= 16, "each has one to itself while there are so few: {sharers}");
+        let mut stats = Stats::default();
+        counters.add_to(&mut stats);
+        assert!(stats.get_hits >= 16 && stats.get_misses == threads as u64);
     }
 
     #[test]

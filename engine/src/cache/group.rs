@@ -164,6 +164,11 @@ impl Group {
         run()
     }
 
+    /// The version that whoever waits for this thread's operations waits for so far.
+    pub(super) fn last_written() -> Version {
+        Version(LAST_WRITTEN.get())
+    }
+
     /// Whether a read may be answered by an item of this version on a node that reigns. One that is not acknowledged is for
     /// whoever waits for that: inside of [`Cache::track`].
     pub(super) fn may_show(&self, version: Version, lease_now_ms: impl FnOnce() -> u64) -> bool {
@@ -244,9 +249,9 @@ impl Group {
         self.config.bugs.has(Bug::UnloggedAbsentDelete)
     }
 
-    /// Wakes whoever ships the log.
+    /// Wakes whoever ships the log, for a record that was appended.
     pub(super) fn ring(&self) {
-        self.doorbell.ring();
+        self.doorbell.ring_for_record();
     }
 
     /// Wakes those who wait for changes; called with nothing locked.

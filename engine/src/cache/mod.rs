@@ -21,6 +21,7 @@ mod counters;
 mod events;
 #[cfg(feature = "serde")]
 mod group;
+mod group_clock;
 #[cfg(feature = "serde")]
 mod image;
 #[cfg(feature = "serde")]
@@ -44,7 +45,7 @@ mod write;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -74,6 +75,7 @@ use events::Events;
 pub(crate) use events::Listener;
 #[cfg(feature = "serde")]
 pub(crate) use group::Group;
+use group_clock::GroupClock;
 #[cfg(feature = "serde")]
 pub use image::{Damage, RestoreError, Restored, SaveError};
 #[cfg(feature = "serde")]
@@ -214,9 +216,7 @@ pub(crate) struct Inner {
     read_counters: ReadCounters,
     clock: Arc<dyn Clock>,
     /// What the group's clock is ahead of this node's; changed by a follower only.
-    clock_offset_ms: AtomicI64,
-    /// What the group's clock had shown when the offset was last lowered: it stands still until it is there again.
-    clock_floor_ms: AtomicU64,
+    group_clock: GroupClock,
     pub(crate) floors: Floors,
     /// When a flush is due; 0 for none.
     pub(crate) flush_at_ms: AtomicU64,
@@ -280,8 +280,7 @@ impl Cache {
             size_classes: SizeClasses::new(&pool),
             pool,
             clock: config.clock,
-            clock_offset_ms: AtomicI64::new(0),
-            clock_floor_ms: AtomicU64::new(0),
+            group_clock: GroupClock::default(),
             floors: Floors::new(),
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
@@ -708,28 +707,21 @@ impl Inner {
 
     /// The group's clock, by which items expire.
     pub(crate) fn now_ms(&self) -> Millis {
-        // Whoever sees a lowered offset sees the floor that was raised before it.
-        let offset_ms = self.clock_offset_ms.load(Ordering::Acquire);
-        let floor_ms = self.clock_floor_ms.load(Ordering::Relaxed);
-        self.clock.now_ms().saturating_add_signed(offset_ms).max(floor_ms)
+        self.group_clock.now_ms(&*self.clock)
     }
 
     pub(crate) fn clock_offset_ms(&self) -> i64 {
-        self.clock_offset_ms.load(Ordering::Relaxed)
+        self.group_clock.offset_ms()
     }
 
     /// Takes another clock outright, forward or back: for a node that holds nothing.
     pub(crate) fn adopt_clock_offset_ms(&self, offset_ms: i64) {
-        self.clock_floor_ms.store(0, Ordering::Relaxed);
-        self.clock_offset_ms.store(offset_ms, Ordering::Release);
+        self.group_clock.adopt_offset_ms(offset_ms);
     }
 
     /// The group's clock never goes back: with a lower offset it stands still for as long as that takes back.
     pub(crate) fn set_clock_offset_ms(&self, offset_ms: i64) {
-        if offset_ms < self.clock_offset_ms() {
-            self.clock_floor_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
-        }
-        self.clock_offset_ms.store(offset_ms, Ordering::Release);
+        self.group_clock.set_offset_ms(offset_ms, &*self.clock);
     }
 
     pub(crate) fn moment(&self) -> Moment<'_> {

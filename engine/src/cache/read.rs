@@ -13,7 +13,7 @@ use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{HeldItem, ItemId, Look, Meta, ReserveError};
 
-use super::counters::{OwnStripe, ReadOutcome, ReadingHere, is_inside_read};
+use super::counters::{HereStripe, ReadOutcome, ReadingHere, is_inside_read};
 use super::latency::Timed;
 use super::write::Refusal;
 use super::{Inner, ItemRef, ItemState, ShardCell};
@@ -28,7 +28,7 @@ impl Inner {
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        match OwnStripe::get() {
+        match HereStripe::own() {
             Some(stripe) if !self.is_special && !Inner::is_key_length_wrong(key) => {
                 self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader)
             }
@@ -36,7 +36,8 @@ impl Inner {
         }
     }
 
-    /// A thread's first read, one that is refused, or one of a cache with a hash function or histograms of its own.
+    /// A thread's first read, one of a thread that shares its counters' stripe, one that is refused, or one of a cache with a
+    /// hash function or histograms of its own.
     #[cold]
     #[inline(never)]
     fn read_specially<R>(
@@ -45,6 +46,9 @@ impl Inner {
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
+        if let Some(stripe) = HereStripe::shared().filter(|_| !self.is_special) {
+            return self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader);
+        }
         self.timed(Timed::Read, || self.read_closely(self.hasher.hash(key), key, reader))
     }
 
@@ -71,9 +75,9 @@ impl Inner {
     /// [`Inner::read`] behind its checks: the common case, an item with nothing but key and value, on a node that serves
     /// everything. What is not so simple is done out of line.
     #[inline(always)]
-    fn read_hashed<R>(
+    fn read_hashed<const IS_OWN: bool, R>(
         &self,
-        stripe: OwnStripe,
+        stripe: HereStripe<IS_OWN>,
         hash: u64,
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
@@ -84,7 +88,7 @@ impl Inner {
         let held = match look {
             Look::Found(held) if is_ordinary => held,
             Look::Absent if is_ordinary => {
-                self.read_counters.count_own(stripe, ReadOutcome::Miss);
+                self.read_counters.count_at(stripe, ReadOutcome::Miss);
                 return Ok(None);
             }
             look => {
@@ -96,7 +100,7 @@ impl Inner {
         let Some(value) = held.plain_value().filter(|_| version.0 >= self.floors.highest()) else {
             return self.read_held(held, hash, key, reader);
         };
-        self.read_counters.count_own(stripe, ReadOutcome::Hit);
+        self.read_counters.count_at(stripe, ReadOutcome::Hit);
         if held.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
@@ -244,9 +248,14 @@ impl Inner {
             for (hash, key) in hashes.into_iter().zip(batch) {
                 let key = key.as_ref();
                 self.check_read(key)?;
-                let found = match OwnStripe::get() {
-                    Some(stripe) => self.read_hashed(stripe, hash, key, |item| reader(at, Some(item)))?,
-                    None => self.read_closely(hash, key, |item| reader(at, Some(item)))?,
+                let found = match (HereStripe::own(), HereStripe::shared()) {
+                    (Some(stripe), _) => {
+                        self.read_hashed(stripe, hash, key, |item| reader(at, Some(item)))?
+                    }
+                    (None, Some(stripe)) => {
+                        self.read_hashed(stripe, hash, key, |item| reader(at, Some(item)))?
+                    }
+                    (None, None) => self.read_closely(hash, key, |item| reader(at, Some(item)))?,
                 };
                 if found.is_none() {
                     reader(at, None);

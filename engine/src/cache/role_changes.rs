@@ -141,13 +141,13 @@ impl Cache {
         Ok(Some(Candidacy { needed, is_empty: false, until_ms: until_ms(PROMOTION_WITHIN) }))
     }
 
-    /// The primary before has told this node to take over. Where others may grant a lease to somebody else meanwhile, they are
-    /// asked first all the same.
+    /// The primary before has told this node to take over, which has all that was acknowledged then. Where others may have
+    /// promised somebody else to follow it meanwhile, and acknowledge its writes, they are asked first all the same.
     pub(crate) fn take_over(&self) -> Result<(), PromoteError> {
         let must_ask = {
             let group = self.inner.group_to_change()?;
             let roles = group.roles.lock();
-            roles.is_strict && roles.positions_needed() > 1
+            roles.positions_needed() > 1
         };
         match must_ask {
             true => self.begin_promotion(false).map(|_| ()),

@@ -255,7 +255,10 @@ impl Inner {
                 // A full copy came in between, and this node was promoted since.
                 continue;
             }
-            match attempt(&mut locked) {
+            let before = Group::last_written();
+            let outcome = attempt(&mut locked);
+            self.check_answer(before)?;
+            match outcome {
                 Ok(done) => {
                     self.sweep_a_bit(&mut locked.cell);
                     drop(locked);
@@ -295,6 +298,16 @@ impl Inner {
                 let nobody = WriteError::NotEnoughReplicas { level: 0, needed: 0 };
                 Err(self.group.as_ref().map_or(nobody, Group::shortage))
             }
+        }
+    }
+
+    /// Whether what an operation saw, which has written nothing since `before`, may be answered by a strict primary: as a read,
+    /// it asks for its lease behind its look at the item. The process may have been stopped in between.
+    #[inline]
+    fn check_answer(&self, before: Version) -> Result<(), WriteError> {
+        match self.serving() {
+            Serving::Leased if Group::last_written() == before => self.check_writable(),
+            _ => Ok(()),
         }
     }
 

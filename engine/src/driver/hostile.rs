@@ -11,9 +11,11 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::cache::InstallReader;
 use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::frame;
 use crate::replication::hello::{Hello, Purpose};
+use crate::replication::install::InstallSource;
 use crate::replication::message::*;
 use crate::replication::position::{Branch, Lineage, Seq, Term};
 use crate::replication::record;
@@ -48,12 +50,24 @@ pub fn talk_to_a_node(data: &[u8]) -> Reached {
         peer.poll();
     }
     peer.cache.check_invariants();
+    check_items(&peer.cache);
     let status = peer.cache.status();
     assert!(status.log_bytes <= status.log_bytes_max);
     Reached {
         attached: status.installs + status.catch_ups + status.roll_backs,
         items: peer.cache.stats().items,
         streams: status.link == crate::LinkState::Streaming,
+    }
+}
+
+/// A remembered absence is a miss to every read, and passes, whatever the peer said of it.
+fn check_items(cache: &Cache) {
+    let mut reader = InstallReader::new(cache.inner.clone());
+    while let Some(at) = reader.next_items(usize::MAX, usize::MAX) {
+        for item in at.items.iter().filter(|item| item.marks.is_absence()) {
+            assert!(item.value.is_empty() && item.expires_at_ms != 0, "{item:?}");
+            assert_eq!(cache.get(&item.key).ok().flatten(), None, "{item:?}");
+        }
     }
 }
 
@@ -109,7 +123,7 @@ impl Peer {
         let network = if channels_apart { network.with_channels_apart() } else { network };
         let clock = Arc::new(ManualClock::new(1_000_000));
         let replication = match is_primary {
-            true => ReplicationConfig::replica_of("peer"),
+            true => ReplicationConfig::replica_of("peer").replica_reads(true),
             false => ReplicationConfig::primary(),
         };
         let replication = replication.random_seed(1).log_bytes_max(16 << 10).frame_bytes_max(64 << 10);
@@ -274,10 +288,14 @@ impl Peer {
         let mut records = Vec::new();
         for _ in 0..script.number() % 8 {
             let (kind, key) = (script.number(), script.bytes(8));
-            let (version, marks) = (Version((16 << 44) ^ script.near(applied)), Marks(0));
+            // All but hits and reads, in any combination.
+            let marks = Marks(kind as u8 & !7);
+            let version = Version((16 << 44) ^ script.near(applied));
             let mutation = match kind % 8 {
-                0..3 => {
-                    Mutation::Put { key, value: key, flags: 0, expires_at_ms: 0, marks, client_cas: None }
+                kind @ 0..3 => {
+                    let value = if kind == 0 { key } else { b"" };
+                    let expires_at_ms = if kind == 2 { 1_500_000 } else { 0 };
+                    Mutation::Put { key, value, flags: 0, expires_at_ms, marks, client_cas: None }
                 }
                 3 => Mutation::Touch { key, version, expires_at_ms: script.number() * 5_000 },
                 4 => Mutation::Delete { key },
@@ -387,6 +405,76 @@ mod tests {
         // A replica's Hello, and its Ack.
         let replica = [1, 3, 0, 0, 0, 2, 0, 0, 0, 0, 6, 0, 0];
         assert_eq!(talk_to_a_node(&replica).attached, 1, "a primary ships to who follows");
+    }
+
+    fn streaming() -> Peer {
+        let copy = whole_copy();
+        let mut peer = Peer::new(true, true);
+        let mut script = Script(&copy[1..]);
+        peer.poll();
+        while let Some(step) = script.byte() {
+            peer.take_step(step, &mut script);
+            peer.poll();
+        }
+        assert_eq!(peer.cache.status().link, crate::LinkState::Streaming);
+        peer
+    }
+
+    fn say_records(peer: &mut Peer, mutations: &[Mutation<'_>]) {
+        let mut records = Vec::new();
+        for mutation in mutations {
+            let mut record = Vec::new();
+            record::encode(mutation, &mut record);
+            records.extend_from_slice(&(record.len() as u32).to_le_bytes());
+            records.extend_from_slice(&record);
+        }
+        let prev_seq = peer.applied();
+        let append = Append { term: 16, branch: 5, prev_seq, clock_ms: 1_000_000, records: &records };
+        peer.say(Channel::Live, &Message::Append(append));
+        peer.poll();
+    }
+
+    const fn absence(expires_at_ms: u64) -> Mutation<'static> {
+        let (key, value) = (b"gone".as_slice(), b"".as_slice());
+        Mutation::Put { key, value, flags: 0, expires_at_ms, marks: Marks(16), client_cas: None }
+    }
+
+    #[test]
+    fn an_absence_for_ever_is_not_taken_and_never_shown_as_a_value() {
+        let mut peer = streaming();
+        say_records(&mut peer, &[absence(0)]);
+        assert_eq!(peer.cache.get("gone").unwrap(), None);
+        assert_ne!(peer.cache.status().link, crate::LinkState::Streaming, "the link ends");
+
+        for kind in [ChunkKind::Install, ChunkKind::Refill] {
+            let mut peer = streaming();
+            let seq = peer.applied();
+            let item = ChunkItem {
+                key: b"gone",
+                value: b"",
+                flags: 0,
+                expires_at_ms: 0,
+                client_cas: None,
+                marks: 16,
+                version: (16 << 44) + seq,
+            };
+            let chunk = Chunk { at_seq: seq, kind, items: vec![item] };
+            peer.say(Channel::Live, &Message::Chunk(chunk));
+            peer.poll();
+            assert_eq!(peer.cache.get("gone").unwrap(), None, "{kind:?}");
+            assert_ne!(peer.cache.status().link, crate::LinkState::Streaming, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_absence_that_is_touched_for_ever_is_dropped() {
+        let mut peer = streaming();
+        say_records(&mut peer, &[absence(1_500_000)]);
+        let items = peer.cache.stats().items;
+        let version = Version((16 << 44) + peer.applied());
+        say_records(&mut peer, &[Mutation::Touch { key: b"gone", version, expires_at_ms: 0 }]);
+        assert_eq!(peer.cache.status().link, crate::LinkState::Streaming);
+        assert_eq!((peer.cache.get("gone").unwrap(), peer.cache.stats().items), (None, items - 1));
     }
 
     proptest! {

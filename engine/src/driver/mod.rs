@@ -180,7 +180,7 @@ impl Replicator {
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Next {
         let cache = self.cache.clone();
         let Some(group) = cache.inner.group.as_ref() else { return Next::At(Millis::MAX) };
-        group.doorbell.disarm();
+        group.doorbell.begin_turn();
         // Replicas wait for this flush, and it may be that nobody asks the primary for anything.
         cache.inner.settle_flush();
         let now = Now {
@@ -204,7 +204,11 @@ impl Replicator {
         {
             return Next::Soon;
         }
-        group.doorbell.arm(cx.waker());
+        if group.doorbell.arm(cx.waker()) {
+            // Somebody asked for something since this turn began: a load, another role.
+            group.doorbell.disarm();
+            return Next::Now;
+        }
         let end = group.log.lock().last_seq();
         let mut is_any_behind = false;
         for (_, replica) in self.downstream.iter_mut().filter(|(_, replica)| replica.is_behind(end)) {
@@ -417,6 +421,11 @@ fn hand_over(turn: &mut Turn<'_, '_>, downstream: &mut Slab<Downstream>, epoch: 
         turn.cache.inner.publish_serving(turn.group);
         tracing::warn!("no replica was level in time: this primary goes on");
         return true;
+    }
+    // The one that takes over asks the others, this node included; those that are not here would not answer.
+    let asked = 1 + downstream.iter().filter(|(_, replica)| replica.is_of_reign(epoch)).count();
+    if asked < usize::from(turn.group.roles.lock().positions_needed()) {
+        return false;
     }
     let end = turn.group.log.lock().last_seq();
     for (_, replica) in downstream {

@@ -28,7 +28,7 @@ pub(crate) struct Fill {
 
 /// 1. `kept[i]` has the number `first + i`; numbers rise for ever.
 /// 2. `bytes` is what `kept` is charged, at most [`FILLS_BYTES_MAX`].
-/// 3. `forgotten_through` is the highest seq at which one came that is not kept.
+/// 3. `forgotten_through` is the highest seq of the present history at which one came that is not kept.
 #[derive(Debug, Default)]
 pub(crate) struct Fills {
     is_wanted: bool,
@@ -69,11 +69,13 @@ impl Fills {
         self.forgotten_through = self.forgotten_through.max(Some(oldest.at_seq));
     }
 
-    /// The history changed under them.
+    /// The history changed under them: who stood in the one before starts again (see [`Cuts`](super::log::Cuts)), and finds
+    /// what they were in the cache. So nobody lacks them, whatever seqs come next.
     pub(crate) fn forget_all(&mut self) {
         while !self.kept.is_empty() {
             self.forget_oldest();
         }
+        self.forgotten_through = None;
     }
 
     /// The number of the next one to come.
@@ -86,7 +88,7 @@ impl Fills {
         if self.forgotten_through.is_some_and(|through| seq <= through) {
             return None;
         }
-        let before = self.kept.iter().take_while(|fill| fill.at_seq < seq).count();
+        let before = self.kept.partition_point(|fill| fill.at_seq < seq);
         Some(self.first + before as u64)
     }
 
@@ -132,5 +134,6 @@ mod tests {
         assert_eq!(fills.get(1_000).unwrap_err(), Forgotten, "one that is too large is forgotten at once");
         fills.forget_all();
         assert_eq!((fills.bytes, fills.end()), (0, 1_001));
+        assert_eq!(fills.number_at(5), Some(1_001), "of the history that follows nothing is missing");
     }
 }

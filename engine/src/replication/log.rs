@@ -201,6 +201,39 @@ pub(crate) struct Log {
     cuts: Cuts,
     /// What came beside the log, for those who follow this node's changes.
     pub(crate) fills: Fills,
+    landmarks: Landmarks,
+}
+
+/// Places to begin at when a position is looked for: the first entry of about each piece of the log, so that no more than a
+/// piece is walked under the log's lock.
+///
+/// 1. `offset` and `after` of entries rise; all records in front of `offset` have a seq of at most `after`.
+/// 2. None lies beyond the log's end. Those that were forgotten at its beginning go when the next one comes.
+#[derive(Debug, Default)]
+struct Landmarks {
+    entries: VecDeque<Landmark>,
+    /// Where the log has to end for the next one.
+    next_at: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Landmark {
+    after: Seq,
+    offset: u64,
+}
+
+impl Landmarks {
+    /// The last one that has an earlier record before it.
+    fn before(&self, seq: Seq) -> Option<Landmark> {
+        let count = self.entries.partition_point(|landmark| landmark.after < seq);
+        self.entries.get(count.checked_sub(1)?).copied()
+    }
+
+    /// Forgets those that the end of the log no longer holds.
+    fn truncate(&mut self, end: u64, piece_bytes: usize) {
+        self.entries.truncate(self.entries.partition_point(|landmark| landmark.offset < end));
+        self.next_at = self.entries.back().map_or(end, |landmark| landmark.offset + piece_bytes as u64);
+    }
 }
 
 /// How often what a log says was not only added to: a subscription's cursor from before is good for nothing.
@@ -230,6 +263,7 @@ impl Log {
             bugs: Bugs::default(),
             cuts: Cuts::default(),
             fills: Fills::default(),
+            landmarks: Landmarks::default(),
         }
     }
 
@@ -294,6 +328,7 @@ impl Log {
     /// Forgets everything and takes another history, at whose end it stands.
     pub(crate) fn restart(&mut self, lineage: Lineage) {
         self.ring.clear();
+        self.landmarks = Landmarks::default();
         self.retained_records = 0;
         self.mark_bytes = 0;
         self.first_seq = lineage.newest().map_or(1, |entry| entry.last + 1);
@@ -333,6 +368,7 @@ impl Log {
         self.cuts.truncations += 1;
         self.fills.forget_all();
         self.ring.truncate(end);
+        self.landmarks.truncate(end, self.ring.piece_bytes);
         self.lineage.truncate_to(position);
         if self.retained_records == 0 {
             self.first_seq = position.seq + 1;
@@ -377,6 +413,7 @@ impl Log {
     /// Appends a record and gives it the next seq.
     pub(crate) fn append(&mut self, record: &[u8]) -> (Seq, Version) {
         self.make_room(LENGTH_BYTES + record.len());
+        self.note_landmark();
         let (seq, version) = self.lineage.advance();
         let version = self.version(Term(version.term()), version.seq());
         if self.retained_records == 0 {
@@ -400,10 +437,29 @@ impl Log {
             return false;
         }
         self.make_room(needed);
+        self.note_landmark();
         self.mark_bytes += needed as u64;
         self.ring.append(&(MARK_BYTES as u32 | MARK_BIT).to_le_bytes());
         self.ring.append(&hash.to_le_bytes());
         true
+    }
+
+    /// An entry is about to be appended.
+    #[inline]
+    fn note_landmark(&mut self) {
+        if self.ring.end >= self.landmarks.next_at {
+            self.add_landmark();
+        }
+    }
+
+    #[cold]
+    fn add_landmark(&mut self) {
+        let (start, offset) = (self.ring.start, self.ring.end);
+        while self.landmarks.entries.front().is_some_and(|landmark| landmark.offset < start) {
+            self.landmarks.entries.pop_front();
+        }
+        self.landmarks.entries.push_back(Landmark { after: self.last_seq(), offset });
+        self.landmarks.next_at = offset + self.ring.piece_bytes as u64;
     }
 
     #[inline]
@@ -457,16 +513,28 @@ impl Log {
         if self.seq_after(position.seq) < self.first_seq {
             return None;
         }
-        let mut offset = self.ring.start;
-        let mut seq = self.first_seq;
-        while offset < self.ring.end && seq <= position.seq {
+        let landmark = self.landmarks.before(position.seq);
+        let (offset, seq) = match landmark.filter(|landmark| landmark.offset >= self.ring.start) {
+            Some(landmark) => (landmark.offset, self.seq_after(landmark.after)),
+            None => (self.ring.start, self.first_seq),
+        };
+        let (offset, _) = self.walk_to(position.seq, offset, seq);
+        Some(LogCursor { position, offset })
+    }
+
+    /// The place behind the record of this seq, from a place in front of it where the next record has the seq `next`; and how
+    /// many entries were walked.
+    fn walk_to(&self, seq: Seq, mut offset: u64, mut next: Seq) -> (u64, usize) {
+        let mut walked = 0;
+        while offset < self.ring.end && next <= seq {
             let length = self.ring.length_at(offset);
             offset += entry_bytes(length);
+            walked += 1;
             if length & MARK_BIT == 0 {
-                seq = self.seq_after(seq);
+                next = self.seq_after(next);
             }
         }
-        Some(LogCursor { position, offset })
+        (offset, walked)
     }
 
     fn nothing_after(&self, position: Position) -> bool {

@@ -174,6 +174,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
         {
             Err(BadRecord)
         }
+        Mutation::Put { value, flags, expires_at_ms, marks, client_cas, .. }
+            if !marks.fit(value.len() as u64, flags, expires_at_ms, client_cas) =>
+        {
+            Err(BadRecord)
+        }
         Mutation::FlushPrefix { prefix } if prefix.is_empty() || prefix.len() > KEY_BYTES_MAX => {
             Err(BadRecord)
         }
@@ -254,6 +259,32 @@ mod tests {
         let lend = Mutation::LendLoad { key: b"k", node: 1 << 127, until_ms: 1 << 63, is_primarys: false };
         for other in [Mutation::Flush, lend, Mutation::EndLoad { key: b"k" }] {
             assert_eq!(decode(&bytes_of(&other)), Ok(other));
+        }
+    }
+
+    #[test]
+    fn an_absence_that_does_not_expire_or_has_more_than_a_key_is_refused() {
+        let marks = Marks(Marks::absence().0 | Marks::default().in_main().read(3).0);
+        let sound =
+            Mutation::Put { key: b"k", value: b"", flags: 0, expires_at_ms: 5, marks, client_cas: None };
+        assert_eq!(decode(&bytes_of(&sound)), Ok(sound));
+        let stale = Marks(marks.0 | Marks::of_state(true, false, false).0);
+        let sent = Marks(marks.0 | Marks::of_state(false, true, false).0);
+        let binary = Marks(marks.0 | Marks::of_state(false, false, true).0);
+        let Mutation::Put { key, value, flags, expires_at_ms, client_cas, .. } = sound else {
+            unreachable!()
+        };
+        let bad = [
+            Mutation::Put { key, value, flags, expires_at_ms: 0, marks, client_cas },
+            Mutation::Put { key, value: b"v", flags, expires_at_ms, marks, client_cas },
+            Mutation::Put { key, value, flags: 1, expires_at_ms, marks, client_cas },
+            Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas: Some(1) },
+            Mutation::Put { key, value, flags, expires_at_ms, marks: stale, client_cas },
+            Mutation::Put { key, value, flags, expires_at_ms, marks: sent, client_cas },
+            Mutation::Put { key, value, flags, expires_at_ms, marks: binary, client_cas },
+        ];
+        for mutation in bad {
+            assert_eq!(decode(&bytes_of(&mutation)), Err(BadRecord), "{mutation:?}");
         }
     }
 

@@ -303,8 +303,8 @@ impl Worker {
             if let Err(why) = self.poll.poll(&mut events, timeout)
                 && why.kind() != ErrorKind::Interrupted
             {
-                tracing::error!(%why, "a worker's poller failed; its connections close");
-                break;
+                // The descriptor is this program's own: only a fault of it can make it useless.
+                panic!("a worker's poller failed: {why}");
             }
             for event in &events {
                 match event.token() {

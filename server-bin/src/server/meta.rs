@@ -126,6 +126,12 @@ impl Executor<'_> {
         }
     }
 
+    /// Counts the item as read that this command has stored anew. What was done is answered as done, also where the node has
+    /// stepped down in between and takes no reads any more: then nothing but the count is lost.
+    fn count_as_read(&self, key: &[u8]) {
+        let _ = self.shared.cache.read(key, |_| ());
+    }
+
     /// The moment that an expiry means now.
     fn expires_at_ms(&self, expiry: Expiry) -> Option<u64> {
         match expiry {

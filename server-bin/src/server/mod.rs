@@ -247,7 +247,7 @@ impl Server {
             handle.stop();
         }
         for (_, thread) in self.workers.drain(..) {
-            // A panic of a worker has been reported by the panic hook already.
+            // A panic of a worker has been reported by the panic hook already; in the program `hotspare` it ends the process.
             let _ = thread.join();
         }
     }

@@ -136,7 +136,7 @@ impl Answerer {
             if let Err(why) = poll.poll(&mut events, None)
                 && why.kind() != ErrorKind::Interrupted
             {
-                return tracing::error!(%why, "the poller of UDP failed; datagrams are not answered");
+                panic!("the poller of UDP failed: {why}");
             }
             // One of each in turn: a flood at one address silences no other.
             let mut had_one = true;

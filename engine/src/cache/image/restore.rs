@@ -151,7 +151,7 @@ fn check_item(item: &ItemFields, last_version: Version) -> Result<(), Damage> {
     if meta.version > last_version {
         return Err(Damage::Nonsense("an item's version"));
     }
-    if meta.marks.is_absence() && meta.expires_at_ms == 0 {
+    if !meta.marks.fit(item.value_bytes, meta.flags, meta.expires_at_ms, meta.client_cas) {
         return Err(Damage::Nonsense("an item's marks"));
     }
     Ok(())

@@ -320,9 +320,13 @@ fn sound_checksums_do_not_make_sense_of_nonsense() {
         [&bytes[..], b"kvv", &[END], &1_u64.to_le_bytes()].concat()
     };
     assert!(Cache::restore_from(Config::new(), image_of(&head(), &item(|_| ())).as_slice()).is_ok());
-    let cases: [(Change, Damage); 5] = [
+    let cases: [(Change, Damage); 6] = [
         (|item| item.meta.version = Version(6), Damage::Nonsense("an item's version")),
         (|item| item.meta.marks = Marks::absence(), Damage::Nonsense("an item's marks")),
+        (
+            |item| (item.meta.marks, item.meta.expires_at_ms) = (Marks::absence(), u64::MAX),
+            Damage::Nonsense("an item's marks"),
+        ),
         (|item| item.key_bytes = 0, Damage::Nonsense("a key's length")),
         (|item| item.key_bytes = 1025, Damage::Nonsense("a key's length")),
         (|item| item.value_bytes = u64::MAX, Damage::CutShort),

@@ -11,7 +11,10 @@
 //!            └──> Vacant ──(nobody waits)──> forgotten
 //!                    ^
 //!   in a group:  Elsewhere ──(another node's load has ended, or a write came)──> Done: all look again
+//!                    └──(nobody waits)──> forgotten
 //! ```
+//! Whoever goes as the last takes the flight out of the table, unless somebody loads: so the table has no more entries than
+//! there are leases and waiters.
 //! Elsewhere waits for the group (see `sharing`): for the primary's word, or for another node's load. It falls vacant when
 //! this node is to load. A flight that has the group's lease keeps that from one leader to the next.
 //!
@@ -135,14 +138,25 @@ impl Flight {
         }
     }
 
-    fn is_vacant_and_unwanted(&self) -> bool {
-        let state = self.state.lock();
-        matches!(state.phase, Phase::Vacant) && state.waiters.is_empty()
-    }
-
     /// Whether nobody loads any more, nor will: it has not left the table yet.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Done(_)) || self.is_vacant_and_unwanted()
+        let state = self.state.lock();
+        match state.phase {
+            Phase::Done(_) => true,
+            Phase::Vacant => state.waiters.is_empty(),
+            Phase::Loading(_) | Phase::Elsewhere(..) => false,
+        }
+    }
+
+    /// Ends it if nobody loads it and nobody waits for it; whether that is so.
+    fn end_if_unwanted(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_unwanted = state.waiters.is_empty() && !matches!(state.phase, Phase::Loading(_));
+        if is_unwanted && !matches!(state.phase, Phase::Done(_)) {
+            // Where the group was asked, a right to load that comes yet is given back.
+            state.phase = Phase::Done(Outcome::LookAgain);
+        }
+        is_unwanted
     }
 }
 
@@ -223,6 +237,11 @@ impl State {
 pub(crate) struct Flights(HashMap<Box<[u8]>, Arc<Flight>>);
 
 impl Flights {
+    #[cfg(all(test, feature = "serde"))]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<Flight>> {
         self.0.get(key)
     }
@@ -357,10 +376,10 @@ impl Drop for Lease {
     }
 }
 
-/// A flight without a leader and without anybody who waits is forgotten.
+/// A flight without a leader and without anybody who waits is forgotten, also one that has waited for the group.
 pub(super) fn forget_if_unwanted(inner: &Inner, hash: u64, key: &[u8], flight: &Arc<Flight>) {
     with_flights(inner, hash, |cell| {
-        if flight.is_vacant_and_unwanted() {
+        if flight.end_if_unwanted() {
             cell.flights.remove(key, flight);
             inner.give_lease_back(cell, key, flight);
         }

@@ -157,7 +157,7 @@ impl Inner {
         };
         if placed {
             // The driver sends what is asked, and ends the wait in time.
-            group.ring();
+            group.doorbell.ring();
             return Place::Elsewhere;
         }
         Place::Here
@@ -185,7 +185,7 @@ impl Inner {
             Store::Absence(expiry) => Yield::Absence { expires_at_ms: expiry.deadline_ms(|| self.now_ms()) },
         };
         group.desk.hand_in(lease, key, yielded, self.local_now_ms());
-        group.ring();
+        group.doorbell.ring();
         true
     }
 
@@ -195,7 +195,7 @@ impl Inner {
         let Some(lease) = flight.take_lease() else { return };
         if !self.serving().reigns() {
             group.desk.hand_in(lease, key, Yield::Nothing, self.local_now_ms());
-            group.ring();
+            group.doorbell.ring();
         } else if cell.load_leases.get(key).is_some_and(|known| known.version == lease) {
             self.end_load(group, cell, key);
         }

@@ -83,6 +83,10 @@ proptest! {
             if !log.lineage().contains(position) {
                 continue;
             }
+            if let Some(cursor) = log.cursor_at(position).filter(|cursor| cursor.offset < log.ring.end) {
+                let walked = log.walk_to(position.seq, log.ring.start, log.first_seq).0;
+                prop_assert_eq!(cursor.offset, walked, "landmarks change nothing");
+            }
             match read_all(&log, position, read_bytes) {
                 Some(read) => {
                     forgotten = false;
@@ -93,6 +97,44 @@ proptest! {
         }
         prop_assert!(!forgotten, "the end itself can always be read from");
     }
+}
+
+#[test]
+fn a_position_is_found_without_walking_more_than_a_piece_of_the_log() {
+    let mut log = Log::new(4 << 20);
+    log.mint(Term(16), Branch(1), 0, false);
+    let mut longest = 0;
+    let check = |log: &Log, longest: &mut usize| {
+        for seq in (log.first_seq..log.last_seq()).step_by(997) {
+            let position = Position { branch: Branch(1), seq };
+            let cursor = log.cursor_at(position).unwrap();
+            let landmark = log.landmarks.before(seq).filter(|landmark| landmark.offset >= log.ring.start);
+            let (from, next) = landmark
+                .map_or((log.ring.start, log.first_seq), |mark| (mark.offset, log.seq_after(mark.after)));
+            let (offset, walked) = log.walk_to(seq, from, next);
+            assert_eq!(offset, cursor.offset);
+            *longest = walked.max(*longest);
+        }
+    };
+    for number in 0..300_000 {
+        log.append(&[7; 12]);
+        if number % 3 == 0 {
+            log.append_mark(number);
+        }
+    }
+    let entries = log.ring.piece_bytes / (LENGTH_BYTES + MARK_BYTES) + 1;
+    check(&log, &mut longest);
+    assert!(longest > 100 && longest <= entries, "{longest} of {entries}");
+    assert!(log.landmarks.entries.len() <= log.bytes_max / log.ring.piece_bytes + 3);
+    // Cut back, and grown again.
+    let middle = log.first_seq + log.retained_records as u64 / 2;
+    assert!(log.truncate_to(Position { branch: Branch(1), seq: middle }));
+    check(&log, &mut longest);
+    for _ in 0..50_000 {
+        log.append(&[9; 20]);
+    }
+    check(&log, &mut longest);
+    assert!(longest <= entries, "{longest} of {entries}");
 }
 
 #[test]

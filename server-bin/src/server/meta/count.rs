@@ -125,7 +125,7 @@ impl Executor<'_> {
         })?;
         if was_fetched {
             // What was stored anew counts as unread.
-            self.shared.cache.read(key, |_| ())?;
+            self.count_as_read(key);
         }
         if let (Updated::Stored(version), Counted::Number { cas, .. }) = (updated, &mut counted) {
             *cas = self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0));

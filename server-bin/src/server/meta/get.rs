@@ -158,7 +158,7 @@ impl Executor<'_> {
             Ok(Updated::Stored(_)) => {
                 if is_fetched || !get.target.flags.has(b'u') {
                     // What was stored anew counts as unread: this was a read.
-                    cache.read(get.key, |_| ())?;
+                    self.count_as_read(get.key);
                 }
                 Ok(Some(found))
             }
@@ -196,7 +196,7 @@ impl Executor<'_> {
         let Updated::Stored(version) = updated else { return Ok(false) };
         if !flags.has(b'u') {
             // The next one finds it fetched: this was the first access.
-            self.shared.cache.read(get.key, |_| ())?;
+            self.count_as_read(get.key);
         }
         let facts = Facts {
             cas: self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)),

@@ -277,7 +277,7 @@ impl Executor<'_> {
         })?;
         if stays_fetched {
             // The item is kept, and that it was read; what was stored anew counts as unread.
-            self.shared.cache.read(key, |_| ())?;
+            self.count_as_read(key);
         }
         Ok(status)
     }

@@ -161,6 +161,73 @@ fn the_table_goes_with_a_roll_back_and_a_new_history() {
     assert!(primary.leases() == 0 && !primary.is_under_way());
 }
 
+/// One that streams from a primary which may be asked, without a driver.
+fn replica() -> (Cache, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let config = Config::new().memory_bytes_max(8 << 20).clock(clock.clone());
+    let replication = ReplicationConfig::replica_of("a").replica_reads(true);
+    let cache = Cache::new(config.replication(replication)).unwrap();
+    let group = cache.inner.group.as_ref().unwrap();
+    group.desk.set_standing(group, false, crate::LinkState::Streaming, 0);
+    group.desk.open(0);
+    (cache, clock)
+}
+
+#[test]
+fn flights_that_waited_for_the_group_leave_the_table_with_the_last_who_wanted_them() {
+    let (replica, clock) = replica();
+    let group = replica.inner.group.as_ref().unwrap();
+    let flights = || replica.inner.shards.iter().map(|cell| cell.lock().flights.len()).sum::<usize>();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    for number in 0..300 {
+        let key = format!("key{number}");
+        let load = async { Ok::<_, std::io::Error>("v") };
+        let mut caller = Box::pin(replica.get_or_load_async(&key, Duration::from_secs(9), load));
+        assert!(caller.as_mut().poll(&mut cx).is_pending() && flights() == 1, "{key}");
+        let sent = || group.desk.next_message(|_| ()).is_some();
+        match number % 4 {
+            // Given up before anything came, with the question asked or not.
+            0 => {}
+            1 => assert!(sent()),
+            // What others load ended, and its time was over.
+            2 => {
+                let hash = replica.inner.hasher.hash(key.as_bytes());
+                replica.inner.note_lease_end(&mut replica.inner.cell(hash).lock(), key.as_bytes());
+            }
+            _ => {
+                clock.advance_ms(super::super::desk::ANSWER_WITHIN_MS);
+                group.desk.expire(group, replica.inner.local_now_ms());
+            }
+        }
+        drop(caller);
+        assert_eq!(flights(), 0, "{key}");
+        assert!(!sent(), "nobody asks for what nobody wants");
+    }
+    assert_eq!(replica.inner.flights_under_way.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_right_to_load_that_comes_when_nobody_wants_it_is_given_back() {
+    let (replica, _) = replica();
+    let group = replica.inner.group.as_ref().unwrap();
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let load = async { Ok::<_, std::io::Error>("v") };
+    let mut caller = Box::pin(replica.get_or_load_async("k", Duration::from_secs(9), load));
+    assert!(caller.as_mut().poll(&mut cx).is_pending());
+    let asked = group.desk.next_message(|message| match message {
+        crate::replication::message::Message::LoadAsk(ask) => ask.id,
+        _ => panic!("no question"),
+    });
+    drop(caller);
+    let verdict = LoadVerdict::Granted { lease: 7, until_ms: 1_005_000 };
+    replica.inner.load_answered(group, LoadAnswer { id: asked.unwrap(), verdict });
+    let back = group.desk.next_message(|message| match message {
+        crate::replication::message::Message::LoadDone(done) => (done.lease, done.key.to_vec()),
+        _ => panic!("no lease"),
+    });
+    assert_eq!(back, Some((7, b"k".to_vec())));
+}
+
 #[test]
 fn a_request_is_read_as_it_was_written() {
     let question =

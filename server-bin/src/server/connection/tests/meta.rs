@@ -547,3 +547,38 @@ fn g6_d11_only_what_is_removed_is_a_delete_hit_and_a_miss_with_a_lifetime_is_a_g
     assert_eq!(counted("mg a T30|mg a|"), (0, 0, (2, 0)));
     assert_eq!(counted("gat 0 a|touch a 0|"), (0, 0, (0, 2)));
 }
+
+#[test]
+fn what_was_done_is_answered_as_done_though_the_node_steps_down_at_that_moment() {
+    use hotspare::ReplicationConfig;
+    use std::sync::OnceLock;
+
+    for (command, answer) in [
+        ("md k I\r\n", "HD\r\n"),
+        ("ma k t\r\n", "HD t-1\r\n"),
+        ("mg k v\r\n", "VA 1 X W\r\n5\r\n"),
+        ("mg new N30\r\n", "HD W\r\n"),
+    ] {
+        // A listener is called between the write and what comes behind it.
+        let steps_down = Arc::new(OnceLock::<Cache>::new());
+        let stepping = steps_down.clone();
+        let config = Config::new().replication(ReplicationConfig::primary()).on_departure(move |_| {
+            if let Some(cache) = stepping.get() {
+                cache.follow("127.0.0.1:9", true).unwrap();
+            }
+        });
+        let shared = Shared { cache: Cache::new(config).unwrap(), ..shared() };
+        let told = |input: &str| {
+            let mut socket = socket(input.as_bytes(), 1000);
+            run(&shared, &mut Connection::new(&shared.settings), &mut socket);
+            String::from_utf8(socket.output).unwrap()
+        };
+        assert_eq!(told("set k 0 0 1\r\n5\r\nget k\r\n"), "STORED\r\nVALUE k 0 1\r\n5\r\nEND\r\n");
+        if command.starts_with("mg k") {
+            assert_eq!(told("md k I q\r\n"), "");
+        }
+        steps_down.set(shared.cache.clone()).unwrap();
+        assert_eq!(told(command), answer, "{command}");
+        assert_eq!(shared.cache.get("k").is_err(), !command.contains("new"), "it has stepped down");
+    }
+}
