@@ -53,7 +53,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Millis};
 use crate::config::Config;
 use crate::error::{ConfigError, CounterError, ReadError, WriteError};
-use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
@@ -64,7 +64,7 @@ pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
 
 use arithmetic::Direction;
-pub use classes::{ClassStats, ItemDetails};
+pub use classes::{ClassAges, ClassStats, ItemDetails};
 pub use conditional::{Deletion, ItemState, Update, Updated};
 #[cfg(feature = "serde")]
 pub(crate) use copies::InstallReader;
@@ -152,6 +152,9 @@ pub struct ItemRef<'a> {
     pub expires_at_ms: Option<u64>,
     /// Whether it was read before, since it was stored.
     pub is_fetched: bool,
+    /// When it was last stored or read before this, in seconds since the Unix epoch on the cache's clock; `None` unless
+    /// [`Config::accounting`] was asked for. [`Cache::peek`] and scans are no accesses.
+    pub accessed_s: Option<u64>,
     /// What memcached's meta commands say of it.
     pub state: ItemState,
 }
@@ -234,6 +237,10 @@ pub(crate) struct Inner {
     size_classes: SizeClasses,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
+    /// From which marks on a read has nothing to write.
+    read_enough: u8,
+    /// Whether it is kept when items were accessed.
+    is_accounting: bool,
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
     events: Option<Events>,
@@ -253,7 +260,7 @@ impl Cache {
     pub fn new(config: Config) -> Result<Cache, ConfigError> {
         config.validate()?;
         let shard_count = config.shard_count();
-        let pool = PagePool::new(config.memory_bytes_max, shard_count)
+        let pool = PagePool::with_accounting(config.memory_bytes_max, shard_count, config.accounting)
             .map_err(|refused| ConfigError::NoAddressSpace { bytes: refused.bytes })?;
         let tables = Tables::new(&pool);
         let seed = config.hash_seed.unwrap_or_else(random_u64);
@@ -292,6 +299,8 @@ impl Cache {
                 group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
             ),
             hits_max: policy.hits_max,
+            read_enough: Marks::read_enough(policy.hits_max, config.accounting),
+            is_accounting: config.accounting,
             is_watched: group.is_some() || events.is_some(),
             serving: AtomicU8::new(serving as u8),
             group,

@@ -104,15 +104,16 @@ impl Footprint {
     /// The class whose chunks hold such an item whole, if its item is not to be cut.
     #[inline]
     pub(super) fn class_of_whole(self, slabs: &Slabs) -> Option<ClassId> {
-        let bytes = self.bytes_in_one_chunk();
+        let bytes = self.bytes_in_one_chunk(slabs.memory());
         slabs.small_fitting_class(bytes).or_else(|| fitting_class(slabs, bytes))
     }
 
     #[inline]
-    fn bytes_in_one_chunk(self) -> usize {
+    fn bytes_in_one_chunk(self, memory: &Memory) -> usize {
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
         let parts = usize::from(self.has_flags) + usize::from(is_long) + 3 * usize::from(self.has_state);
-        HEADER_BYTES_MIN + 8 * usize::from(self.has_expiry) + 4 * parts + self.key_bytes + self.value_bytes
+        let header_bytes = HEADER_BYTES_MIN + 8 * usize::from(self.has_expiry) + 4 * parts;
+        header_bytes + self.key_bytes + self.value_bytes + memory.trailer_bytes()
     }
 }
 
@@ -292,7 +293,7 @@ impl<'a> View<'a> {
         let value_at = shape.key_at() + shape.key_bytes();
         let (here, next) = if shape.has(HAS_NEXT) {
             let next = ChunkRef::from_link(self.0.word(first, shape.next_at()).get());
-            (len.min(self.0.chunk_bytes(first) - value_at), next)
+            (len.min(room(self.0, first) - value_at), next)
         } else {
             (len, None)
         };
@@ -334,10 +335,11 @@ impl Cuts {
             cuts.push(class, 1);
             return cuts;
         }
-        let whole = footprint.bytes_in_one_chunk();
+        let whole = footprint.bytes_in_one_chunk(slabs.memory());
         let whole_chained = whole + 4;
         let first = slabs.class_at_most(whole_chained).expect("no item is below the smallest chunk");
-        if slabs.chunk_bytes(first) < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
+        let room = slabs.chunk_bytes(first) - slabs.memory().trailer_bytes();
+        if room < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
             cuts.push(slabs.class_at_least(whole).expect("a key fits a page"), 1);
             return cuts;
         }
@@ -404,6 +406,11 @@ impl SizeClasses {
         let of_cut = || Cuts::new(&self.0, footprint).cuts[0].0;
         usize::from(footprint.class_of_whole(&self.0).unwrap_or_else(of_cut).0)
     }
+}
+
+/// What an item's first chunk has room for: header, key and value.
+fn room(memory: &Memory, first: ChunkRef) -> usize {
+    memory.chunk_bytes(first) - memory.trailer_bytes()
 }
 
 /// Links a new tail behind the chunk that was allocated before it; the first of an item is not linked to any.
@@ -474,7 +481,7 @@ unsafe fn write_parts(
         write_state(memory, first, shape.state_at(), meta);
     }
     let value_at = shape.key_at() + key.len();
-    let (mut here, room) = (value.len(), memory.chunk_bytes(first));
+    let (mut here, room) = (value.len(), room(memory, first));
     if shape.has(HAS_NEXT) {
         memory.word(first, shape.next_at()).set(next);
         here = here.min(room - value_at);
@@ -741,7 +748,7 @@ mod tests {
                 let cuts = Cuts::new(&slabs, footprint);
                 let held: usize = cuts.iter().map(|(class, count)| slabs.chunk_bytes(class) * count).sum();
                 let chunks: usize = cuts.iter().map(|(_, count)| count).sum();
-                let item = footprint.bytes_in_one_chunk();
+                let item = footprint.bytes_in_one_chunk(slabs.memory());
                 let wasted = held - item - (chunks - 1) * TAIL_HEADER_BYTES;
                 assert!(wasted <= (item / 16).max(8) + 4, "{item} bytes waste {wasted}: {cuts:?}");
             }
@@ -757,7 +764,8 @@ mod tests {
                 let cuts = Cuts::new(&slabs, footprint);
                 let (first, _) = cuts.iter().next().unwrap();
                 let is_chained = cuts.iter().map(|(_, count)| count).sum::<usize>() > 1;
-                assert!(slabs.chunk_bytes(first) >= Shape(footprint.shape(is_chained)).key_at() + 1024);
+                let room = slabs.chunk_bytes(first) - slabs.memory().trailer_bytes();
+                assert!(room >= Shape(footprint.shape(is_chained)).key_at() + 1024);
             }
         }
     }

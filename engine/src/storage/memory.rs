@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::accounting::TRAILER_BYTES;
 use super::line::Line;
 use super::mapping::Mapping;
 
@@ -101,6 +102,8 @@ pub(super) struct Memory {
     unit_shift: u32,
     item_pages: usize,
     line_pages: usize,
+    /// What each item's first chunk has at its end for the time of its last access.
+    trailer_bytes: usize,
     mapping: Arc<Mapping>,
 }
 
@@ -142,8 +145,25 @@ impl Memory {
             unit_shift: (page_bytes / UNIT_BYTES).ilog2(),
             item_pages,
             line_pages,
+            trailer_bytes: 0,
             mapping,
         })
+    }
+
+    /// The same memory, for items of which it is kept when they were last accessed.
+    pub(super) fn accounting(self) -> Memory {
+        Memory { trailer_bytes: TRAILER_BYTES, ..self }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_accounting(&self) -> bool {
+        self.trailer_bytes != 0
+    }
+
+    /// What each item's first chunk has at its end that is neither header, key nor value.
+    #[inline(always)]
+    pub(super) fn trailer_bytes(&self) -> usize {
+        self.trailer_bytes
     }
 
     pub(super) fn page_bytes(&self) -> usize {

@@ -54,6 +54,8 @@ enum Fate {
     },
     Evicted {
         is_unfetched: bool,
+        /// Whether it would have expired some time.
+        is_expiring: bool,
     },
 }
 
@@ -109,7 +111,7 @@ impl Bench<'_> {
             return Verdict { fate, ..Verdict::STAYS };
         }
         Verdict {
-            fate: Fate::Evicted { is_unfetched },
+            fate: Fate::Evicted { is_unfetched, is_expiring: meta.expires_at_ms != 0 },
             removal: if is_main && is_unfetched { Removal::Remove } else { Removal::RemoveAsGhost },
             owed_bytes: if is_main { 0 } else { bytes as u64 },
         }
@@ -187,6 +189,7 @@ impl Shard {
     /// As [`Shard::reserve_at_once`], but on a failure there may be pages in hand.
     #[inline(always)]
     fn reserve_in_one(&mut self, hash: u64, footprint: Footprint, moment: Moment<'_>) -> Option<Reservation> {
+        self.note_moment(moment);
         let class = footprint.class_of_whole(&self.slabs)?;
         let first = self.reserve_whole(hash, class, moment)?;
         Some(Reservation { first, footprint })
@@ -250,6 +253,7 @@ impl Shard {
     /// many were given back; fewer when nothing is left that may leave.
     pub(crate) fn surrender_pages(&mut self, pages: usize, moment: Moment<'_>) -> usize {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
+        self.note_moment(moment);
         let mut looks_left = self.looks_at_most();
         while self.in_hand.len() < pages {
             if !self.compact(|_| 0) && !self.evict_one(moment, &mut looks_left) {
@@ -427,8 +431,13 @@ impl Shard {
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
-                Fate::Evicted { is_unfetched } => {
-                    self.count_eviction(self.slabs.class_of(coldest), is_unfetched);
+                Fate::Evicted { is_unfetched, is_expiring } => {
+                    let class = self.slabs.class_of(coldest);
+                    self.count_eviction(class, is_unfetched);
+                    if self.is_accounting() {
+                        self.account_evicted(coldest);
+                    }
+                    self.slabs.counts_of(class).evicted_expiring += u64::from(is_expiring);
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, Cause::Evicted, owed_bytes, keep);
                 }
@@ -466,6 +475,9 @@ impl Shard {
         self.item_bytes -= bytes;
         self.probation_bytes -= bytes;
         self.count_eviction(class, !marks.is_fetched());
+        if self.is_accounting() {
+            self.account_evicted_plainly(first, bytes);
+        }
         let is_main_empty = self.probation_bytes == self.item_bytes;
         self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(bytes as u64) };
         self.ahead = 0;
@@ -529,7 +541,8 @@ impl Shard {
         if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
             self.prefetch_to_leave(next);
         }
-        let is_fitting = keep.is_some() && keep == self.slabs.class_at_least(bytes);
+        let is_fitting =
+            keep.is_some() && keep == self.slabs.class_at_least(bytes + self.memory().trailer_bytes());
         if is_fitting && item::is_whole(self.slabs.memory(), first) {
             debug_assert_eq!(keep, Some(self.slabs.class_of(first)));
             return Evicted::Kept(first);

@@ -71,6 +71,7 @@ pub(crate) struct Counters {
 ///    first in the list, and their marks say so.
 /// 4. Between operations no page is in hand: what slabs and index do not use is the pool's.
 /// 5. While a page is due at some time, or is looked at for dead items, writes know that there is something to sweep.
+/// 6. With accounting, each class knows how many items begin in it, how many of them are in the main queue, and their bytes.
 ///
 /// The fields that every store changes come first and share two cache lines with the lock: when two cores take turns at
 /// a shard, each line that has to move from one to the other costs more than the store itself.
@@ -89,6 +90,8 @@ pub(crate) struct Shard {
     pub(super) drought: Drought,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
+    /// The second of the last reservation, with accounting.
+    pub(super) now_s: u32,
     /// Whether `departures` are kept.
     pub(super) listens: bool,
     pub(super) lru: Lru,
@@ -139,6 +142,7 @@ impl Shard {
             reserved_chunks: 0,
             drought: Drought::default(),
             shortage_told: false,
+            now_s: 0,
             listens: false,
             departures: None,
             swept_floor: 0,
@@ -239,7 +243,7 @@ impl Shard {
         if expires_at_ms == 0 {
             return Ok(id);
         }
-        let (key, value) = (self.key(id).to_vec(), self.value(id).to_vec());
+        let (key, value, accessed_s) = (self.key(id).to_vec(), self.value(id).to_vec(), self.accessed_s(id));
         let footprint = Footprint::of(key.len(), value.len(), &meta);
         self.raise(id);
         let reservation = self.reserve(hash, footprint, moment)?;
@@ -248,6 +252,7 @@ impl Shard {
         let meta = present.unwrap_or(meta);
         let new = ItemId::from(reservation.first);
         self.commit(reservation, hash, &key, &value, meta, Place::Hot, |_| meta.version);
+        self.set_accessed(new, accessed_s);
         Ok(new)
     }
 
@@ -264,6 +269,9 @@ impl Shard {
         self.lru.unlink(memory, first);
         self.lru.push_hot(memory, first, true);
         self.probation_bytes -= item::counted_bytes(memory, first);
+        if self.is_accounting() {
+            self.account_promoted(first);
+        }
     }
 
     /// Tells the processor what a store with this hash is about to touch, as far as it is known without a wait.
@@ -341,6 +349,9 @@ impl Shard {
         }
         self.item_bytes += bytes;
         self.probation_bytes += if marks.is_main() { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_stored(first, bytes, marks.is_main());
+        }
         self.note_expiry(first, meta.expires_at_ms);
         if let Some(old) = replaced {
             self.forget_item(old, Cause::Replaced);
@@ -493,6 +504,9 @@ impl Shard {
         }
         self.item_bytes -= bytes;
         self.probation_bytes -= if marks.is_main() { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_left(first, bytes, marks.is_main());
+        }
         bytes
     }
 
@@ -519,6 +533,7 @@ impl Shard {
             is_fetched: meta.marks.is_fetched(),
             expires_at_ms: Some(meta.expires_at_ms).filter(|moment| *moment > 0),
             class: self.class_of(id),
+            accessed_s: Some(self.accessed_s(id).into()).filter(|_| self.is_accounting()),
         };
         if let Some(departures) = &mut self.departures {
             departures.push(event);
@@ -574,6 +589,7 @@ impl Shard {
         let (memory, view) = (self.memory(), self.view());
         let (items, on_probation) = self.lru.check_invariants(memory);
         assert_eq!(items.len(), self.index.len(), "shard 1: index and list hold the same items");
+        self.check_accounts(&items);
         let (mut chunks, mut item_bytes, mut probation_bytes) = (0, 0, 0);
         for (place, first) in items.into_iter().enumerate() {
             let is_main = view.meta(first).marks.is_main();

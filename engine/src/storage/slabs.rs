@@ -16,6 +16,7 @@
 
 use std::num::NonZeroU32;
 
+use super::accounting::ClassHeld;
 use super::due::Dues;
 use super::item;
 use super::memory::{ChunkRef, Memory, PageEntry};
@@ -48,6 +49,8 @@ pub(crate) struct ClassCounts {
     pub(crate) reclaimed: u64,
     /// Items that were refused for want of memory.
     pub(crate) no_memory: u64,
+    /// Of the evicted ones, those that would have expired.
+    pub(crate) evicted_expiring: u64,
 }
 
 impl ClassCounts {
@@ -69,11 +72,13 @@ impl ClassCounts {
         self.expired_unfetched += other.expired_unfetched;
         self.reclaimed += other.reclaimed;
         self.no_memory += other.no_memory;
+        self.evicted_expiring += other.evicted_expiring;
     }
 }
 
 struct Class {
     counts: ClassCounts,
+    held: ClassHeld,
     partial_head: u32,
     chunk_bytes: u32,
     chunks_per_page: u32,
@@ -89,6 +94,7 @@ pub(crate) struct ClassSize {
     pub(crate) pages: usize,
     pub(crate) free_chunks: usize,
     pub(crate) counts: ClassCounts,
+    pub(crate) held: ClassHeld,
 }
 
 /// A bit for each class. (Not a `u128`: that would align whatever contains it to 16 bytes.)
@@ -137,6 +143,7 @@ impl Slabs {
             .into_iter()
             .map(|chunk_bytes| Class {
                 counts: ClassCounts::default(),
+                held: ClassHeld::default(),
                 chunk_bytes: chunk_bytes as u32,
                 chunks_per_page: (page_bytes / chunk_bytes) as u32,
                 pages: 0,
@@ -223,6 +230,7 @@ impl Slabs {
             pages: class.pages as usize,
             free_chunks: class.free_chunks as usize,
             counts: class.counts,
+            held: class.held,
         })
     }
 
@@ -239,8 +247,16 @@ impl Slabs {
         &mut self.classes[usize::from(class.0)].counts
     }
 
+    /// What a class holds.
+    #[inline]
+    pub(super) fn held_of(&mut self, class: ClassId) -> &mut ClassHeld {
+        &mut self.classes[usize::from(class.0)].held
+    }
+
     pub(super) fn reset_counts(&mut self) {
-        self.classes.iter_mut().for_each(|class| class.counts = ClassCounts::default());
+        for class in &mut self.classes {
+            (class.counts, class.held.evicted_age_s) = (ClassCounts::default(), 0);
+        }
     }
 
     /// Whether some class has a page's worth of free chunks.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
+use super::accounting;
 use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
 use super::memory::{ChunkRef, Memory, prefetch, prefetch_to_write};
@@ -540,18 +541,48 @@ impl HeldItem<'_> {
         unsafe { View::new(self.memory) }
     }
 
+    /// Whether a read has nothing to write.
+    #[inline(always)]
+    pub(crate) fn is_read_enough(&self, enough: u8) -> bool {
+        self.shape.marks().are_enough(enough)
+    }
+
+    /// When it was last accessed, in seconds since the Unix epoch; 0 without accounting.
+    #[inline]
+    pub(crate) fn accessed_s(&self) -> u32 {
+        accounting::accessed_s(self.memory, self.first)
+    }
+
+    /// The item for whoever notes that it is read. By value, so that `self` can stay in registers.
+    #[inline(always)]
+    pub(crate) fn noted(&self) -> NotedItem<'_> {
+        NotedItem { memory: self.memory, first: self.first, shape: self.shape }
+    }
+}
+
+/// A [`HeldItem`] that is read, while it is held.
+#[derive(Clone, Copy)]
+pub(crate) struct NotedItem<'a> {
+    memory: &'a Memory,
+    first: ChunkRef,
+    shape: Shape,
+}
+
+impl NotedItem<'_> {
     /// Counts a read; whether its hits are more now. Writes only when something changes.
     #[inline]
-    pub(crate) fn count_read(&self, hits_max: u8) -> bool {
+    pub(crate) fn count_read(self, hits_max: u8) -> bool {
         let before = self.shape.marks();
-        if before.is_read_enough(hits_max) {
-            return false;
-        }
         let after = before.read(hits_max);
         if after != before {
             item::set_marks(self.memory, self.first, after);
         }
         after.hits() != before.hits()
+    }
+
+    /// It is accessed now, of a cache with accounting; when it was before that.
+    pub(crate) fn note_access(self, now_s: u32) -> u32 {
+        accounting::note_access(self.memory, self.first, now_s)
     }
 }
 

@@ -128,7 +128,20 @@ impl Inner {
                 continue;
             }
             let wanted = |present: Option<Version>| present.is_none_or(|version| version < item.meta.version);
-            self.store_or_drop(&key, &value, item.meta, || Place::Hot, wanted, |_| ());
+            self.store_or_drop(
+                &key,
+                &value,
+                item.meta,
+                || Place::Hot,
+                wanted,
+                |cell| {
+                    if item.accessed_s != 0
+                        && let Some(id) = cell.shard.find(self.hasher.hash(&key), &key)
+                    {
+                        cell.shard.set_accessed(id, item.accessed_s);
+                    }
+                },
+            );
             self.tell_events();
         }
         match u64::from_le_bytes(source.array()?) == restored.items {

@@ -202,7 +202,8 @@ fn items_of(cell: &parking_lot::Mutex<crate::cache::ShardCell>) -> usize {
 fn encode_item(shard: &Shard, id: ItemId, out: &mut Vec<u8>) {
     let (key, value) = (shard.key(id), shard.value(id));
     let (key_bytes, value_bytes) = (key.len() as u16, value.len() as u64);
-    ItemFields { meta: shard.meta(id), key_bytes, value_bytes }.encode(out);
+    let accessed_s = shard.accessed_s(id);
+    ItemFields { meta: shard.meta(id), key_bytes, value_bytes, accessed_s }.encode(out);
     out.extend_from_slice(key);
     value.append_to(out);
 }

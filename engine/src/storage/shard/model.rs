@@ -44,6 +44,7 @@ struct Expected {
     meta: Meta,
     /// Header, key and value.
     bytes: usize,
+    accessed_s: u32,
 }
 
 /// One shard's items from cold to hot, on probation and in the main queue; `None` is an install marker.
@@ -116,7 +117,11 @@ fn number_of(key: &[u8]) -> u16 {
 
 impl Model {
     fn new(memory_bytes: usize) -> Model {
-        let pool = PagePool::new(memory_bytes, 2).unwrap();
+        Model::with_accounting(memory_bytes, false)
+    }
+
+    fn with_accounting(memory_bytes: usize, is_accounting: bool) -> Model {
+        let pool = PagePool::with_accounting(memory_bytes, 2, is_accounting).unwrap();
         let hasher = KeyHasher::new(11, None);
         let tables = Tables::new(&pool);
         let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, POLICY, hasher.clone());
@@ -264,9 +269,17 @@ impl Model {
         );
         assert!(place == Place::New || marks == meta.marks, "who names the queue gets it");
         let meta = Meta { marks, ..meta };
+        // A number of the item's own, so that one that moves is seen to take its time along.
+        let is_accounting = self.shards[shard].is_accounting();
+        assert_eq!(
+            self.shards[shard].accessed_s(id),
+            if is_accounting { whole_seconds(self.now_ms) } else { 0 }
+        );
+        let accessed_s = if is_accounting { self.last_version as u32 } else { 0 };
+        self.shards[shard].set_accessed(id, accessed_s);
         let counted = item::counted_bytes(self.shards[shard].memory(), id.chunk());
         self.forget(key);
-        self.items.insert(key, Expected { value, meta, bytes: counted });
+        self.items.insert(key, Expected { value, meta, bytes: counted, accessed_s });
         self.orders[shard].push(key, place, marks.is_main());
         if let Some(walking) = &mut self.walking {
             walking.excused.insert(key);
@@ -475,7 +488,7 @@ impl Model {
             let id = self.find(*key).expect("an item that was not evicted is there");
             let shard = &self.shards[Model::shard_of(*key)];
             assert_eq!(shard.find_by_hash(shard.hash(id)), Some(id));
-            assert_eq!(shard.meta(id), expected.meta);
+            assert_eq!((shard.meta(id), shard.accessed_s(id)), (expected.meta, expected.accessed_s));
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
             let held = self.tables.at(Model::shard_of(*key)).find(shard.hash(id), &key_of(*key)).unwrap();
             let (flags, expires_at_ms, value) = held.parts();
@@ -484,6 +497,7 @@ impl Model {
             let seen = stated.unwrap_or(expected.meta);
             let seen = Meta { version: held.version(), flags, expires_at_ms, ..seen };
             assert_eq!((seen, held.expires_at_ms()), (expected.meta, expires_at_ms));
+            assert_eq!(held.accessed_s(), expected.accessed_s);
             assert!(value.to_vec() == expected.value, "what a reader sees");
         }
     }
@@ -522,9 +536,10 @@ proptest! {
     #[test]
     fn shards_hold_what_the_model_says_in_its_order(
         pages in 16..64_usize,
+        is_accounting: bool,
         ops in prop::collection::vec(op(), 1..200),
     ) {
-        let mut model = Model::new(pages * 4096);
+        let mut model = Model::with_accounting(pages * 4096, is_accounting);
         for op in ops {
             model.apply(op);
         }

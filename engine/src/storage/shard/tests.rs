@@ -405,8 +405,14 @@ fn cleared_shard_gives_all_pages_back() {
 
 #[test]
 fn overhead_of_a_small_item_is_below_40_bytes() {
+    for is_accounting in [false, true] {
+        check_overhead(is_accounting);
+    }
+}
+
+fn check_overhead(is_accounting: bool) {
     let bytes = 8 << 20;
-    let mut shard = shard(bytes);
+    let mut shard = lone(PagePool::with_accounting(bytes, 1, is_accounting).unwrap(), true);
     fill(&mut shard, "0123456789", &[100], 3 * bytes);
     let overhead = bytes as f64 / shard.item_count() as f64 - 119.0;
     println!("overhead of an item with 19 + 100 bytes: {overhead:.1} bytes, index {}", shard.index_bytes());
