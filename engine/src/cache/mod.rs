@@ -40,6 +40,7 @@ mod scan;
 #[cfg(feature = "serde")]
 mod subscribe;
 mod sweep;
+mod versions;
 mod write;
 
 use std::fmt;
@@ -93,6 +94,7 @@ pub(crate) use subscribe::Sleepers;
 pub use subscribe::{
     Change, Effect, NoChange, Position, PositionError, Restart, SubscribeError, Subscription,
 };
+use versions::{LastVersion, NextVersion, VersionBlock};
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
@@ -190,8 +192,9 @@ pub enum Swap {
 /// What the lock of a shard guards.
 #[repr(C)]
 pub(crate) struct ShardCell {
-    pub(crate) stores: u64,
+    next_version: NextVersion,
     pub(crate) shard: Shard,
+    versions: VersionBlock,
     /// Items refused because they are above the limit.
     pub(crate) too_large: u64,
     flights: Flights,
@@ -227,9 +230,8 @@ pub(crate) struct Inner {
     pub(crate) attention: AtomicU8,
     /// How many loads are under way here, and leases of other nodes that are known.
     flights_under_way: AtomicUsize,
-    /// The last version of a standalone cache. On a line of its own: each write changes it, and what lies about it is
-    /// read by every operation.
-    standalone_version: CachePadded<AtomicU64>,
+    /// Of a cache in no group.
+    last_version: LastVersion,
     /// Which shard is swept next, when somebody asks for it.
     sweep_turn: AtomicUsize,
     /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
@@ -269,8 +271,9 @@ impl Cache {
         let events = config.listener.clone().map(|listener| Events::new(listener, shard_count));
         let cell = |number| {
             CachePadded::new(Mutex::new(ShardCell {
-                stores: 0,
+                next_version: NextVersion::default(),
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
+                versions: VersionBlock::default(),
                 too_large: 0,
                 flights: Flights::default(),
                 scratch: Vec::new(),
@@ -293,7 +296,7 @@ impl Cache {
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             flights_under_way: AtomicUsize::new(0),
-            standalone_version: CachePadded::new(AtomicU64::new(0)),
+            last_version: LastVersion::new(),
             sweep_turn: AtomicUsize::new(0),
             item_bytes_max: AtomicUsize::new(
                 group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
@@ -632,7 +635,7 @@ impl Cache {
         self.inner.read_counters.reset();
         self.inner.latencies.iter().for_each(LatencyCounters::reset);
         self.inner.for_each_cell(|cell| {
-            cell.stores = 0;
+            cell.versions.forget_stores(&cell.next_version);
             cell.too_large = 0;
             cell.shard.reset_counters();
         });
@@ -671,7 +674,7 @@ impl ShardCell {
         stats.items += self.shard.item_count() as u64;
         stats.item_bytes += self.shard.item_bytes() as u64;
         stats.index_bytes += self.shard.index_bytes() as u64;
-        stats.stores += self.stores;
+        stats.stores += self.versions.stores(&self.next_version);
         stats.store_too_large += self.too_large;
         stats.store_no_memory += storage.no_memory;
         stats.evictions += storage.evictions;

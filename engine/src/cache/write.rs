@@ -157,17 +157,11 @@ fn prefetch_cell(cell: &Mutex<ShardCell>) {
 }
 
 impl Inner {
-    /// The next version of a cache in no group.
-    #[inline]
-    fn standalone(&self) -> Version {
-        Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
     /// Gives a mutation its version and, in a group, its place in the log.
     #[inline(never)]
     fn log(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
         match &self.group {
-            None => self.standalone(),
+            None => self.last_version.next(),
             Some(group) => group.append(mutation, scratch),
         }
     }
@@ -187,14 +181,14 @@ impl Inner {
         if self.flights_under_way.load(Ordering::Relaxed) != 0 {
             self.overtake_loads(cell, key, Version(u64::MAX));
         }
-        let ShardCell { shard, scratch, stores, .. } = cell;
-        *stores += 1;
+        let ShardCell { shard, scratch, next_version, versions, .. } = cell;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
         let version = shard.commit_inline(reservation, at, key, value, meta, Place::New, |marks| {
-            if !self.is_watched {
-                return self.standalone();
+            if self.group.is_none() {
+                return versions.give(next_version, &self.last_version, self.floors.highest());
             }
+            next_version.count_store();
             self.log(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
         });
         self.ring();
@@ -366,7 +360,6 @@ impl Inner {
         let (hash, seed) = self.hasher.hash_and_seed(key);
         let cell = self.cell(hash);
         prefetch_cell(cell);
-        prefetch_to_write(std::ptr::from_ref(&self.standalone_version));
         let at = self.tables.of(hash).look_ahead(hash);
         let mut cell = cell.lock();
         // A change of role sets its bit, then passes through this lock.
@@ -539,7 +532,7 @@ impl Inner {
     /// The version that the next change will have, or an earlier one.
     pub(super) fn next_version(&self) -> Version {
         match &self.group {
-            None => Version(self.standalone_version.load(Ordering::Relaxed) + 1),
+            None => Version(self.last_version.get().0 + 1),
             Some(group) => group.next_version(),
         }
     }

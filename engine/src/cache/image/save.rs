@@ -79,7 +79,9 @@ impl Cache {
 impl Inner {
     fn standing(&self) -> Result<Standing, SaveError> {
         let Some(group) = &self.group else {
-            let last_version = Version(self.standalone_version.load(Ordering::SeqCst));
+            // So that the next write, of whatever shard, changes the last version.
+            self.shards.iter().for_each(|cell| cell.lock().versions.give_up());
+            let last_version = self.last_version.get();
             return Ok(Standing { last_version, lineage: Lineage::default(), epoch: 0, installs: 0 });
         };
         let roles = group.roles.lock();
