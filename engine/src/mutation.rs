@@ -179,6 +179,9 @@ impl Marks {
         self.0 & Marks::HITS
     }
 
+    /// What an item on probation that was not hit has not.
+    pub(crate) const MAIN_OR_HIT: Marks = Marks(Marks::MAIN | Marks::HITS);
+
     /// One hit more.
     #[inline]
     pub(crate) fn hit(self, hits_max: u8) -> Marks {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Config, ReplicationConfig};
 use crate::error::WriteError;
-use crate::mutation::{Mutation, Version};
+use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::acks::Acks;
 use crate::replication::bug::Bug;
 use crate::replication::doorbell::Doorbell;
@@ -203,6 +203,21 @@ impl Group {
     /// The version that the next mutation will have.
     pub(super) fn next_version(&self) -> Version {
         self.log.lock().next_version()
+    }
+
+    /// [`Group::append`] of an item that has nothing but key and value.
+    #[inline(never)]
+    pub(super) fn append_plain(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        marks: Marks,
+        scratch: &mut Vec<u8>,
+    ) -> Version {
+        self.append(
+            &Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks, client_cas: None },
+            scratch,
+        )
     }
 
     /// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{ConfigError, CounterError, WriteError};
-use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Mutation, Version};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
     Ahead, Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation,
@@ -18,6 +18,7 @@ use crate::storage::{
 
 use super::arithmetic::{self, Direction};
 use super::latency::Timed;
+use super::versions::{NextVersion, VersionBlock};
 use super::{Group, Inner, ShardCell, Swap, attention, classes, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
@@ -319,6 +320,7 @@ impl Inner {
         self.pool
             .set_memory_bytes_max(bytes)
             .map_err(|refused| ConfigError::MemoryTooLarge { bytes, bytes_max: refused.bytes_max })?;
+        self.shards.iter().for_each(|cell| cell.lock().shard.unsettle());
         // Round by round, so that all shards give about the same, until there is no excess or nothing may leave.
         let mut surrendered = 1;
         while surrendered > 0 {
@@ -367,15 +369,72 @@ impl Inner {
         if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max.load(Ordering::Relaxed) {
             return None;
         }
-        let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
-        let footprint = Footprint::of(key.len(), value.len(), &meta);
         cell.shard.prefetch_for_store();
-        let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
-        let version = self.store(&mut cell, at, key, reservation, value, meta);
+        let is_bare = attributes.flags == 0 && attributes.expiry == Expiry::Never;
+        let traded = if is_bare { self.trade(&mut cell, at, key, value) } else { None };
+        let version = match traded {
+            Some(version) => version,
+            None => self.set_in_reserved(&mut cell, hash, key, value, attributes)?,
+        };
         self.sweep_a_bit(&mut cell);
         drop(cell);
         self.tell_events();
         Some(version)
+    }
+
+    /// [`Inner::set_at_once`] of an item that has nothing but key and value, where it takes the place of the one that leaves.
+    #[inline(always)]
+    fn trade(&self, cell: &mut ShardCell, at: Ahead, key: &[u8], value: &[u8]) -> Option<Version> {
+        if self.flights_under_way.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let ShardCell { shard, scratch, next_version, versions, .. } = cell;
+        let floor = self.floors.highest();
+        shard.note_moment(self.moment());
+        let trade = shard.begin_trade(at, key, value, floor)?;
+        let version = if self.is_watched {
+            self.publish_plainly(key, value, trade.marks(), scratch, next_version, versions)
+        } else {
+            versions.give(next_version, &self.last_version, floor)
+        };
+        shard.finish_trade(trade, at.hash, version);
+        self.ring();
+        Some(version)
+    }
+
+    /// Gives such an item its version and, in a group, its place in the log.
+    #[inline(never)]
+    fn publish_plainly(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        marks: Marks,
+        scratch: &mut Vec<u8>,
+        next_version: &mut NextVersion,
+        versions: &mut VersionBlock,
+    ) -> Version {
+        let Some(group) = &self.group else {
+            return versions.give(next_version, &self.last_version, self.floors.highest());
+        };
+        next_version.count_store();
+        group.append_plain(key, value, marks, scratch)
+    }
+
+    /// [`Inner::set_at_once`] of an item of any kind.
+    #[inline(never)]
+    fn set_in_reserved(
+        &self,
+        cell: &mut ShardCell,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Option<Version> {
+        let at = self.tables.of(hash).look_ahead(hash);
+        let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
+        let footprint = Footprint::of(key.len(), value.len(), &meta);
+        let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
+        Some(self.store(cell, at, key, reservation, value, meta))
     }
 
     #[cold]

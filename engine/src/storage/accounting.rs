@@ -70,7 +70,7 @@ impl Shard {
 
     /// Whatever is stored or evicted from here on is so at this moment.
     #[inline(always)]
-    pub(super) fn note_moment(&mut self, moment: Moment<'_>) {
+    pub(crate) fn note_moment(&mut self, moment: Moment<'_>) {
         if self.is_accounting() {
             self.now_s = whole_seconds(moment.now_ms());
         }

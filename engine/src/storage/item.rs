@@ -45,6 +45,8 @@ const HAS_FLAGS: u32 = 1 << 6;
 const HAS_LENGTH: u32 = 1 << 7;
 const HAS_NEXT: u32 = 1 << 8;
 const HAS_STATE: u32 = 1 << 9;
+/// An item with none of these has nothing but key and value, in one chunk.
+const NOT_PLAIN: u32 = HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE;
 const KEY_BYTES_SHIFT: u32 = 10;
 const KEY_BYTES_MASK: u32 = (1 << 10) - 1;
 const VALUE_BYTES_SHIFT: u32 = 20;
@@ -140,7 +142,7 @@ impl Shape {
     /// Whether the item has nothing but header, key and value, in one chunk.
     #[inline]
     fn is_plain(self) -> bool {
-        self.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE) == 0
+        self.0 & NOT_PLAIN == 0
     }
 
     #[inline]
@@ -213,11 +215,21 @@ impl<'a> View<'a> {
         unsafe { self.0.bytes(first, shape.key_at(), shape.key_bytes()) }
     }
 
+    /// [`View::key`] where the item most likely has nothing else before the key.
+    #[inline(always)]
+    pub(super) fn key_quickly(self, first: ChunkRef) -> &'a [u8] {
+        let shape = Shape::of(self.0, first);
+        if !shape.is_plain() {
+            return self.key(first);
+        }
+        // SAFETY: as for `key`.
+        unsafe { self.0.bytes(first, HEADER_BYTES_MIN, shape.key_bytes()) }
+    }
+
     /// The item's shape, if it has this key.
     #[inline(always)]
     pub(super) fn with_key(self, first: ChunkRef, key: &[u8]) -> Option<Shape> {
-        const PLAIN_OF_LENGTH: u32 =
-            HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE | KEY_BYTES_MASK << KEY_BYTES_SHIFT;
+        const PLAIN_OF_LENGTH: u32 = NOT_PLAIN | KEY_BYTES_MASK << KEY_BYTES_SHIFT;
         let shape = Shape::of(self.0, first);
         let key_bits = (key.len() as u32).wrapping_sub(1) << KEY_BYTES_SHIFT;
         // In one comparison: nothing lies before the key, and it has this length.
@@ -453,6 +465,34 @@ pub(super) unsafe fn write(
     bytes
 }
 
+/// Writes key and value of an item that has nothing else.
+///
+/// # Safety
+/// It fits the chunk, of which nobody else knows.
+#[inline(always)]
+pub(super) unsafe fn write_plain(memory: &Memory, first: ChunkRef, key: &[u8], value: &[u8]) {
+    debug_assert!(HEADER_BYTES_MIN + key.len() + value.len() <= room(memory, first));
+    // SAFETY: the caller's.
+    unsafe {
+        memory.write_short(first, HEADER_BYTES_MIN, key);
+        memory.write_short(first, HEADER_BYTES_MIN + key.len(), value);
+    }
+}
+
+/// Makes a chunk the first and only one of such an item.
+#[inline(always)]
+pub(super) fn set_plain_shape(
+    memory: &Memory,
+    first: ChunkRef,
+    key_bytes: usize,
+    value_bytes: usize,
+    marks: Marks,
+) {
+    debug_assert!(value_bytes <= SHORT_VALUE_BYTES_MAX);
+    let lengths = (key_bytes as u32 - 1) << KEY_BYTES_SHIFT | (value_bytes as u32 + 1) << VALUE_BYTES_SHIFT;
+    memory.word(first, SHAPE_AT).set(lengths | u32::from(marks.0) & MARKS_MASK);
+}
+
 /// [`write`], of an item that has more than key and value.
 ///
 /// # Safety
@@ -579,7 +619,7 @@ pub(super) fn counted(memory: &Memory, first: ChunkRef) -> (usize, Marks) {
 #[inline]
 pub(super) fn plain_unhit(memory: &Memory, first: ChunkRef) -> Option<(u64, usize, Marks)> {
     let shape = Shape::of(memory, first);
-    if !shape.is_plain() || shape.marks().is_main() || shape.marks().hits() > 0 {
+    if shape.0 & (NOT_PLAIN | u32::from(Marks::MAIN_OR_HIT.0)) != 0 {
         return None;
     }
     let bytes = HEADER_BYTES_MIN + shape.key_bytes() + (shape.0 >> VALUE_BYTES_SHIFT) as usize - 1;

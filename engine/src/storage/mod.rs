@@ -6,6 +6,7 @@
 //! ```text
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
+//!           ├─ trade    the most common set, in one go
 //!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
@@ -44,6 +45,7 @@ mod shard;
 mod slabs;
 mod sweep;
 mod table;
+mod trade;
 mod walk;
 
 pub(crate) use accounting::{ClassHeld, whole_seconds};

@@ -97,7 +97,7 @@ impl State {
 /// Where an entry is looked for soon.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
     /// The hash's home line, and its number, in this state.
     state: State,
     line: NonNull<Line>,
@@ -108,6 +108,14 @@ impl Ahead {
     /// Nothing is.
     pub(super) const NOWHERE: Ahead =
         Ahead { hash: 0, state: State::NEVER, line: NonNull::dangling(), home: 0 };
+
+    /// # Safety
+    /// It was looked ahead for in a table that lives as long as `'a`.
+    #[inline(always)]
+    pub(super) unsafe fn line<'a>(self) -> &'a Line {
+        // SAFETY: the caller's; a table's lines live as long as it does.
+        unsafe { self.line.as_ref() }
+    }
 
     /// Tells the processor that the line is about to be written.
     #[inline]
@@ -300,8 +308,8 @@ impl Table {
         if ahead.state != self.state() {
             return None;
         }
-        // SAFETY: no table has the state `NEVER`, so it was looked ahead for in this one; its lines live as long as it does.
-        Some((unsafe { ahead.line.as_ref() }, ahead.home as usize))
+        // SAFETY: no table has the state `NEVER`, so it was looked ahead for in this one.
+        Some((unsafe { ahead.line() }, ahead.home as usize))
     }
 
     /// Tells the processor that the line of this hash is about to be read.
@@ -384,18 +392,6 @@ impl Table {
                 next => (walk.before_last, walk.last) = (line, self.overflow(next - 1)),
             }
         }
-    }
-
-    /// [`Table::walk`] for whoever only adds to the chain: where the entry is, and the chain's last line.
-    #[inline(never)]
-    pub(super) fn walk_to_store<'a>(
-        &'a self,
-        home: &'a Line,
-        hash: u64,
-        is_match: impl FnMut(ChunkRef) -> bool,
-    ) -> (Option<(&'a Line, usize, ChunkRef)>, &'a Line) {
-        let walk = self.walk(home, hash, is_match);
-        (walk.found, walk.last)
     }
 
     #[inline]

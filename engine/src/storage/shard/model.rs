@@ -104,6 +104,7 @@ pub(super) struct Model {
     /// By the first byte of the key.
     prefix_floors: HashMap<u8, Version>,
     last_version: u64,
+    trades: usize,
 }
 
 fn key_of(key: u16) -> Vec<u8> {
@@ -140,6 +141,7 @@ impl Model {
             flush_floor: Version(0),
             prefix_floors: HashMap::new(),
             last_version: 0,
+            trades: 0,
         }
     }
 
@@ -252,13 +254,21 @@ impl Model {
             ..Meta::new(self.last_version as u32 % 3, expires_at_ms)
         };
         let (footprint, hash) = (Footprint::of(bytes.len(), size, &meta), self.hasher.hash(&bytes));
-        let Some(reservation) = self.reserve(shard, hash, footprint) else {
-            assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
-            return;
-        };
         let version = Version(self.last_version);
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
-        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
+        let is_bare = place == Place::New && footprint == Footprint::new(bytes.len(), size, 0, 0);
+        let at = self.shards[shard].index.look_ahead(hash);
+        let floor = self.floors.highest();
+        if is_bare && let Some(trade) = self.shards[shard].begin_trade(at, &bytes, &value, floor) {
+            self.shards[shard].finish_trade(trade, hash, version);
+            self.follow_evictions(shard);
+            self.trades += 1;
+        } else if let Some(reservation) = self.reserve(shard, hash, footprint) {
+            self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
+        } else {
+            assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
+            return;
+        }
         // Which queue it begins in depends on ghosts and droughts, which the model does not know.
         let was_main = self.items.get(&key).is_some_and(|old| old.meta.marks.is_main());
         let id = self.find(key).expect("it was just stored");
@@ -563,6 +573,23 @@ fn long_run_holds_what_the_model_says() {
         println!("{counters:?}");
         assert!(counters.evictions > 100 && counters.reclaimed > 100 && counters.pages_moved > 10);
     }
+}
+
+#[test]
+fn long_run_of_items_of_one_size_trades_as_the_model_says() {
+    let mut model = Model::new(14 * 4096);
+    let mut random = 7_u64;
+    for _ in 0..6_000 {
+        random = random.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
+        let key = ((random >> 40) % u64::from(KEYS)) as u16;
+        model.apply(match random >> 60 {
+            0 => Op::Mark { key },
+            1 if random >> 56 & 7 == 0 => Op::Remove { key },
+            2 if random >> 56 & 7 == 0 => Op::Flush,
+            _ => Op::Put { key, size: 7, lifetime_ms: 0, place: Place::New },
+        });
+    }
+    assert!(model.trades > 200, "{}", model.trades);
 }
 
 /// Found by a run of the property above.
