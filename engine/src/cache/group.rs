@@ -207,17 +207,14 @@ impl Group {
 
     /// [`Group::append`] of an item that has nothing but key and value.
     #[inline(never)]
-    pub(super) fn append_plain(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        marks: Marks,
-        scratch: &mut Vec<u8>,
-    ) -> Version {
-        self.append(
-            &Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks, client_cas: None },
-            scratch,
-        )
+    pub(super) fn append_plain(&self, key: &[u8], value: &[u8], marks: Marks) -> Version {
+        if key.len() + value.len() + RECORD_HEAD_BYTES > self.record_bytes_max {
+            let put = Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks, client_cas: None };
+            return self.append(&put, &mut Vec::new());
+        }
+        let version = self.log.lock().append_plain_put(key, value, marks);
+        LAST_WRITTEN.set(version.0);
+        version
     }
 
     /// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
@@ -260,6 +257,7 @@ impl Group {
     }
 
     /// Wakes whoever ships the log.
+    #[inline]
     pub(super) fn ring(&self) {
         self.doorbell.ring();
     }

@@ -50,13 +50,7 @@ impl Group {
         match *self {}
     }
 
-    pub(super) fn append_plain(
-        &self,
-        _key: &[u8],
-        _value: &[u8],
-        _marks: Marks,
-        _scratch: &mut Vec<u8>,
-    ) -> Version {
+    pub(super) fn append_plain(&self, _key: &[u8], _value: &[u8], _marks: Marks) -> Version {
         match *self {}
     }
 

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{ConfigError, CounterError, WriteError};
-use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
     Ahead, Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation,
@@ -18,7 +18,6 @@ use crate::storage::{
 
 use super::arithmetic::{self, Direction};
 use super::latency::Timed;
-use super::versions::{NextVersion, VersionBlock};
 use super::{Group, Inner, ShardCell, Swap, attention, classes, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
@@ -388,36 +387,23 @@ impl Inner {
         if self.flights_under_way.load(Ordering::Relaxed) != 0 {
             return None;
         }
-        let ShardCell { shard, scratch, next_version, versions, .. } = cell;
+        let ShardCell { shard, next_version, versions, .. } = cell;
         let floor = self.floors.highest();
         shard.note_moment(self.moment());
         let trade = shard.begin_trade(at, key, value, floor)?;
-        let version = if self.is_watched {
-            self.publish_plainly(key, value, trade.marks(), scratch, next_version, versions)
-        } else {
-            versions.give(next_version, &self.last_version, floor)
+        let group = if self.is_watched { self.group.as_ref() } else { None };
+        let version = match group {
+            None => versions.give(next_version, &self.last_version, floor),
+            Some(group) => {
+                next_version.count_store();
+                group.append_plain(key, value, trade.marks())
+            }
         };
         shard.finish_trade(trade, at.hash, version);
-        self.ring();
+        if let Some(group) = group {
+            group.ring();
+        }
         Some(version)
-    }
-
-    /// Gives such an item its version and, in a group, its place in the log.
-    #[inline(never)]
-    fn publish_plainly(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        marks: Marks,
-        scratch: &mut Vec<u8>,
-        next_version: &mut NextVersion,
-        versions: &mut VersionBlock,
-    ) -> Version {
-        let Some(group) = &self.group else {
-            return versions.give(next_version, &self.last_version, self.floors.highest());
-        };
-        next_version.count_store();
-        group.append_plain(key, value, marks, scratch)
     }
 
     /// [`Inner::set_at_once`] of an item of any kind.
