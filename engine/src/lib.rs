@@ -52,8 +52,8 @@ pub use cache::{
     SaveError, SubscribeError, Subscription,
 };
 pub use cache::{
-    Cache, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef, ItemState,
-    Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
+    Cache, ClassAges, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef,
+    ItemState, Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, Waiting,
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]

@@ -192,6 +192,9 @@ impl Marks {
         self.0 & Marks::HITS
     }
 
+    /// What an item on probation that was not hit has not.
+    pub(crate) const MAIN_OR_HIT: Marks = Marks(Marks::MAIN | Marks::HITS);
+
     /// One hit more.
     #[inline]
     pub(crate) fn hit(self, hits_max: u8) -> Marks {
@@ -204,11 +207,15 @@ impl Marks {
         Marks(self.hit(hits_max).0 | Marks::FETCHED)
     }
 
-    /// Whether another read changes nothing.
+    /// From which marks on a read has nothing to write: where it is kept when items were accessed there are none.
+    pub(crate) fn read_enough(hits_max: u8, is_accounting: bool) -> u8 {
+        if is_accounting { u8::MAX } else { Marks::FETCHED | hits_max }
+    }
+
+    /// Whether another read changes nothing, `enough` being what [`Marks::read_enough`] has said.
     #[inline]
-    pub(crate) fn is_read_enough(self, hits_max: u8) -> bool {
-        debug_assert!(hits_max <= Marks::HITS);
-        self.0 & (Marks::FETCHED | Marks::HITS) >= (Marks::FETCHED | hits_max)
+    pub(crate) fn are_enough(self, enough: u8) -> bool {
+        self.0 & (Marks::FETCHED | Marks::HITS) >= enough
     }
 
     /// One hit less; there is one.

@@ -370,6 +370,7 @@ impl Inner {
         let mut cell = self.cell(hash).lock();
         let Some(id) = cell.shard.find_by_hash(hash) else { return false };
         cell.shard.mark(hash, id, change);
+        self.note_access(&mut cell, id);
         true
     }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use crate::error::ReadError;
 use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX};
-use crate::storage::{ClassCounts, Footprint, ItemId, Shard};
+use crate::storage::{ClassCounts, ClassHeld, Footprint, ItemId, Shard, whole_seconds};
 
 use super::Cache;
 
@@ -45,6 +45,27 @@ pub struct ClassStats {
     pub reclaimed: u64,
     /// Items refused for want of memory.
     pub store_no_memory: u64,
+    /// Of the evicted ones, those that would have expired some time.
+    pub evicted_expiring: u64,
+    /// Items that begin in it now. 0, as what follows, unless [`Config::accounting`](crate::Config::accounting) was asked
+    /// for.
+    pub items: u64,
+    /// Those of them in the main queue: they were hit, or came back soon after their eviction. The others are on probation.
+    pub main_items: u64,
+    /// Headers, keys and values of its items, in bytes.
+    pub item_bytes: u64,
+    /// For how long the item that was evicted last had not been accessed then, in seconds; of several shards, the longest.
+    pub evicted_age_s: u64,
+}
+
+/// For how long the items of a class have not been accessed; see [`Cache::class_ages`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ClassAges {
+    /// Of those on probation the longest, in seconds.
+    pub on_probation_s: u64,
+    /// Of those in the main queue the longest, in seconds.
+    pub in_main_s: u64,
 }
 
 impl ClassStats {
@@ -53,13 +74,22 @@ impl ClassStats {
         self.pages * self.chunks_per_page - self.free_chunks
     }
 
-    fn add(&mut self, counts: ClassCounts) {
-        let ClassCounts { evictions, evicted_unfetched, expired_unfetched, reclaimed, no_memory } = counts;
+    fn add(&mut self, counts: ClassCounts, held: ClassHeld) {
+        self.items += held.items;
+        self.main_items += held.main_items;
+        self.item_bytes += held.bytes;
+        self.evicted_age_s = self.evicted_age_s.max(held.evicted_age_s);
+        self.add_counts(counts);
+    }
+
+    fn add_counts(&mut self, counts: ClassCounts) {
+        let ClassCounts { evictions, evicted_unfetched, expired_unfetched, reclaimed, .. } = counts;
         self.evictions += evictions;
+        self.evicted_expiring += counts.evicted_expiring;
         self.evicted_unfetched += evicted_unfetched;
         self.expired_unfetched += expired_unfetched;
         self.reclaimed += reclaimed;
-        self.store_no_memory += no_memory;
+        self.store_no_memory += counts.no_memory;
     }
 }
 
@@ -104,10 +134,27 @@ impl Cache {
                 }
                 classes[index].pages += size.pages as u64;
                 classes[index].free_chunks += size.free_chunks as u64;
-                classes[index].add(size.counts);
+                classes[index].add(size.counts, size.held);
             }
         });
         classes
+    }
+
+    /// For how long the items of each class of [`Cache::class_stats`] have not been accessed; all 0 unless
+    /// [`Config::accounting`](crate::Config::accounting) was asked for. Of a large cache it looks at some thousand items of
+    /// each shard, evenly chosen, so the longest may be a little longer.
+    pub fn class_ages(&self) -> Vec<ClassAges> {
+        let now_s = whole_seconds(self.now_ms());
+        let mut ages = Vec::new();
+        self.inner.for_each_cell(|cell| {
+            ages.resize(cell.shard.class_sizes().count(), ClassAges::default());
+            cell.shard.sample_accesses(|class, is_main, accessed_s| {
+                let ClassAges { on_probation_s, in_main_s } = &mut ages[class];
+                let oldest = if is_main { in_main_s } else { on_probation_s };
+                *oldest = (*oldest).max(now_s.saturating_sub(accessed_s).into());
+            });
+        });
+        ages
     }
 
     /// In which class an item of this size begins, where it is stored: a place among [`Cache::class_stats`].

@@ -213,6 +213,7 @@ impl Locked<'_> {
             version: meta.version,
             expires_at_ms: (meta.expires_at_ms != 0).then_some(meta.expires_at_ms),
             is_fetched: meta.marks.is_fetched(),
+            accessed_s: self.inner.shown_access(self.cell.shard.accessed_s(id)),
             state: ItemState::of(meta),
         };
         run_reader(Some(item), change)

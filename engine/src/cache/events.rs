@@ -67,18 +67,20 @@ impl ShardEvents {
 
 impl Inner {
     /// At the end of an operation, with nothing locked: tells what has left, and wakes who waits for changes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tell_events(&self) {
         if self.is_watched {
-            self.tell_watchers();
+            if let Some(group) = &self.group {
+                group.wake_subscribers();
+            }
+            if self.events.is_some() {
+                self.tell_listener();
+            }
         }
     }
 
     #[inline(never)]
-    fn tell_watchers(&self) {
-        if let Some(group) = &self.group {
-            group.wake_subscribers();
-        }
+    fn tell_listener(&self) {
         if let Some(events) = &self.events
             && events.listener.wanted.load(Ordering::Relaxed)
         {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Config, ReplicationConfig};
 use crate::error::WriteError;
-use crate::mutation::{Mutation, Version};
+use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::acks::Acks;
 use crate::replication::bug::Bug;
 use crate::replication::doorbell::Doorbell;
@@ -210,6 +210,18 @@ impl Group {
         self.log.lock().next_version()
     }
 
+    /// [`Group::append`] of an item that has nothing but key and value.
+    #[inline(never)]
+    pub(super) fn append_plain(&self, key: &[u8], value: &[u8], marks: Marks) -> Version {
+        if key.len() + value.len() + RECORD_HEAD_BYTES > self.record_bytes_max {
+            let put = Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks, client_cas: None };
+            return self.append(&put, &mut Vec::new());
+        }
+        let version = self.log.lock().append_plain_put(key, value, marks);
+        LAST_WRITTEN.set(version.0);
+        version
+    }
+
     /// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
     pub(super) fn append(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
         scratch.clear();
@@ -250,6 +262,7 @@ impl Group {
     }
 
     /// Wakes whoever ships the log, for a record that was appended.
+    #[inline]
     pub(super) fn ring(&self) {
         self.doorbell.ring_for_record();
     }

@@ -41,6 +41,7 @@ mod scan;
 #[cfg(feature = "serde")]
 mod subscribe;
 mod sweep;
+mod versions;
 mod write;
 
 use std::fmt;
@@ -54,7 +55,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Millis};
 use crate::config::Config;
 use crate::error::{ConfigError, CounterError, ReadError, WriteError};
-use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Version};
+use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
@@ -65,7 +66,7 @@ pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
 
 use arithmetic::Direction;
-pub use classes::{ClassStats, ItemDetails};
+pub use classes::{ClassAges, ClassStats, ItemDetails};
 pub use conditional::{Deletion, ItemState, Update, Updated};
 #[cfg(feature = "serde")]
 pub(crate) use copies::InstallReader;
@@ -95,6 +96,7 @@ pub(crate) use subscribe::Sleepers;
 pub use subscribe::{
     Change, Effect, NoChange, Position, PositionError, Restart, SubscribeError, Subscription,
 };
+use versions::{LastVersion, NextVersion, VersionBlock};
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
 ///
@@ -154,6 +156,9 @@ pub struct ItemRef<'a> {
     pub expires_at_ms: Option<u64>,
     /// Whether it was read before, since it was stored.
     pub is_fetched: bool,
+    /// When it was last stored or read before this, in seconds since the Unix epoch on the cache's clock; `None` unless
+    /// [`Config::accounting`] was asked for. [`Cache::peek`] and scans are no accesses.
+    pub accessed_s: Option<u64>,
     /// What memcached's meta commands say of it.
     pub state: ItemState,
 }
@@ -189,8 +194,9 @@ pub enum Swap {
 /// What the lock of a shard guards.
 #[repr(C)]
 pub(crate) struct ShardCell {
-    pub(crate) stores: u64,
+    next_version: NextVersion,
     pub(crate) shard: Shard,
+    versions: VersionBlock,
     /// Items refused because they are above the limit.
     pub(crate) too_large: u64,
     flights: Flights,
@@ -224,9 +230,8 @@ pub(crate) struct Inner {
     pub(crate) attention: AtomicU8,
     /// How many loads are under way here, and leases of other nodes that are known.
     flights_under_way: AtomicUsize,
-    /// The last version of a standalone cache. On a line of its own: each write changes it, and what lies about it is
-    /// read by every operation.
-    standalone_version: CachePadded<AtomicU64>,
+    /// Of a cache in no group.
+    last_version: LastVersion,
     /// Which shard is swept next, when somebody asks for it.
     sweep_turn: AtomicUsize,
     /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
@@ -234,6 +239,10 @@ pub(crate) struct Inner {
     size_classes: SizeClasses,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
+    /// From which marks on a read has nothing to write.
+    read_enough: u8,
+    /// Whether it is kept when items were accessed.
+    is_accounting: bool,
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
     events: Option<Events>,
@@ -253,7 +262,7 @@ impl Cache {
     pub fn new(config: Config) -> Result<Cache, ConfigError> {
         config.validate()?;
         let shard_count = config.shard_count();
-        let pool = PagePool::new(config.memory_bytes_max, shard_count)
+        let pool = PagePool::with_accounting(config.memory_bytes_max, shard_count, config.accounting)
             .map_err(|refused| ConfigError::NoAddressSpace { bytes: refused.bytes })?;
         let tables = Tables::new(&pool);
         let seed = config.hash_seed.unwrap_or_else(random_u64);
@@ -262,8 +271,9 @@ impl Cache {
         let events = config.listener.clone().map(|listener| Events::new(listener, shard_count));
         let cell = |number| {
             CachePadded::new(Mutex::new(ShardCell {
-                stores: 0,
+                next_version: NextVersion::default(),
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
+                versions: VersionBlock::default(),
                 too_large: 0,
                 flights: Flights::default(),
                 scratch: Vec::new(),
@@ -285,12 +295,14 @@ impl Cache {
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             flights_under_way: AtomicUsize::new(0),
-            standalone_version: CachePadded::new(AtomicU64::new(0)),
+            last_version: LastVersion::new(),
             sweep_turn: AtomicUsize::new(0),
             item_bytes_max: AtomicUsize::new(
                 group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),
             ),
             hits_max: policy.hits_max,
+            read_enough: Marks::read_enough(policy.hits_max, config.accounting),
+            is_accounting: config.accounting,
             is_watched: group.is_some() || events.is_some(),
             serving: AtomicU8::new(serving as u8),
             group,
@@ -622,7 +634,7 @@ impl Cache {
         self.inner.read_counters.reset();
         self.inner.latencies.iter().for_each(LatencyCounters::reset);
         self.inner.for_each_cell(|cell| {
-            cell.stores = 0;
+            cell.versions.forget_stores(&cell.next_version);
             cell.too_large = 0;
             cell.shard.reset_counters();
         });
@@ -661,7 +673,7 @@ impl ShardCell {
         stats.items += self.shard.item_count() as u64;
         stats.item_bytes += self.shard.item_bytes() as u64;
         stats.index_bytes += self.shard.index_bytes() as u64;
-        stats.stores += self.stores;
+        stats.stores += self.versions.stores(&self.next_version);
         stats.store_too_large += self.too_large;
         stats.store_no_memory += storage.no_memory;
         stats.evictions += storage.evictions;

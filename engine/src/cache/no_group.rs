@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::error::WriteError;
-use crate::mutation::{Mutation, Version};
+use crate::mutation::{Marks, Mutation, Version};
 use crate::serving::Serving;
 
 /// There is none.
@@ -51,6 +51,10 @@ impl Group {
     }
 
     pub(super) fn append(&self, _mutation: &Mutation<'_>, _scratch: &mut Vec<u8>) -> Version {
+        match *self {}
+    }
+
+    pub(super) fn append_plain(&self, _key: &[u8], _value: &[u8], _marks: Marks) -> Version {
         match *self {}
     }
 

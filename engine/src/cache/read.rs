@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
-use crate::storage::{HeldItem, ItemId, Look, Meta, ReserveError};
+use crate::storage::{HeldItem, ItemId, Look, Meta, NotedItem, ReserveError, whole_seconds};
 
 use super::counters::{HereStripe, ReadOutcome, ReadingHere, is_inside_read};
 use super::latency::Timed;
@@ -101,11 +101,10 @@ impl Inner {
             return self.read_held(held, hash, key, reader);
         };
         self.read_counters.count_at(stripe, ReadOutcome::Hit);
-        if held.count_read(self.hits_max) {
-            self.tell_mark(hash);
-        }
+        let accessed_s = self.note_read(&held, hash);
         let (is_fetched, state) = (held.is_fetched(), ItemState::default());
-        let item = ItemRef { key, value, flags: 0, version, expires_at_ms: None, is_fetched, state };
+        let item =
+            ItemRef { key, value, flags: 0, version, expires_at_ms: None, is_fetched, accessed_s, state };
         let reading = ReadingHere::enter_from(stripe);
         let result = reader(item);
         drop(reading);
@@ -151,10 +150,28 @@ impl Inner {
             return Ok(None);
         }
         self.read_counters.count(ReadOutcome::Hit);
-        if held.count_read(self.hits_max) {
+        let accessed_s = self.note_read(&held, hash);
+        Ok(Some(run_reader(ItemRef { accessed_s, ..item_ref(&held, key, version) }, reader)))
+    }
+
+    /// An item is read: counts that in its marks, and notes when. Gives when it was accessed before, if that is kept.
+    #[inline(always)]
+    fn note_read(&self, held: &HeldItem<'_>, hash: u64) -> Option<u64> {
+        if held.is_read_enough(self.read_enough) { None } else { self.note_new_of_read(held.noted(), hash) }
+    }
+
+    #[inline(never)]
+    fn note_new_of_read(&self, item: NotedItem<'_>, hash: u64) -> Option<u64> {
+        if item.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
-        Ok(Some(run_reader(item_ref(&held, key, version), reader)))
+        self.is_accounting.then(|| item.note_access(whole_seconds(self.now_ms())).into())
+    }
+
+    /// When an item was last accessed, as its readers see it.
+    #[inline]
+    pub(super) fn shown_access(&self, accessed_s: u32) -> Option<u64> {
+        self.is_accounting.then(|| accessed_s.into())
     }
 
     /// Reads a live item; nothing is marked or counted.
@@ -168,7 +185,8 @@ impl Inner {
         if self.is_dead(&held, key) || held.is_absence() {
             return Ok(None);
         }
-        Ok(Some(run_reader(item_ref(&held, key, held.version()), reader)))
+        let accessed_s = self.shown_access(held.accessed_s());
+        Ok(Some(run_reader(ItemRef { accessed_s, ..item_ref(&held, key, held.version()) }, reader)))
     }
 
     /// Reads whatever is stored; the reader is told whether that is a remembered absence.
@@ -189,10 +207,8 @@ impl Inner {
             return Ok(None);
         }
         self.read_counters.count(ReadOutcome::Hit);
-        if held.count_read(self.hits_max) {
-            self.tell_mark(hash);
-        }
-        let item = item_ref(&held, key, held.version());
+        let accessed_s = self.note_read(&held, hash);
+        let item = ItemRef { accessed_s, ..item_ref(&held, key, held.version()) };
         Ok(Some(run_reader(item, |item| reader(item, held.is_absence()))))
     }
 
@@ -359,6 +375,7 @@ impl Inner {
         self.mutate(key, |locked| {
             let (hash, moment) = (locked.hash, locked.moment);
             let Some((id, meta)) = locked.find_to_read() else { return Ok(None) };
+            let accessed_s = self.shown_access(locked.cell.shard.accessed_s(id));
             let expires_at_ms = expiry.deadline_ms(|| moment.now_ms());
             let id = match locked.cell.shard.set_expiry(hash, id, expires_at_ms, moment) {
                 Ok(id) => id,
@@ -380,13 +397,14 @@ impl Inner {
                 version: meta.version,
                 expires_at_ms: (expires_at_ms != 0).then_some(expires_at_ms),
                 is_fetched: meta.marks.is_fetched(),
+                accessed_s,
                 state: ItemState::of(meta),
             };
             Ok(Some(run_reader(item, reader)))
         })
     }
 
-    /// Changes marks under the shard's lock; of more hits replicas are told.
+    /// Changes marks under the shard's lock, as an access; of more hits replicas are told.
     pub(crate) fn mark(
         &self,
         cell: &mut ShardCell,
@@ -396,6 +414,16 @@ impl Inner {
     ) {
         if cell.shard.mark(hash, id, change) {
             self.tell_mark(hash);
+        }
+        self.note_access(cell, id);
+    }
+}
+
+impl Inner {
+    /// The item is accessed now, if that is kept.
+    pub(super) fn note_access(&self, cell: &mut ShardCell, id: ItemId) {
+        if self.is_accounting {
+            cell.shard.set_accessed(id, whole_seconds(self.now_ms()));
         }
     }
 }
@@ -428,7 +456,8 @@ fn item_ref<'a>(held: &'a HeldItem<'_>, key: &'a [u8], version: Version) -> Item
     let (flags, expires_at_ms, value) = held.parts();
     let expires_at_ms = (expires_at_ms != 0).then_some(expires_at_ms);
     let state = held.meta_if_stated().map_or_else(ItemState::default, ItemState::of);
-    ItemRef { key, value, flags, version, expires_at_ms, is_fetched: held.is_fetched(), state }
+    let is_fetched = held.is_fetched();
+    ItemRef { key, value, flags, version, expires_at_ms, is_fetched, accessed_s: None, state }
 }
 
 #[inline]

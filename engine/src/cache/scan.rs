@@ -225,7 +225,9 @@ impl Inner {
                 let expires_at_ms = (meta.expires_at_ms != 0).then_some(meta.expires_at_ms);
                 let (is_fetched, state) = (meta.marks.is_fetched(), ItemState::of(meta));
                 let (flags, version) = (meta.flags, meta.version);
-                let item = ItemRef { key, value, flags, version, expires_at_ms, is_fetched, state };
+                let accessed_s = self.shown_access(shard.accessed_s(id));
+                let item =
+                    ItemRef { key, value, flags, version, expires_at_ms, is_fetched, accessed_s, state };
                 super::read::run_reader(item, |item| visitor(item, shard, id));
             });
             let next = place.after(end, self);

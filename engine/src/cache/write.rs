@@ -157,17 +157,11 @@ fn prefetch_cell(cell: &Mutex<ShardCell>) {
 }
 
 impl Inner {
-    /// The next version of a cache in no group.
-    #[inline]
-    fn standalone(&self) -> Version {
-        Version(self.standalone_version.fetch_add(1, Ordering::Relaxed) + 1)
-    }
-
     /// Gives a mutation its version and, in a group, its place in the log.
     #[inline(never)]
     fn log(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
         match &self.group {
-            None => self.standalone(),
+            None => self.last_version.next(),
             Some(group) => group.append(mutation, scratch),
         }
     }
@@ -187,14 +181,14 @@ impl Inner {
         if self.flights_under_way.load(Ordering::Relaxed) != 0 {
             self.overtake_loads(cell, key, Version(u64::MAX));
         }
-        let ShardCell { shard, scratch, stores, .. } = cell;
-        *stores += 1;
+        let ShardCell { shard, scratch, next_version, versions, .. } = cell;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
         let version = shard.commit_inline(reservation, at, key, value, meta, Place::New, |marks| {
-            if !self.is_watched {
-                return self.standalone();
+            if self.group.is_none() {
+                return versions.give(next_version, &self.last_version, self.floors.highest());
             }
+            next_version.count_store();
             self.log(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
         });
         self.ring();
@@ -338,6 +332,7 @@ impl Inner {
         self.pool
             .set_memory_bytes_max(bytes)
             .map_err(|refused| ConfigError::MemoryTooLarge { bytes, bytes_max: refused.bytes_max })?;
+        self.shards.iter().for_each(|cell| cell.lock().shard.unsettle());
         // Round by round, so that all shards give about the same, until there is no excess or nothing may leave.
         let mut surrendered = 1;
         while surrendered > 0 {
@@ -379,7 +374,6 @@ impl Inner {
         let (hash, seed) = self.hasher.hash_and_seed(key);
         let cell = self.cell(hash);
         prefetch_cell(cell);
-        prefetch_to_write(std::ptr::from_ref(&self.standalone_version));
         let at = self.tables.of(hash).look_ahead(hash);
         let mut cell = cell.lock();
         // A change of role sets its bit, then passes through this lock.
@@ -387,15 +381,59 @@ impl Inner {
         if !is_plain || item_bytes(key.len(), value.len()) > self.item_bytes_max.load(Ordering::Relaxed) {
             return None;
         }
-        let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
-        let footprint = Footprint::of(key.len(), value.len(), &meta);
         cell.shard.prefetch_for_store();
-        let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
-        let version = self.store(&mut cell, at, key, reservation, value, meta);
+        let is_bare = attributes.flags == 0 && attributes.expiry == Expiry::Never;
+        let traded = if is_bare { self.trade(&mut cell, at, key, value) } else { None };
+        let version = match traded {
+            Some(version) => version,
+            None => self.set_in_reserved(&mut cell, hash, key, value, attributes)?,
+        };
         self.sweep_a_bit(&mut cell);
         drop(cell);
         self.tell_events();
         Some(version)
+    }
+
+    /// [`Inner::set_at_once`] of an item that has nothing but key and value, where it takes the place of the one that leaves.
+    #[inline(always)]
+    fn trade(&self, cell: &mut ShardCell, at: Ahead, key: &[u8], value: &[u8]) -> Option<Version> {
+        if self.flights_under_way.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        let ShardCell { shard, next_version, versions, .. } = cell;
+        let floor = self.floors.highest();
+        shard.note_moment(self.moment());
+        let trade = shard.begin_trade(at, key, value, floor)?;
+        let group = if self.is_watched { self.group.as_ref() } else { None };
+        let version = match group {
+            None => versions.give(next_version, &self.last_version, floor),
+            Some(group) => {
+                next_version.count_store();
+                group.append_plain(key, value, trade.marks())
+            }
+        };
+        shard.finish_trade(trade, at.hash, version);
+        if let Some(group) = group {
+            group.ring();
+        }
+        Some(version)
+    }
+
+    /// [`Inner::set_at_once`] of an item of any kind.
+    #[inline(never)]
+    fn set_in_reserved(
+        &self,
+        cell: &mut ShardCell,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Option<Version> {
+        let at = self.tables.of(hash).look_ahead(hash);
+        let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
+        let footprint = Footprint::of(key.len(), value.len(), &meta);
+        let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
+        Some(self.store(cell, at, key, reservation, value, meta))
     }
 
     #[cold]
@@ -552,7 +590,7 @@ impl Inner {
     /// The version that the next change will have, or an earlier one.
     pub(super) fn next_version(&self) -> Version {
         match &self.group {
-            None => Version(self.standalone_version.load(Ordering::Relaxed) + 1),
+            None => Version(self.last_version.get().0 + 1),
             Some(group) => group.next_version(),
         }
     }

@@ -61,6 +61,7 @@ pub struct Config {
     pub(crate) hash_seed: Option<u64>,
     pub(crate) listener: Option<Listener>,
     pub(crate) latency_histograms: bool,
+    pub(crate) accounting: bool,
     pub(crate) hash: Option<Arc<dyn KeyHash>>,
     #[cfg(feature = "serde")]
     pub(crate) replication: Option<ReplicationConfig>,
@@ -96,6 +97,7 @@ impl Config {
             hash_seed: None,
             listener: None,
             latency_histograms: false,
+            accounting: false,
             hash: None,
             #[cfg(feature = "serde")]
             replication: None,
@@ -185,6 +187,30 @@ impl Config {
     /// share (5 KiB).
     pub fn latency_histograms(mut self, on: bool) -> Config {
         self.latency_histograms = on;
+        self
+    }
+
+    /// Whether it is kept when each item was last accessed ([`ItemRef::accessed_s`](crate::ItemRef::accessed_s)) and what
+    /// each size class holds ([`ClassStats`](crate::ClassStats)): what a memcached server tells its operators. Default off;
+    /// on, an item takes 4 bytes more, a hit reads the clock and writes the time once a second at most, and a set counts.
+    ///
+    /// The times are this node's own, by the group's clock in seconds: of an item that comes from another node it is when it
+    /// came. [`Cache::save_to`](crate::Cache::save_to) keeps them.
+    ///
+    /// ```
+    /// use hotspare::{Cache, Config, Expiry, ManualClock};
+    /// use std::sync::Arc;
+    ///
+    /// let clock = Arc::new(ManualClock::new(1_000_000));
+    /// let cache = Cache::new(Config::new().clock(clock.clone()).accounting(true))?;
+    /// cache.set("motd", "hello", Expiry::Never)?;
+    /// clock.advance_ms(60_000);
+    /// assert_eq!(cache.read("motd", |item| item.accessed_s)?, Some(Some(1_000)), "when it was stored");
+    /// assert_eq!(cache.read("motd", |item| item.accessed_s)?, Some(Some(1_060)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn accounting(mut self, on: bool) -> Config {
+        self.accounting = on;
         self
     }
 

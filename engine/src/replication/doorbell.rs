@@ -26,10 +26,18 @@ impl Doorbell {
     }
 
     /// Wakes the driver if it sleeps, for a record that is in the log. A load when it does not.
+    #[inline]
     pub(crate) fn ring_for_record(&self) {
         // Pairs with the fence in `arm`: either this sees the bell armed, or the driver sees the work.
         fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed) && self.armed.swap(false, Ordering::AcqRel) {
+        if self.armed.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if self.armed.swap(false, Ordering::AcqRel) {
             let waker = self.waker.lock().take();
             if let Some(waker) = waker {
                 waker.wake();

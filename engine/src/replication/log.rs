@@ -21,7 +21,7 @@ use super::fills::Fills;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
 use super::record::{self, Scope};
 use super::risk::LogEnd;
-use crate::mutation::Version;
+use crate::mutation::{Marks, Version};
 
 /// Bytes in front of each record.
 pub(crate) const LENGTH_BYTES: usize = 4;
@@ -74,6 +74,16 @@ impl ByteRing {
         }
     }
 
+    /// The next `count` bytes, to be written, if they are in one piece.
+    #[inline(always)]
+    fn append_in_place(&mut self, count: usize) -> Option<&mut [u8]> {
+        let within = self.within(self.end);
+        let piece = self.pieces.back_mut().filter(|_| within != 0)?;
+        let place = piece.get_mut(within..within + count)?;
+        self.end += count as u64;
+        Some(place)
+    }
+
     #[inline(never)]
     fn append_over_pieces(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
@@ -103,12 +113,31 @@ impl ByteRing {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn forget(&mut self, count: u64) {
         let before = self.start >> self.piece_shift;
         self.start += count;
-        for _ in before..self.start >> self.piece_shift {
+        let pieces = (self.start >> self.piece_shift) - before;
+        if pieces > 0 {
+            self.forget_pieces(pieces);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn forget_pieces(&mut self, pieces: u64) {
+        for _ in 0..pieces {
             self.spare = self.pieces.pop_front();
+        }
+    }
+
+    /// [`ByteRing::length_at`] where it starts.
+    #[inline(always)]
+    fn length_at_start(&self) -> u32 {
+        let within = self.within(self.start);
+        match self.pieces.front().and_then(|piece| piece.get(within..)?.first_chunk()) {
+            Some(bytes) => u32::from_le_bytes(*bytes),
+            None => self.length_over_pieces(self.start),
         }
     }
 
@@ -410,9 +439,10 @@ impl Log {
         entry
     }
 
-    /// Appends a record and gives it the next seq.
-    pub(crate) fn append(&mut self, record: &[u8]) -> (Seq, Version) {
-        self.make_room(LENGTH_BYTES + record.len());
+    /// Makes room for a record of so many bytes and gives it the next seq.
+    #[inline(always)]
+    fn begin_append(&mut self, record_bytes: usize) -> (Seq, Version) {
+        self.make_room(LENGTH_BYTES + record_bytes);
         self.note_landmark();
         let (seq, version) = self.lineage.advance();
         let version = self.version(Term(version.term()), version.seq());
@@ -420,6 +450,56 @@ impl Log {
             self.first_seq = seq;
         }
         self.retained_records += 1;
+        (seq, version)
+    }
+
+    /// [`Log::append`] of a put of an item that has nothing but key and value: written where it stays.
+    #[inline(always)]
+    pub(crate) fn append_plain_put(&mut self, key: &[u8], value: &[u8], marks: Marks) -> Version {
+        match record::is_short(key, value) {
+            true => self.append_in_place::<true>(key, value, marks),
+            false => self.append_long_in_place(key, value, marks),
+        }
+    }
+
+    #[inline(never)]
+    fn append_long_in_place(&mut self, key: &[u8], value: &[u8], marks: Marks) -> Version {
+        self.append_in_place::<false>(key, value, marks)
+    }
+
+    #[inline(always)]
+    fn append_in_place<const IS_SHORT: bool>(&mut self, key: &[u8], value: &[u8], marks: Marks) -> Version {
+        let record_bytes = record::plain_put_bytes::<IS_SHORT>(key, value);
+        let (_, version) = self.begin_append(record_bytes);
+        match self.ring.append_in_place(LENGTH_BYTES + record_bytes) {
+            Some(place) => {
+                let (length, record) = place.split_at_mut(LENGTH_BYTES);
+                length.copy_from_slice(&(record_bytes as u32).to_le_bytes());
+                record::write_plain_put::<IS_SHORT>(key, value, marks, record);
+            }
+            None => self.append_over_pieces::<IS_SHORT>(key, value, marks, record_bytes),
+        }
+        version
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_over_pieces<const IS_SHORT: bool>(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        marks: Marks,
+        record_bytes: usize,
+    ) {
+        let mut record = vec![0; record_bytes];
+        record::write_plain_put::<IS_SHORT>(key, value, marks, &mut record);
+        self.ring.append(&(record_bytes as u32).to_le_bytes());
+        self.ring.append(&record);
+    }
+
+    /// Appends a record and gives it the next seq.
+    pub(crate) fn append(&mut self, record: &[u8]) -> (Seq, Version) {
+        let (seq, version) = self.begin_append(record.len());
         match record::scope_of(record) {
             Scope::Item => {}
             Scope::Load => self.last_load = seq,
@@ -469,9 +549,9 @@ impl Log {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn forget_oldest(&mut self) {
-        let length = self.ring.length_at(self.ring.start);
+        let length = self.ring.length_at_start();
         let bytes = entry_bytes(length);
         self.ring.forget(bytes);
         if length & MARK_BIT != 0 {
@@ -491,6 +571,8 @@ impl Log {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn seq_after_in_history(&self, seq: Seq) -> Seq {
         let branch = self.lineage.entries().iter().find(|entry| seq < entry.last && seq + 1 >= entry.start);
         let next = self.lineage.entries().iter().find(|entry| entry.start > seq && entry.last >= entry.start);

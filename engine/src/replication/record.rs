@@ -91,7 +91,6 @@ pub(crate) fn encode(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
 fn encode_put(key: &[u8], value: &[u8], flags: u32, expires_at_ms: u64, marks: Marks, out: &mut Vec<u8>) {
     const KIND: u8 = 0;
     const NO_CLIENT_CAS: u8 = 0;
-    const SHORT_MAX: usize = 0x7f;
     out.reserve(key.len() + value.len() + 40);
     // Most lengths are one byte each, and most items have neither flags nor an expiry: fewer pieces take fewer instructions.
     if key.len() <= SHORT_MAX {
@@ -109,6 +108,95 @@ fn encode_put(key: &[u8], value: &[u8], flags: u32, expires_at_ms: u64, marks: M
     push_varint(u64::from(flags), out);
     push_varint(expires_at_ms, out);
     out.extend_from_slice(&[NO_CLIENT_CAS, marks.0]);
+}
+
+/// The longest key and value whose length takes one byte.
+const SHORT_MAX: usize = 0x7f;
+
+/// Whether both lengths take one byte.
+#[inline(always)]
+pub(crate) fn is_short(key: &[u8], value: &[u8]) -> bool {
+    key.len().max(value.len()) <= SHORT_MAX
+}
+
+/// How many bytes [`write_plain_put`] writes; `IS_SHORT` is [`is_short`].
+#[inline(always)]
+pub(crate) fn plain_put_bytes<const IS_SHORT: bool>(key: &[u8], value: &[u8]) -> usize {
+    debug_assert_eq!(IS_SHORT, is_short(key, value));
+    let varint_bytes = |length: usize| (usize::BITS - (length | 1).leading_zeros()).div_ceil(7) as usize;
+    let lengths = if IS_SHORT { 2 } else { varint_bytes(key.len()) + varint_bytes(value.len()) };
+    1 + lengths + key.len() + value.len() + PLAIN_END_BYTES
+}
+
+/// What follows the value: flags, expiry, whether a client gave a CAS, marks.
+const PLAIN_END_BYTES: usize = 4;
+
+/// Writes what [`encode`] gives for a put of an item that has nothing but key and value; `out` is as long as that.
+#[inline(always)]
+pub(crate) fn write_plain_put<const IS_SHORT: bool>(key: &[u8], value: &[u8], marks: Marks, out: &mut [u8]) {
+    if IS_SHORT {
+        let (head, rest) = out.split_at_mut(2 + key.len());
+        head[0] = 0;
+        head[1] = key.len() as u8;
+        copy_short(key, &mut head[2..]);
+        rest[0] = value.len() as u8;
+        let (place, end) = rest[1..].split_at_mut(value.len());
+        copy_short(value, place);
+        *end.first_chunk_mut().expect(LONG_ENOUGH) = [0, 0, 0, marks.0];
+        return;
+    }
+    let (kind, mut rest) = out.split_first_mut().expect(LONG_ENOUGH);
+    *kind = 0;
+    for bytes in [key, value] {
+        rest = write_varint(bytes.len(), rest);
+        let (place, behind) = rest.split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        rest = behind;
+    }
+    *rest.first_chunk_mut().expect(LONG_ENOUGH) = [0, 0, 0, marks.0];
+}
+
+const LONG_ENOUGH: &str = "the caller has asked how many bytes it takes";
+
+/// [`push_varint`] into what is there; gives the rest.
+fn write_varint(mut number: usize, mut out: &mut [u8]) -> &mut [u8] {
+    loop {
+        let (byte, rest) = out.split_first_mut().expect(LONG_ENOUGH);
+        out = rest;
+        if number <= SHORT_MAX {
+            *byte = number as u8;
+            return out;
+        }
+        *byte = number as u8 | 0x80;
+        number >>= 7;
+    }
+}
+
+/// Copies to a place of the same length, without a call where it is few bytes.
+#[inline(always)]
+fn copy_short(from: &[u8], to: &mut [u8]) {
+    match from.len() {
+        // The longer ones first: they have more to lose.
+        33.. => match from.len() {
+            ..=64 => copy_ends::<32>(from, to),
+            ..=128 => copy_ends::<64>(from, to),
+            _ => to.copy_from_slice(from),
+        },
+        17.. => copy_ends::<16>(from, to),
+        8.. => copy_ends::<8>(from, to),
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Copies the first `N` and the last `N` bytes, which are all.
+#[inline(always)]
+fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
+    if let (Some(first), Some(place)) = (from.first_chunk::<N>(), to.first_chunk_mut()) {
+        *place = *first;
+    }
+    if let (Some(last), Some(place)) = (from.last_chunk::<N>(), to.last_chunk_mut()) {
+        *place = *last;
+    }
 }
 
 /// A number as postcard writes it: seven bits a byte, the lowest first, the highest bit set where more follow.
@@ -241,6 +329,33 @@ mod tests {
                 let mut by_serde = Vec::new();
                 encode_by_serde(&mutation, &mut by_serde);
                 assert_eq!(bytes_of(&mutation), by_serde);
+            }
+        }
+    }
+
+    #[test]
+    fn plain_puts_are_written_in_place_as_they_are_encoded() {
+        for key_bytes in [1, 7, 8, 16, 17, 127, 128, KEY_BYTES_MAX] {
+            for value_bytes in (0..140).chain([300, 16_383, 16_384, 70_000]) {
+                let key: Vec<u8> = (0..key_bytes).map(|at| at as u8).collect();
+                let value: Vec<u8> = (0..value_bytes).map(|at| (at * 7) as u8 ^ 0x55).collect();
+                let put = Mutation::Put {
+                    key: &key,
+                    value: &value,
+                    flags: 0,
+                    expires_at_ms: 0,
+                    marks: Marks(9),
+                    client_cas: None,
+                };
+                let mut out = Vec::new();
+                if is_short(&key, &value) {
+                    out.resize(plain_put_bytes::<true>(&key, &value), 0xee);
+                    write_plain_put::<true>(&key, &value, Marks(9), &mut out);
+                } else {
+                    out.resize(plain_put_bytes::<false>(&key, &value), 0xee);
+                    write_plain_put::<false>(&key, &value, Marks(9), &mut out);
+                }
+                assert_eq!(out, bytes_of(&put), "{key_bytes} and {value_bytes} bytes");
             }
         }
     }

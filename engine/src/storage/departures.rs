@@ -46,6 +46,9 @@ pub struct Event {
     pub expires_at_ms: Option<u64>,
     /// The class that it began in: its place among [`Cache::class_stats`](crate::Cache::class_stats).
     pub class: usize,
+    /// When it was last accessed, in seconds of Unix time, where the cache keeps that
+    /// ([`Config::accounting`](crate::Config::accounting)).
+    pub accessed_s: Option<u64>,
 }
 
 /// What a shard keeps for the listener. `waiting` is told to all, so that it can be looked at without the lock.

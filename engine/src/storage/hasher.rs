@@ -64,8 +64,14 @@ impl KeyHasher {
     }
 
     /// The hash of a key under the seed of this moment.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.hash_inline(key)
+    }
+
+    /// [`KeyHasher::hash`], for the few places where a call costs too much.
+    #[inline(always)]
+    pub(crate) fn hash_inline(&self, key: &[u8]) -> u64 {
         match &self.0.custom {
             None => rapidhash_v3_seeded(key, &self.current().secrets),
             Some(custom) => self.hash_by(&**custom, key),

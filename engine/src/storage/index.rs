@@ -48,6 +48,7 @@ pub(super) struct Index {
     overflow_free: Cell<u32>,
     overflow_free_head: Cell<u32>,
     limits: Limits,
+    ghosts: Ghosts,
     /// Into `tables`.
     table: NonNull<Table>,
     tables: Tables,
@@ -68,6 +69,17 @@ struct Limits {
     split_above: usize,
     /// Below so many two lines are merged.
     merge_below: usize,
+}
+
+/// How many ghosts a chain keeps (see [`Index::ghosts_max`]), as it follows from these counts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ghosts {
+    entries: usize,
+    count: usize,
+    /// The highest bit of the count.
+    bit: usize,
+    /// In the chain of a line that was not split yet, and of one that was.
+    most: [u8; 2],
 }
 
 /// A key's chain while an entry is stored there, its home line locked: what is there of the key, and how the chain ends.
@@ -95,6 +107,13 @@ impl Spot<'_> {
     }
 }
 
+/// The same where the chain is one line that has room and does not have the key.
+pub(super) struct PlainSpot<'a> {
+    guard: LineGuard<'a>,
+    len: usize,
+    pub(super) is_ghost: bool,
+}
+
 /// An entry's home line, locked.
 pub(super) struct EntryGuard<'a> {
     guard: LineGuard<'a>,
@@ -118,6 +137,7 @@ impl Index {
     pub(super) fn new(tables: Tables, at: usize) -> Index {
         let mut index = Index {
             limits: Limits { page_from: 0, split_above: 0, merge_below: 0 },
+            ghosts: Ghosts::default(),
             table: NonNull::from(tables.at(at)),
             tables,
             at,
@@ -255,9 +275,16 @@ impl Index {
         self.limits = self.limits_of_now();
     }
 
+    /// Whether the next insertion wants a page of home lines.
     #[inline]
-    fn wants_home_page(&self) -> bool {
+    pub(super) fn wants_home_page(&self) -> bool {
         self.entries >= self.limits.page_from
+    }
+
+    /// Whether, once any entry has gone, one of this hash can be added without a page.
+    #[inline]
+    pub(super) fn has_room_to_trade(&self, hash: u64) -> bool {
+        self.entries <= self.limits.page_from && !self.lacks_overflow(hash)
     }
 
     /// Begins to store an entry, in the place of the one that `is_match` accepts, or as a new one;
@@ -267,18 +294,51 @@ impl Index {
     pub(super) fn begin_store<'a>(&self, at: Ahead, is_match: impl FnMut(ChunkRef) -> bool) -> Spot<'a> {
         // SAFETY: as in `table`; whoever has the spot has this index.
         let table: &'a Table = unsafe { self.table.as_ref() };
-        let hash = at.hash;
-        let EntryGuard { mut guard, .. } = self.lock_ahead(at);
-        let line = guard.changing();
-        let (tags, fingerprint) = (line.tags(), fingerprint(hash));
-        let len = tags.len();
-        // Most often the line is alone, has room, and no entry of this tag.
-        if line.is_last() && len < SLOTS && tags.slots_with(tag(hash)) == 0 {
-            return Spot { guard, last: line, len, found: None, is_ghost: line.take_ghost(len, fingerprint) };
+        let at = if self.is_ahead(at) { at } else { table.look_ahead(at.hash) };
+        match self.begin_plainly(at) {
+            Ok(PlainSpot { guard, len, is_ghost }) => {
+                Spot { last: guard.line(), guard, len, found: None, is_ghost }
+            }
+            Err(guard) => self.begin_in_chain(guard, at.hash, is_match),
         }
-        let (found, last) = table.walk_to_store(line, hash, is_match);
-        let len = last.len();
-        Spot { guard, last, len, found, is_ghost: last.take_ghost(len, fingerprint) }
+    }
+
+    /// [`Index::begin_store`] where the line that was looked ahead for is the one still, in the most common case: the line
+    /// is alone, has room, and has no entry of this tag. Otherwise gives the locked line.
+    #[inline(always)]
+    pub(super) fn begin_plainly<'a>(&self, at: Ahead) -> Result<PlainSpot<'a>, LineGuard<'a>> {
+        debug_assert!(self.is_ahead(at));
+        // SAFETY: it was looked ahead for in this table, as the caller has found.
+        let mut guard = unsafe { at.line() }.lock();
+        let line = guard.changing();
+        let tags = line.tags();
+        let len = tags.len();
+        if !line.is_alone() || len == SLOTS || tags.slots_with(tag(at.hash)) != 0 {
+            return Err(guard);
+        }
+        Ok(PlainSpot { guard, len, is_ghost: line.take_ghost(len, fingerprint(at.hash)) })
+    }
+
+    /// [`Index::finish_trade`] of such a spot, which replaces nothing.
+    #[inline(always)]
+    pub(super) fn finish_plainly(&self, spot: PlainSpot<'_>, hash: u64, chunk: ChunkRef) {
+        spot.guard.line().set(spot.len, tag(hash), chunk.get());
+    }
+
+    /// [`Index::begin_store`] in any case but the plain one; the line is locked.
+    #[inline(never)]
+    pub(super) fn begin_in_chain<'a>(
+        &self,
+        guard: LineGuard<'a>,
+        hash: u64,
+        is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> Spot<'a> {
+        // SAFETY: as in `table`; whoever has the spot has this index.
+        let table: &'a Table = unsafe { self.table.as_ref() };
+        let walk = table.walk(guard.line(), hash, is_match);
+        let (last, len) = (walk.last, walk.last.len());
+        let is_ghost = last.take_ghost(len, fingerprint(hash));
+        Spot { guard, last, len, found: walk.found, is_ghost }
     }
 
     /// The entry of this hash now refers to this chunk; gives what it has referred to before. May split one line.
@@ -290,6 +350,20 @@ impl Index {
         chunk: ChunkRef,
         hash_of: impl Fn(ChunkRef) -> u64,
     ) -> Option<ChunkRef> {
+        let replaced = self.finish_trade(spot, hash, chunk);
+        if replaced.is_none() {
+            self.entries += 1;
+            if self.entries > self.limits.split_above {
+                self.split(hash_of);
+            }
+        }
+        replaced
+    }
+
+    /// [`Index::finish_store`] in the place of an entry that was removed but not counted as such: there are as many as
+    /// before, unless it gives one; that is to be counted.
+    #[inline(always)]
+    pub(super) fn finish_trade(&self, spot: Spot<'_>, hash: u64, chunk: ChunkRef) -> Option<ChunkRef> {
         let Spot { guard, last, len, found, .. } = spot;
         if let Some((line, slot, old)) = found {
             line.set_reference(slot, chunk.get());
@@ -301,11 +375,13 @@ impl Index {
             self.append_behind(guard.line(), last, len, tag(hash), chunk.get());
         }
         drop(guard);
-        self.entries += 1;
-        if self.entries > self.limits.split_above {
-            self.split(hash_of);
-        }
         None
+    }
+
+    /// Counts an entry that [`Index::remove`] has removed.
+    #[inline]
+    pub(super) fn count_removed(&mut self) {
+        self.entries -= 1;
     }
 
     /// Runs with the line of this hash locked; the hash is one of an entry.
@@ -333,6 +409,7 @@ impl Index {
             return false;
         }
         self.remove(entry, hash, chunk, removal == Removal::RemoveAsGhost);
+        self.count_removed();
         true
     }
 
@@ -345,15 +422,19 @@ impl Index {
         EntryGuard { guard: table.home(home).lock(), home }
     }
 
-    /// [`Index::lock_entry`] of the hash that was looked ahead for.
+    /// [`Index::lock_entry`] of the hash that was looked ahead for, if its line is the one still.
     #[inline(always)]
-    pub(super) fn lock_ahead<'a>(&self, ahead: Ahead) -> EntryGuard<'a> {
+    pub(super) fn lock_if_ahead<'a>(&self, ahead: Ahead) -> Option<EntryGuard<'a>> {
         // SAFETY: as in `table`; whoever has the guard has this index.
         let table: &'a Table = unsafe { self.table.as_ref() };
-        match table.line_ahead(ahead) {
-            Some((line, home)) => EntryGuard { guard: line.lock(), home },
-            None => self.lock_entry(ahead.hash),
-        }
+        let (line, home) = table.line_ahead(ahead)?;
+        Some(EntryGuard { guard: line.lock(), home })
+    }
+
+    /// Whether the line that was looked ahead for is the one still.
+    #[inline(always)]
+    pub(super) fn is_ahead(&self, ahead: Ahead) -> bool {
+        self.table().line_ahead(ahead).is_some()
     }
 
     /// An entry with this hash will be removed soon: the processor fetches its line.
@@ -362,12 +443,13 @@ impl Index {
         self.table().look_ahead(hash)
     }
 
-    /// Removes an entry whose line is locked; `as_ghost`: the line remembers its hash.
+    /// Removes an entry whose line is locked, and leaves it to the caller to count it; `as_ghost`: the line remembers its
+    /// hash.
     #[inline(always)]
     pub(super) fn remove(&mut self, entry: EntryGuard<'_>, hash: u64, chunk: ChunkRef, as_ghost: bool) {
         let EntryGuard { mut guard, home } = entry;
         let line = guard.changing();
-        let (last, len) = if line.is_last() {
+        let (last, len) = if line.is_alone() {
             let tags = line.tags();
             let (slots, end) = (tags.slots_with(tag(hash)), tags.len() - 1);
             let slot = line.slot_of(slots, chunk.get()).expect(INDEXED);
@@ -381,7 +463,6 @@ impl Index {
             last.add_ghost(len, self.ghosts_max(home), fingerprint(hash));
         }
         drop(guard);
-        self.entries -= 1;
     }
 
     /// Takes an entry out of the chain that begins with this line, which is locked and is being changed; gives the
@@ -412,13 +493,24 @@ impl Index {
     /// line was not split yet; and a fifth more, since full lines have no room for theirs. (By the entries that it has,
     /// some chains would remember for much longer than others.)
     #[inline(always)]
-    fn ghosts_max(&self, home: usize) -> usize {
+    fn ghosts_max(&mut self, home: usize) -> usize {
+        if self.ghosts.entries != self.entries {
+            self.count_ghosts();
+        }
+        // Its other half, if it was split, has the other value of that bit.
+        let is_split = (home ^ self.ghosts.bit) < self.ghosts.count;
+        usize::from(self.ghosts.most[usize::from(is_split)])
+    }
+
+    #[inline(never)]
+    fn count_ghosts(&mut self) {
         let count = self.count();
         let bits = count.ilog2();
-        // Its other half, if it was split, has the other value of that bit.
-        let is_split = (home ^ 1 << bits) < count;
-        let halves = (self.entries * 12 / 5) >> (bits + u32::from(is_split));
-        halves.div_ceil(2).max(1)
+        let most = [0, 1].map(|split| {
+            let halves = (self.entries * 12 / 5) >> (bits + split);
+            halves.div_ceil(2).clamp(1, 2 * SLOTS) as u8
+        });
+        self.ghosts = Ghosts { entries: self.entries, count, bit: 1 << bits, most };
     }
 
     /// After a removal: may merge two lines. Gives a page that became free, its lines empty.
@@ -471,6 +563,7 @@ impl Index {
         drop(guards);
         self.moving = moving;
         self.entries_moved_max = self.entries_moved_max.max(moved);
+        self.ghosts = Ghosts::default();
         self.limits = self.limits_of_now();
     }
 
@@ -492,6 +585,7 @@ impl Index {
         drop(guards);
         self.moving = moving;
         self.entries_moved_max = self.entries_moved_max.max(moved);
+        self.ghosts = Ghosts::default();
         let is_page_free = gone <= (self.home_pages - 1) * self.table().lines_per_page();
         self.home_pages -= usize::from(is_page_free);
         self.limits = self.limits_of_now();

@@ -45,6 +45,8 @@ const HAS_FLAGS: u32 = 1 << 6;
 const HAS_LENGTH: u32 = 1 << 7;
 const HAS_NEXT: u32 = 1 << 8;
 const HAS_STATE: u32 = 1 << 9;
+/// An item with none of these has nothing but key and value, in one chunk.
+const NOT_PLAIN: u32 = HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE;
 const KEY_BYTES_SHIFT: u32 = 10;
 const KEY_BYTES_MASK: u32 = (1 << 10) - 1;
 const VALUE_BYTES_SHIFT: u32 = 20;
@@ -104,15 +106,16 @@ impl Footprint {
     /// The class whose chunks hold such an item whole, if its item is not to be cut.
     #[inline]
     pub(super) fn class_of_whole(self, slabs: &Slabs) -> Option<ClassId> {
-        let bytes = self.bytes_in_one_chunk();
+        let bytes = self.bytes_in_one_chunk(slabs.memory());
         slabs.small_fitting_class(bytes).or_else(|| fitting_class(slabs, bytes))
     }
 
     #[inline]
-    fn bytes_in_one_chunk(self) -> usize {
+    fn bytes_in_one_chunk(self, memory: &Memory) -> usize {
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
         let parts = usize::from(self.has_flags) + usize::from(is_long) + 3 * usize::from(self.has_state);
-        HEADER_BYTES_MIN + 8 * usize::from(self.has_expiry) + 4 * parts + self.key_bytes + self.value_bytes
+        let header_bytes = HEADER_BYTES_MIN + 8 * usize::from(self.has_expiry) + 4 * parts;
+        header_bytes + self.key_bytes + self.value_bytes + memory.trailer_bytes()
     }
 }
 
@@ -139,7 +142,7 @@ impl Shape {
     /// Whether the item has nothing but header, key and value, in one chunk.
     #[inline]
     fn is_plain(self) -> bool {
-        self.0 & (HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE) == 0
+        self.0 & NOT_PLAIN == 0
     }
 
     #[inline]
@@ -212,11 +215,21 @@ impl<'a> View<'a> {
         unsafe { self.0.bytes(first, shape.key_at(), shape.key_bytes()) }
     }
 
+    /// [`View::key`] where the item most likely has nothing else before the key.
+    #[inline(always)]
+    pub(super) fn key_quickly(self, first: ChunkRef) -> &'a [u8] {
+        let shape = Shape::of(self.0, first);
+        if !shape.is_plain() {
+            return self.key(first);
+        }
+        // SAFETY: as for `key`.
+        unsafe { self.0.bytes(first, HEADER_BYTES_MIN, shape.key_bytes()) }
+    }
+
     /// The item's shape, if it has this key.
     #[inline(always)]
     pub(super) fn with_key(self, first: ChunkRef, key: &[u8]) -> Option<Shape> {
-        const PLAIN_OF_LENGTH: u32 =
-            HAS_EXPIRY | HAS_FLAGS | HAS_LENGTH | HAS_NEXT | HAS_STATE | KEY_BYTES_MASK << KEY_BYTES_SHIFT;
+        const PLAIN_OF_LENGTH: u32 = NOT_PLAIN | KEY_BYTES_MASK << KEY_BYTES_SHIFT;
         let shape = Shape::of(self.0, first);
         let key_bits = (key.len() as u32).wrapping_sub(1) << KEY_BYTES_SHIFT;
         // In one comparison: nothing lies before the key, and it has this length.
@@ -292,7 +305,7 @@ impl<'a> View<'a> {
         let value_at = shape.key_at() + shape.key_bytes();
         let (here, next) = if shape.has(HAS_NEXT) {
             let next = ChunkRef::from_link(self.0.word(first, shape.next_at()).get());
-            (len.min(self.0.chunk_bytes(first) - value_at), next)
+            (len.min(room(self.0, first) - value_at), next)
         } else {
             (len, None)
         };
@@ -334,10 +347,11 @@ impl Cuts {
             cuts.push(class, 1);
             return cuts;
         }
-        let whole = footprint.bytes_in_one_chunk();
+        let whole = footprint.bytes_in_one_chunk(slabs.memory());
         let whole_chained = whole + 4;
         let first = slabs.class_at_most(whole_chained).expect("no item is below the smallest chunk");
-        if slabs.chunk_bytes(first) < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
+        let room = slabs.chunk_bytes(first) - slabs.memory().trailer_bytes();
+        if room < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
             cuts.push(slabs.class_at_least(whole).expect("a key fits a page"), 1);
             return cuts;
         }
@@ -406,6 +420,11 @@ impl SizeClasses {
     }
 }
 
+/// What an item's first chunk has room for: header, key and value.
+fn room(memory: &Memory, first: ChunkRef) -> usize {
+    memory.chunk_bytes(first) - memory.trailer_bytes()
+}
+
 /// Links a new tail behind the chunk that was allocated before it; the first of an item is not linked to any.
 pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: ChunkRef) {
     memory.word(tail, TAIL_PREVIOUS_AT).set(previous.map_or(0, ChunkRef::get));
@@ -446,6 +465,34 @@ pub(super) unsafe fn write(
     bytes
 }
 
+/// Writes key and value of an item that has nothing else.
+///
+/// # Safety
+/// It fits the chunk, of which nobody else knows.
+#[inline(always)]
+pub(super) unsafe fn write_plain(memory: &Memory, first: ChunkRef, key: &[u8], value: &[u8]) {
+    debug_assert!(HEADER_BYTES_MIN + key.len() + value.len() <= room(memory, first));
+    // SAFETY: the caller's.
+    unsafe {
+        memory.write_short(first, HEADER_BYTES_MIN, key);
+        memory.write_short(first, HEADER_BYTES_MIN + key.len(), value);
+    }
+}
+
+/// Makes a chunk the first and only one of such an item.
+#[inline(always)]
+pub(super) fn set_plain_shape(
+    memory: &Memory,
+    first: ChunkRef,
+    key_bytes: usize,
+    value_bytes: usize,
+    marks: Marks,
+) {
+    debug_assert!(value_bytes <= SHORT_VALUE_BYTES_MAX);
+    let lengths = (key_bytes as u32 - 1) << KEY_BYTES_SHIFT | (value_bytes as u32 + 1) << VALUE_BYTES_SHIFT;
+    memory.word(first, SHAPE_AT).set(lengths | u32::from(marks.0) & MARKS_MASK);
+}
+
 /// [`write`], of an item that has more than key and value.
 ///
 /// # Safety
@@ -474,7 +521,7 @@ unsafe fn write_parts(
         write_state(memory, first, shape.state_at(), meta);
     }
     let value_at = shape.key_at() + key.len();
-    let (mut here, room) = (value.len(), memory.chunk_bytes(first));
+    let (mut here, room) = (value.len(), room(memory, first));
     if shape.has(HAS_NEXT) {
         memory.word(first, shape.next_at()).set(next);
         here = here.min(room - value_at);
@@ -572,7 +619,7 @@ pub(super) fn counted(memory: &Memory, first: ChunkRef) -> (usize, Marks) {
 #[inline]
 pub(super) fn plain_unhit(memory: &Memory, first: ChunkRef) -> Option<(u64, usize, Marks)> {
     let shape = Shape::of(memory, first);
-    if !shape.is_plain() || shape.marks().is_main() || shape.marks().hits() > 0 {
+    if shape.0 & (NOT_PLAIN | u32::from(Marks::MAIN_OR_HIT.0)) != 0 {
         return None;
     }
     let bytes = HEADER_BYTES_MIN + shape.key_bytes() + (shape.0 >> VALUE_BYTES_SHIFT) as usize - 1;
@@ -741,7 +788,7 @@ mod tests {
                 let cuts = Cuts::new(&slabs, footprint);
                 let held: usize = cuts.iter().map(|(class, count)| slabs.chunk_bytes(class) * count).sum();
                 let chunks: usize = cuts.iter().map(|(_, count)| count).sum();
-                let item = footprint.bytes_in_one_chunk();
+                let item = footprint.bytes_in_one_chunk(slabs.memory());
                 let wasted = held - item - (chunks - 1) * TAIL_HEADER_BYTES;
                 assert!(wasted <= (item / 16).max(8) + 4, "{item} bytes waste {wasted}: {cuts:?}");
             }
@@ -757,7 +804,8 @@ mod tests {
                 let cuts = Cuts::new(&slabs, footprint);
                 let (first, _) = cuts.iter().next().unwrap();
                 let is_chained = cuts.iter().map(|(_, count)| count).sum::<usize>() > 1;
-                assert!(slabs.chunk_bytes(first) >= Shape(footprint.shape(is_chained)).key_at() + 1024);
+                let room = slabs.chunk_bytes(first) - slabs.memory().trailer_bytes();
+                assert!(room >= Shape(footprint.shape(is_chained)).key_at() + 1024);
             }
         }
     }

@@ -6,11 +6,13 @@
 //! ```text
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
+//!           ├─ trade    the most common set, in one go
 //!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
 //!           ├─ index    hash -> item, the writer's side
 //!           ├─ item     header, key, value, cutting over chunks
+//!           ├─ accounting   times of access and sums by class, for operators
 //!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
 //!   Table ────┬─ table    hash -> item, the readers' side          (without the shard's lock)
 //!             └─ line     one cache line with its own lock; `latch` is the lock
@@ -22,6 +24,7 @@
 //! `table` state why they may read or write an item's bytes.
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
+mod accounting;
 mod departures;
 mod due;
 mod expiry;
@@ -42,8 +45,10 @@ mod shard;
 mod slabs;
 mod sweep;
 mod table;
+mod trade;
 mod walk;
 
+pub(crate) use accounting::{ClassHeld, whole_seconds};
 pub use departures::{Cause, Event};
 pub(crate) use departures::{Departures, is_waiting};
 pub(crate) use expiry::{Moment, Now};
@@ -61,7 +66,7 @@ pub(crate) use shard::{ItemId, Place, Shard};
 pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;
-pub(crate) use table::{Ahead, HeldItem, Look, Tables};
+pub(crate) use table::{Ahead, HeldItem, Look, NotedItem, Tables};
 pub(crate) use walk::{WalkId, WalkStep};
 
 use crate::mutation::{Marks, Version};

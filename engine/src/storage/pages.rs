@@ -74,11 +74,21 @@ pub(crate) struct LimitOutOfRange {
 }
 
 impl PagePool {
-    /// A pool that never holds more than `memory_bytes_max`; takes addresses, but no memory yet.
+    #[cfg(test)]
     pub(crate) fn new(memory_bytes_max: usize, shard_count: usize) -> Result<Arc<PagePool>, NoAddressSpace> {
+        PagePool::with_accounting(memory_bytes_max, shard_count, false)
+    }
+
+    /// A pool that never holds more than `memory_bytes_max`; takes addresses, but no memory yet.
+    pub(crate) fn with_accounting(
+        memory_bytes_max: usize,
+        shard_count: usize,
+        is_accounting: bool,
+    ) -> Result<Arc<PagePool>, NoAddressSpace> {
         let shard_count = shard_count.max(1);
         let page_bytes = page_bytes(memory_bytes_max, shard_count);
         let memory = Memory::reserve(page_bytes, memory_bytes_max)?;
+        let memory = if is_accounting { memory.accounting() } else { memory };
         let is_huge = memory_bytes_max >= HUGE_FROM_BYTES;
         if is_huge {
             memory.advise_huge(memory_bytes_max);

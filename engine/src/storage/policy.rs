@@ -35,6 +35,12 @@ impl Policy {
         self.small > 0 && bytes * self.small * items < item_bytes
     }
 
+    /// What [`Policy::turn_of_main`] costs, if it is its turn: so much must be owed at least.
+    pub(crate) fn price_of_turn(self, bytes: usize, main_bytes: usize, all_bytes: usize) -> u64 {
+        let price = u128::from(bytes as u64 * u64::from(self.decay_tenths)) * all_bytes as u128;
+        u64::try_from(price / u128::from(main_bytes.max(1) as u64 * 10)).unwrap_or(u64::MAX)
+    }
+
     /// Whether it is the main queue's turn, and what that costs of the bytes that are owed to it: its coldest item, of
     /// `bytes`, is looked at once for so many bytes evicted from probation that it goes round as `decay_tenths` says.
     #[inline(always)]

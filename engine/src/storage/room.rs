@@ -22,9 +22,10 @@ use super::departures::Cause;
 use super::expiry::Moment;
 use super::index::Removal;
 use super::item::{self, Cuts, Footprint, View};
+use super::lru::Outlook;
 use super::memory::{ChunkRef, Memory};
 use super::policy::Policy;
-use super::shard::Shard;
+use super::shard::{Evicting, Shard};
 use super::slabs::ClassId;
 use crate::mutation::KEY_BYTES_MAX;
 
@@ -54,6 +55,8 @@ enum Fate {
     },
     Evicted {
         is_unfetched: bool,
+        /// Whether it would have expired some time.
+        is_expiring: bool,
     },
 }
 
@@ -110,7 +113,7 @@ impl Bench<'_> {
             return Verdict { fate, ..Verdict::STAYS };
         }
         Verdict {
-            fate: Fate::Evicted { is_unfetched },
+            fate: Fate::Evicted { is_unfetched, is_expiring: meta.expires_at_ms != 0 },
             removal: if is_main && is_unfetched { Removal::Remove } else { Removal::RemoveAsGhost },
             owed_bytes: if is_main { 0 } else { bytes as u64 },
         }
@@ -162,6 +165,7 @@ impl Shard {
             Reservation { first, footprint }
         });
         self.shortage_told = matches!(reservation, Err(ReserveError::Shortage { .. }));
+        self.is_settled = false;
         if reservation.is_err() {
             self.in_hand.drain(..).for_each(|page| self.pool.give_unused(page));
         }
@@ -188,6 +192,7 @@ impl Shard {
     /// As [`Shard::reserve_at_once`], but on a failure there may be pages in hand.
     #[inline(always)]
     fn reserve_in_one(&mut self, hash: u64, footprint: Footprint, moment: Moment<'_>) -> Option<Reservation> {
+        self.note_moment(moment);
         let class = footprint.class_of_whole(&self.slabs)?;
         let first = self.reserve_whole(hash, class, moment)?;
         Some(Reservation { first, footprint })
@@ -201,7 +206,8 @@ impl Shard {
         if is_chunk_all && let Some(first) = self.slabs.allocate(class) {
             return Some(self.reserved_whole(first));
         }
-        if let Some(first) = self.evict_plainly(moment, class) {
+        if let Some(first) = self.evict_plainly(moment.floors.highest(), class) {
+            self.index.count_removed();
             // With an item less the index may do with the pages that it has.
             if is_chunk_all || self.index.pages_wanted(hash) == 0 {
                 return Some(self.reserved_whole(first));
@@ -251,6 +257,7 @@ impl Shard {
     /// many were given back; fewer when nothing is left that may leave.
     pub(crate) fn surrender_pages(&mut self, pages: usize, moment: Moment<'_>) -> usize {
         assert_eq!(self.reserved_chunks, 0, "a reservation is committed or cancelled first");
+        self.note_moment(moment);
         let mut looks_left = self.looks_at_most();
         while self.in_hand.len() < pages {
             if !self.compact(|_| 0) && !self.evict_one(moment, &mut looks_left) {
@@ -317,7 +324,7 @@ impl Shard {
     /// A shard that holds less than half of its even share, or less than this item wants, asks the others before it
     /// throws out its own items; but not twice in a row, so that it does not depend on them.
     #[inline(always)]
-    fn should_ask_others(&self, missing: usize) -> bool {
+    pub(super) fn should_ask_others(&self, missing: usize) -> bool {
         if self.pool.shard_count() == 1 || self.shortage_told || !self.evict {
             return false;
         }
@@ -376,9 +383,9 @@ impl Shard {
 
     /// Whether a new item is tried in the main queue: in a drought, while that has not all that it may have.
     #[inline]
-    pub(super) fn is_trial(&self) -> bool {
+    pub(super) fn is_trial(&self, items: usize) -> bool {
         self.policy.tries_in_drought
-            && self.drought.is_trial(self.index.len(), self.evictions)
+            && self.drought.is_trial(items, self.evictions)
             && self.probation_bytes * 1000 > self.policy.probation_per_mille * self.item_bytes
     }
 
@@ -428,8 +435,13 @@ impl Shard {
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
-                Fate::Evicted { is_unfetched } => {
-                    self.count_eviction(self.slabs.class_of(coldest), is_unfetched);
+                Fate::Evicted { is_unfetched, is_expiring } => {
+                    let class = self.slabs.class_of(coldest);
+                    self.count_eviction(class, is_unfetched, self.index.len());
+                    if self.is_accounting() {
+                        self.account_evicted(coldest);
+                    }
+                    self.slabs.counts_of(class).evicted_expiring += u64::from(is_expiring);
                     debug_assert!(left, "what is not kept has left the index");
                     return self.forget_evicted(coldest, Cause::Evicted, owed_bytes, keep);
                 }
@@ -440,33 +452,35 @@ impl Shard {
 
     /// One eviction in the most common case, which is most of them: [`Shard::evict_coldest`] would take the coldest item
     /// on probation, at its first look; it was not hit, has nothing but key and value, and is one chunk of this class, which
-    /// the caller gets. Otherwise nothing has changed.
-    #[inline(always)]
-    fn evict_plainly(&mut self, moment: Moment<'_>, class: ClassId) -> Option<ChunkRef> {
+    /// the caller gets. The index is still to be told that it has an entry less. Otherwise nothing has changed.
+    #[inline(never)]
+    pub(super) fn evict_plainly(&mut self, floor: u64, class: ClassId) -> Option<ChunkRef> {
         let is_full = !self.pool.has_pages() && !self.slabs.is_compactable();
-        if !is_full || !self.evict || self.listens || self.should_ask_others(1) {
+        if !is_full || !(self.is_settled || self.settle()) {
+            return None;
+        }
+        let first = self.lru.coldest_on_probation(self.ahead)?;
+        if self.is_turn_of_main() {
             return None;
         }
         let memory = self.slabs.memory();
-        let (first, hotter) = self.lru.coldest_on_probation(memory)?;
-        if self.ahead != first.get() || self.slabs.class_of(first) != class || self.is_turn_of_main() {
-            return None;
-        }
         // With its line locked, so that a read either was before, and counts, or finds nothing.
-        let entry = self.index.lock_ahead(self.ahead_at);
+        let entry = self.index.lock_if_ahead(self.ahead_at)?;
         let (version, bytes, marks) = item::plain_unhit(memory, first)?;
         let is_small = self.policy.is_small(bytes, self.item_bytes, self.index.len());
-        if version < moment.floors.highest() || is_small {
+        let is_of_class = self.slabs.is_small_fitting(bytes + memory.trailer_bytes(), class);
+        if version < floor || is_small || !is_of_class {
             return None;
         }
+        debug_assert_eq!(self.slabs.class_of(first), class);
         self.index.remove(entry, self.ahead_at.hash, first, true);
-        if let Some(page) = self.index.shrink() {
-            self.pool.give_lines(page);
-        }
-        self.lru.unlink_coldest_on_probation(self.slabs.memory(), hotter);
+        self.lru.unlink_coldest_on_probation(self.slabs.memory(), first);
         self.item_bytes -= bytes;
         self.probation_bytes -= bytes;
-        self.count_eviction(class, !marks.is_fetched());
+        self.count_eviction(class, !marks.is_fetched(), self.index.len() - 1);
+        if self.is_accounting() {
+            self.account_evicted_plainly(first, bytes);
+        }
         let is_main_empty = self.probation_bytes == self.item_bytes;
         self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(bytes as u64) };
         self.ahead = 0;
@@ -476,25 +490,74 @@ impl Shard {
         Some(first)
     }
 
+    /// Whether evictions may be plain, as far as that depends on this shard alone; it is found out anew where it may have
+    /// changed.
+    #[cold]
+    fn settle(&mut self) -> bool {
+        self.is_settled = self.evict && !self.listens && !self.should_ask_others(1);
+        self.is_settled
+    }
+
     #[inline(always)]
-    fn count_eviction(&mut self, class: ClassId, is_unfetched: bool) {
-        self.evictions += 1;
-        self.slabs.counts_of(class).evict(is_unfetched);
-        if is_unfetched && self.policy.tries_in_drought {
-            self.drought.evict_unread(self.index.len());
+    fn count_eviction(&mut self, class: ClassId, is_unfetched: bool, items: usize) {
+        if self.evicted.class != class {
+            self.count_evicted(class);
         }
+        self.evictions += 1;
+        self.evicted_unfetched += u64::from(is_unfetched);
+        if is_unfetched && self.policy.tries_in_drought {
+            self.drought.evict_unread(items);
+        }
+    }
+
+    /// What was counted of evictions since another class's item was evicted belongs to this one's class.
+    #[cold]
+    fn count_evicted(&mut self, next: ClassId) {
+        let counts = self.evicted.since(self.evictions, self.evicted_unfetched);
+        self.slabs.counts_of(self.evicted.class).add(counts);
+        let (evictions, unfetched) = (self.evictions, self.evicted_unfetched);
+        self.evicted = Evicting { class: next, evictions, unfetched };
     }
 
     /// Whether [`Shard::next_to_leave`] would be the main queue's coldest item.
     #[inline(always)]
-    fn is_turn_of_main(&self) -> bool {
-        self.lru.coldest(self.slabs.memory(), true).is_some_and(|main| self.is_turn_of(main))
+    fn is_turn_of_main(&mut self) -> bool {
+        let Outlook { owed_below, item_bytes_min } = self.lru.outlook;
+        let may_be_owed = self.owed_bytes >= owed_below || self.item_bytes < item_bytes_min;
+        // Where the main queue is empty, all bytes are those on probation.
+        self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes
+            || may_be_owed && self.is_main_owed()
     }
 
-    #[inline(always)]
-    fn is_turn_of(&self, main: ChunkRef) -> bool {
-        self.turn_of(main).is_some()
-            || self.probation_bytes * 1000 < self.policy.probation_per_mille * self.item_bytes
+    /// Whether the main queue is owed its turn; if not, notes until when that is so.
+    #[cold]
+    #[inline(never)]
+    fn is_main_owed(&mut self) -> bool {
+        let Some(main) = self.lru.coldest(self.slabs.memory(), true) else {
+            self.lru.outlook = Outlook { owed_below: u64::MAX, item_bytes_min: 0 };
+            return false;
+        };
+        if self.turn_of(main).is_some() {
+            return true;
+        }
+        let item_bytes_min = self.item_bytes - self.item_bytes / 64;
+        self.lru.outlook = Outlook { owed_below: self.owed_at_least(main, item_bytes_min), item_bytes_min };
+        false
+    }
+
+    pub(super) fn is_main_owed_now(&self) -> bool {
+        let main = self.lru.coldest(self.slabs.memory(), true);
+        main.is_some_and(|main| self.turn_of(main).is_some())
+    }
+
+    /// How much is owed when it is the turn of the main queue, of which this is the coldest item, if all items have so many
+    /// bytes.
+    fn owed_at_least(&self, main: ChunkRef, item_bytes: usize) -> u64 {
+        if self.policy.decay_tenths == 0 {
+            return u64::MAX;
+        }
+        let bytes = item::counted_bytes(self.slabs.memory(), main);
+        self.policy.price_of_turn(bytes, self.item_bytes - self.probation_bytes, item_bytes)
     }
 
     /// What the turn of the main queue costs, of which this is the coldest item, if it is its turn.
@@ -530,7 +593,8 @@ impl Shard {
         if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
             self.prefetch_to_leave(next);
         }
-        let is_fitting = keep.is_some() && keep == self.slabs.class_at_least(bytes);
+        let is_fitting =
+            keep.is_some() && keep == self.slabs.class_at_least(bytes + self.memory().trailer_bytes());
         if is_fitting && item::is_whole(self.slabs.memory(), first) {
             debug_assert_eq!(keep, Some(self.slabs.class_of(first)));
             return Evicted::Kept(first);
@@ -546,7 +610,7 @@ impl Shard {
     fn prefetch_to_leave(&mut self, next: ChunkRef) {
         let memory = self.slabs.memory();
         self.ahead = next.get();
-        self.ahead_at = self.index.look_ahead(self.hasher.hash(self.view().key(next)));
+        self.ahead_at = self.index.look_ahead(self.hasher.hash_inline(self.view().key_quickly(next)));
         if let Some(after) = self.lru.hotter_item(memory, next) {
             memory.prefetch_to_reuse(after);
         }

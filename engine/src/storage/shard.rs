@@ -14,12 +14,12 @@ use super::expiry::Moment;
 use super::hasher::KeyHasher;
 use super::index::{Index, Removal};
 use super::item::{self, Footprint, Value, View};
-use super::lru::Lru;
+use super::lru::{Lru, Outlook};
 use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
 use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
-use super::slabs::{ClassId, ClassSize, Slabs};
+use super::slabs::{ClassCounts, ClassId, ClassSize, Slabs};
 use super::sweep::Sweep;
 use super::table::{Ahead, Tables};
 use super::walk::Walks;
@@ -63,6 +63,23 @@ pub(crate) struct Counters {
     pub(crate) pages_moved: u64,
 }
 
+/// The class that items were evicted of last, and what the shard had counted before the first of them: so that an
+/// eviction counts where it writes anyway.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Evicting {
+    pub(super) class: ClassId,
+    pub(super) evictions: u64,
+    pub(super) unfetched: u64,
+}
+
+impl Evicting {
+    /// What the class has to be credited with.
+    pub(super) fn since(self, evictions: u64, unfetched: u64) -> ClassCounts {
+        let (evictions, evicted_unfetched) = (evictions - self.evictions, unfetched - self.unfetched);
+        ClassCounts { evictions, evicted_unfetched, ..ClassCounts::default() }
+    }
+}
+
 /// One lock's worth of cache; the caller holds the lock.
 ///
 /// 1. Each item is in the index once, under the hash of its key, and in the list once; no two have the same key.
@@ -71,6 +88,8 @@ pub(crate) struct Counters {
 ///    first in the list, and their marks say so.
 /// 4. Between operations no page is in hand: what slabs and index do not use is the pool's.
 /// 5. While a page is due at some time, or is looked at for dead items, writes know that there is something to sweep.
+/// 6. With accounting, each class knows how many items begin in it, how many of them are in the main queue, and their bytes.
+/// 7. While `is_settled` the shard evicts, nobody listens, and it should not ask other shards for pages.
 ///
 /// The fields that every store changes come first and share two cache lines with the lock: when two cores take turns at
 /// a shard, each line that has to move from one to the other costs more than the store itself.
@@ -81,16 +100,21 @@ pub(crate) struct Shard {
     /// Bytes evicted from probation, as far as the main queue was not looked at for them.
     pub(super) owed_bytes: u64,
     pub(super) evictions: u64,
+    pub(super) evicted_unfetched: u64,
     /// The item whose bytes and line were fetched ahead, as it leaves next, 0 for none; and where its entry is.
     pub(super) ahead_at: Ahead,
     pub(super) ahead: u32,
     /// Chunks of the reservation that is neither committed nor cancelled yet; 0 without one.
     pub(super) reserved_chunks: u32,
     pub(super) drought: Drought,
+    /// The second of the last reservation, with accounting.
+    pub(super) now_s: u32,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
     /// Whether `departures` are kept.
     pub(super) listens: bool,
+    /// Whether an eviction may be a plain one; false where that is not known.
+    pub(super) is_settled: bool,
     pub(super) lru: Lru,
     pub(super) index: Index,
     pub(super) evict: bool,
@@ -102,6 +126,7 @@ pub(crate) struct Shard {
     pub(super) slabs: Slabs,
     pub(super) walks: Walks,
     pub(super) pages_moved: u64,
+    pub(super) evicted: Evicting,
     departures: Option<Departures>,
     pub(super) sweep: Sweep,
     /// Pages between the slabs and the pool.
@@ -132,6 +157,8 @@ impl Shard {
             probation_bytes: 0,
             owed_bytes: 0,
             evictions: 0,
+            evicted_unfetched: 0,
+            evicted: Evicting::default(),
             ahead_at: Ahead::NOWHERE,
             ahead: 0,
             pages_moved: 0,
@@ -139,17 +166,25 @@ impl Shard {
             reserved_chunks: 0,
             drought: Drought::default(),
             shortage_told: false,
+            now_s: 0,
             listens: false,
+            is_settled: false,
             departures: None,
             swept_floor: 0,
             sweep: Sweep::default(),
         }
     }
 
+    /// What decides on plain evictions may have changed outside of the shard.
+    pub(crate) fn unsettle(&mut self) {
+        self.is_settled = false;
+    }
+
     /// From now on what leaves is kept for a listener.
     pub(crate) fn keep_departures(&mut self, departures: Departures) {
         self.departures = Some(departures);
         self.listens = true;
+        self.is_settled = false;
     }
 
     /// What has left since the last call.
@@ -239,7 +274,7 @@ impl Shard {
         if expires_at_ms == 0 {
             return Ok(id);
         }
-        let (key, value) = (self.key(id).to_vec(), self.value(id).to_vec());
+        let (key, value, accessed_s) = (self.key(id).to_vec(), self.value(id).to_vec(), self.accessed_s(id));
         let footprint = Footprint::of(key.len(), value.len(), &meta);
         self.raise(id);
         let reservation = self.reserve(hash, footprint, moment)?;
@@ -248,6 +283,7 @@ impl Shard {
         let meta = present.unwrap_or(meta);
         let new = ItemId::from(reservation.first);
         self.commit(reservation, hash, &key, &value, meta, Place::Hot, |_| meta.version);
+        self.set_accessed(new, accessed_s);
         Ok(new)
     }
 
@@ -264,6 +300,9 @@ impl Shard {
         self.lru.unlink(memory, first);
         self.lru.push_hot(memory, first, true);
         self.probation_bytes -= item::counted_bytes(memory, first);
+        if self.is_accounting() {
+            self.account_promoted(first);
+        }
     }
 
     /// Tells the processor what a store with this hash is about to touch, as far as it is known without a wait.
@@ -325,8 +364,7 @@ impl Shard {
         }
         let mut marks = meta.marks;
         if place == Place::New {
-            let was_main = || spot.present().is_some_and(|old| view.meta(old).marks.is_main());
-            if spot.is_ghost() || self.is_trial() || was_main() {
+            if self.begins_in_main(&spot, self.index.len()) {
                 marks = marks.in_main();
                 item::set_marks(memory, first, marks);
             }
@@ -341,6 +379,9 @@ impl Shard {
         }
         self.item_bytes += bytes;
         self.probation_bytes += if marks.is_main() { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_stored(first, bytes, marks.is_main());
+        }
         self.note_expiry(first, meta.expires_at_ms);
         if let Some(old) = replaced {
             self.forget_item(old, Cause::Replaced);
@@ -382,7 +423,13 @@ impl Shard {
 
     /// What each size class holds, from the smallest chunk to the largest.
     pub(crate) fn class_sizes(&self) -> impl Iterator<Item = ClassSize> + '_ {
-        self.slabs.sizes()
+        let class = usize::from(self.evicted.class.0);
+        self.slabs.sizes().enumerate().map(move |(at, mut size)| {
+            if at == class {
+                size.counts.add(self.evicted.since(self.evictions, self.evicted_unfetched));
+            }
+            size
+        })
     }
 
     /// Counts an item of this class that was refused for want of memory.
@@ -418,7 +465,8 @@ impl Shard {
     }
 
     pub(crate) fn counters(&self) -> Counters {
-        let counts = self.slabs.counts();
+        let mut counts = self.slabs.counts();
+        counts.add(self.evicted.since(self.evictions, self.evicted_unfetched));
         Counters {
             evictions: counts.evictions,
             evicted_unfetched: counts.evicted_unfetched,
@@ -430,7 +478,8 @@ impl Shard {
     }
 
     pub(crate) fn reset_counters(&mut self) {
-        (self.evictions, self.pages_moved) = (0, 0);
+        (self.evictions, self.evicted_unfetched, self.pages_moved) = (0, 0, 0);
+        self.evicted = Evicting::default();
         self.slabs.reset_counts();
     }
 
@@ -468,13 +517,14 @@ impl Shard {
             return false;
         }
         if let Some(page) = self.index.shrink() {
+            self.is_settled = false;
             self.pool.give_lines(page);
         }
         true
     }
 
     /// An item that is not in the index any more leaves the list, and its chunks are free.
-    fn forget_item(&mut self, first: ChunkRef, cause: Cause) {
+    pub(super) fn forget_item(&mut self, first: ChunkRef, cause: Cause) {
         self.unlink_item(first, cause);
         self.release_chain(first);
     }
@@ -493,6 +543,9 @@ impl Shard {
         }
         self.item_bytes -= bytes;
         self.probation_bytes -= if marks.is_main() { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_left(first, bytes, marks.is_main());
+        }
         bytes
     }
 
@@ -519,6 +572,7 @@ impl Shard {
             is_fetched: meta.marks.is_fetched(),
             expires_at_ms: Some(meta.expires_at_ms).filter(|moment| *moment > 0),
             class: self.class_of(id),
+            accessed_s: Some(self.accessed_s(id).into()).filter(|_| self.is_accounting()),
         };
         if let Some(departures) = &mut self.departures {
             departures.push(event);
@@ -543,6 +597,7 @@ impl Shard {
 
     /// Empties the index and gives its pages up; how many they were.
     pub(super) fn give_line_pages(&mut self) -> usize {
+        self.is_settled = false;
         let pages = self.index.clear();
         pages.iter().for_each(|page| self.pool.give_lines(*page));
         pages.len()
@@ -557,6 +612,7 @@ impl Shard {
 
     #[cold]
     fn return_all_pages(&mut self) {
+        self.is_settled = false;
         for page in self.in_hand.drain(..) {
             self.pool.give(page);
         }
@@ -574,6 +630,7 @@ impl Shard {
         let (memory, view) = (self.memory(), self.view());
         let (items, on_probation) = self.lru.check_invariants(memory);
         assert_eq!(items.len(), self.index.len(), "shard 1: index and list hold the same items");
+        self.check_accounts(&items);
         let (mut chunks, mut item_bytes, mut probation_bytes) = (0, 0, 0);
         for (place, first) in items.into_iter().enumerate() {
             let is_main = view.meta(first).marks.is_main();
@@ -603,6 +660,10 @@ impl Shard {
         assert_eq!(item_bytes, self.item_bytes, "shard 3: item bytes");
         assert_eq!(probation_bytes, self.probation_bytes, "shard 3: bytes on probation");
         assert!(self.in_hand.is_empty(), "shard 4: pages in hand");
+        assert!(!self.is_settled || !self.should_ask_others(1), "shard 7: a shard that should ask others");
+        let Outlook { owed_below, item_bytes_min } = self.lru.outlook;
+        let is_far = self.owed_bytes < owed_below && self.item_bytes >= item_bytes_min;
+        assert!(!is_far || !self.is_main_owed_now(), "lru 3: the main queue's turn");
         self.check_dues();
     }
 }

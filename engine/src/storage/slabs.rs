@@ -16,6 +16,7 @@
 
 use std::num::NonZeroU32;
 
+use super::accounting::ClassHeld;
 use super::due::Dues;
 use super::item;
 use super::memory::{ChunkRef, Memory, PageEntry};
@@ -30,13 +31,15 @@ pub(super) const TAG_FREE: u32 = 0;
 pub(super) const TAG_TAIL: u32 = 1;
 /// Sizes below this one have their class looked up in a table; all of them fit the smallest page.
 const SMALL_BYTES: usize = 2 << 10;
+/// Those in units of 8 bytes.
+const SMALL_UNITS: usize = SMALL_BYTES / 8;
 /// In the place of a class where there is none.
 const NO_CLASS: u8 = u8::MAX;
 /// How many partly filled pages a compaction looks at to find the emptiest.
 const PAGES_LOOKED_AT: usize = 32;
 
 /// An index into the table of size classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ClassId(pub(super) u8);
 
 /// What was counted of the items that began in a class, since the shard was made or its counters were reset.
@@ -48,15 +51,11 @@ pub(crate) struct ClassCounts {
     pub(crate) reclaimed: u64,
     /// Items that were refused for want of memory.
     pub(crate) no_memory: u64,
+    /// Of the evicted ones, those that would have expired.
+    pub(crate) evicted_expiring: u64,
 }
 
 impl ClassCounts {
-    #[inline]
-    pub(super) fn evict(&mut self, is_unfetched: bool) {
-        self.evictions += 1;
-        self.evicted_unfetched += u64::from(is_unfetched);
-    }
-
     /// A dead item's memory is used again.
     pub(super) fn reclaim(&mut self, is_expired_unfetched: bool) {
         self.reclaimed += 1;
@@ -69,11 +68,13 @@ impl ClassCounts {
         self.expired_unfetched += other.expired_unfetched;
         self.reclaimed += other.reclaimed;
         self.no_memory += other.no_memory;
+        self.evicted_expiring += other.evicted_expiring;
     }
 }
 
 struct Class {
     counts: ClassCounts,
+    held: ClassHeld,
     partial_head: u32,
     chunk_bytes: u32,
     chunks_per_page: u32,
@@ -89,6 +90,7 @@ pub(crate) struct ClassSize {
     pub(crate) pages: usize,
     pub(crate) free_chunks: usize,
     pub(crate) counts: ClassCounts,
+    pub(crate) held: ClassHeld,
 }
 
 /// A bit for each class. (Not a `u128`: that would align whatever contains it to 16 bytes.)
@@ -122,7 +124,7 @@ pub(super) struct Slabs {
     /// By size in units of 8 bytes, rounded up: the smallest class that has it, for sizes below `SMALL_BYTES`.
     small_classes: Box<[u8]>,
     /// By the same: the class that is a whole chunk for every item of such a size; [`NO_CLASS`] if that depends on it.
-    small_fitting: Box<[u8]>,
+    small_fitting: Box<[u8; SMALL_UNITS]>,
     compactable: ClassSet,
     /// The numbers of all pages, in no order.
     pages: Vec<u32>,
@@ -137,6 +139,7 @@ impl Slabs {
             .into_iter()
             .map(|chunk_bytes| Class {
                 counts: ClassCounts::default(),
+                held: ClassHeld::default(),
                 chunk_bytes: chunk_bytes as u32,
                 chunks_per_page: (page_bytes / chunk_bytes) as u32,
                 pages: 0,
@@ -154,7 +157,11 @@ impl Slabs {
                 && (units * 8 - 7..=units * 8).all(|bytes| item::fits(ClassId(*class), chunk_bytes, bytes));
             if fits { *class } else { NO_CLASS }
         };
-        let small_fitting = small_classes.iter().enumerate().map(fitting).collect();
+        let mut small_fitting = Box::new([NO_CLASS; SMALL_UNITS]);
+        small_fitting
+            .iter_mut()
+            .zip(small_classes.iter().enumerate().map(fitting))
+            .for_each(|(to, class)| *to = class);
         Slabs {
             unit_shift: (page_bytes / 8).ilog2(),
             memory,
@@ -189,8 +196,21 @@ impl Slabs {
     /// The class of whose chunks an item of `bytes` is one, as far as a table says so.
     #[inline]
     pub(super) fn small_fitting_class(&self, bytes: usize) -> Option<ClassId> {
-        let class = *self.small_fitting.get(bytes.div_ceil(8))?;
+        let class = *self.small_fitting.get(bytes.saturating_add(7) / 8)?;
         (class != NO_CLASS).then_some(ClassId(class))
+    }
+
+    /// Whether an item of `bytes` is a whole chunk of this class, as far as a table says so.
+    #[inline]
+    pub(super) fn is_small_fitting(&self, bytes: usize, class: ClassId) -> bool {
+        debug_assert_ne!(class.0, NO_CLASS);
+        self.small_fitting.get(bytes.saturating_add(7) / 8) == Some(&class.0)
+    }
+
+    /// Whether a chunk of this class can be allocated.
+    #[inline]
+    pub(super) fn has_free_chunk(&self, class: ClassId) -> bool {
+        self.classes[usize::from(class.0)].partial_head != 0
     }
 
     /// The class with the largest chunk of at most `bytes`.
@@ -223,6 +243,7 @@ impl Slabs {
             pages: class.pages as usize,
             free_chunks: class.free_chunks as usize,
             counts: class.counts,
+            held: class.held,
         })
     }
 
@@ -239,8 +260,16 @@ impl Slabs {
         &mut self.classes[usize::from(class.0)].counts
     }
 
+    /// What a class holds.
+    #[inline]
+    pub(super) fn held_of(&mut self, class: ClassId) -> &mut ClassHeld {
+        &mut self.classes[usize::from(class.0)].held
+    }
+
     pub(super) fn reset_counts(&mut self) {
-        self.classes.iter_mut().for_each(|class| class.counts = ClassCounts::default());
+        for class in &mut self.classes {
+            (class.counts, class.held.evicted_age_s) = (ClassCounts::default(), 0);
+        }
     }
 
     /// Whether some class has a page's worth of free chunks.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicU64};
 
+use super::accounting;
 use super::item::{self, Shape, Value, View};
 use super::line::{Line, LineGuard, OVERFLOW_MAX};
 use super::memory::{ChunkRef, Memory, prefetch, prefetch_to_write};
@@ -96,7 +97,7 @@ impl State {
 /// Where an entry is looked for soon.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
-    pub(super) hash: u64,
+    pub(crate) hash: u64,
     /// The hash's home line, and its number, in this state.
     state: State,
     line: NonNull<Line>,
@@ -107,6 +108,14 @@ impl Ahead {
     /// Nothing is.
     pub(super) const NOWHERE: Ahead =
         Ahead { hash: 0, state: State::NEVER, line: NonNull::dangling(), home: 0 };
+
+    /// # Safety
+    /// It was looked ahead for in a table that lives as long as `'a`.
+    #[inline(always)]
+    pub(super) unsafe fn line<'a>(self) -> &'a Line {
+        // SAFETY: the caller's; a table's lines live as long as it does.
+        unsafe { self.line.as_ref() }
+    }
 
     /// Tells the processor that the line is about to be written.
     #[inline]
@@ -299,8 +308,8 @@ impl Table {
         if ahead.state != self.state() {
             return None;
         }
-        // SAFETY: no table has the state `NEVER`, so it was looked ahead for in this one; its lines live as long as it does.
-        Some((unsafe { ahead.line.as_ref() }, ahead.home as usize))
+        // SAFETY: no table has the state `NEVER`, so it was looked ahead for in this one.
+        Some((unsafe { ahead.line() }, ahead.home as usize))
     }
 
     /// Tells the processor that the line of this hash is about to be read.
@@ -383,18 +392,6 @@ impl Table {
                 next => (walk.before_last, walk.last) = (line, self.overflow(next - 1)),
             }
         }
-    }
-
-    /// [`Table::walk`] for whoever only adds to the chain: where the entry is, and the chain's last line.
-    #[inline(never)]
-    pub(super) fn walk_to_store<'a>(
-        &'a self,
-        home: &'a Line,
-        hash: u64,
-        is_match: impl FnMut(ChunkRef) -> bool,
-    ) -> (Option<(&'a Line, usize, ChunkRef)>, &'a Line) {
-        let walk = self.walk(home, hash, is_match);
-        (walk.found, walk.last)
     }
 
     #[inline]
@@ -540,18 +537,48 @@ impl HeldItem<'_> {
         unsafe { View::new(self.memory) }
     }
 
+    /// Whether a read has nothing to write.
+    #[inline(always)]
+    pub(crate) fn is_read_enough(&self, enough: u8) -> bool {
+        self.shape.marks().are_enough(enough)
+    }
+
+    /// When it was last accessed, in seconds since the Unix epoch; 0 without accounting.
+    #[inline]
+    pub(crate) fn accessed_s(&self) -> u32 {
+        accounting::accessed_s(self.memory, self.first)
+    }
+
+    /// The item for whoever notes that it is read. By value, so that `self` can stay in registers.
+    #[inline(always)]
+    pub(crate) fn noted(&self) -> NotedItem<'_> {
+        NotedItem { memory: self.memory, first: self.first, shape: self.shape }
+    }
+}
+
+/// A [`HeldItem`] that is read, while it is held.
+#[derive(Clone, Copy)]
+pub(crate) struct NotedItem<'a> {
+    memory: &'a Memory,
+    first: ChunkRef,
+    shape: Shape,
+}
+
+impl NotedItem<'_> {
     /// Counts a read; whether its hits are more now. Writes only when something changes.
     #[inline]
-    pub(crate) fn count_read(&self, hits_max: u8) -> bool {
+    pub(crate) fn count_read(self, hits_max: u8) -> bool {
         let before = self.shape.marks();
-        if before.is_read_enough(hits_max) {
-            return false;
-        }
         let after = before.read(hits_max);
         if after != before {
             item::set_marks(self.memory, self.first, after);
         }
         after.hits() != before.hits()
+    }
+
+    /// It is accessed now, of a cache with accounting; when it was before that.
+    pub(crate) fn note_access(self, now_s: u32) -> u32 {
+        accounting::note_access(self.memory, self.first, now_s)
     }
 }
 

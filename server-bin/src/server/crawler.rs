@@ -294,9 +294,8 @@ fn write_item(format: Format, item: &ItemRef<'_>, shown_cas: u64, details: ItemD
             .and_then(|()| {
                 let fetched = if details.is_fetched { "yes" } else { "no" };
                 let (cas, class, bytes) = (shown_cas, details.class + 1, details.bytes);
-                // The engine keeps an order of recency but no times of access.
-                let flags = item.flags;
-                writeln!(out, " la=0 cas={cas} fetch={fetched} cls={class} size={bytes} flags={flags} ")
+                let (flags, la) = (item.flags, item.accessed_s.unwrap_or(0));
+                writeln!(out, " la={la} cas={cas} fetch={fetched} cls={class} size={bytes} flags={flags} ")
             })
         }
         Format::Mgdump => {

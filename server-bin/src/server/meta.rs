@@ -42,6 +42,8 @@ struct Facts {
     client_flags: u32,
     /// Whether it was read before this command.
     is_fetched: bool,
+    /// Seconds since it was accessed before this command.
+    unread_s: u64,
     /// Whether the item was stored under an encoded key (rule M3).
     is_key_binary: bool,
     bytes: usize,
@@ -120,6 +122,7 @@ impl Executor<'_> {
             cas: self.shared.settings.shown_cas(item.cas()),
             client_flags: item.flags,
             is_fetched: item.is_fetched,
+            unread_s: self.unread_s(item),
             is_key_binary: item.state.is_key_binary,
             bytes: item.value.len(),
             ttl_s: self.ttl_s(item.expires_at_ms),
@@ -130,6 +133,12 @@ impl Executor<'_> {
     /// stepped down in between and takes no reads any more: then nothing but the count is lost.
     fn count_as_read(&self, key: &[u8]) {
         let _ = self.shared.cache.read(key, |_| ());
+    }
+
+    /// Seconds since the item was last accessed; 0 where the cache does not keep that.
+    fn unread_s(&self, item: &ItemRef<'_>) -> u64 {
+        let now_s = self.shared.cache.now_ms() / 1000;
+        item.accessed_s.map_or(0, |accessed_s| now_s.saturating_sub(accessed_s))
     }
 
     /// The moment that an expiry means now.
@@ -144,7 +153,7 @@ impl Executor<'_> {
         }
     }
 
-    /// Rule M7. The engine keeps an order of recency but no times of access, so there is no `la`.
+    /// Rule M7.
     fn meta_debug(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
@@ -160,7 +169,8 @@ impl Executor<'_> {
         let (class, size) = (details.class + 1, details.bytes);
         out.extend_from_slice(b"ME ");
         encode_stored_key(key, facts.is_key_binary, out);
-        let text = format!(" exp={ttl} cas={} fetch={fetch} cls={class} size={size}\r\n", facts.cas);
+        let (la, cas) = (facts.unread_s, facts.cas);
+        let text = format!(" exp={ttl} la={la} cas={cas} fetch={fetch} cls={class} size={size}\r\n");
         out.extend_from_slice(text.as_bytes());
         Ok(())
     }
@@ -199,6 +209,7 @@ impl Facts {
             b'c' => encode_number_flag(b'c', self.cas, out),
             b'f' => encode_number_flag(b'f', u64::from(self.client_flags), out),
             b'h' => encode_number_flag(b'h', u64::from(self.is_fetched), out),
+            b'l' => encode_number_flag(b'l', self.unread_s, out),
             b's' => encode_number_flag(b's', self.bytes as u64, out),
             b't' => encode_ttl_flag(self.ttl_s, out),
             _ => {}

@@ -44,11 +44,12 @@ pub(crate) struct Observers {
 pub struct Observation(pub(super) Arc<Observers>);
 
 impl Observation {
-    /// A configuration whose cache tells `watch evictions`. It costs a load for each item that leaves while nobody
+    /// A configuration whose cache keeps what operators ask for ([`Config::accounting`]) and tells `watch evictions`. It costs a load for each item that leaves while nobody
     /// watches. It takes the place of another [`Config::on_departure`].
     pub fn of_cache(&self, config: Config) -> Config {
         let observers = self.0.clone();
         config
+            .accounting(true)
             .on_departure_while(self.0.evictions_wanted.clone(), move |event| observers.saw_departure(&event))
     }
 }
@@ -83,8 +84,9 @@ impl Observers {
             let fetch = if event.is_fetched { "yes" } else { "no" };
             let ttl = event.expires_at_ms.map_or(-1, remaining_s);
             let (class, bytes) = (event.class + 1, event.value.len());
-            // Times of access are not kept.
-            let rest = format_args!("fetch={fetch} ttl={ttl} la=0 clsid={class} size={bytes}");
+            let la =
+                event.accessed_s.map_or(0, |moment_s| (unix_ms() / 1000).saturating_sub(moment_s.into()));
+            let rest = format_args!("fetch={fetch} ttl={ttl} la={la} clsid={class} size={bytes}");
             self.watchers.tell(EVICTIONS, "eviction", Some(&event.key), rest);
         }
     }
@@ -116,8 +118,11 @@ impl Observers {
 
 /// Seconds from now to a moment in milliseconds.
 fn remaining_s(moment_ms: u64) -> i64 {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    i64::try_from(u128::from(moment_ms).saturating_sub(now_ms).div_ceil(1000)).unwrap_or(i64::MAX)
+    i64::try_from(u128::from(moment_ms).saturating_sub(unix_ms()).div_ceil(1000)).unwrap_or(i64::MAX)
+}
+
+fn unix_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 /// What commands tell. Each asks first whether anybody wants to know.

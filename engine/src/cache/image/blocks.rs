@@ -15,7 +15,7 @@ use std::io::{ErrorKind, Read, Write};
 use super::error::{Damage, RestoreError};
 
 /// How the bytes are laid; another number is another layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MARK: [u8; 8] = *b"HOTSPARE";
 /// The longest block's bytes; a reader and a writer hold one.
 pub(super) const BLOCK_BYTES_MAX: usize = 64 << 10;

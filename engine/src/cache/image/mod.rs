@@ -13,7 +13,7 @@
 //! ```text
 //!   stream: head length u32 | head | item | item | ... | END u8 | count of items u64
 //!   item:   ITEM u8 | marks u8 | key length u16 | flags u32 | value length u64 | version u64 | expires u64 |
-//!           client's own CAS u64, if the kind is ITEM_WITH_CAS | key | value
+//!           accessed u32 | client's own CAS u64, if the kind is ITEM_WITH_CAS | key | value
 //! ```
 //! Neither way holds more than a block, an item, and what one step of a walk gives (64 KiB, or one item).
 
@@ -35,7 +35,7 @@ const END: u8 = 0;
 const ITEM: u8 = 1;
 const ITEM_WITH_CAS: u8 = 2;
 /// An item's fields behind its kind, up to the client's own CAS.
-const FIELDS_BYTES: usize = 31;
+const FIELDS_BYTES: usize = 35;
 
 /// An item's fields as they lie in an image.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ struct ItemFields {
     meta: Meta,
     key_bytes: u16,
     value_bytes: u64,
+    /// When it was last accessed, in seconds since the Unix epoch; 0 where that was not kept.
+    accessed_s: u32,
 }
 
 impl ItemFields {
@@ -55,6 +57,7 @@ impl ItemFields {
         out.extend_from_slice(&self.value_bytes.to_le_bytes());
         out.extend_from_slice(&version.0.to_le_bytes());
         out.extend_from_slice(&expires_at_ms.to_le_bytes());
+        out.extend_from_slice(&self.accessed_s.to_le_bytes());
         out.extend_from_slice(client_cas.map(u64::to_le_bytes).as_ref().map_or(&[], |bytes| &bytes[..]));
     }
 
@@ -67,6 +70,7 @@ impl ItemFields {
         ItemFields {
             key_bytes: number(1, 2) as u16,
             value_bytes: number(7, 8),
+            accessed_s: number(31, 4) as u32,
             meta: Meta {
                 marks: Marks(fields[0]),
                 flags: number(3, 4) as u32,

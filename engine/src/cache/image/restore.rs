@@ -78,7 +78,7 @@ impl Inner {
             (Some(group), None) if group.roles.lock().is_follower() => return Err(RestoreError::NoHistory),
             (None, Some(member)) if !member.reigned => return Err(RestoreError::WasNoPrimary),
             (Some(_), None) => {}
-            (None, _) => self.standalone_version.store(head.last_version, Ordering::SeqCst),
+            (None, _) => self.last_version.begin_behind(head.last_version),
         }
         let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         let (clock_ms, wall_ms) = (signed(head.clock_ms), signed(head.wall_ms));
@@ -128,7 +128,20 @@ impl Inner {
                 continue;
             }
             let wanted = |present: Option<Version>| present.is_none_or(|version| version < item.meta.version);
-            self.store_or_drop(&key, &value, item.meta, || Place::Hot, wanted, |_| ());
+            self.store_or_drop(
+                &key,
+                &value,
+                item.meta,
+                || Place::Hot,
+                wanted,
+                |cell| {
+                    if item.accessed_s != 0
+                        && let Some(id) = cell.shard.find(self.hasher.hash(&key), &key)
+                    {
+                        cell.shard.set_accessed(id, item.accessed_s);
+                    }
+                },
+            );
             self.tell_events();
         }
         match u64::from_le_bytes(source.array()?) == restored.items {

@@ -79,7 +79,9 @@ impl Cache {
 impl Inner {
     fn standing(&self) -> Result<Standing, SaveError> {
         let Some(group) = &self.group else {
-            let last_version = Version(self.standalone_version.load(Ordering::SeqCst));
+            // So that the next write, of whatever shard, changes the last version.
+            self.shards.iter().for_each(|cell| cell.lock().versions.give_up());
+            let last_version = self.last_version.get();
             return Ok(Standing { last_version, lineage: Lineage::default(), epoch: 0, installs: 0 });
         };
         let roles = group.roles.lock();
@@ -202,7 +204,8 @@ fn items_of(cell: &parking_lot::Mutex<crate::cache::ShardCell>) -> usize {
 fn encode_item(shard: &Shard, id: ItemId, out: &mut Vec<u8>) {
     let (key, value) = (shard.key(id), shard.value(id));
     let (key_bytes, value_bytes) = (key.len() as u16, value.len() as u64);
-    ItemFields { meta: shard.meta(id), key_bytes, value_bytes }.encode(out);
+    let accessed_s = shard.accessed_s(id);
+    ItemFields { meta: shard.meta(id), key_bytes, value_bytes, accessed_s }.encode(out);
     out.extend_from_slice(key);
     value.append_to(out);
 }

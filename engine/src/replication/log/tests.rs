@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::mutation::{Marks, Mutation};
 
 fn record_of(seq: Seq, length: usize) -> Vec<u8> {
     (0..length.max(8)).map(|index| (seq as usize * 31 + index) as u8).collect()
@@ -242,5 +243,38 @@ fn no_flush_of_any_kind_can_be_undone() {
         let (flushed, _) = log.append(flush);
         log.append(&put_record(3));
         assert_eq!(log.undo_floor(), flushed);
+    }
+}
+
+#[test]
+fn a_put_written_in_place_is_read_as_one_that_was_appended() {
+    for bytes_max in [2 << 10, 64 << 10] {
+        let (mut in_place, mut appended) = (Log::new(bytes_max), Log::new(bytes_max));
+        let position = [&mut in_place, &mut appended].map(|log| {
+            log.mint(Term(16), Branch(1), 0, false);
+            log.position().unwrap()
+        })[0];
+        let mut last = position;
+        for number in 0..3_000_usize {
+            let key = format!("key-{number}");
+            let value = vec![number as u8; number * 7 % 200];
+            let mut record = Vec::new();
+            let put = Mutation::Put {
+                key: key.as_bytes(),
+                value: &value,
+                flags: 0,
+                expires_at_ms: 0,
+                marks: Marks(8),
+                client_cas: None,
+            };
+            record::encode(&put, &mut record);
+            let (_, version) = appended.append(&record);
+            assert_eq!(in_place.append_plain_put(key.as_bytes(), &value, Marks(8)), version);
+            assert_eq!(in_place.retained_bytes(), appended.retained_bytes());
+            let read = |log: &Log| read_all(log, last, 1 << 20).unwrap();
+            assert_eq!(read(&in_place), read(&appended), "put {number}");
+            last = in_place.position().unwrap();
+        }
+        assert!(in_place.cursor_at(position).is_none(), "the oldest were forgotten");
     }
 }

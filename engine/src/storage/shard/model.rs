@@ -44,6 +44,7 @@ struct Expected {
     meta: Meta,
     /// Header, key and value.
     bytes: usize,
+    accessed_s: u32,
 }
 
 /// One shard's items from cold to hot, on probation and in the main queue; `None` is an install marker.
@@ -103,6 +104,7 @@ pub(super) struct Model {
     /// By the first byte of the key.
     prefix_floors: HashMap<u8, Version>,
     last_version: u64,
+    trades: usize,
 }
 
 fn key_of(key: u16) -> Vec<u8> {
@@ -116,7 +118,11 @@ fn number_of(key: &[u8]) -> u16 {
 
 impl Model {
     fn new(memory_bytes: usize) -> Model {
-        let pool = PagePool::new(memory_bytes, 2).unwrap();
+        Model::with_accounting(memory_bytes, false)
+    }
+
+    fn with_accounting(memory_bytes: usize, is_accounting: bool) -> Model {
+        let pool = PagePool::with_accounting(memory_bytes, 2, is_accounting).unwrap();
         let hasher = KeyHasher::new(11, None);
         let tables = Tables::new(&pool);
         let shard = |at| Shard::new(pool.clone(), tables.clone(), at, true, POLICY, hasher.clone());
@@ -135,6 +141,7 @@ impl Model {
             flush_floor: Version(0),
             prefix_floors: HashMap::new(),
             last_version: 0,
+            trades: 0,
         }
     }
 
@@ -247,13 +254,21 @@ impl Model {
             ..Meta::new(self.last_version as u32 % 3, expires_at_ms)
         };
         let (footprint, hash) = (Footprint::of(bytes.len(), size, &meta), self.hasher.hash(&bytes));
-        let Some(reservation) = self.reserve(shard, hash, footprint) else {
-            assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
-            return;
-        };
         let version = Version(self.last_version);
         let value: Vec<u8> = (0..size).map(|at| (at as u64 * 31 + self.last_version * 7) as u8).collect();
-        self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
+        let is_bare = place == Place::New && footprint == Footprint::new(bytes.len(), size, 0, 0);
+        let at = self.shards[shard].index.look_ahead(hash);
+        let floor = self.floors.highest();
+        if is_bare && let Some(trade) = self.shards[shard].begin_trade(at, &bytes, &value, floor) {
+            self.shards[shard].finish_trade(trade, hash, version);
+            self.follow_evictions(shard);
+            self.trades += 1;
+        } else if let Some(reservation) = self.reserve(shard, hash, footprint) {
+            self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
+        } else {
+            assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
+            return;
+        }
         // Which queue it begins in depends on ghosts and droughts, which the model does not know.
         let was_main = self.items.get(&key).is_some_and(|old| old.meta.marks.is_main());
         let id = self.find(key).expect("it was just stored");
@@ -264,9 +279,17 @@ impl Model {
         );
         assert!(place == Place::New || marks == meta.marks, "who names the queue gets it");
         let meta = Meta { marks, ..meta };
+        // A number of the item's own, so that one that moves is seen to take its time along.
+        let is_accounting = self.shards[shard].is_accounting();
+        assert_eq!(
+            self.shards[shard].accessed_s(id),
+            if is_accounting { whole_seconds(self.now_ms) } else { 0 }
+        );
+        let accessed_s = if is_accounting { self.last_version as u32 } else { 0 };
+        self.shards[shard].set_accessed(id, accessed_s);
         let counted = item::counted_bytes(self.shards[shard].memory(), id.chunk());
         self.forget(key);
-        self.items.insert(key, Expected { value, meta, bytes: counted });
+        self.items.insert(key, Expected { value, meta, bytes: counted, accessed_s });
         self.orders[shard].push(key, place, marks.is_main());
         if let Some(walking) = &mut self.walking {
             walking.excused.insert(key);
@@ -480,7 +503,7 @@ impl Model {
             let id = self.find(*key).expect("an item that was not evicted is there");
             let shard = &self.shards[Model::shard_of(*key)];
             assert_eq!(shard.find_by_hash(shard.hash(id)), Some(id));
-            assert_eq!(shard.meta(id), expected.meta);
+            assert_eq!((shard.meta(id), shard.accessed_s(id)), (expected.meta, expected.accessed_s));
             assert!(shard.key(id) == key_of(*key) && shard.value(id).to_vec() == expected.value);
             let held = self.tables.at(Model::shard_of(*key)).find(shard.hash(id), &key_of(*key)).unwrap();
             let (flags, expires_at_ms, value) = held.parts();
@@ -489,6 +512,7 @@ impl Model {
             let seen = stated.unwrap_or(expected.meta);
             let seen = Meta { version: held.version(), flags, expires_at_ms, ..seen };
             assert_eq!((seen, held.expires_at_ms()), (expected.meta, expires_at_ms));
+            assert_eq!(held.accessed_s(), expected.accessed_s);
             assert!(value.to_vec() == expected.value, "what a reader sees");
         }
     }
@@ -527,9 +551,10 @@ proptest! {
     #[test]
     fn shards_hold_what_the_model_says_in_its_order(
         pages in 16..64_usize,
+        is_accounting: bool,
         ops in prop::collection::vec(op(), 1..200),
     ) {
-        let mut model = Model::new(pages * 4096);
+        let mut model = Model::with_accounting(pages * 4096, is_accounting);
         for op in ops {
             model.apply(op);
         }
@@ -553,6 +578,23 @@ fn long_run_holds_what_the_model_says() {
         println!("{counters:?}");
         assert!(counters.evictions > 100 && counters.reclaimed > 100 && counters.pages_moved > 10);
     }
+}
+
+#[test]
+fn long_run_of_items_of_one_size_trades_as_the_model_says() {
+    let mut model = Model::new(14 * 4096);
+    let mut random = 7_u64;
+    for _ in 0..6_000 {
+        random = random.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
+        let key = ((random >> 40) % u64::from(KEYS)) as u16;
+        model.apply(match random >> 60 {
+            0 => Op::Mark { key },
+            1 if random >> 56 & 7 == 0 => Op::Remove { key },
+            2 if random >> 56 & 7 == 0 => Op::Flush,
+            _ => Op::Put { key, size: 7, lifetime_ms: 0, place: Place::New },
+        });
+    }
+    assert!(model.trades > 200, "{}", model.trades);
 }
 
 /// Found by a run of the property above.

@@ -49,7 +49,15 @@ impl Executor<'_> {
                 self.saw_count(key, direction, number);
                 let ttl_s = self.ttl_s(expires_at_ms);
                 let is_key_binary = target.key.is_binary();
-                let facts = Facts { cas, client_flags: 0, is_fetched: false, is_key_binary, bytes: 0, ttl_s };
+                let facts = Facts {
+                    cas,
+                    client_flags: 0,
+                    is_fetched: false,
+                    unread_s: 0,
+                    is_key_binary,
+                    bytes: 0,
+                    ttl_s,
+                };
                 encode_number(target, number, &facts, out);
             }
             Counted::Refused(status) => {

@@ -9,7 +9,7 @@ use super::super::commands::Executor;
 use super::{Facts, KEY_BUFFER, encode_flags, expiry_of};
 
 /// What `mg` tells of an item.
-const LETTERS: &[u8] = b"cfhst";
+const LETTERS: &[u8] = b"cfhlst";
 
 /// What a look at an item came to.
 enum Look {
@@ -19,6 +19,8 @@ enum Look {
     TokenFree {
         /// Whether it was read before this look.
         is_fetched: bool,
+        /// Seconds since it was accessed before this look.
+        unread_s: u64,
     },
 }
 
@@ -45,15 +47,17 @@ impl Executor<'_> {
                     self.count_meta_get(&get, Some((bytes, class)));
                     return Ok(());
                 }
-                Some(Look::TokenFree { is_fetched }) => match self.win(&get, is_fetched, out) {
-                    Ok(Some(found)) => {
-                        self.count_meta_get(&get, Some(found));
-                        return Ok(());
+                Some(Look::TokenFree { is_fetched, unread_s }) => {
+                    match self.win(&get, is_fetched, unread_s, out) {
+                        Ok(Some(found)) => {
+                            self.count_meta_get(&get, Some(found));
+                            return Ok(());
+                        }
+                        Ok(None) => {}
+                        // The read itself can be answered; only nobody gets the token.
+                        Err(_) => get.may_win = false,
                     }
-                    Ok(None) => {}
-                    // The read itself can be answered; only nobody gets the token.
-                    Err(_) => get.may_win = false,
-                },
+                }
                 None if self.vivify(&get, out)? => {
                     // What was made counts as found, as memcached has it.
                     let class = self.shared.cache.class_of(key.len(), 0, Expiry::Never);
@@ -97,7 +101,7 @@ impl Executor<'_> {
             let has_ttl = get.target.flags.ttl.is_some();
             let is_over = has_ttl && item.expires_at_ms.is_some_and(|moment| moment <= cache.now_ms());
             if is_token_free && !is_over {
-                return Look::TokenFree { is_fetched: item.is_fetched };
+                return Look::TokenFree { is_fetched: item.is_fetched, unread_s: self.unread_s(&item) };
             }
             self.encode_hit(get, &item, self.facts(&item), is_token_free, out);
             Look::Answered { bytes: item.value.len(), class: item.value.class() }
@@ -138,6 +142,7 @@ impl Executor<'_> {
         &self,
         get: &Get<'_>,
         is_fetched: bool,
+        unread_s: u64,
         out: &mut Vec<u8>,
     ) -> Result<Option<(usize, usize)>, WriteError> {
         let start = out.len();
@@ -147,7 +152,7 @@ impl Executor<'_> {
             out.truncate(start);
             let Some(item) = item.filter(|item| self.is_token_free(get, item)) else { return Update::Keep };
             found = (item.value.len(), item.value.class());
-            self.encode_hit(get, &item, Facts { is_fetched, ..self.facts(&item) }, true, out);
+            self.encode_hit(get, &item, Facts { is_fetched, unread_s, ..self.facts(&item) }, true, out);
             Update::StoreWith {
                 value: item.value.to_vec().into(),
                 attributes: Attributes { flags: item.flags, expiry: expiry_of(&item) },
@@ -202,6 +207,7 @@ impl Executor<'_> {
             cas: self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)),
             client_flags: 0,
             is_fetched: false,
+            unread_s: 0,
             is_key_binary,
             bytes: 0,
             ttl_s: self.ttl_s(told_ttl.and_then(|ttl| self.expires_at_ms(self.expiry(ttl)))),

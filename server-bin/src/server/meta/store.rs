@@ -45,6 +45,7 @@ impl Executor<'_> {
             cas: stored.cas,
             client_flags: 0,
             is_fetched: false,
+            unread_s: 0,
             is_key_binary: target.key.is_binary(),
             bytes: stored.bytes,
             ttl_s: None,

@@ -1,7 +1,9 @@
 //! `stats items`, `stats slabs` and `stats sizes` (rule G5): the engine's size classes under memcached's names.
 //!
-//! A class is numbered from 1, as memcached does. An item may lie in several chunks; `number` counts chunks in use, all
-//! else counts an item under the class that it begins in. Ages, and what belongs to memcached's segments, read 0.
+//! A class is numbered from 1, as memcached does. An item may lie in several chunks: `stats items` and `mem_requested`
+//! count it under the class that it begins in, the other rows of `stats slabs` count chunks. The engine's two queues go
+//! under the names of memcached's segments that they are like: new items that have yet to be hit are hot, those that were
+//! hit are warm. None is cold or temporary, and what belongs to moving between segments reads 0.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +18,8 @@ use crate::server::counters::ClassCountersSnapshot;
 /// How far apart the sizes are that `stats sizes` counts items under, in bytes; memcached's.
 const SIZE_STEP: usize = 32;
 
-/// Names of `stats items` that have no meaning here, before and behind those that have one.
-const ITEM_ZEROES: [&str; 7] =
-    ["number_hot", "number_warm", "number_cold", "age_hot", "age_warm", "age", "mem_requested"];
-const MORE_ITEM_ZEROES: [&str; 10] = [
+/// Names of `stats items` that have no meaning here, behind those that have one.
+const ITEM_ZEROES: [&str; 10] = [
     "crawler_items_checked",
     "lrutail_reflocked",
     "moves_to_cold",
@@ -53,13 +53,21 @@ fn in_use(shared: &Shared) -> Vec<Class> {
 
 pub(super) fn write_items(shared: &Shared, out: &mut Vec<u8>) {
     let crawled = shared.operator.crawler_reclaimed().clone();
+    let ages = shared.cache.class_ages();
     for Class { number, held, .. } in in_use(shared) {
+        let ages = ages.get(number - 1).copied().unwrap_or_default();
         let mut row = |name: &str, value: u64| stat(out, &format!("items:{number}:{name}"), value);
-        row("number", held.used_chunks());
-        ITEM_ZEROES.iter().for_each(|name| row(name, 0));
+        row("number", held.items);
+        row("number_hot", held.items - held.main_items);
+        row("number_warm", held.main_items);
+        row("number_cold", 0);
+        row("age_hot", ages.on_probation_s);
+        row("age_warm", ages.in_main_s);
+        row("age", ages.on_probation_s.max(ages.in_main_s));
+        row("mem_requested", held.item_bytes);
         row("evicted", held.evictions);
-        row("evicted_nonzero", 0);
-        row("evicted_time", 0);
+        row("evicted_nonzero", held.evicted_expiring);
+        row("evicted_time", held.evicted_age_s);
         row("outofmemory", held.store_no_memory);
         row("tailrepairs", 0);
         row("reclaimed", held.reclaimed);
@@ -67,7 +75,7 @@ pub(super) fn write_items(shared: &Shared, out: &mut Vec<u8>) {
         row("evicted_unfetched", held.evicted_unfetched);
         row("evicted_active", 0);
         row("crawler_reclaimed", crawled.get(number - 1).copied().unwrap_or(0));
-        MORE_ITEM_ZEROES.iter().for_each(|name| row(name, 0));
+        ITEM_ZEROES.iter().for_each(|name| row(name, 0));
     }
 }
 

@@ -33,7 +33,8 @@ fn expect(exchanges: &[(&str, &str)]) {
 }
 
 fn shared_with(clock: &Arc<ManualClock>) -> Shared {
-    let config = Config::new().memory_bytes_max(64 << 20).clock(clock.clone());
+    let config =
+        Observation::default().of_cache(Config::new().memory_bytes_max(64 << 20).clock(clock.clone()));
     Shared { cache: Cache::new(config).unwrap(), ..super::shared() }
 }
 
@@ -233,12 +234,12 @@ fn m7_a_noop_is_answered_and_a_debug_line_changes_nothing() {
     assert_eq!(say("mn|ms a 3 T90|abc|"), "MN|HD|");
     let details = shared.cache.details("a").unwrap().unwrap();
     let (class, size) = (details.class + 1, details.bytes);
-    let line = |fetch| format!("ME a exp=90 cas=1 fetch={fetch} cls={class} size={size}|");
+    let line = |fetch| format!("ME a exp=90 la=0 cas=1 fetch={fetch} cls={class} size={size}|");
     assert_eq!(say("me a|"), line("no"));
     assert_eq!(say("me a|mg a h|"), line("no") + "HD h0|");
     assert_eq!(say("me a|"), line("yes"));
     assert_eq!(say("ms AAEC 1 b|x|"), "HD|");
-    assert!(say("me AAEC b|").starts_with("ME AAEC exp=-1 cas=2 fetch=no cls="));
+    assert!(say("me AAEC b|").starts_with("ME AAEC exp=-1 la=0 cas=2 fetch=no cls="));
     assert_eq!(say("me miss|me|"), "EN|CLIENT_ERROR bad command line format|");
 }
 
@@ -254,6 +255,37 @@ fn d1_a_get_returns_a_value_and_what_is_asked_of_the_item() {
         ("ms a 0||", "HD|"),
         ("mg a h v|", "VA 0 h0||"),
     ]);
+}
+
+#[test]
+fn d1_m7_seconds_since_the_last_access_are_those_before_this_one() {
+    let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+    let shared = shared_with(&clock);
+    let say = |input: &str| {
+        let answer = converse(&shared, input, 1 << 20);
+        clock.advance_ms(2_000);
+        answer
+    };
+    let la = |key: &str| {
+        let line = converse(&shared, &format!("me {key}|"), 1 << 20);
+        line.split(' ').find_map(|word| word.strip_prefix("la=")).unwrap().to_owned()
+    };
+    assert_eq!(say("ms a 1|x|mg a h l t|"), "HD|HD h0 l0 t-1|");
+    assert_eq!(say("mg a l h|"), "HD l2 h1|");
+    assert_eq!((say("mg a u l|"), say("mg a u l|")), ("HD l2|".into(), "HD l4|".into()), "u is no access");
+    assert_eq!((la("a"), la("a")), ("6".into(), "6".into()), "nor is me");
+    assert_eq!(say("touch a 100|"), "TOUCHED|");
+    assert_eq!(say("mg a T200 u l t|"), "HD l2 t200|");
+    assert_eq!(say("mg a T200 l t|"), "HD l4 t200|");
+    assert_eq!(say("get a|"), "VALUE a 0 1|x|END|");
+    assert_eq!(la("a"), "2");
+    // Also whoever wins the token, or makes the item, sees what was before.
+    assert_eq!(say("md a I|"), "HD|");
+    assert_eq!(say("mg a l|"), "HD l2 X W|");
+    assert_eq!(say("mg a l|"), "HD l2 X Z|".replace("X Z", "Z X"));
+    assert_eq!(say("mg made l h N30|"), "HD l0 h0 W|");
+    assert_eq!(say("mg made l h|"), "HD l2 h1 Z|");
+    assert_eq!(say("mg none l h|"), "EN|");
 }
 
 #[test]

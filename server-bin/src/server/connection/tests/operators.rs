@@ -2,6 +2,7 @@
 
 use super::*;
 use hotspare_memcached::classic::ShutdownMode;
+use std::sync::Arc;
 
 /// A connection that is kept between questions.
 pub(super) struct Client {
@@ -63,6 +64,7 @@ fn sum_of(answer: &str, name: &str) -> u64 {
 #[test]
 fn g5_figures_of_the_classes_add_up_to_those_of_stats() {
     let config = Config::new().memory_bytes_max(2 << 20).item_bytes_max(500_000);
+    let config = Observation::default().of_cache(config);
     let shared = Shared { cache: Cache::new(config).unwrap(), ..shared() };
     for number in 0..3000 {
         let (key, bytes) = (format!("k{number}"), number * 7 % 2500 + 1);
@@ -116,13 +118,49 @@ fn g5_figures_of_the_classes_add_up_to_those_of_stats() {
         ("expired_unfetched", "expired_unfetched"),
         ("reclaimed", "reclaimed"),
         ("outofmemory", "store_no_memory"),
+        ("number", "curr_items"),
+        ("mem_requested", "bytes"),
     ];
     for (name, sum) in pairs {
         assert_eq!(sum_of(&items, name).to_string(), stat(&all, sum), "{name}");
     }
     assert_ne!(stat(&all, "evictions"), "0");
+    assert_eq!(sum_of(&items, "number_hot") + sum_of(&items, "number_warm"), sum_of(&items, "number"));
+    for name in ["evicted_nonzero", "number_hot", "number_warm"] {
+        assert_ne!(sum_of(&items, name), 0, "{name}");
+    }
     ask(&shared, "stats reset\r\n");
     assert_eq!(sum_of(&ask(&shared, "stats slabs\r\n"), "get_hits"), 0);
+}
+
+#[test]
+fn g5_ages_tell_for_how_long_nobody_has_accessed_an_item() {
+    let clock = Arc::new(hotspare::ManualClock::new(1_000_000_000));
+    let config = Config::new().memory_bytes_max(2 << 20).clock(clock.clone());
+    let shared = Shared { cache: Cache::new(Observation::default().of_cache(config)).unwrap(), ..shared() };
+    ask(&shared, "set a 0 0 1\r\nx\r\nset b 0 0 1\r\nx\r\n");
+    clock.advance_ms(40_000);
+    ask(&shared, "get b\r\n");
+    clock.advance_ms(5_000);
+    let row = |name: &str| {
+        let items = ask(&shared, "stats items\r\n");
+        ["number", "age_hot", "age_warm", "age", name].map(|name| sum_of(&items, name))
+    };
+    assert_eq!(row("evicted_time"), [2, 45, 0, 45, 0]);
+    ask(&shared, "delete a\r\n");
+    assert_eq!(row("mem_requested"), [1, 5, 0, 5, 22]);
+    // `b` was hit, so it is warm once eviction comes by.
+    for number in 0..3_000 {
+        clock.advance_ms(1_000);
+        ask(&shared, &format!("set k{number:04} 0 9000000 1000\r\n{}\r\n", "x".repeat(1_000)));
+    }
+    let [number, age_hot, age_warm, age, evicted_time] = row("evicted_time");
+    // `b` has a class of its own, so these sums are of one queue each.
+    assert_eq!((age_warm, age), (3_005, age_hot + 3_005));
+    assert!(number > 1_000 && age_hot.abs_diff(number) < 30, "one stored each second: {age_hot} of {number}");
+    assert!(evicted_time.abs_diff(age_hot) < 30, "{evicted_time} {age_hot}");
+    let all = ask(&shared, "stats\r\n");
+    assert_eq!(row("evicted_nonzero")[4].to_string(), stat(&all, "evictions"));
 }
 
 #[test]
@@ -414,10 +452,13 @@ fn g7_metadump_and_mgdump_name_every_live_item() {
     let of = |key: &str| lines.iter().find(|line| line.starts_with(&format!("key={key} "))).unwrap();
     let cas = shared.cache.get("a:b").unwrap().unwrap().version.0;
     let details = of("a%3Ab");
-    let start = format!("key=a%3Ab exp=-1 la=0 cas={cas} fetch=yes cls=");
-    assert!(details.starts_with(&start) && details.ends_with(" flags=7 "), "{details}");
-    let expiry = shared.cache.now_ms() / 1000 + 1000;
-    let near = (expiry - 5..=expiry).any(|moment| of("c").contains(&format!(" exp={moment} la=0 ")));
+    let now_s = shared.cache.now_ms() / 1000;
+    let near = (now_s - 5..=now_s).any(|la| {
+        let start = format!("key=a%3Ab exp=-1 la={la} cas={cas} fetch=yes cls=");
+        details.starts_with(&start) && details.ends_with(" flags=7 ")
+    });
+    assert!(near, "{details}");
+    let near = (now_s - 5..=now_s).any(|la| of("c").contains(&format!(" exp={} la={la} ", la + 1000)));
     assert!(near && of("c").contains(" fetch=no "), "{}", of("c"));
     of("%01%20%FF");
     let mgdump = ask(&shared, "lru_crawler mgdump hash\r\n");

@@ -1,0 +1,138 @@
+//! The versions of a cache in no group: one counter for all shards, which hand them out from blocks of their own.
+//!
+//! Lives here: the counter and a shard's block. Not here: versions in a group, which are the log's (see `group`).
+//!
+//! With one counter alone every set of every core wrote the same cache line, and waited for it.
+//!
+//! 1. A version is given once, and within a shard each is above the one before; so a key's versions rise.
+//! 2. A version that is given lies at or above all floors that were raised before: a block that a flush has overtaken is
+//!    given up. (A flush in progress takes its version behind all that were given until then.)
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use crossbeam::utils::CachePadded;
+
+use crate::mutation::Version;
+
+/// How many versions a shard takes at once.
+const BLOCK: u64 = 256;
+
+/// The last version that was given, or that a shard may give. On a line of its own: what lies about it is read by every
+/// operation.
+pub(super) struct LastVersion(CachePadded<AtomicU64>);
+
+impl LastVersion {
+    pub(super) fn new() -> LastVersion {
+        LastVersion(CachePadded::new(AtomicU64::new(0)))
+    }
+
+    /// A version above all that were given.
+    pub(super) fn next(&self) -> Version {
+        Version(self.0.fetch_add(1, Relaxed) + 1)
+    }
+
+    pub(super) fn get(&self) -> Version {
+        Version(self.0.load(SeqCst))
+    }
+
+    /// Versions go on behind this one; none was given before.
+    #[cfg(feature = "serde")]
+    pub(super) fn begin_behind(&self, last: u64) {
+        self.0.store(last, SeqCst);
+    }
+}
+
+/// What of a shard's block changes with each store: it lies with the shard's busiest fields.
+#[derive(Default)]
+pub(crate) struct NextVersion(u64);
+
+/// What of a shard's block rarely changes.
+#[derive(Default)]
+pub(crate) struct VersionBlock {
+    /// The first version behind the block.
+    end: u64,
+    /// What [`NextVersion`] would be had nothing been stored. In a group that counts stores and nothing else.
+    stores_from: u64,
+}
+
+impl VersionBlock {
+    /// The version of a store, which is counted, where items below `floor` are dead.
+    #[inline(always)]
+    pub(super) fn give(&mut self, next: &mut NextVersion, last: &LastVersion, floor: u64) -> Version {
+        if next.0 >= self.end || next.0 < floor {
+            self.take(next, last);
+        }
+        next.0 += 1;
+        Version(next.0 - 1)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take(&mut self, next: &mut NextVersion, last: &LastVersion) {
+        let first = last.0.fetch_add(BLOCK, Relaxed) + 1;
+        self.stores_from = self.stores_from.wrapping_add(first.wrapping_sub(next.0));
+        (next.0, self.end) = (first, first + BLOCK);
+    }
+
+    /// Gives the block up: the next store takes another.
+    #[cfg(feature = "serde")]
+    pub(super) fn give_up(&mut self) {
+        self.end = 0;
+    }
+
+    /// Stores since the shard was made, or since they were last forgotten.
+    pub(super) fn stores(&self, next: &NextVersion) -> u64 {
+        next.0.wrapping_sub(self.stores_from)
+    }
+
+    pub(super) fn forget_stores(&mut self, next: &NextVersion) {
+        self.stores_from = next.0;
+    }
+}
+
+impl NextVersion {
+    /// Counts a store that has its version from elsewhere.
+    #[inline(always)]
+    pub(super) fn count_store(&mut self) {
+        self.0 += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_a_shard_rise_no_two_are_the_same_and_stores_are_counted() {
+        let last = LastVersion::new();
+        let mut shards: Vec<(NextVersion, VersionBlock)> = (0..3).map(|_| Default::default()).collect();
+        let mut given = Vec::new();
+        for round in 0..1000 {
+            let (next, block) = &mut shards[round % 3 * (round % 2)];
+            given.push(block.give(next, &last, 0));
+            given.push(last.next());
+        }
+        assert!(given.iter().all(|version| *version <= last.get()));
+        given.sort_unstable();
+        given.dedup();
+        assert_eq!(given.len(), 2000);
+        let stores = |(next, block): &(NextVersion, VersionBlock)| block.stores(next);
+        assert_eq!(shards.iter().map(stores).sum::<u64>(), 1000);
+        let (next, block) = &mut shards[0];
+        block.forget_stores(next);
+        let before = block.give(next, &last, 0);
+        assert_eq!((block.stores(next), block.give(next, &last, 0) > before), (1, true));
+    }
+
+    #[test]
+    fn a_block_that_a_flush_overtook_is_given_up() {
+        let last = LastVersion::new();
+        let (mut next, mut block) = Default::default();
+        VersionBlock::give(&mut block, &mut next, &last, 0);
+        let flush = last.next();
+        let version = block.give(&mut next, &last, flush.0);
+        assert!(version > flush);
+        assert_eq!(block.give(&mut next, &last, flush.0).0, version.0 + 1, "one block is given up, once");
+    }
+}

@@ -1,0 +1,116 @@
+//! The most common set in one go: the coldest item leaves, and its chunk is the new item's.
+//!
+//! Lives here: that one way, which does what a reservation and a commit would, in half the instructions: nothing has to
+//! be handed over between the two, and an index that loses an entry and gets one neither shrinks nor grows.
+//! Not here: every other case (see `room` and `shard`); a test compares the two ways.
+
+use super::index::{PlainSpot, Spot};
+use super::item::{self, item_bytes};
+use super::memory::ChunkRef;
+use super::shard::Shard;
+use super::table::Ahead;
+use super::{Cause, Marks, Version};
+
+/// An item that is all there but for its version, and that nothing names yet; its line is locked.
+pub(crate) struct Trade<'a> {
+    place: Place<'a>,
+    first: ChunkRef,
+    bytes: usize,
+    marks: Marks,
+}
+
+/// Where its entry goes.
+enum Place<'a> {
+    Plain(PlainSpot<'a>),
+    InChain(Spot<'a>),
+}
+
+impl Trade<'_> {
+    #[inline(always)]
+    pub(crate) fn marks(&self) -> Marks {
+        self.marks
+    }
+}
+
+impl Shard {
+    /// Begins to store an item that has nothing but key and value, as a reservation and a commit at
+    /// [`Place::New`](super::Place) would, in the chunk of the item that leaves for it. `None` where it is not so simple: then
+    /// nothing has changed. The hash is the one that was looked ahead for, and of this key; items older than `floor` may be
+    /// dead. [`Shard::finish_trade`] ends it, before anything else is done here.
+    #[inline(always)]
+    pub(crate) fn begin_trade<'a>(
+        &mut self,
+        at: Ahead,
+        key: &[u8],
+        value: &[u8],
+        floor: u64,
+    ) -> Option<Trade<'a>> {
+        let bytes = item_bytes(key.len(), value.len());
+        let class = self.slabs.small_fitting_class(bytes + self.memory().trailer_bytes())?;
+        let is_chunk_free = !self.index.wants_home_page() && self.slabs.has_free_chunk(class);
+        if is_chunk_free || !self.index.has_room_to_trade(at.hash) || !self.index.is_ahead(at) {
+            return None;
+        }
+        debug_assert_eq!(at.hash, self.hasher.hash(key), "the hash is of this key and seed");
+        let first = self.evict_plainly(floor, class)?;
+        let memory = self.slabs.memory();
+        // SAFETY: the chunk is of a class that holds so many bytes, and nothing names it any more.
+        unsafe { item::write_plain(memory, first, key, value) };
+        let items = self.index.len() - 1;
+        let (place, is_main) = match self.index.begin_plainly(at) {
+            Ok(spot) => {
+                let is_main = spot.is_ghost || self.is_trial(items);
+                (Place::Plain(spot), is_main)
+            }
+            Err(guard) => {
+                let view = self.view();
+                let spot = self.index.begin_in_chain(guard, at.hash, |chunk| view.has_key(chunk, key));
+                let is_main = self.begins_in_main(&spot, items);
+                (Place::InChain(spot), is_main)
+            }
+        };
+        let marks = if is_main { Marks::default().in_main() } else { Marks::default() };
+        item::set_plain_shape(memory, first, key.len(), value.len(), marks);
+        Some(Trade { place, first, bytes, marks })
+    }
+
+    /// The item is stored under this version; the hash is the one of its key.
+    #[inline(always)]
+    pub(crate) fn finish_trade(&mut self, trade: Trade<'_>, hash: u64, version: Version) {
+        let Trade { place, first, bytes, marks } = trade;
+        let memory = self.slabs.memory();
+        item::set_version(memory, first, version);
+        let replaced = match place {
+            Place::Plain(spot) => {
+                self.index.finish_plainly(spot, hash, first);
+                None
+            }
+            Place::InChain(spot) => self.index.finish_trade(spot, hash, first),
+        };
+        self.lru.push_new(memory, first, marks.is_main());
+        self.item_bytes += bytes;
+        self.probation_bytes += if marks.is_main() { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_stored(first, bytes, marks.is_main());
+        }
+        if let Some(old) = replaced {
+            self.forget_traded(old);
+        }
+    }
+
+    /// Whether a new item goes to the main queue, where there are so many others.
+    #[inline]
+    pub(super) fn begins_in_main(&self, spot: &Spot<'_>, items: usize) -> bool {
+        let was_main = |old: ChunkRef| self.view().meta(old).marks.is_main();
+        spot.is_ghost() || self.is_trial(items) || spot.present().is_some_and(was_main)
+    }
+
+    /// The item that was stored under the key before leaves.
+    #[cold]
+    #[inline(never)]
+    fn forget_traded(&mut self, old: ChunkRef) {
+        self.index.count_removed();
+        self.forget_item(old, Cause::Replaced);
+        self.return_pages();
+    }
+}
