@@ -6,6 +6,7 @@
 use crate::replication::bug::Bug;
 use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
+use crate::replication::position::Branch;
 use crate::replication::replica::ReplicaSession;
 use crate::replication::session::SessionEnd;
 use crate::replication::transport::Channel;
@@ -150,13 +151,16 @@ impl Upstream {
             if let Err(why) = turn.cache.take_over() {
                 self.note(turn, &attached.address, &why.to_string());
             }
+        } else if has_yielded(turn, &attached.address, &end) {
+            self.note(turn, &attached.address, "it came up with nothing, and serves nothing");
         } else if !self.moves_on(turn, &end) {
             self.note(turn, &attached.address, &end.describe());
         }
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
             SessionEnd::RefusedInstall => {
-                turn.group.roles.lock().noticed.copy_refused = Some(attached.address.clone());
+                let proven = attached.peer.identity().proven;
+                turn.group.roles.lock().noticed.refuses_copy_of(&attached.address, proven);
             }
             SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
             _ => {}
@@ -210,6 +214,11 @@ impl Upstream {
         let waits_for_parent = roles.cascade.waits_for_parent(turn.now.local_ms);
         match code {
             RejectCode::SameNode => roles.forget_peer(address),
+            RejectCode::NotPrimary => roles.noticed.reigns_no_longer(address),
+            _ => {}
+        }
+        match code {
+            RejectCode::SameNode => {}
             RejectCode::NotPrimary if !primary.is_empty() && roles.own_address() != Some(primary) => {
                 roles.learn_peer(primary);
                 if primary != address && !waits_for_parent && !self.round.iter().any(|peer| peer == primary) {
@@ -265,6 +274,27 @@ pub(crate) fn hello(turn: &Turn<'_, '_>, purpose: Purpose) -> Hello {
     let hello = roles.hello(purpose, &lineage, position, frame_bytes_max, turn.now.group_ms);
     let takes_apart = turn.group.config.takes_copies_apart;
     Hello { undo_floor: hello.position.map(|_| undo_floor), takes_apart, ..hello }
+}
+
+/// Whether the primary, which began anew, has stepped down since it came up with nothing. A node that was copied from it then
+/// knows that it holds none of the group's items either; one of another history holds them.
+fn has_yielded(turn: &Turn<'_, '_>, address: &str, end: &SessionEnd) -> bool {
+    let SessionEnd::Fenced(fenced) = end else { return false };
+    let [only] = &fenced.lineage[..] else { return false };
+    if only.promoted || !fenced.primary.is_empty() {
+        return false;
+    }
+    let is_shared = turn.group.log.lock().lineage().find(Branch(only.branch)).is_some();
+    let mut roles = turn.group.roles.lock();
+    // Where replicas acknowledge, another promotion may have asked it to follow nobody: that says nothing of its items.
+    if roles.acks_needed > 0 && is_shared {
+        return false;
+    }
+    match is_shared {
+        true => roles.doubt_items(),
+        false => roles.noticed.forgot = Some(address.to_owned()),
+    }
+    true
 }
 
 /// Whether the node that was asked may reign, or know who does: all but one that can't be reached, or says that it does not.

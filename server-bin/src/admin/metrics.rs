@@ -13,8 +13,7 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let lasting = status.warnings.iter().filter(|warning| !warning.is_past()).count();
-    let warnings = (lasting + status.ack_warnings().len()) as u64;
+    let warnings = status.warnings.iter().filter(|warning| !warning.is_past()).count() as u64;
     let rows: [(&str, &str, &str, u64); 30] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),

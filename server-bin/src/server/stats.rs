@@ -260,7 +260,7 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "log_waits", status.log_waits);
     stat(out, "rejects", status.rejects);
     stat(out, "oversized_records", status.oversized_records);
-    for (index, warning) in status.warning_lines().iter().enumerate() {
+    for (index, warning) in status.warnings.iter().enumerate() {
         stat(out, &format!("warning:{index}"), warning);
     }
     for (index, replica) in status.replicas.iter().enumerate() {
