@@ -366,3 +366,25 @@ fn a_primary_that_is_told_to_follow_goes_on_unless_it_is_forced() {
     let bare = Cache::new(Config::new().memory_bytes_max(16 << 20).replication(bare)).unwrap();
     assert_eq!(bare.follow("b", false), Ok(()));
 }
+
+#[test]
+fn a_replica_that_is_told_to_follow_a_dead_address_says_so_until_somebody_answers_there() {
+    let mut group = Group::new(AckMode::Async);
+    group.network.remove("c");
+    let unheard = Warning::NotFound { address: "c".to_owned() };
+    group.cache(1).follow("c", false).unwrap();
+    group.run(&[0, 1], 2_000);
+    let status = group.cache(1).status();
+    assert_eq!(
+        (status.link, status.primary.as_deref()),
+        (LinkState::Streaming, Some("a")),
+        "it goes on at the primary"
+    );
+    assert!(status.warnings.contains(&unheard), "{status:?}");
+    // It is back, as a replica: that is an answer.
+    group.forget(2);
+    group.cache(1).follow("c", false).unwrap();
+    group.run(&[0, 1, 2], 2_000);
+    let status = group.cache(1).status();
+    assert_eq!((status.link, status.warnings), (LinkState::Streaming, Vec::new()));
+}

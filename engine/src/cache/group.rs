@@ -319,6 +319,9 @@ impl Cache {
         status.ack_mode = group.ack_mode();
         [status.loads_lent, status.loads_taken, status.loads_refused] = group.desk.counted();
         status.lease = group.lease.status(status.role == Role::Primary, self.inner.lease_now_ms());
+        if status.role == Role::Replica {
+            status.staleness_ms = group.stale_ms(self.now_ms());
+        }
         status.warnings.extend(Warning::of_acks(&status));
         status
     }

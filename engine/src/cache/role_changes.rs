@@ -322,6 +322,7 @@ impl Cache {
             group.roles.lock().cascade.set_parent(primary);
         }
         self.inner.step_down(group, Term::default(), Some(primary.to_owned()));
+        group.roles.lock().was_told(primary);
         tracing::info!(primary, "told to follow");
         Ok(())
     }

@@ -186,7 +186,8 @@ fn confirm(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
     roles.learn_peer(&hello.address);
     let is_followed = hello.address.is_empty()
         || roles.primary_address().as_deref() == Some(&*hello.address)
-        || roles.cascade.is_parent(&hello.address);
+        || roles.cascade.is_parent(&hello.address)
+        || roles.looks_for_told();
     let term = roles.term_seen;
     drop(roles);
     if !is_followed {

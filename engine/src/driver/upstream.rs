@@ -45,6 +45,8 @@ pub(crate) struct Attached {
     address: String,
     /// It is no primary: this node gets what it lacks, and then reigns itself.
     is_for_promotion: bool,
+    /// Whether its link has taken a frame.
+    connected: bool,
 }
 
 impl Upstream {
@@ -167,6 +169,9 @@ impl Upstream {
         }
         if turn.group.config.bugs.has(Bug::UnfinishedInstall) && attached.session.is_installing() {
             turn.group.roles.lock().set_installing(false);
+        }
+        if has_answered(&end) {
+            turn.group.roles.lock().has_heard(&attached.address);
         }
         let quarantine_ms = self.judge_copy(turn, &attached, &end);
         let mut roles = turn.group.roles.lock();
@@ -297,11 +302,16 @@ fn has_yielded(turn: &Turn<'_, '_>, address: &str, end: &SessionEnd) -> bool {
     true
 }
 
+/// Whether somebody has answered there at all.
+fn has_answered(end: &SessionEnd) -> bool {
+    !matches!(end, SessionEnd::Link(_) | SessionEnd::Silent | SessionEnd::NotConnected)
+}
+
 /// Whether the node that was asked may reign, or know who does: all but one that can't be reached, or says that it does not.
 fn may_have_met_a_primary(end: &SessionEnd) -> bool {
     use RejectCode::{NotPrimary, SameNode, WrongGroup};
     match end {
-        SessionEnd::Link(_) | SessionEnd::Silent => false,
+        SessionEnd::Link(_) | SessionEnd::Silent | SessionEnd::NotConnected => false,
         SessionEnd::Rejected { code, .. } => !matches!(code, NotPrimary | SameNode | WrongGroup),
         _ => true,
     }
@@ -314,7 +324,7 @@ impl Attached {
         address: String,
         is_for_promotion: bool,
     ) -> Attached {
-        Attached { peer, session, address, is_for_promotion }
+        Attached { peer, session, address, is_for_promotion, connected: false }
     }
 
     pub(crate) fn deadline_ms(&self) -> u64 {
@@ -388,10 +398,11 @@ impl Attached {
             if !self.peer.is_ready(turn.cx).map_err(link_error)? {
                 // Not connected yet, or pushed back; a peer that stays silent ends by its deadline.
                 if self.session.deadline_ms() <= turn.now.local_ms {
-                    return Err(SessionEnd::Silent);
+                    return Err(if self.connected { SessionEnd::Silent } else { SessionEnd::NotConnected });
                 }
                 break;
             }
+            self.connected = true;
             let applied = turn.group.log.lock().last_seq();
             self.session.set_mode(turn.group.roles.lock().ack_mode());
             let frame = match self.session.poll_frame(applied, turn.now.local_ms)? {

@@ -74,6 +74,8 @@ pub(crate) struct Roles {
     /// The highest term that this node has believed.
     pub(crate) term_seen: Term,
     pub(crate) epoch: u64,
+    /// Whom an operator has named since this node's role changed last, until it has answered.
+    told: Option<String>,
     /// Whom to follow: the node that was named by the operator or by the primary itself.
     upstream: Option<String>,
     peers: Vec<String>,
@@ -163,6 +165,7 @@ impl Roles {
             replica_reads: config.replica_reads,
             term_seen: Term::default(),
             epoch: 0,
+            told: None,
             upstream: config.upstream.first().cloned(),
             peers: Vec::new(),
             cascade: Cascade::new(config.upstream.first().filter(|_| config.cascades).cloned()),
@@ -368,7 +371,7 @@ impl Roles {
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
         self.noticed = Noticed::default();
-        self.upstream = None;
+        (self.upstream, self.told) = (None, None);
         // It was of following somebody.
         (self.primary_mode, self.last_error) = (None, None);
         self.quarantine.end();
@@ -391,6 +394,12 @@ impl Roles {
 
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
     pub(crate) fn step_down(&mut self, term: Term, upstream: Option<String>) {
+        // A peer may take this node for the primary that an earlier process of it was.
+        let upstream = upstream.filter(|address| self.own_address.as_deref() != Some(address));
+        if term > self.term_seen {
+            // A newer reign is worth more than what an operator said before it.
+            self.told = None;
+        }
         self.term_seen = self.term_seen.max(term);
         (self.claims, self.founds) = (false, false);
         if self.role == Role::Primary {
@@ -413,6 +422,21 @@ impl Roles {
         self.cascade.forget_path();
     }
 
+    /// An operator has this node follow that one.
+    pub(crate) fn was_told(&mut self, address: &str) {
+        self.told = Some(address.to_owned());
+    }
+
+    /// Whether an operator has named a node that has not answered yet: it is looked for first.
+    pub(crate) fn looks_for_told(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Whoever listens there has answered, or is to be followed no more.
+    pub(crate) fn has_heard(&mut self, address: &str) {
+        self.told = self.told.take().filter(|told| told != address);
+    }
+
     /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
     pub(crate) fn attached_to(&mut self, address: &str, node: u128, term: Term, plan: Plan) {
         // A parent says next what is above it.
@@ -425,6 +449,7 @@ impl Roles {
         self.term_seen = self.term_seen.max(term);
         self.upstream = Some(address.to_owned());
         self.learn_peer(address);
+        self.has_heard(address);
         self.level = false;
         (self.primary_mode, self.last_error) = (None, None);
         self.noticed = Noticed::default();
@@ -749,7 +774,8 @@ impl Roles {
         let untold =
             (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
         let noticed = self.noticed.warnings();
-        no_listener.into_iter().chain(held).chain(nobody).chain(untold).chain(noticed).collect()
+        let told = self.told.iter().map(|address| Warning::NotFound { address: address.clone() });
+        no_listener.into_iter().chain(told).chain(held).chain(nobody).chain(untold).chain(noticed).collect()
     }
 
     pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {

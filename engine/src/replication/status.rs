@@ -102,6 +102,9 @@ pub struct Status {
     pub depth: u8,
     /// How a follower stands to its primary.
     pub link: LinkState,
+    /// How long ago, in milliseconds, a replica certainly had all that its primary had; `None` on any other node, and until its
+    /// primary has told it of a moment. An idle primary tells of one four times a second.
+    pub staleness_ms: Option<u64>,
     /// Whether it may take traffic.
     pub ready: bool,
     /// Whether a fail-over manager may promote it; else why not.
@@ -168,6 +171,7 @@ impl Status {
             slot: 0,
             primary: None,
             depth: 0,
+            staleness_ms: None,
             link: LinkState::None,
             ready: true,
             promotable: Err("started without replication"),

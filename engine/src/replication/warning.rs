@@ -18,6 +18,11 @@ pub enum Warning {
     /// This node does not listen for replication, so nobody can follow it once it is promoted, and an old primary that it
     /// fences serves nothing.
     NoListener,
+    /// This node was told to follow one that has not answered; meanwhile it follows whichever node that it knows is primary.
+    NotFound {
+        /// Where it was told that one listens for replication.
+        address: String,
+    },
     /// This node came up with nothing, and has met one that holds the group's items: it serves nothing for that one's sake.
     CameUpEmpty {
         /// Where that one listens for replication, or dialled from.
@@ -138,6 +143,11 @@ impl fmt::Display for Warning {
                 f,
                 "fenced: this node stepped down at term {term}, and knows no primary: if one reigns, name it (follow); if none \
                  does, promote the node that holds most"
+            ),
+            Warning::NotFound { address } => write!(
+                f,
+                "told to follow {address}, where no node has answered yet: this one looks there and at the others that it knows, and \
+                 follows whichever is primary"
             ),
             Warning::CameUpEmpty { address, seq, listens: true } => write!(
                 f,
