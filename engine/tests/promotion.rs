@@ -425,3 +425,25 @@ fn a_hand_over_in_a_group_with_more_nodes_than_acks_loses_nothing_and_needs_as_m
         assert_eq!(group.value(primary), Some(b"w".to_vec()), "{mode}");
     }
 }
+
+#[test]
+fn a_replica_that_is_told_to_follow_a_dead_address_says_so_until_somebody_answers_there() {
+    let mut group = Group::new(AckMode::Async);
+    group.network.remove("c");
+    let unheard = Warning::NotFound { address: "c".to_owned() };
+    group.cache(1).follow("c", false).unwrap();
+    group.run(&[0, 1], 2_000);
+    let status = group.cache(1).status();
+    assert_eq!(
+        (status.link, status.primary.as_deref()),
+        (LinkState::Streaming, Some("a")),
+        "it goes on at the primary"
+    );
+    assert!(status.warnings.contains(&unheard), "{status:?}");
+    // It is back, as a replica: that is an answer.
+    group.forget(2);
+    group.cache(1).follow("c", false).unwrap();
+    group.run(&[0, 1, 2], 2_000);
+    let status = group.cache(1).status();
+    assert_eq!((status.link, status.warnings), (LinkState::Streaming, Vec::new()));
+}

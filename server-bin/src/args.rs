@@ -27,7 +27,7 @@ use crate::users::Users;
 use bench::BenchOptions;
 pub(crate) use bench::BenchPlan;
 use listen::{TcpPort, UdpPort};
-use replication::{Replication, beyond_loopback, replication, transport};
+use replication::{Replication, beyond_loopback, own_address, replication, transport};
 pub(crate) use replication::{is_loopback, node_address};
 use suboptions::Suboptions;
 
@@ -485,6 +485,11 @@ fn plan(serve: Serve) -> Result<Plan, String> {
     if let Some(address) = replication_listen.filter(|address| address.ip().is_unspecified()) {
         return Err(format!(
             "--replication-listen {address}: the other nodes are told this address, so give the one by which they reach this node"
+        ));
+    }
+    if let Some(own) = own_address(&serve.replication, replication_listen) {
+        return Err(format!(
+            "--replica-of {own} is this node's own --replication-listen: name the primary's, or leave it out on the primary"
         ));
     }
     let replication = replication(&serve.replication, replication_listen)?;

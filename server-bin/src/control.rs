@@ -31,8 +31,9 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
     };
     match outcome {
         Ok(text) => {
-            crate::print(&text);
-            if matches!(request.kind, ControlKind::Ack { .. }) {
+            let tells_apart = matches!(request.kind, ControlKind::Ack { .. } | ControlKind::Follow { .. });
+            crate::print(&if tells_apart { without_warnings(&text) } else { text.clone() });
+            if tells_apart {
                 warnings(&text).iter().for_each(|warning| crate::say(&format!("warning: {warning}")));
             }
             ExitCode::SUCCESS
@@ -41,6 +42,17 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
             crate::say(&why);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An answer whose warnings are told on standard error.
+fn without_warnings(json: &str) -> String {
+    match serde_json::from_str(json) {
+        Ok(Value::Object(mut answer)) => {
+            answer.shift_remove("warnings");
+            format!("{:#}\n", Value::Object(answer))
+        }
+        _ => json.to_owned(),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::admin::Admin;
 use crate::args::Plan;
 use crate::daemon::{self, PidFile};
 use crate::memory_file::MemoryFile;
-use crate::replication::Node;
+use crate::replication::{Node, Transport};
 use crate::server::{Observation, Server, ServerError};
 use crate::{EXIT_SYSTEM, EXIT_USAGE, service_manager};
 
@@ -84,6 +84,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         // Nobody listens any more: it is stopping already.
         let _ = wish.send(wished);
     };
+    warn_of_certificate(&plan.replication_transport, plan.replication_listen);
     let loopback_only = !plan.replication_transport.proves_peers();
     let unix_socket = plan.settings.unix_socket.clone();
     let is_verbose = plan.settings.verbosity > 0;
@@ -134,6 +135,18 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         node.shutdown(DRAIN);
     }
     keep_items(stop, memory_file.as_ref(), &cache)
+}
+
+/// Peers that dial this node believe a certificate for the address that they dial, and dial it only once it is promoted.
+fn warn_of_certificate(transport: &Transport, listen: Option<SocketAddr>) {
+    let (Some(credentials), Some(listen)) = (transport.credentials(), listen) else { return };
+    if !credentials.is_for(&listen.to_string()) {
+        tracing::warn!(
+            "--replication-tls-cert is not for {}, where this node listens for replication: a node that is told to follow it there \
+             won't believe it; issue one that names it (hotspare cert FOLDER --names NAME/ADDRESS)",
+            listen.ip()
+        );
+    }
 }
 
 /// A graceful stop saves the items, or says that they are lost.

@@ -3,7 +3,9 @@
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
-use tests::simulation::scenarios::{chain, erring, registers_of, semi_sync, skewed, three_nodes, with_loads};
+use tests::simulation::scenarios::{
+    chain, erring, reborn, registers_of, semi_sync, skewed, three_nodes, with_loads,
+};
 use tests::simulation::{Setting, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -59,6 +61,19 @@ fn a_node_promoted_with_nothing_empties_nobody() {
     }
     println!("{candidates:?}");
     assert!(candidates[1] > 0 && candidates[0] > candidates[1], "nobody erred: {candidates:?}");
+}
+
+/// P16: a node that came up with nothing is not promoted over one that it has met and that holds the group's items.
+#[test]
+fn a_primary_that_comes_up_empty_neither_empties_nor_overrules_its_spares() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut outranked = [0; 2];
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        add(&mut outranked, run_with(seed, reborn(seed)).outranked);
+    }
+    println!("{outranked:?}");
+    assert!(outranked[1] > 0 && outranked[0] > outranked[1], "nobody was outranked: {outranked:?}");
 }
 
 #[test]

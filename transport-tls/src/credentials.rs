@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hotspare::transport::PeerCertificate;
-use rustls::client::Resumption;
+use rustls::client::{Resumption, verify_server_name};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
@@ -41,6 +41,7 @@ pub struct Credentials {
 struct Current {
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
+    own: CertificateDer<'static>,
 }
 
 impl Credentials {
@@ -118,6 +119,7 @@ impl Credentials {
             .build()
             .map_err(|why| why.to_string())?;
         check_signed(&*verifier, &chain)?;
+        let own = chain.first().ok_or("there is no certificate")?.clone();
         let mut server = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
             .map_err(unfit)?
@@ -134,8 +136,18 @@ impl Credentials {
             .map_err(unfit)?;
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = Resumption::disabled();
-        let current = Current { client: Arc::new(client), server: Arc::new(server) };
+        let current = Current { client: Arc::new(client), server: Arc::new(server), own };
         Ok(Credentials { files: None, current: Arc::new(RwLock::new(current)) })
+    }
+
+    /// Whether this node's own certificate, as it is now, is for the host of `HOST:PORT`: else no peer that dials it there
+    /// believes it.
+    pub fn is_for(&self, address: &str) -> bool {
+        let own = self.current().own;
+        match (ParsedCertificate::try_from(&own), server_name(address)) {
+            (Ok(own), Ok(name)) => verify_server_name(&own, &name).is_ok(),
+            _ => false,
+        }
     }
 
     /// For the end that dials, as it is now: ask anew for each link.
@@ -197,6 +209,16 @@ mod tests {
         );
         assert_eq!(server_name("[::1]:7400").unwrap(), ServerName::try_from("::1").unwrap());
         assert!(server_name("a b:1").is_err());
+    }
+
+    #[test]
+    fn a_certificate_is_for_the_hosts_that_it_names() {
+        let hosts = ["10.0.0.1", "cache-1.example"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(hosts).unwrap();
+        let pem = made.cert.pem();
+        let credentials = Credentials::from_pem(&pem, &pem, &made.signing_key.serialize_pem()).unwrap();
+        assert!(credentials.is_for("10.0.0.1:7001") && credentials.is_for("cache-1.example:7001"));
+        assert!(!credentials.is_for("10.0.0.2:7001") && !credentials.is_for("[::1]:7001"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::config::{Config, ReplicationConfig};
 use crate::error::WriteError;
 use crate::mutation::{Marks, Mutation, Version};
+use crate::replication::Warning;
 use crate::replication::acks::Acks;
 use crate::replication::bug::Bug;
 use crate::replication::doorbell::Doorbell;
@@ -100,7 +101,9 @@ impl Group {
         let mut roles = Roles::new(&config);
         let mut log = Log::new(log_bytes_max);
         log.bugs = config.bugs;
-        if roles.role() == Role::Primary {
+        if roles.is_to_ask() {
+            roles.begin_asking();
+        } else if roles.role() == Role::Primary {
             let (term, branch, random) = roles.begin_as_primary();
             log.mint(term, branch, random, false);
         }
@@ -334,6 +337,10 @@ impl Cache {
         status.ack_mode = group.ack_mode();
         [status.loads_lent, status.loads_taken, status.loads_refused] = group.desk.counted();
         status.lease = group.lease.status(status.role == Role::Primary, self.inner.lease_now_ms());
+        if status.role == Role::Replica {
+            status.staleness_ms = group.stale_ms(self.now_ms());
+        }
+        status.warnings.extend(Warning::of_acks(&status));
         status
     }
 }

@@ -89,7 +89,7 @@ pub(crate) use no_group::Group;
 #[cfg(feature = "serde")]
 pub use replica_reads::Applied;
 #[cfg(feature = "serde")]
-pub(crate) use role_changes::Promotion;
+pub(crate) use role_changes::{INQUIRY_WITHIN, Promotion};
 #[cfg(feature = "serde")]
 pub(crate) use subscribe::Sleepers;
 #[cfg(feature = "serde")]

@@ -34,6 +34,12 @@ impl Group {
         (behind_ms > bound_ms).then_some(behind_ms)
     }
 
+    /// The same, whatever the bound; `None` until its primary has told it of a moment.
+    pub(super) fn stale_ms(&self, now_ms: Millis) -> Option<u64> {
+        let settled_ms = self.settled_ms.load(Ordering::Acquire);
+        (settled_ms > 0).then(|| now_ms.saturating_sub(settled_ms))
+    }
+
     fn applied(&self, version: Version) -> Applied {
         let roles = self.roles.lock();
         if roles.installing {

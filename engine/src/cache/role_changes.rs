@@ -22,7 +22,7 @@ use super::{Cache, Group, Inner, attention, is_inside_read};
 const PROMOTION_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a node that holds nothing asks whether another one does, where not all answer.
-const INQUIRY_WITHIN: Duration = Duration::from_secs(1);
+pub(crate) const INQUIRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often what is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(1);
@@ -35,6 +35,8 @@ const ADDRESS_BYTES_MAX: usize = 256;
 pub(crate) enum Promotion {
     /// Somebody asked for it.
     Asked,
+    /// It was to begin the group, and nobody who answered holds any of it.
+    Founding,
     /// Somebody asked for it, and enough others have promised in this epoch to follow nobody else: none of the leases that
     /// they granted counts any more from this moment on.
     Elected { from_ms: u64, epoch: u64 },
@@ -63,7 +65,8 @@ impl Cache {
     /// # Errors
     /// [`PromoteError::NotPromotable`] on an empty node, or one in the middle of a full copy, while its primary is
     /// there; in strict on each node that is not [promotable](crate::Status::promotable). [`PromoteError::PeerHolds`] on
-    /// one that holds nothing of the group's, where another one answers that does.
+    /// one that holds nothing of the group's, where another one answers that does; [`PromoteError::PeerHeld`] where it has met
+    /// one that did, which can't be asked now; [`PromoteError::Rival`] where a primary of another history would reign on.
     /// [`PromoteError::NotEnoughPositions`], [`PromoteError::NotCaughtUp`] or [`PromoteError::Overruled`] where others are
     /// asked. `force` overrules all of it, and waits for no lease; on a primary it only gives the right to replace what others
     /// hold, where that is not there yet. What has arrived of an unfinished copy stays.
@@ -124,13 +127,23 @@ impl Cache {
             return Ok(None);
         }
         let can_ask = roles.is_driven && !roles.known_others().is_empty();
+        if is_empty && let Some(holder) = roles.holder().filter(|holder| !can_ask || !holder.listens) {
+            return Err(PromoteError::PeerHeld { address: holder.address.clone(), seq: holder.seq });
+        }
         if is_empty && can_ask {
             // It has none of what may have been acknowledged: only if all others say that they have none was there none.
             let needed = if roles.acks_needed == 0 { 1 } else { roles.configured_others().len() as u8 + 1 };
-            return Ok(Some(Candidacy { needed, is_empty, until_ms: until_ms(INQUIRY_WITHIN) }));
+            return Ok(Some(Candidacy {
+                needed,
+                is_empty,
+                has_rival: false,
+                until_ms: until_ms(INQUIRY_WITHIN),
+            }));
         }
         if needed == 1 {
-            return Ok(None);
+            let has_rival = roles.is_driven && roles.noticed.rival_to_ask().is_some();
+            let until_ms = until_ms(INQUIRY_WITHIN);
+            return Ok(has_rival.then_some(Candidacy { needed, is_empty, has_rival, until_ms }));
         }
         if !roles.has_data {
             return Err(PromoteError::NotPromotable("empty, or in the middle of a full copy"));
@@ -138,7 +151,12 @@ impl Cache {
         if roles.is_strict {
             roles.promotable().map_err(PromoteError::NotPromotable)?;
         }
-        Ok(Some(Candidacy { needed, is_empty: false, until_ms: until_ms(PROMOTION_WITHIN) }))
+        Ok(Some(Candidacy {
+            needed,
+            is_empty: false,
+            has_rival: false,
+            until_ms: until_ms(PROMOTION_WITHIN),
+        }))
     }
 
     /// The primary before has told this node to take over, which has all that was acknowledged then. Where others may have
@@ -176,7 +194,7 @@ impl Cache {
         {
             return Err(PromoteError::Overruled);
         }
-        if !force && roles.is_strict {
+        if !force && roles.is_strict && promotion != Promotion::Founding {
             roles.promotable().map_err(PromoteError::NotPromotable)?;
         }
         let mut log = group.log.lock();
@@ -194,14 +212,17 @@ impl Cache {
         let is_pair = roles.peers().len() <= 1;
         roles.become_primary(term);
         roles.began_empty = begins_anew && !force;
+        if promotion == Promotion::Founding {
+            roles.begin_young();
+        }
         group.acks.clear();
         group.lease.begin(match promotion {
             Promotion::Asked => group.lease.granted_is_over_ms(),
             Promotion::Elected { from_ms, .. } => from_ms.max(group.lease.granted_is_over_ms()),
             // The operator says that the old primary is gone; or it said that it reigns no longer.
-            Promotion::Forced | Promotion::HandedOver => self.inner.lease_now_ms(),
+            Promotion::Forced | Promotion::HandedOver | Promotion::Founding => self.inner.lease_now_ms(),
         });
-        if is_pair || force {
+        if force || (is_pair && promotion != Promotion::Founding) {
             // The one other node has reigned, and can't be promoted before it has all that this one has.
             group.lease.do_without(held);
         }
@@ -216,7 +237,12 @@ impl Cache {
         self.inner.publish_serving(group);
         drop(gate);
         group.doorbell.ring();
-        tracing::info!(term = term.0, "promoted: this node is the primary now");
+        match promotion {
+            Promotion::Founding => {
+                tracing::info!(term = term.0, "this node begins its group: no other holds any of it")
+            }
+            _ => tracing::info!(term = term.0, "promoted: this node is the primary now"),
+        }
         Ok(term.0)
     }
 
@@ -296,6 +322,7 @@ impl Cache {
             group.roles.lock().cascade.set_parent(primary);
         }
         self.inner.step_down(group, Term::default(), Some(primary.to_owned()));
+        group.roles.lock().was_told(primary);
         tracing::info!(primary, "told to follow");
         Ok(())
     }

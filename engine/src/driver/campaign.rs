@@ -8,6 +8,7 @@
 //! ```text
 //!   Asking ──(enough answer)──> Promising ──(enough promise)──> CatchingUp ──> promoted
 //!   Inquiring ──(all have answered or failed, or the time is over; nobody holds anything)──> promoted
+//!   Confronting ──(a primary of another history can't be reached)──> promoted
 //! ```
 //! With R other nodes and N acks each write lies on N + 1 of R + 1 nodes, so among any R − N + 1 is one that has it.
 //! Nothing changes while the first question is out, so a promotion that can't succeed disturbs nobody. Then this node
@@ -16,11 +17,11 @@
 
 use crate::cache::Promotion;
 use crate::replication::PromoteError;
-use crate::replication::hello::Purpose;
+use crate::replication::hello::{Hello, Purpose};
 use crate::replication::message::{Message, RejectCode, Standing, from_wire};
 use crate::replication::position::{Lineage, Position, Term};
 use crate::replication::replica::ReplicaSession;
-use crate::replication::roles::Candidacy;
+use crate::replication::roles::{Candidacy, Holder};
 
 use super::Turn;
 use super::announce::{Answer, Call, introduction};
@@ -45,6 +46,7 @@ enum Stage {
     #[default]
     Idle,
     Inquiring,
+    Confronting,
     Asking,
     Promising {
         /// What this node believed and followed before it promised itself.
@@ -76,7 +78,11 @@ impl Campaign {
             return false;
         };
         if matches!(self.stage, Stage::Idle) {
-            let stage = if candidacy.is_empty { Stage::Inquiring } else { Stage::Asking };
+            let stage = match candidacy {
+                Candidacy { is_empty: true, .. } => Stage::Inquiring,
+                Candidacy { has_rival: true, .. } => Stage::Confronting,
+                Candidacy { .. } => Stage::Asking,
+            };
             self.begin(turn, stage, epoch);
             self.until_ms = candidacy.until_ms;
         } else if epoch != self.epoch || !is_follower {
@@ -84,6 +90,9 @@ impl Campaign {
         }
         if matches!(self.stage, Stage::Inquiring) {
             return self.inquire(turn, candidacy);
+        }
+        if matches!(self.stage, Stage::Confronting) {
+            return self.confront(turn, candidacy);
         }
         if turn.now.local_ms >= candidacy.until_ms {
             let answered = self.answered();
@@ -133,7 +142,17 @@ impl Campaign {
         let holders = self.answers.iter().filter(|(_, standing)| holds(standing));
         if let Some((address, standing)) = holders.max_by_key(|(_, standing)| rank(standing)) {
             let (address, (_, (_, seq))) = (address.clone(), rank(standing));
+            let mut roles = turn.group.roles.lock();
+            if roles.founds() {
+                roles.note_holder(&address, true, seq);
+            }
+            drop(roles);
             return self.end(turn, Err(PromoteError::PeerHolds { address, seq }));
+        }
+        let holder = turn.group.roles.lock().holder().cloned();
+        let has_answered = |address: &str| self.answers.iter().any(|(known, _)| known == address);
+        if let Some(Holder { address, seq, .. }) = holder.filter(|holder| !has_answered(&holder.address)) {
+            return self.end(turn, Err(PromoteError::PeerHeld { address, seq }));
         }
         let (answered, needed) = (1 + self.answers.len() as u8, candidacy.needed);
         if answered < needed {
@@ -141,11 +160,34 @@ impl Campaign {
             return self.end(turn, Err(PromoteError::NotEnoughPositions { answered, needed }));
         }
         self.take_up_term(turn);
+        if turn.group.roles.lock().founds() {
+            let outcome = turn.cache.promote_as(Promotion::Founding);
+            return self.end(turn, outcome.map(|_| ()));
+        }
         let unreached = self.calls.iter().map(|call| call.address()).collect::<Vec<_>>().join(", ");
         tracing::warn!(
             unreached,
             "promoting a node that holds nothing: of the nodes that answered none does"
         );
+        let outcome = turn.cache.promote_as(Promotion::Asked);
+        self.end(turn, outcome.map(|_| ()))
+    }
+
+    /// Whether the primary of another history is still there, which does not believe what this node says: its refusal, too,
+    /// is an answer.
+    fn confront(&mut self, turn: &mut Turn<'_, '_>, candidacy: Candidacy) -> bool {
+        let Some(address) = self.calls.first().map(|call| call.address().to_owned()) else {
+            let outcome = turn.cache.promote_as(Promotion::Asked);
+            return self.end(turn, outcome.map(|_| ()));
+        };
+        self.call(turn);
+        if self.calls.is_empty() {
+            return self.end(turn, Err(PromoteError::Rival { address }));
+        }
+        let is_over = turn.now.local_ms >= candidacy.until_ms;
+        if !is_over && self.calls.iter().any(|call| call.failures() < FAILURES_MAX) {
+            return false;
+        }
         let outcome = turn.cache.promote_as(Promotion::Asked);
         self.end(turn, outcome.map(|_| ()))
     }
@@ -167,7 +209,11 @@ impl Campaign {
     fn begin(&mut self, turn: &Turn<'_, '_>, stage: Stage, epoch: u64) {
         let others = {
             let roles = turn.group.roles.lock();
-            if matches!(stage, Stage::Inquiring) { roles.known_others() } else { roles.configured_others() }
+            match stage {
+                Stage::Inquiring => roles.known_others(),
+                Stage::Confronting => roles.noticed.rival_to_ask().into_iter().map(str::to_owned).collect(),
+                _ => roles.configured_others(),
+            }
         };
         let calls = others.into_iter().map(|address| Call::new(address, turn.now.local_ms)).collect();
         *self = Campaign { stage, until_ms: self.until_ms, calls, answers: Vec::new(), epoch };
@@ -175,7 +221,14 @@ impl Campaign {
 
     fn call(&mut self, turn: &mut Turn<'_, '_>) {
         let promises = matches!(self.stage, Stage::Promising { .. });
+        let confronts = matches!(self.stage, Stage::Confronting);
         let purpose = if promises { Purpose::Promise } else { Purpose::Ask };
+        let inquires = matches!(self.stage, Stage::Inquiring);
+        let say = |turn: &Turn<'_, '_>| match introduction(turn, purpose) {
+            // What it began by itself is nothing of the group's, and proves nothing.
+            Message::Hello(hello) if inquires => Message::Hello(Box::new(Hello { position: None, ..*hello })),
+            other => other,
+        };
         let answers = &mut self.answers;
         self.calls.retain_mut(|call| {
             let hear = |turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, _proven: bool| {
@@ -185,6 +238,7 @@ impl Campaign {
                         turn.group.roles.lock().forget_peer(address);
                         return Answer::Heard;
                     }
+                    Message::Reject(_) if confronts => return Answer::Heard,
                     _ => return Answer::Failed,
                 };
                 let term = turn.group.roles.lock().term_seen.0;
@@ -195,7 +249,7 @@ impl Campaign {
                 }
                 Answer::Heard
             };
-            match call.turn(turn, |turn| introduction(turn, purpose), hear) {
+            match call.turn(turn, say, hear) {
                 Answer::Heard => false,
                 Answer::None => true,
                 Answer::Failed => {
@@ -287,6 +341,7 @@ impl Campaign {
             roles.take_promise_back(term, upstream);
         }
         roles.candidacy_refused = outcome.err();
+        roles.forgo_founding();
         true
     }
 }

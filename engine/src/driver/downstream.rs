@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::cache::{Group, InstallReader, Lent};
 use crate::mutation::Version;
 use crate::replication::cascade;
+use crate::replication::hello::{Hello, Purpose};
 use crate::replication::loads::LoadRequest;
 use crate::replication::message::{ByeReason, LoadAnswer, Message, Relay};
 use crate::replication::position::Seq;
@@ -27,6 +28,8 @@ pub(crate) struct Downstream {
     history: u64,
     /// This node is no primary: it helps one that is to be promoted.
     helps: bool,
+    /// It held nothing when it attached.
+    came_with_nothing: bool,
 }
 
 pub(crate) enum Outcome {
@@ -41,9 +44,10 @@ impl Downstream {
         reader: InstallReader,
         epoch: u64,
         history: u64,
-        helps: bool,
+        hello: &Hello,
     ) -> Downstream {
-        Downstream { peer, session, reader, epoch, history, helps }
+        let (helps, came_with_nothing) = (hello.purpose == Purpose::CatchUp, hello.position.is_none());
+        Downstream { peer, session, reader, epoch, history, helps, came_with_nothing }
     }
 
     pub(crate) fn slot(&self) -> u8 {
@@ -145,7 +149,7 @@ impl Downstream {
             tracing::info!(replica = self.name(), "full copy sent");
         }
         if self.session.state() == LinkState::Streaming {
-            turn.group.roles.lock().share_items();
+            turn.group.roles.lock().is_joined(self.came_with_nothing, turn.now.local_ms);
         }
         match outcome {
             Ok(progressed) => Outcome::Goes { progressed },

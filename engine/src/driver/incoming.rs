@@ -1,8 +1,6 @@
 //! A peer that dialled and has not said who it is.
 
 use crate::cache::InstallReader;
-use crate::replication::Role;
-use crate::replication::ack_warnings::mode_differs;
 use crate::replication::admission::{self, Verdict};
 use crate::replication::hello::{Hello, Purpose};
 use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire};
@@ -10,6 +8,7 @@ use crate::replication::position::Lineage;
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
 use crate::replication::transport::Link;
+use crate::replication::{Role, Warning};
 
 use super::downstream::Downstream;
 use super::peer::{HELLO_TIMEOUT_MS, Peer, Received};
@@ -108,6 +107,9 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
         }
         Verdict::Follow => {
             follow(hello, turn);
+            if hello.lineage.newest().is_some_and(|newest| newest.promoted) {
+                note_holder(&peer, hello, turn);
+            }
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
         Verdict::AlreadyKnown => confirm(&mut peer, hello, turn),
@@ -119,7 +121,13 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             );
             turn.cache.inner.step_down(turn.group, hello.term_seen, None);
             turn.group.roles.lock().learn_peer(&hello.address);
-            reject(&mut peer, RejectCode::NotPrimary, turn);
+            note_holder(&peer, hello, turn);
+            let has_yielded = turn.group.roles.lock().holder().is_some();
+            match has_yielded {
+                // It names what this node began, by which the other one can tell why.
+                true => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
+                false => reject(&mut peer, RejectCode::NotPrimary, turn),
+            }
         }
         Verdict::Fence => {
             note_rival(&peer, hello, turn);
@@ -153,6 +161,15 @@ fn follow(hello: &Hello, turn: &mut Turn<'_, '_>) {
     turn.cache.inner.step_down(turn.group, term, Some(address.clone()));
 }
 
+/// A peer of another history, which holds the group's items if this node came up with nothing.
+fn note_holder(peer: &Peer, hello: &Hello, turn: &Turn<'_, '_>) {
+    let is_shared = turn.group.log.lock().lineage().shares_branch_with(&hello.lineage);
+    if let Some(position) = hello.position.filter(|_| !is_shared) {
+        let name = named(&peer.identity().address, hello);
+        turn.group.roles.lock().note_holder(name, !hello.address.is_empty(), position.seq);
+    }
+}
+
 /// A peer that announces itself to a primary and is not followed reigns as well, until it hears better.
 fn note_rival(peer: &Peer, hello: &Hello, turn: &Turn<'_, '_>) {
     let mut roles = turn.group.roles.lock();
@@ -169,7 +186,8 @@ fn confirm(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
     roles.learn_peer(&hello.address);
     let is_followed = hello.address.is_empty()
         || roles.primary_address().as_deref() == Some(&*hello.address)
-        || roles.cascade.is_parent(&hello.address);
+        || roles.cascade.is_parent(&hello.address)
+        || roles.looks_for_told();
     let term = roles.term_seen;
     drop(roles);
     if !is_followed {
@@ -200,7 +218,7 @@ fn standing(turn: &Turn<'_, '_>, told: impl FnOnce(&Lineage) -> Lineage) -> Stan
         node: roles.node,
         term_seen: roles.term_seen.0,
         lineage: to_wire(&told(turn.group.log.lock().lineage())),
-        has_data: roles.has_data && !roles.installing,
+        has_data: roles.has_data && !roles.installing && !roles.has_yielded(),
         lease_over_in_ms: turn.group.lease.granted_is_over_ms().saturating_sub(now_ms),
     }
 }
@@ -223,7 +241,12 @@ fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, 
 }
 
 fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {
-    let primary = turn.group.roles.lock().primary_address().unwrap_or_default();
+    // Who was copied from this node, which came up with nothing, has to know whom to ask.
+    let primary = {
+        let roles = turn.group.roles.lock();
+        let holder = roles.holder().filter(|holder| holder.listens).map(|holder| holder.address.clone());
+        roles.primary_address().or(holder).unwrap_or_default()
+    };
     peer.answer(&Message::Reject(Reject { code, primary, retry_after_ms: RETRY_AFTER_MS }), turn.cx);
 }
 
@@ -268,10 +291,9 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         plan = ?session.plan(),
         "a replica attached"
     );
-    let differs = hello.ack_mode.and_then(|theirs| mode_differs(turn.group.ack_mode(), theirs, &name));
-    if let Some(words) = differs {
-        tracing::warn!("{words}");
+    let differs = hello.ack_mode.and_then(|theirs| Warning::of_modes(turn.group.ack_mode(), theirs, &name));
+    if let Some(warning) = differs {
+        tracing::warn!("{warning}");
     }
-    let helps = hello.purpose == Purpose::CatchUp;
-    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history, helps)))
+    Outcome::Attached(Box::new(Downstream::new(peer, session, reader, epoch, history, hello)))
 }

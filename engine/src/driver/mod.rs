@@ -30,13 +30,13 @@ use std::task::{Context, Poll};
 
 use slab::Slab;
 
-use crate::cache::{Cache, Group};
+use crate::cache::{Cache, Group, INQUIRY_WITHIN};
 use crate::clock::Millis;
 use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::Risk;
-use crate::replication::roles::{PEERS_MAX, Roles};
+use crate::replication::roles::{Candidacy, PEERS_MAX, Roles};
 use crate::replication::transport::Transport;
 use crate::replication::{LinkState, Role, Warning, admission};
 
@@ -155,6 +155,10 @@ impl Replicator {
                 roles.set_own_address(address);
             }
             roles.is_driven = true;
+            if roles.founds() {
+                let until_ms = cache.inner.local_now_ms().saturating_add(INQUIRY_WITHIN.as_millis() as u64);
+                roles.candidacy = Some(Candidacy { needed: 1, is_empty: true, has_rival: false, until_ms });
+            }
             if roles.own_address().is_none() {
                 tracing::warn!("{}", Warning::NoListener);
             }

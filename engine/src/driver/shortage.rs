@@ -1,9 +1,9 @@
 //! Telling the log that a primary refuses writes for want of replicas, and when it takes them again.
 //!
-//! Lives here: since when, and what was said. Not here: refusing (see `roles`), what a status says (see `ack_warnings`).
+//! Lives here: since when, and what was said. Not here: refusing (see `roles`), what a status says (see `warning`).
 
 use crate::clock::Millis;
-use crate::replication::Status;
+use crate::replication::{Status, Warning};
 
 /// How long writes have been refused when it is told: a replica that comes back at once is no news.
 const TOLD_AFTER_MS: u64 = 1_000;
@@ -34,8 +34,11 @@ impl Shortage {
         let since_ms = *self.since_ms.get_or_insert(now_ms);
         if !self.is_told && now_ms >= since_ms + TOLD_AFTER_MS {
             self.is_told = true;
-            for warning in status().ack_warnings() {
-                tracing::warn!("{warning}");
+            // Unlike modes were told of when the replica attached.
+            let warnings = status().warnings;
+            for refused in warnings.iter().filter(|warning| matches!(warning, Warning::WritesRefused { .. }))
+            {
+                tracing::warn!("{refused}");
             }
         }
     }

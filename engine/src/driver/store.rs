@@ -3,12 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::{Group, Inner};
-use crate::replication::AckMode;
-use crate::replication::ack_warnings::mode_differs;
 use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, LoadAnswer, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
+use crate::replication::{AckMode, Warning};
 
 /// How far the group's clock is let back in one millisecond of this node's: 1/8. It stands still for so long meanwhile.
 const SLEW_DIVISOR: u64 = 8;
@@ -168,8 +167,8 @@ impl ReplicaStore for CacheStore<'_> {
         if self.is_for_promotion || roles.primary_mode.replace(mode) == Some(mode) {
             return;
         }
-        if let Some(words) = mode_differs(roles.ack_mode(), mode, self.address) {
-            tracing::warn!("{words}");
+        if let Some(warning) = Warning::of_modes(roles.ack_mode(), mode, self.address) {
+            tracing::warn!("{warning}");
         }
     }
 

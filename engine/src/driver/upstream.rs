@@ -6,6 +6,7 @@
 use crate::replication::bug::Bug;
 use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
+use crate::replication::position::Branch;
 use crate::replication::replica::ReplicaSession;
 use crate::replication::session::SessionEnd;
 use crate::replication::transport::Channel;
@@ -44,6 +45,8 @@ pub(crate) struct Attached {
     address: String,
     /// It is no primary: this node gets what it lacks, and then reigns itself.
     is_for_promotion: bool,
+    /// Whether its link has taken a frame.
+    connected: bool,
 }
 
 impl Upstream {
@@ -150,19 +153,25 @@ impl Upstream {
             if let Err(why) = turn.cache.take_over() {
                 self.note(turn, &attached.address, &why.to_string());
             }
+        } else if has_yielded(turn, &attached.address, &end) {
+            self.note(turn, &attached.address, "it came up with nothing, and serves nothing");
         } else if !self.moves_on(turn, &end) {
             self.note(turn, &attached.address, &end.describe());
         }
         match &end {
             SessionEnd::Fenced(fenced) => heed_fence(turn, fenced, attached.peer.identity().proven),
             SessionEnd::RefusedInstall => {
-                turn.group.roles.lock().noticed.copy_refused = Some(attached.address.clone());
+                let proven = attached.peer.identity().proven;
+                turn.group.roles.lock().noticed.refuses_copy_of(&attached.address, proven);
             }
             SessionEnd::Rejected { code, primary } => self.rejected(turn, &attached.address, *code, primary),
             _ => {}
         }
         if turn.group.config.bugs.has(Bug::UnfinishedInstall) && attached.session.is_installing() {
             turn.group.roles.lock().set_installing(false);
+        }
+        if has_answered(&end) {
+            turn.group.roles.lock().has_heard(&attached.address);
         }
         let quarantine_ms = self.judge_copy(turn, &attached, &end);
         let mut roles = turn.group.roles.lock();
@@ -210,6 +219,11 @@ impl Upstream {
         let waits_for_parent = roles.cascade.waits_for_parent(turn.now.local_ms);
         match code {
             RejectCode::SameNode => roles.forget_peer(address),
+            RejectCode::NotPrimary => roles.noticed.reigns_no_longer(address),
+            _ => {}
+        }
+        match code {
+            RejectCode::SameNode => {}
             RejectCode::NotPrimary if !primary.is_empty() && roles.own_address() != Some(primary) => {
                 roles.learn_peer(primary);
                 if primary != address && !waits_for_parent && !self.round.iter().any(|peer| peer == primary) {
@@ -267,11 +281,37 @@ pub(crate) fn hello(turn: &Turn<'_, '_>, purpose: Purpose) -> Hello {
     Hello { undo_floor: hello.position.map(|_| undo_floor), takes_apart, ..hello }
 }
 
+/// Whether the primary, which began anew, has stepped down since it came up with nothing. A node that was copied from it then
+/// knows that it holds none of the group's items either; one of another history holds them.
+fn has_yielded(turn: &Turn<'_, '_>, address: &str, end: &SessionEnd) -> bool {
+    let SessionEnd::Fenced(fenced) = end else { return false };
+    let [only] = &fenced.lineage[..] else { return false };
+    if only.promoted || !fenced.primary.is_empty() {
+        return false;
+    }
+    let is_shared = turn.group.log.lock().lineage().find(Branch(only.branch)).is_some();
+    let mut roles = turn.group.roles.lock();
+    // Where replicas acknowledge, another promotion may have asked it to follow nobody: that says nothing of its items.
+    if roles.acks_needed > 0 && is_shared {
+        return false;
+    }
+    match is_shared {
+        true => roles.doubt_items(),
+        false => roles.noticed.forgot = Some(address.to_owned()),
+    }
+    true
+}
+
+/// Whether somebody has answered there at all.
+fn has_answered(end: &SessionEnd) -> bool {
+    !matches!(end, SessionEnd::Link(_) | SessionEnd::Silent | SessionEnd::NotConnected)
+}
+
 /// Whether the node that was asked may reign, or know who does: all but one that can't be reached, or says that it does not.
 fn may_have_met_a_primary(end: &SessionEnd) -> bool {
     use RejectCode::{NotPrimary, SameNode, WrongGroup};
     match end {
-        SessionEnd::Link(_) | SessionEnd::Silent => false,
+        SessionEnd::Link(_) | SessionEnd::Silent | SessionEnd::NotConnected => false,
         SessionEnd::Rejected { code, .. } => !matches!(code, NotPrimary | SameNode | WrongGroup),
         _ => true,
     }
@@ -284,7 +324,7 @@ impl Attached {
         address: String,
         is_for_promotion: bool,
     ) -> Attached {
-        Attached { peer, session, address, is_for_promotion }
+        Attached { peer, session, address, is_for_promotion, connected: false }
     }
 
     pub(crate) fn deadline_ms(&self) -> u64 {
@@ -358,10 +398,11 @@ impl Attached {
             if !self.peer.is_ready(turn.cx).map_err(link_error)? {
                 // Not connected yet, or pushed back; a peer that stays silent ends by its deadline.
                 if self.session.deadline_ms() <= turn.now.local_ms {
-                    return Err(SessionEnd::Silent);
+                    return Err(if self.connected { SessionEnd::Silent } else { SessionEnd::NotConnected });
                 }
                 break;
             }
+            self.connected = true;
             let applied = turn.group.log.lock().last_seq();
             self.session.set_mode(turn.group.roles.lock().ack_mode());
             let frame = match self.session.poll_frame(applied, turn.now.local_ms)? {

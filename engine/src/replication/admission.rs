@@ -96,7 +96,7 @@ fn judge_announcement(hello: &Hello, proven: bool, roles: &Roles) -> Verdict {
         std::cmp::Ordering::Less => Verdict::Fence,
         std::cmp::Ordering::Equal if roles.is_follower() => Verdict::AlreadyKnown,
         std::cmp::Ordering::Equal => Verdict::Reject(RejectCode::DuplicateSlot),
-        std::cmp::Ordering::Greater if proven || roles.young => Verdict::Follow,
+        std::cmp::Ordering::Greater if proven || roles.yields() => Verdict::Follow,
         std::cmp::Ordering::Greater => Verdict::Reject(RejectCode::UnprovenTerm),
     }
 }
@@ -111,7 +111,7 @@ fn judge_follower(hello: &Hello, proven: bool, roles: &Roles, lineage: &Lineage)
         Role::Fenced | Role::Standalone => return Verdict::Reject(RejectCode::NotPrimary),
     }
     // A primary that began empty, and a peer that holds the group's items: this node is the one that forgot.
-    let forgot = roles.young && hello.position.is_some() && !lineage.shares_branch_with(&hello.lineage);
+    let forgot = roles.yields() && hello.position.is_some() && !lineage.shares_branch_with(&hello.lineage);
     if forgot && hello.term_seen >= roles.term_seen {
         return Verdict::StepDown;
     }

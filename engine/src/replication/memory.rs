@@ -17,7 +17,8 @@ const FRAMES_IN_FLIGHT_MAX: usize = 64;
 /// The longest hint where channels are apart, about what a datagram takes.
 const HINT_BYTES_MAX: usize = 1_200;
 
-/// Nodes of one process, each under a name, and the links between them. Every peer counts as proven.
+/// Nodes of one process, each under a name, and the links between them. Every peer counts as proven, unless
+/// the network is [without proof](MemoryNetwork::without_proof).
 ///
 /// A link's frames wait in flight until [`deliver`](MemoryNetwork::deliver) moves them, so that a simulation
 /// decides what arrives when. [`MemoryNetwork::immediate`] makes one that delivers at once. Where its channels are
@@ -31,6 +32,7 @@ pub struct MemoryNetwork {
 struct Network {
     immediate: bool,
     channels_apart: bool,
+    without_proof: bool,
     next_link: u64,
     directions: HashMap<(u64, bool), Direction>,
     arriving: HashMap<String, VecDeque<MemoryLink>>,
@@ -99,6 +101,12 @@ impl MemoryNetwork {
     /// The same, with each link's channels apart.
     pub fn with_channels_apart(self) -> MemoryNetwork {
         self.state.lock().channels_apart = true;
+        self
+    }
+
+    /// The same, whose peers prove nothing: as over TCP on a loopback, with neither certificates nor a secret.
+    pub fn without_proof(self) -> MemoryNetwork {
+        self.state.lock().without_proof = true;
         self
     }
 
@@ -248,11 +256,12 @@ impl Transport for MemoryTransport {
             state.directions.insert((id, is_dialler), direction);
         }
         let channels_apart = state.channels_apart;
+        let without_proof = state.without_proof;
         let link = |is_dialler, peer: &str| MemoryLink {
             id,
             is_dialler,
             channels_apart,
-            peer: PeerIdentity { proven: true, ..PeerIdentity::unproven(peer) },
+            peer: PeerIdentity { proven: !without_proof, ..PeerIdentity::unproven(peer) },
             network: self.network.clone(),
         };
         state.arriving.entry(address.to_owned()).or_default().push_back(link(false, &self.name));

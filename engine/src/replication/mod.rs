@@ -22,12 +22,11 @@
 //! | `acks`, `risk` | when a write counts as replicated; what is not yet |
 //! | `bug` | bugs that a simulation puts back (feature `testing`) |
 //! | `lease` | until when a strict primary answers, and what |
-//! | `status`, `ack_warnings` | what a node says of itself, and what an operator should know of its ack mode |
+//! | `status` | what a node says of itself, and why a change of role was refused |
 //! | `doorbell` | how a writer wakes whoever ships the log |
 //! | `transport`, `memory` | the trait, and a network in memory |
 //! | `conformance` | what every transport must do, as tests (feature `testing`) |
 
-pub(crate) mod ack_warnings;
 pub(crate) mod acks;
 pub(crate) mod admission;
 pub(crate) mod apart;

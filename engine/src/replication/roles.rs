@@ -14,7 +14,7 @@ use super::bug::{Bug, Bugs};
 use super::cascade::Cascade;
 use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
 
-use super::position::{Branch, Lineage, Position, Term};
+use super::position::{Branch, Lineage, Position, Seq, Term};
 use super::quarantine::Quarantine;
 
 use super::status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
@@ -36,9 +36,26 @@ pub(crate) struct Candidacy {
     pub(crate) needed: u8,
     /// This node holds nothing of the group's, so whoever does speaks against it.
     pub(crate) is_empty: bool,
+    /// A primary of another history, which would not believe this node's term, was met, and is asked whether it is there.
+    pub(crate) has_rival: bool,
     /// When it is given up, on this node's own clock.
     pub(crate) until_ms: u64,
 }
+
+/// A node that holds what this one came up without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Where it listens for replication, or dialled from.
+    pub(crate) address: String,
+    /// Whether it can be dialled there.
+    pub(crate) listens: bool,
+    /// The last mutation that it had heard of.
+    pub(crate) seq: Seq,
+}
+
+/// How long a primary that began empty yields to whoever holds the group's items, in milliseconds from its first replica on,
+/// if that one came with nothing: time for a spare that looks for its primary once a second at least to find it.
+pub(crate) const SETTLES_MS: u64 = 5_000;
 
 /// 1. `epoch` rises with every change of role or of the node to follow; a link made in an older epoch closes.
 /// 2. `installing` implies `!has_data`: no position is claimed before an install ends.
@@ -57,6 +74,8 @@ pub(crate) struct Roles {
     /// The highest term that this node has believed.
     pub(crate) term_seen: Term,
     pub(crate) epoch: u64,
+    /// Whom an operator has named since this node's role changed last, until it has answered.
+    told: Option<String>,
     /// Whom to follow: the node that was named by the operator or by the primary itself.
     upstream: Option<String>,
     peers: Vec<String>,
@@ -85,8 +104,16 @@ pub(crate) struct Roles {
     pub(crate) primary_mode: Option<AckMode>,
     /// Until when, on this node's own clock, writes pause for a replica that is to take over.
     pub(crate) hands_over_until_ms: Option<u64>,
-    /// A primary that began empty and to which no replica has attached: it has nothing that others lack.
+    /// A primary that began empty, and that nobody who held anything has joined: it has nothing that others lack. Of a
+    /// replica: it was copied from one that has stepped down as such.
     pub(crate) young: bool,
+    /// Until when, by this node's clock, a primary that was young still yields; only nodes that came with nothing have
+    /// joined it. A node that has stepped down so far remembers it.
+    settles_ms: Option<u64>,
+    /// It came up with nothing, and met a node that holds the group's items.
+    holder: Option<Holder>,
+    /// It is to begin the group, once each node that it knows was asked whether it holds any of it.
+    founds: bool,
     /// It was promoted with nothing of the group's, and nobody has followed it since.
     pub(crate) began_empty: bool,
     /// It was the primary when it was saved, and nobody was named whom to follow: it reigns on once each node that it
@@ -138,6 +165,7 @@ impl Roles {
             replica_reads: config.replica_reads,
             term_seen: Term::default(),
             epoch: 0,
+            told: None,
             upstream: config.upstream.first().cloned(),
             peers: Vec::new(),
             cascade: Cascade::new(config.upstream.first().filter(|_| config.cascades).cloned()),
@@ -159,6 +187,9 @@ impl Roles {
             primary_mode: None,
             hands_over_until_ms: None,
             young: false,
+            settles_ms: None,
+            holder: None,
+            founds: false,
             began_empty: false,
             claims: false,
             counted_slots: 0,
@@ -240,6 +271,33 @@ impl Roles {
         self.within_budget = within_budget || !self.has_budget;
     }
 
+    /// Whether this node begins a group, and has to ask others first: they may hold one that it has forgotten.
+    pub(crate) fn is_to_ask(&self) -> bool {
+        self.role == Role::Primary && !self.configured.is_empty()
+    }
+
+    /// Follows nobody and serves nothing until the others were asked.
+    pub(crate) fn begin_asking(&mut self) {
+        self.role = Role::Replica;
+        self.link = LinkState::Connecting;
+        self.founds = true;
+    }
+
+    /// Whether it is to begin the group once the others were asked.
+    pub(crate) fn founds(&self) -> bool {
+        self.founds
+    }
+
+    /// Whether it was told to follow, and not to begin a group.
+    pub(crate) fn is_plain_follower(&self) -> bool {
+        self.is_follower() && !self.founds
+    }
+
+    /// It has begun the group, or somebody else holds it.
+    pub(crate) fn forgo_founding(&mut self) {
+        self.founds = false;
+    }
+
     /// The first reign of a new group.
     pub(crate) fn begin_as_primary(&mut self) -> (Term, Branch, u64) {
         let term = Term::default().next_for(self.slot).expect("the first round has a term for each slot");
@@ -280,6 +338,7 @@ impl Roles {
         self.link = LinkState::Connecting;
         self.has_data = true;
         self.young = young;
+        self.founds = false;
         self.claims = reigned && config.upstream.is_empty() && config.peers.is_empty();
     }
 
@@ -300,7 +359,7 @@ impl Roles {
 
     /// Reigns from now on; every known peer is to be told.
     pub(crate) fn become_primary(&mut self, term: Term) {
-        self.claims = false;
+        (self.claims, self.founds, self.settles_ms, self.holder) = (false, false, None, None);
         self.candidacy = None;
         self.term_seen = term;
         self.role = Role::Primary;
@@ -312,11 +371,18 @@ impl Roles {
         self.link = LinkState::None;
         self.unanswered = self.peers.clone();
         self.noticed = Noticed::default();
-        self.upstream = None;
+        (self.upstream, self.told) = (None, None);
         // It was of following somebody.
         (self.primary_mode, self.last_error) = (None, None);
         self.quarantine.end();
         self.cascade.forget_path();
+    }
+
+    /// This reign began with nothing, of a group that may be an older one: it yields to whoever holds that.
+    pub(crate) fn begin_young(&mut self) {
+        self.young = true;
+        // They have been asked, and follow by themselves.
+        self.unanswered.clear();
     }
 
     /// A primary reigns by another term from now on; every known peer is to be told.
@@ -328,8 +394,14 @@ impl Roles {
 
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
     pub(crate) fn step_down(&mut self, term: Term, upstream: Option<String>) {
+        // A peer may take this node for the primary that an earlier process of it was.
+        let upstream = upstream.filter(|address| self.own_address.as_deref() != Some(address));
+        if term > self.term_seen {
+            // A newer reign is worth more than what an operator said before it.
+            self.told = None;
+        }
         self.term_seen = self.term_seen.max(term);
-        self.claims = false;
+        (self.claims, self.founds) = (false, false);
         if self.role == Role::Primary {
             self.role = Role::Fenced;
             self.level = false;
@@ -350,6 +422,21 @@ impl Roles {
         self.cascade.forget_path();
     }
 
+    /// An operator has this node follow that one.
+    pub(crate) fn was_told(&mut self, address: &str) {
+        self.told = Some(address.to_owned());
+    }
+
+    /// Whether an operator has named a node that has not answered yet: it is looked for first.
+    pub(crate) fn looks_for_told(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Whoever listens there has answered, or is to be followed no more.
+    pub(crate) fn has_heard(&mut self, address: &str) {
+        self.told = self.told.take().filter(|told| told != address);
+    }
+
     /// A primary has taken this node as its replica: it follows now, and what it had beyond that is gone or will be.
     pub(crate) fn attached_to(&mut self, address: &str, node: u128, term: Term, plan: Plan) {
         // A parent says next what is above it.
@@ -362,6 +449,7 @@ impl Roles {
         self.term_seen = self.term_seen.max(term);
         self.upstream = Some(address.to_owned());
         self.learn_peer(address);
+        self.has_heard(address);
         self.level = false;
         (self.primary_mode, self.last_error) = (None, None);
         self.noticed = Noticed::default();
@@ -375,8 +463,49 @@ impl Roles {
 
     /// Another node has what this one has: what it holds is the group's.
     pub(crate) fn share_items(&mut self) {
-        self.young = false;
-        self.began_empty = false;
+        (self.young, self.began_empty) = (false, false);
+        (self.settles_ms, self.holder) = (None, None);
+    }
+
+    /// A replica has all that this primary has. One that came with nothing says nothing of whose the group's items are: who
+    /// holds them may be on its way. But where writes are acknowledged by replicas they are not to be given up any more.
+    pub(crate) fn is_joined(&mut self, came_with_nothing: bool, now_ms: u64) {
+        let may_settle = self.settles_ms.is_none_or(|settles_ms| now_ms >= settles_ms);
+        if came_with_nothing && self.young && self.acks_needed == 0 {
+            self.share_items();
+            self.settles_ms = Some(now_ms.saturating_add(SETTLES_MS));
+        } else if !came_with_nothing || may_settle {
+            self.share_items();
+        }
+    }
+
+    /// Whether this node began with nothing, and so lately that one which holds the group's items may come yet.
+    pub(crate) fn yields(&self) -> bool {
+        self.young || self.settles_ms.is_some()
+    }
+
+    /// Whether it has stepped down as one that came up with nothing.
+    pub(crate) fn has_yielded(&self) -> bool {
+        self.role == Role::Fenced && self.holder.is_some()
+    }
+
+    /// The primary of which this replica was copied came up with nothing, and has stepped down for one that holds the group's
+    /// items: what this node has is not those.
+    pub(crate) fn doubt_items(&mut self) {
+        self.young = self.is_follower() && self.has_data;
+    }
+
+    /// Another node holds the group's items: if this one does not, it is not promoted before that one is heard of.
+    pub(crate) fn note_holder(&mut self, address: &str, listens: bool, seq: Seq) {
+        if self.yields() || self.lacks_groups_items() {
+            let address = address.to_owned();
+            self.holder = Some(Holder { address, listens, seq });
+        }
+    }
+
+    /// Whom it met that holds the group's items, while this node holds none of them.
+    pub(crate) fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
     }
 
     /// Notes how a replica gets level, this node or one of its own.
@@ -413,9 +542,12 @@ impl Roles {
         let is_other = |address: &&String| Some(address.as_str()) != self.own_address.as_deref();
         let mut others: Vec<String> = self.peers.iter().filter(is_other).cloned().collect();
         // There may have been no room for it among the peers.
-        others.extend(
-            self.upstream_address().filter(|upstream| is_other(&upstream) && !others.contains(upstream)),
-        );
+        let holder = self.holder().filter(|holder| holder.listens).map(|holder| holder.address.clone());
+        for address in self.upstream_address().into_iter().chain(holder) {
+            if is_other(&&address) && !others.contains(&address) {
+                others.push(address);
+            }
+        }
         others
     }
 
@@ -427,7 +559,7 @@ impl Roles {
     /// Whether this node holds nothing of the group's that is whole: it is empty, in the middle of a full copy, or began a
     /// group of its own that nobody has joined.
     pub(crate) fn lacks_groups_items(&self) -> bool {
-        !self.has_data || self.young || self.began_empty
+        !self.has_data || self.young || self.began_empty || self.holder.is_some()
     }
 
     /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
@@ -605,14 +737,19 @@ impl Roles {
         match self.role {
             Role::Primary => Ok(()),
             Role::Standalone => Err("started without replication"),
-            Role::Fenced => Err(
-                "fenced: another node reigns, or was said to, and this one has not caught up; promoting it overrules that",
-            ),
+            Role::Replica | Role::Fenced if self.holder().is_some() => {
+                Err("empty: it came up with nothing, and another node holds the group's items; see warnings")
+            }
+            Role::Fenced => Err("fenced: another node was to reign, and this one has not caught up with it"),
+            Role::Replica if self.founds => Err("asking the other nodes whether they hold the group's items"),
             Role::Replica if self.is_quarantined() => {
                 Err("quarantined: full copies of its primary failed again and again; see last_error")
             }
             Role::Replica if self.installing => Err("in the middle of a full copy"),
             Role::Replica if !self.has_data => Err("empty: it has followed no primary yet"),
+            Role::Replica if self.young => Err(
+                "its primary came up with nothing, and has stepped down for a node that holds the group's items",
+            ),
             Role::Replica if !self.level => Err("not level: it lacks writes that its primary told of"),
             Role::Replica => Ok(()),
         }
@@ -621,14 +758,24 @@ impl Roles {
     /// What an operator should look at.
     fn warnings(&self) -> Vec<Warning> {
         let no_listener = (self.is_driven && self.own_address.is_none()).then_some(Warning::NoListener);
+        // Who follows it says so by that.
+        let held = self.holder().filter(|_| self.upstream.is_none() && !self.noticed.fenced_by_deaf);
+        let held = held.map(|holder| Warning::CameUpEmpty {
+            address: holder.address.clone(),
+            seq: holder.seq,
+            listens: holder.listens,
+        });
         let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims;
+        let is_lost = is_lost && held.is_none();
         let nobody = is_lost.then_some(Warning::NobodyToFollow {
             term: self.term_seen.0,
             no_listener: self.noticed.fenced_by_deaf,
         });
         let untold =
             (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
-        no_listener.into_iter().chain(nobody).chain(untold).chain(self.noticed.warnings()).collect()
+        let noticed = self.noticed.warnings();
+        let told = self.told.iter().map(|address| Warning::NotFound { address: address.clone() });
+        no_listener.into_iter().chain(told).chain(held).chain(nobody).chain(untold).chain(noticed).collect()
     }
 
     pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {

@@ -23,6 +23,8 @@ pub(crate) enum SessionEnd {
     Silent,
     /// A frame was malformed or out of order.
     Frame(FrameError),
+    /// Nothing answers there, or by another transport.
+    NotConnected,
     /// A frame that has no place in this state.
     Unexpected(&'static str),
     /// Records that do not follow what the replica holds.
@@ -53,6 +55,10 @@ impl SessionEnd {
         match self {
             SessionEnd::Link(why) => why.clone(),
             SessionEnd::Silent => format!("silent for {DEAD_AFTER_MS} ms"),
+            SessionEnd::NotConnected => format!(
+                "no link within {DEAD_AFTER_MS} ms: nothing answers there by this transport; is it a listener of another one \
+                 (--transport), or a firewall's doing?"
+            ),
             SessionEnd::Frame(error) => error.to_string(),
             SessionEnd::Unexpected(what) => format!("an unexpected {what}"),
             SessionEnd::OutOfStep => "records that do not follow".to_owned(),

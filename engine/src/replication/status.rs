@@ -102,6 +102,9 @@ pub struct Status {
     pub depth: u8,
     /// How a follower stands to its primary.
     pub link: LinkState,
+    /// How long ago, in milliseconds, a replica certainly had all that its primary had; `None` on any other node, and until its
+    /// primary has told it of a moment. An idle primary tells of one four times a second.
+    pub staleness_ms: Option<u64>,
     /// Whether it may take traffic.
     pub ready: bool,
     /// Whether a fail-over manager may promote it; else why not.
@@ -151,8 +154,8 @@ pub struct Status {
     pub rejects: u64,
     /// The last thing that went wrong with a peer, in words.
     pub last_error: Option<String>,
-    /// What an operator should look at in this node's part of the group; empty while all is well. Of ack modes
-    /// [`Status::ack_warnings`] tells.
+    /// What an operator should look at in this node's part of the group; empty while all is well. Each is displayed as a line
+    /// that says what to do.
     pub warnings: Vec<Warning>,
 }
 
@@ -168,6 +171,7 @@ impl Status {
             slot: 0,
             primary: None,
             depth: 0,
+            staleness_ms: None,
             link: LinkState::None,
             ready: true,
             promotable: Err("started without replication"),
@@ -215,6 +219,20 @@ pub enum PromoteError {
         /// The sequence number of the last mutation that it has heard of.
         seq: u64,
     },
+    /// This node holds nothing of the group's, and another one did that it has met, which can't be asked now; `force`
+    /// overrules it, and then what that one holds is replaced.
+    PeerHeld {
+        /// Where that one listens for replication, or dialled from.
+        address: String,
+        /// The sequence number of the last mutation that it had heard of.
+        seq: u64,
+    },
+    /// A primary of another history answers at this address, from which this node refuses to be copied, and which would not
+    /// believe this node's term: both would reign. `force` overrules it.
+    Rival {
+        /// Where it listens for replication.
+        address: String,
+    },
     /// The address is empty or longer than 256 bytes.
     BadAddress,
     /// The address is this node's own.
@@ -257,6 +275,20 @@ impl fmt::Display for PromoteError {
                     f,
                     "this node holds nothing of the group's, and {address} does, up to seq {seq}: promote that one, or have \
                      this one follow it; force promotes this one all the same, and what the others hold is replaced"
+                )
+            }
+            PromoteError::PeerHeld { address, seq } => {
+                write!(
+                    f,
+                    "this node came up with nothing, and {address} held the group's items when it was met, up to seq {seq}; it \
+                     can't be asked now: promote that one; if it is gone for good, force promotes this one with nothing"
+                )
+            }
+            PromoteError::Rival { address } => {
+                write!(
+                    f,
+                    "the primary at {address} has a history of its own and would reign on beside this node: have that one follow \
+                     first (follow --force), or stop it; force promotes this one all the same"
                 )
             }
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),

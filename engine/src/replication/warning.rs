@@ -1,11 +1,15 @@
 //! What an operator should look at, and what was noticed of other nodes to say so.
 //!
-//! Lives here: the words, and what a reign or its end has brought up. Not here: who notices (see `driver`).
+//! Lives here: the words, what a reign or its end has brought up, and the judgement of ack modes. Not here: who notices (see
+//! `driver`), what a node knows of its own part (see `roles`).
 
 use std::fmt;
 
+use super::acks::AckMode;
+use super::lease::LeaseState;
 use super::position::{Lineage, Seq, Term};
 use super::roles::PEERS_MAX;
+use super::status::{Role, Status};
 
 /// Something about a node's part in its group that an operator should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +18,30 @@ pub enum Warning {
     /// This node does not listen for replication, so nobody can follow it once it is promoted, and an old primary that it
     /// fences serves nothing.
     NoListener,
-    /// This node was the primary, another one is, and there is none that it knows where to follow.
+    /// This node was told to follow one that has not answered; meanwhile it follows whichever node that it knows is primary.
+    NotFound {
+        /// Where it was told that one listens for replication.
+        address: String,
+    },
+    /// This node came up with nothing, and has met one that holds the group's items: it serves nothing for that one's sake.
+    CameUpEmpty {
+        /// Where that one listens for replication, or dialled from.
+        address: String,
+        /// The sequence number of the last mutation that it had heard of.
+        seq: u64,
+        /// Whether it listens for replication: else it can't be followed.
+        listens: bool,
+    },
+    /// The primary of this node came up with nothing, and serves nothing for the sake of what this node holds.
+    PrimaryForgot {
+        /// Where that one listens for replication.
+        address: String,
+    },
+    /// This node was the primary and is no longer, and there is none that it knows where to follow.
     NobodyToFollow {
         /// The newest term that it has believed.
         term: u32,
-        /// Whether the one that reigns does not listen for replication.
+        /// Whether one reigns that does not listen for replication.
         no_listener: bool,
     },
     /// Nodes that have not heard yet that this one is the primary: if an old primary is among them it may still reign.
@@ -45,6 +68,26 @@ pub enum Warning {
         /// Where that primary listens for replication.
         address: String,
     },
+    /// This primary refuses writes, since too few replicas are level for its ack mode.
+    WritesRefused {
+        /// What a write waits for.
+        mode: AckMode,
+        /// How many replicas are attached.
+        attached: usize,
+        /// How many of them are level.
+        level: u8,
+        /// Whether reads are misses as well, for want of a lease.
+        reads_miss: bool,
+    },
+    /// Another node of the group goes by another ack mode.
+    AckModesDiffer {
+        /// What a write waits for here.
+        ours: AckMode,
+        /// What it waits for there.
+        theirs: AckMode,
+        /// Where the other node listens for replication, or dialled from; "the primary" if that is not known.
+        address: String,
+    },
 }
 
 impl Warning {
@@ -52,6 +95,35 @@ impl Warning {
     pub fn is_past(&self) -> bool {
         matches!(self, Warning::HeldMore { .. })
     }
+
+    /// That a peer goes by another mode; `None` if it does not.
+    pub(crate) fn of_modes(ours: AckMode, theirs: AckMode, address: &str) -> Option<Warning> {
+        let address = address.to_owned();
+        (ours != theirs).then_some(Warning::AckModesDiffer { ours, theirs, address })
+    }
+
+    /// What is wrong with ack modes, as far as this status tells. It says what is so now: whether that lasts, only asking
+    /// again tells.
+    pub(crate) fn of_acks(status: &Status) -> Vec<Warning> {
+        let (ours, level) = (status.ack_mode, status.level_replicas);
+        let is_short = status.role == Role::Primary && level < ours.replicas();
+        let refused = is_short.then(|| Warning::WritesRefused {
+            mode: ours,
+            attached: status.replicas.len(),
+            level,
+            reads_miss: status.lease.state == LeaseState::Over,
+        });
+        let replicas = status.replicas.iter().map(|replica| (&*replica.address, replica.ack_mode));
+        let above = status.primary.as_deref().unwrap_or("the primary");
+        let modes = replicas.chain([(above, status.primary_ack_mode)]);
+        let differ = modes.filter_map(|(address, theirs)| Warning::of_modes(ours, theirs?, address));
+        refused.into_iter().chain(differ).collect()
+    }
+}
+
+/// So many of them, in words.
+fn count(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
 impl fmt::Display for Warning {
@@ -69,8 +141,28 @@ impl fmt::Display for Warning {
             ),
             Warning::NobodyToFollow { term, no_listener: false } => write!(
                 f,
-                "fenced: another node reigns by term {term}, or was to, and where is not known; name it (follow), or \
-                 promote a node"
+                "fenced: this node stepped down at term {term}, and knows no primary: if one reigns, name it (follow); if none \
+                 does, promote the node that holds most"
+            ),
+            Warning::NotFound { address } => write!(
+                f,
+                "told to follow {address}, where no node has answered yet: this one looks there and at the others that it knows, and \
+                 follows whichever is primary"
+            ),
+            Warning::CameUpEmpty { address, seq, listens: true } => write!(
+                f,
+                "this node came up with nothing and serves nothing: {address} holds the group's items, up to seq {seq}; \
+                 promote that one, and this one follows it"
+            ),
+            Warning::CameUpEmpty { address, seq, listens: false } => write!(
+                f,
+                "this node came up with nothing and serves nothing: a node without --replication-listen, seen at {address}, \
+                 holds the group's items, up to seq {seq}; promote that one; to be followed it has to listen"
+            ),
+            Warning::PrimaryForgot { address } => write!(
+                f,
+                "the primary at {address} came up with nothing and serves nothing, so that what this node holds stays: promote \
+                 this node"
             ),
             Warning::Untold { addresses } => write!(
                 f,
@@ -83,12 +175,28 @@ impl fmt::Display for Warning {
             ),
             Warning::HeldMore { address, seqs } => write!(
                 f,
-                "{address} held {seqs} writes that this node lacked when it was promoted; whoever follows it drops them"
+                "{address} held {} that this node lacked when it was promoted; whoever follows it drops {}",
+                count(*seqs, "write"),
+                if *seqs == 1 { "it" } else { "them" }
             ),
             Warning::CopyRefused { address } => write!(
                 f,
-                "the primary at {address} has less than this node, which keeps what it holds; promote this node, or \
-                 promote that one by force"
+                "the primary at {address} has a history of its own and not what this node holds, which keeps it; have that one \
+                 follow this node (follow --force) and promote this one, or promote that one by force, and this node's items \
+                 are replaced"
+            ),
+            Warning::WritesRefused { mode, attached, level, reads_miss } => write!(
+                f,
+                "writes are refused{}: the ack mode {mode} needs {}, and of {attached} attached {level} {} level; attach more, \
+                 or set another mode (hotspare ack MODE)",
+                if *reads_miss { ", and reads are misses" } else { "" },
+                count(mode.replicas().into(), "level replica"),
+                if *level == 1 { "is" } else { "are" }
+            ),
+            Warning::AckModesDiffer { ours, theirs, address } => write!(
+                f,
+                "the ack mode here is {ours}, and {theirs} at {address}: whoever is promoted goes by its own; give every node the \
+                 same --ack"
             ),
         }
     }
@@ -101,7 +209,10 @@ pub(crate) struct Noticed {
     pub(crate) fenced_by_deaf: bool,
     rivals: Vec<(String, Term)>,
     held_more: Vec<(String, Seq)>,
-    pub(crate) copy_refused: Option<String>,
+    /// The primary of which this node refuses to be copied, and whether both have proven who they are.
+    copy_refused: Option<(String, bool)>,
+    /// The primary that came up with nothing.
+    pub(crate) forgot: Option<String>,
 }
 
 impl Noticed {
@@ -113,6 +224,21 @@ impl Noticed {
     /// It does not any more.
     pub(crate) fn no_rival(&mut self, address: &str) {
         self.rivals.retain(|(rival, _)| rival != address);
+    }
+
+    /// This node refuses to be copied from a primary.
+    pub(crate) fn refuses_copy_of(&mut self, address: &str, is_proven: bool) {
+        self.copy_refused = Some((address.to_owned(), is_proven));
+    }
+
+    /// This peer says that it is no primary.
+    pub(crate) fn reigns_no_longer(&mut self, address: &str) {
+        self.copy_refused = self.copy_refused.take().filter(|(refused, _)| refused != address);
+    }
+
+    /// A primary of another history to which this node can prove nothing: it would reign on beside it.
+    pub(crate) fn rival_to_ask(&self) -> Option<&str> {
+        self.copy_refused.as_ref().filter(|(_, is_proven)| !is_proven).map(|(address, _)| &**address)
     }
 
     /// A peer named its history, to this primary of that one.
@@ -133,8 +259,9 @@ impl Noticed {
         let held_more =
             held_more.map(|(address, seqs)| Warning::HeldMore { address: address.clone(), seqs: *seqs });
         let refused =
-            self.copy_refused.iter().map(|address| Warning::CopyRefused { address: address.clone() });
-        rivals.chain(held_more).chain(refused)
+            self.copy_refused.iter().map(|(address, _)| Warning::CopyRefused { address: address.clone() });
+        let forgot = self.forgot.iter().map(|address| Warning::PrimaryForgot { address: address.clone() });
+        rivals.chain(held_more).chain(refused).chain(forgot)
     }
 }
 
@@ -160,6 +287,39 @@ mod tests {
         assert_eq!(noticed.warnings().count(), PEERS_MAX);
         noticed.no_rival("peer15");
         assert_eq!(noticed.warnings().count(), PEERS_MAX - 1);
+    }
+
+    #[test]
+    fn a_primary_that_refuses_writes_and_unlike_modes_are_told_of_and_nothing_else() {
+        let semi_sync = |replicas| AckMode::SemiSync { replicas };
+        let primary = |mode| Status { role: Role::Primary, ack_mode: mode, ..Status::standalone() };
+        let told = |status: &Status| -> Vec<String> {
+            Warning::of_acks(status).iter().map(Warning::to_string).collect()
+        };
+        assert_eq!(told(&Status::standalone()), Vec::<String>::new());
+        assert_eq!(told(&primary(AckMode::Async)), Vec::<String>::new());
+        let level = Status { level_replicas: 2, ..primary(semi_sync(2)) };
+        assert_eq!(told(&level), Vec::<String>::new());
+        let short = told(&Status { level_replicas: 1, ..primary(semi_sync(9)) });
+        assert!(
+            matches!(&*short, [only] if only.contains("semi-sync:9 needs 9 level replicas, and of 0 attached 1 is level")),
+            "{short:?}"
+        );
+        let replica = Status { role: Role::Replica, ack_mode: semi_sync(9), ..Status::standalone() };
+        assert_eq!(told(&replica), Vec::<String>::new());
+        let strict = AckMode::Strict { replicas: 1 };
+        let unlike = told(&Status { primary_ack_mode: Some(strict), ..replica });
+        assert!(
+            matches!(&*unlike, [only] if only.contains("semi-sync:9, and strict:1 at the primary")),
+            "{unlike:?}"
+        );
+    }
+
+    #[test]
+    fn one_write_is_no_writes() {
+        let held = |seqs| Warning::HeldMore { address: "b".to_owned(), seqs }.to_string();
+        assert!(held(1).contains("b held 1 write that") && held(1).ends_with("drops it"), "{}", held(1));
+        assert!(held(2).contains("b held 2 writes that") && held(2).ends_with("drops them"), "{}", held(2));
     }
 
     #[test]

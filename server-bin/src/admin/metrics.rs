@@ -13,9 +13,8 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
     let stats = cache.stats();
     let status = cache.status();
     let worst = |lag: fn(&hotspare::ReplicaStatus) -> u64| status.replicas.iter().map(lag).max().unwrap_or(0);
-    let lasting = status.warnings.iter().filter(|warning| !warning.is_past()).count();
-    let warnings = (lasting + status.ack_warnings().len()) as u64;
-    let rows: [(&str, &str, &str, u64); 30] = [
+    let warnings = status.warnings.iter().filter(|warning| !warning.is_past()).count() as u64;
+    let rows: [(&str, &str, &str, u64); 33] = [
         ("items", "gauge", "Items held.", stats.items),
         ("item_bytes", "gauge", "Bytes of items: header, key and value.", stats.item_bytes),
         ("memory_bytes", "gauge", "Bytes held for items and index.", stats.memory_bytes),
@@ -55,6 +54,9 @@ pub(crate) fn write(cache: &Cache, server: &CountersSnapshot) -> String {
         ("replica_lag_ms", "gauge", "Milliseconds behind, worst replica.", worst(|replica| replica.lag_ms)),
         ("log_bytes", "gauge", "Bytes of the replication log.", status.log_bytes),
         ("lease_remaining_ms", "gauge", "How long a strict primary may answer.", status.lease.remaining_ms),
+        ("loads_lent_total", "counter", "Keys that one node was to load for all.", status.loads_lent),
+        ("loads_taken_total", "counter", "What replicas had loaded and was stored.", status.loads_taken),
+        ("loads_refused_total", "counter", "What replicas had loaded too late.", status.loads_refused),
         ("lease_misses_total", "counter", "Reads that missed for want of a lease.", status.lease.misses),
     ];
     let mut out = labelled::text(&stats, &status, server);
@@ -114,6 +116,11 @@ mod tests {
         first.poll(&mut cx);
         let text = write(&primary, &CountersSnapshot::default());
         assert!(text.contains("hotspare_warnings 0\n"), "{text}");
+        assert!(
+            text.contains("hotspare_loads_lent_total 0\n") && !text.contains("hotspare_staleness_ms"),
+            "{text}"
+        );
+        assert!(write(&spare, &CountersSnapshot::default()).contains("\nhotspare_staleness_ms "), "{text}");
         drop(second);
         network.remove("b");
         first.poll(&mut cx);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use hotspare::{AckMode, Cache, PromoteError, Status, Warning};
+use hotspare::{AckMode, Cache, LinkState, PromoteError, Role, Status, Warning};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
@@ -16,6 +16,9 @@ const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 /// How long the answer to a promotion waits for the other nodes to hear of it, so that it can say what they held. The node
 /// serves by then.
 const TOLD_WITHIN: Duration = Duration::from_millis(150);
+
+/// How long the answer to `/follow` waits for this node to find a primary.
+const FOUND_WITHIN: Duration = Duration::from_millis(300);
 
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
@@ -105,10 +108,27 @@ fn promote(context: &Context, request: &Request) -> Answer {
     };
     match context.cache.promote(force) {
         Ok(term) => {
-            let warnings = settled(&context.cache).warning_lines();
+            let warnings = lines(&settled(&context.cache));
             json_answer(&json!({ "role": "primary", "term": term, "warnings": warnings }))
         }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+/// All that an operator should look at, in words.
+fn lines(status: &Status) -> Vec<String> {
+    status.warnings.iter().map(ToString::to_string).collect()
+}
+
+/// The status once this node has found a primary, as far as that is soon.
+fn found(cache: &Cache) -> Status {
+    let end = Instant::now() + FOUND_WITHIN;
+    loop {
+        let status = cache.status();
+        if status.link != LinkState::Connecting || Instant::now() >= end {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -151,7 +171,15 @@ fn follow(context: &Context, request: &Request) -> Answer {
         );
     }
     match context.cache.follow(&address, force) {
-        Ok(()) => json_answer(&json!({ "follows": address })),
+        Ok(()) => {
+            let status = found(&context.cache);
+            json_answer(&json!({
+                "follows": address,
+                "primary": status.primary,
+                "link": status.link.as_str(),
+                "warnings": lines(&status),
+            }))
+        }
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
@@ -175,7 +203,14 @@ fn set_ack_mode(context: &Context, request: &Request) -> Answer {
     };
     match context.cache.set_ack_mode(mode) {
         Ok(()) => {
-            let warnings = context.cache.status().warning_lines();
+            let status = context.cache.status();
+            let fenced = (status.role == Role::Fenced).then(|| {
+                format!(
+                    "this node is fenced and takes no writes: {mode} is what it goes by once it reigns, and is forgotten at its \
+                     next start; set it at the primary"
+                )
+            });
+            let warnings: Vec<String> = fenced.into_iter().chain(lines(&status)).collect();
             json_answer(&json!({ "ack": mode.to_string(), "warnings": warnings }))
         }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
@@ -200,29 +235,33 @@ fn status_json(status: &Status) -> serde_json::Value {
             })
         })
         .collect();
+    // In the order in which one asks.
     json!({
         "role": status.role.as_str(),
+        "ready": status.ready,
+        "promotable": status.promotable.is_ok(),
+        "promotable_reason": status.promotable.err(),
+        "warnings": lines(status),
+        "last_error": status.last_error,
+        "primary": status.primary,
+        "link": status.link.as_str(),
+        "staleness_ms": status.staleness_ms,
+        "depth": status.depth,
+        "ack": status.ack_mode.to_string(),
+        "primary_ack": status.primary_ack_mode.map(|mode| mode.to_string()),
+        "level_replicas": status.level_replicas,
+        "replicas": replicas,
+        "lease": status.lease.state.as_str(),
+        "lease_remaining_ms": status.lease.remaining_ms,
+        "lease_misses": status.lease.misses,
+        "quarantined": status.quarantined,
+        "copy_failures": status.copy_failures,
+        "copy_pause_ms": status.copy_pause_ms,
         "term": status.term,
         "seq": status.seq,
         "group": status.group,
         "node": format!("{:032x}", status.node),
         "slot": status.slot,
-        "primary": status.primary,
-        "depth": status.depth,
-        "link": status.link.as_str(),
-        "ready": status.ready,
-        "promotable": status.promotable.is_ok(),
-        "quarantined": status.quarantined,
-        "copy_failures": status.copy_failures,
-        "copy_pause_ms": status.copy_pause_ms,
-        "promotable_reason": status.promotable.err(),
-        "ack": status.ack_mode.to_string(),
-        "primary_ack": status.primary_ack_mode.map(|mode| mode.to_string()),
-        "level_replicas": status.level_replicas,
-        "lease": status.lease.state.as_str(),
-        "lease_remaining_ms": status.lease.remaining_ms,
-        "lease_misses": status.lease.misses,
-        "replicas": replicas,
         "log_bytes": status.log_bytes,
         "log_bytes_max": status.log_bytes_max,
         "installs": status.installs,
@@ -231,9 +270,10 @@ fn status_json(status: &Status) -> serde_json::Value {
         "rolled_back_keys": status.rolled_back_keys,
         "log_waits": status.log_waits,
         "oversized_records": status.oversized_records,
+        "loads_lent": status.loads_lent,
+        "loads_taken": status.loads_taken,
+        "loads_refused": status.loads_refused,
         "rejects": status.rejects,
-        "last_error": status.last_error,
-        "warnings": status.warning_lines(),
     })
 }
 
@@ -350,7 +390,7 @@ mod tests {
             assert_eq!(statuses[1]["primary_ack"], ours.to_string());
         }
         for node in pair(strict, strict) {
-            assert_eq!(node.status().warning_lines(), Vec::<String>::new());
+            assert_eq!(node.status().warnings, []);
         }
     }
 
@@ -431,6 +471,44 @@ mod tests {
             status.contains("\"ack\": \"semi-sync:2\"") && status.contains("\"level_replicas\": 0"),
             "{status}"
         );
+    }
+
+    #[test]
+    fn who_sets_the_ack_mode_of_a_fenced_node_is_told_what_that_is_worth() {
+        let cache = Cache::new(Config::new().replication(ReplicationConfig::primary())).unwrap();
+        cache.follow("127.0.0.1:1", true).unwrap();
+        let context =
+            Context { cache, token: None, loopback_only: true, counters: Box::new(Default::default) };
+        let asked = Request { query: "mode=async".to_owned(), ..request("POST", "/ack") };
+        let answered = answer(&context, &asked);
+        assert!(answered.body.contains("this node is fenced and takes no writes: async"), "{answered:?}");
+    }
+
+    #[test]
+    fn a_node_that_is_told_to_follow_nobody_says_so_in_its_answer_and_its_status() {
+        let context = context(None);
+        let query = "address=127.0.0.1:2".to_owned();
+        let answered = answer(&context, &Request { query, ..request("POST", "/follow") });
+        assert_eq!(code(&answered), 200);
+        let words = "told to follow 127.0.0.1:2, where no node has answered yet";
+        assert!(
+            answered.body.contains(words) && answered.body.contains("\"link\": \"connecting\""),
+            "{answered:?}"
+        );
+        assert!(answer(&context, &request("GET", "/status")).body.contains(words));
+    }
+
+    #[test]
+    fn a_status_tells_first_what_one_asks_first() {
+        let [_primary, spare] = pair(AckMode::Async, AckMode::Async);
+        let text = format!("{:#}", status_json(&spare.status()));
+        let places: Vec<_> =
+            ["role", "promotable", "warnings", "last_error", "primary", "ack", "term", "log_bytes"]
+                .map(|name| text.find(&format!("\"{name}\":")).expect("a field"))
+                .into();
+        assert!(places.is_sorted(), "{text}");
+        assert!(spare.status().staleness_ms.is_some_and(|ms| ms < 1_000), "{text}");
+        assert!(text.contains("\"loads_lent\": 0"), "{text}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
                 if is_plain {
                     plain.push(address);
                 }
+            } else if plain.contains(&address) != is_plain {
+                return Err(format!("-l {word}: {address} is given with notls: and without; give it once"));
             }
         }
     }

@@ -178,6 +178,14 @@ pub(super) fn beyond_loopback(flags: &Replication, listen: Option<SocketAddr>) -
     given.find(|(_, address)| !is_loopback(address)).map(|(flag, address)| format!("{flag} {address}"))
 }
 
+/// The node to follow, if that is this one itself.
+pub(super) fn own_address(flags: &Replication, listen: Option<SocketAddr>) -> Option<&str> {
+    let upstream = flags.replica_of.as_deref()?;
+    let is_own = |address: SocketAddr| Some(address) == listen && address.port() != 0;
+    let named = upstream.replace("localhost:", "127.0.0.1:").parse();
+    named.is_ok_and(is_own).then_some(upstream)
+}
+
 /// Whether an address can only be this machine.
 pub(crate) fn is_loopback(address: &str) -> bool {
     match address.parse::<SocketAddr>() {

@@ -243,6 +243,7 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "slot", status.slot);
     stat(out, "primary", status.primary.as_deref().unwrap_or("-"));
     stat(out, "link", status.link.as_str());
+    stat(out, "staleness_ms", status.staleness_ms.map_or("-".to_owned(), |ms| ms.to_string()));
     stat(out, "promotable", if status.promotable.is_ok() { "yes" } else { "no" });
     stat(out, "ack", status.ack_mode);
     stat(out, "ack_timeout_ms", shared.settings.ack_timeout_ms);
@@ -258,9 +259,12 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "roll_backs", status.roll_backs);
     stat(out, "rolled_back_keys", status.rolled_back_keys);
     stat(out, "log_waits", status.log_waits);
+    stat(out, "loads_lent", status.loads_lent);
+    stat(out, "loads_taken", status.loads_taken);
+    stat(out, "loads_refused", status.loads_refused);
     stat(out, "rejects", status.rejects);
     stat(out, "oversized_records", status.oversized_records);
-    for (index, warning) in status.warning_lines().iter().enumerate() {
+    for (index, warning) in status.warnings.iter().enumerate() {
         stat(out, &format!("warning:{index}"), warning);
     }
     for (index, replica) in status.replicas.iter().enumerate() {

@@ -14,7 +14,7 @@ mod group;
 mod history;
 mod judge;
 mod node;
-mod proxy;
+pub mod proxy;
 mod report;
 
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ const NEVER: i64 = i64::MAX;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
+pub enum Direction {
     /// From who dialled: a replica's acks.
     Up,
     /// To who dialled: the log.
@@ -41,14 +41,17 @@ struct State {
 
 /// A proxy for one node's way to another.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
 }
 
 impl Proxy {
     /// Listens at `address` for as long as the program lives, and passes on to `target`.
-    pub(super) fn start(address: SocketAddr, target: SocketAddr) -> std::io::Result<Proxy> {
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub fn start(address: SocketAddr, target: SocketAddr) -> std::io::Result<Proxy> {
         let listener = TcpListener::bind(address)?;
         let state = Arc::new(State { bytes_to_cut: AtomicI64::new(NEVER), ..State::default() });
         let shared = Arc::clone(&state);
@@ -61,27 +64,28 @@ impl Proxy {
         Ok(Proxy { address, state })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// How long each piece is on its way, in each direction.
-    pub(super) fn set_delay(&self, delay: Duration) {
+    pub fn set_delay(&self, delay: Duration) {
         self.state.delay_us.store(delay.as_micros() as u64, Ordering::SeqCst);
     }
 
     /// Whether what goes one way arrives.
-    pub(super) fn set_deaf(&self, direction: Direction, deaf: bool) {
+    pub fn set_deaf(&self, direction: Direction, deaf: bool) {
         self.state.deaf[direction as usize].store(deaf, Ordering::SeqCst);
     }
 
     /// Cuts the connection when so many more bytes have gone down, wherever that is in a frame.
-    pub(super) fn cut_after(&self, bytes: i64) {
+    pub fn cut_after(&self, bytes: i64) {
         self.state.bytes_to_cut.store(bytes, Ordering::SeqCst);
     }
 
     /// Cuts every connection now; what is on its way is lost.
-    pub(super) fn cut_now(&self) {
+    pub fn cut_now(&self) {
         for stream in self.state.open.lock().expect("no panic while held").drain(..) {
             // It fails only when it is closed already.
             let _ = stream.shutdown(Shutdown::Both);
@@ -89,7 +93,7 @@ impl Proxy {
     }
 
     /// A network without faults again.
-    pub(super) fn heal(&self) {
+    pub fn heal(&self) {
         self.set_delay(Duration::ZERO);
         self.set_deaf(Direction::Up, false);
         self.set_deaf(Direction::Down, false);
@@ -97,7 +101,7 @@ impl Proxy {
     }
 
     /// How many connections were cut in mid-stream.
-    pub(super) fn cuts(&self) -> u64 {
+    pub fn cuts(&self) -> u64 {
         self.state.cuts.load(Ordering::SeqCst)
     }
 }

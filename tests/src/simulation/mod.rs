@@ -22,7 +22,7 @@ use std::time::Duration;
 use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{
     AckMode, Attributes, Bug, Cache, Config, Expiry, LinkState, ReplicationConfig, Replicator, Role, Status,
-    WriteError,
+    Warning, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -54,6 +54,8 @@ pub struct Summary {
     pub promotions: u64,
     /// Nodes that hold nothing and were to be promoted; and those that were.
     pub empty_candidates: [u64; 2],
+    /// Promotions of nodes that had come up with nothing beside the group's items: asked for, and refused at once.
+    pub outranked: [u64; 2],
     /// Replicas that their primary handed its role to.
     pub handovers: u64,
     /// Nodes that had a replica below a replica attached at some look.
@@ -105,6 +107,9 @@ pub struct Setting {
     pub fewer_acks: bool,
     /// Whether an operator promotes nodes that hold nothing, too.
     pub errs: bool,
+    /// Whether nodes know only the first one, which comes up again as a primary whenever it has crashed, and peers prove nothing;
+    /// an operator promotes whomever he likes, without force.
+    pub reborn: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
     /// Whether full copies and hints have channels of their own, which reorder against the log; hints are lost, too.
@@ -125,6 +130,7 @@ impl Default for Setting {
             drifts: false,
             fewer_acks: false,
             errs: false,
+            reborn: false,
             bug: None,
             channels_apart: false,
             skewed_clocks: false,
@@ -156,6 +162,8 @@ struct World {
     subscribers: Subscribers,
     readers: Readers,
     loaders: Loaders,
+    /// No more faults.
+    heals: bool,
     summary: Summary,
 }
 
@@ -206,6 +214,7 @@ impl World {
             clocks: Clocks::new(seed, setting.nodes, setting.skewed_clocks || setting.drifts),
             network: match setting.channels_apart {
                 true => MemoryNetwork::new().with_channels_apart(),
+                false if setting.reborn => MemoryNetwork::new().without_proof(),
                 false => MemoryNetwork::new(),
             },
             nodes: Vec::new(),
@@ -215,6 +224,7 @@ impl World {
             subscribers: Subscribers::new(seed, loaders.silent.clone()),
             readers: Readers::new(seed),
             loaders,
+            heals: false,
             summary: Summary::default(),
         };
         for index in 0..setting.nodes {
@@ -233,13 +243,18 @@ impl World {
     fn follower(&self, index: usize) -> ReplicationConfig {
         match self.setting.chain && index > 0 {
             true => ReplicationConfig::replica_of(NAMES[index - 1]).slot(index as u8).cascade(),
+            false if self.setting.reborn && !self.heals => match index {
+                0 => ReplicationConfig::primary(),
+                _ => ReplicationConfig::replica_of(NAMES[0]),
+            },
             false => ReplicationConfig::follower(),
         }
     }
 
     fn boot(&mut self, index: usize, begins: ReplicationConfig) -> Node {
         self.incarnations += 1;
-        let others = self.names().iter().enumerate().filter(|(other, _)| *other != index);
+        let names_others = !self.setting.reborn || self.heals;
+        let others = self.names().iter().enumerate().filter(|(other, _)| names_others && *other != index);
         let replication = others.fold(begins, |config, (_, name)| config.peer(*name));
         let replication = replication
             .slot(index as u8)
@@ -300,6 +315,7 @@ impl World {
         let mut cx = Context::from_waker(Waker::noop());
         let before = self.nodes[index].cache.status();
         let was_primary = before.role == Role::Primary;
+        let outranks = self.who_outranks(&before);
         // Only who looks for a primary may find that it is ahead of it.
         let looks = before.link == LinkState::Connecting;
         let inspected = looks.then(|| self.nodes[index].cache.inspect());
@@ -317,6 +333,11 @@ impl World {
             self.summary.rolled_back_keys += after.rolled_back_keys - before.rolled_back_keys;
         }
         if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
+            assert!(
+                outranks.is_none(),
+                "P16: {} reigns, but holds nothing beside {outranks:?}",
+                NAMES[index]
+            );
             match before.seq {
                 0 => self.summary.empty_candidates[1] += 1,
                 _ => self.summary.handovers += 1,
@@ -548,6 +569,7 @@ impl World {
         let was_primary = self.nodes[index].cache.status().role == Role::Primary;
         // A group that promises something has nobody begin it a second time.
         let forgot = was_primary && self.one_in(2) && !self.setting.semi_sync && !self.setting.skewed_clocks;
+        let forgot = if self.setting.reborn { index == 0 } else { forgot };
         if forgot {
             self.readers.stop();
         }
@@ -574,6 +596,9 @@ impl World {
         let index = self.any_node();
         let cache = self.nodes[index].cache.clone();
         let status = cache.status();
+        if self.setting.reborn {
+            return self.promote_unforced(index, &status);
+        }
         if self.setting.errs && status.role == Role::Replica && status.seq == 0 {
             // Asked for or refused; a poll may find it promoted.
             assert!(!matches!(cache.begin_promotion(false), Ok(Some(_))), "it asked nobody");
@@ -591,6 +616,42 @@ impl World {
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
             self.note_promotion(index);
             self.check_promises(index);
+            self.summary.promotions += 1;
+        }
+    }
+
+    /// The node that holds items of the group and lives on, where this one has come up with nothing and has met it.
+    fn who_outranks(&self, status: &Status) -> Option<&'static str> {
+        let holder = status.warnings.iter().find_map(|warning| match warning {
+            Warning::CameUpEmpty { address, seq, .. } => Some((address, *seq)),
+            _ => None,
+        });
+        let (address, seq) = holder?;
+        let other = NAMES.iter().position(|name| name == address)?;
+        let (theirs, items) = (self.nodes[other].cache.status(), self.nodes[other].cache.stats().items);
+        (theirs.role != Role::Primary && theirs.seq >= seq && items > 0).then_some(NAMES[other])
+    }
+
+    /// P16: without force no node that came up with nothing reigns over one that it has met and that holds the group's items.
+    fn promote_unforced(&mut self, index: usize, status: &Status) {
+        if status.role == Role::Primary {
+            return;
+        }
+        let outranks = self.who_outranks(status);
+        let cache = self.nodes[index].cache.clone();
+        let begun = cache.begin_promotion(false);
+        self.summary.outranked[0] += u64::from(outranks.is_some());
+        self.summary.outranked[1] += u64::from(outranks.is_some() && begun.is_err());
+        if let Ok(Some(_)) = begun {
+            assert!(
+                outranks.is_none(),
+                "P16: {} reigns, but holds nothing beside {outranks:?}",
+                NAMES[index]
+            );
+            if !is_whole(status) {
+                self.oracle.allow_misses();
+            }
+            self.note_promotion(index);
             self.summary.promotions += 1;
         }
     }
@@ -645,6 +706,7 @@ impl World {
 
     /// No more faults: P9 says that all nodes stream again within a bound.
     fn heal(&mut self, seed: u64) {
+        self.heals = true;
         for one in self.names() {
             for other in self.names() {
                 self.network.set_blocked(one, other, false);

@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -28,6 +28,11 @@ pub const SCENARIOS: [Scenario; 8] = [
         name: "erring",
         what: "three nodes, whose operator promotes those that hold nothing, too: nobody is emptied",
         run: |seed| Ok(format!("{:?}", run_with(seed, erring(seed)))),
+    },
+    Scenario {
+        name: "reborn",
+        what: "a primary that always comes up as one again, empty, and nodes that know only it: nobody is emptied or overruled",
+        run: |seed| Ok(format!("{:?}", run_with(seed, reborn(seed)))),
     },
     Scenario {
         name: "semi-sync",
@@ -91,6 +96,11 @@ pub fn chain(seed: u64) -> Setting {
 /// Three nodes, whose operator promotes those that hold nothing, too.
 pub fn erring(_seed: u64) -> Setting {
     Setting { errs: true, ..Setting::default() }
+}
+
+/// Three nodes without certificates or a secret that know only the first, which always comes up as a primary.
+pub fn reborn(_seed: u64) -> Setting {
+    Setting { reborn: true, ..Setting::default() }
 }
 
 /// Two nodes and three, in turn; each write waits for all others, or for one of two.

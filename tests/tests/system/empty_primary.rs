@@ -1,6 +1,7 @@
 //! A primary that died and came back empty must not empty its replica.
 //!
-//! Lives here: the walk from the kill to the promotion, after which the empty one follows.
+//! Lives here: the walk from the kill to the promotion, after which the empty one follows; and the operator who promotes the
+//! empty one instead.
 
 use std::time::Duration;
 
@@ -60,4 +61,69 @@ fn a_primary_that_comes_back_empty_does_not_empty_its_replica_and_follows_it_onc
     assert_eq!(replica.wait_exit(Duration::from_secs(5)), Some(0));
     admin::promote(restarted.admin());
     assert_eq!(items_on(&mut restarted), ITEMS);
+}
+
+/// A primary with one item, its spare, and where the primary listens; then the primary is killed.
+fn killed(spare: &[&str]) -> (std::net::SocketAddr, Server) {
+    let listens = ports::local();
+    let mut primary = crate::primary(16, &listens.to_string());
+    let of = listens.to_string();
+    let arguments = ["-p", "0", "-m", "16", "--replica-of", &of, "--admin", crate::ANY_PORT];
+    let mut spare = Server::start(crate::BINARY, &[&arguments[..], spare].concat());
+    admin::wait_streaming(spare.admin());
+    assert_eq!(Wire::connect(primary.clients()).ask("set k 0 0 1\r\nv\r\n"), "STORED");
+    wait::wait_until("the item", SETTLE_LIMIT, || crate::wire::stat(spare.clients(), "curr_items") == 1);
+    primary.kill_9();
+    (listens, spare)
+}
+
+fn wait_warned(of: std::net::SocketAddr, words: &str) {
+    wait::wait_until(words, SETTLE_LIMIT, || {
+        let status = admin::status(of).unwrap_or_default();
+        status["warnings"].as_array().is_some_and(|all| all.iter().any(|one| one.to_string().contains(words)))
+    });
+}
+
+#[test]
+fn an_empty_primary_is_not_promoted_over_a_spare_that_it_cannot_even_ask() {
+    let (listens, mut spare) = killed(&[]);
+    let mut empty = crate::primary(16, &listens.to_string());
+    wait_warned(
+        empty.admin(),
+        "this node came up with nothing and serves nothing: a node without --replication-listen",
+    );
+    wait_warned(spare.admin(), "came up with nothing and serves nothing, so that what this node holds stays");
+    let (code, said) = admin::post(empty.admin(), "/promote").unwrap();
+    assert!(code == 409 && said.contains("promote that one") && said.contains("force"), "{said}");
+    assert_eq!(admin::post(spare.admin(), "/promote").unwrap().0, 200);
+    assert_eq!(Wire::connect(spare.clients()).ask("get k\r\n"), "VALUE k 0 1");
+    // A word is a word.
+    assert_eq!(admin::post(empty.admin(), "/promote?force=1").unwrap().0, 200);
+}
+
+#[test]
+fn a_primary_that_names_its_spare_takes_no_write_before_it_has_asked_it() {
+    let own = ports::local();
+    let (listens, mut spare) = killed(&["--replication-listen", &own.to_string()]);
+    let (listens, other) = (listens.to_string(), own.to_string());
+    let arguments =
+        ["-p", "0", "-m", "16", "--replication-listen", &listens, "--bootstrap", "--peer", &other];
+    let mut empty = Server::start(crate::BINARY, &[&arguments[..], &["--admin", crate::ANY_PORT]].concat());
+    let answer = Wire::connect(empty.clients()).ask("set k 0 0 1\r\nw\r\n");
+    assert!(answer.starts_with("SERVER_ERROR"), "{answer}");
+    wait_warned(empty.admin(), &format!("{other} holds the group's items"));
+    let (code, said) = admin::post(empty.admin(), "/promote").unwrap();
+    assert!(code == 409 && said.contains(&format!("{other} does, up to seq")), "{said}");
+    assert_eq!(admin::post(spare.admin(), "/promote").unwrap().0, 200);
+    admin::wait_streaming(empty.admin());
+    assert_eq!(crate::wire::stat(empty.clients(), "curr_items"), 1);
+
+    // Where nobody holds anything it begins the group.
+    spare.kill_9();
+    empty.kill_9();
+    let mut first = Server::start(crate::BINARY, &[&arguments[..], &["--admin", crate::ANY_PORT]].concat());
+    wait::wait_until("a primary", SETTLE_LIMIT, || {
+        admin::status(first.admin()).is_some_and(|status| admin::says(&status, "role", "primary"))
+    });
+    assert_eq!(Wire::connect(first.clients()).ask("set k 0 0 1\r\nw\r\n"), "STORED");
 }

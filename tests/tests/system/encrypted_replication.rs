@@ -191,3 +191,33 @@ fn nodes_that_are_started_unlike_each_other_say_which_flag_is_wrong_and_where() 
         assert!(told.contains(dialler_says) && told.contains("--"), "{told}");
     }
 }
+
+#[test]
+fn a_follower_over_quic_of_a_primary_over_tcp_says_what_may_be_wrong() {
+    let folder = certificates();
+    let mut primary = node(&flags(folder.path(), "tcp", "cache-1"), &[]);
+    let mut follower = replica(&flags(folder.path(), "quic", "cache-2"), &mut primary);
+    let at = follower.admin();
+    wait::wait_until("the reason", LIMIT, || {
+        let status = admin::status(at).unwrap_or_default();
+        status["last_error"].as_str().is_some_and(|why| why.contains("by this transport"))
+    });
+}
+
+/// Nobody dials it before it is promoted: then it would be too late.
+#[test]
+fn a_certificate_that_is_not_for_where_its_node_listens_is_warned_of_at_the_start() {
+    let folder = certificates();
+    let flags = flags(folder.path(), "tcp", "cache-1");
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let listening = |address: &str| {
+        let more = ["-p", "0", "-m", "16", "--replication-listen", address];
+        Server::start(crate::BINARY, &[&more[..], &flags].concat())
+    };
+    assert!(
+        listening("127.0.0.2:0").wait_said("--replication-tls-cert is not for 127.0.0.2").contains(" WARN ")
+    );
+    let fits = listening("127.0.0.1:0");
+    fits.wait_said("listening for replication");
+    assert!(!fits.said().iter().any(|line| line.contains("--replication-tls-cert")), "{:#?}", fits.said());
+}

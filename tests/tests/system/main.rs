@@ -22,6 +22,7 @@ mod managed;
 mod metrics;
 mod operators;
 mod promotion;
+mod quarantine;
 mod semantics;
 mod shutdown;
 mod stock_client;

@@ -75,7 +75,9 @@ impl Inner {
         match (&self.group, &head.membership) {
             (Some(group), Some(member)) => take_up_membership(group, member)?,
             // Its items stay, below every version of the group that it begins.
-            (Some(group), None) if group.roles.lock().is_follower() => return Err(RestoreError::NoHistory),
+            (Some(group), None) if group.roles.lock().is_plain_follower() => {
+                return Err(RestoreError::NoHistory);
+            }
             (None, Some(member)) if !member.reigned => return Err(RestoreError::WasNoPrimary),
             (Some(_), None) => {}
             (None, _) => self.last_version.begin_behind(head.last_version),

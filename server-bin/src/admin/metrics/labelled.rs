@@ -30,6 +30,10 @@ pub(super) fn text(stats: &Stats, status: &Status, server: &CountersSnapshot) ->
     page.sample("resyncs_total", &[("kind", "catch_up")], status.catch_ups);
     page.sample("resyncs_total", &[("kind", "install")], status.installs);
     replicas(status, &mut page);
+    if let Some(ms) = status.staleness_ms {
+        page.begin("staleness_ms", "gauge", "Milliseconds since this replica had all that its primary had.");
+        page.sample("staleness_ms", &[], ms);
+    }
     page.out
 }
 

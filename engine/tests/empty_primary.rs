@@ -1,0 +1,240 @@
+//! A primary that lost its memory and comes up again as a primary, without certificates or a secret: nobody's items are
+//! replaced or hidden by it, whoever meets whom first, and two never reign at once.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use hotspare::transport::MemoryNetwork;
+use hotspare::{
+    AckMode, Cache, Config, Expiry, LinkState, ManualClock, PromoteError, ReplicationConfig, Replicator,
+    Role, Warning, WriteError,
+};
+
+/// Nodes by their number here: the primary, its spare, and one that joins late.
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+struct Group {
+    clock: Arc<ManualClock>,
+    network: MemoryNetwork,
+    nodes: Vec<Option<(Cache, Replicator)>>,
+}
+
+impl Group {
+    /// A primary that was told of nobody, and its spare, which holds an item.
+    fn with_spare() -> Group {
+        let (clock, network) = (ManualClock::new(1_000_000), MemoryNetwork::immediate().without_proof());
+        let mut group = Group { clock: Arc::new(clock), network, nodes: vec![None, None, None] };
+        group.boot(0, ReplicationConfig::primary());
+        group.boot(1, ReplicationConfig::replica_of("a"));
+        group.run(100);
+        group.cache(0).set("k", "v", Expiry::Never).unwrap();
+        group.run(10_000);
+        assert_eq!(group.items(1), 1);
+        group
+    }
+
+    fn boot(&mut self, index: usize, config: ReplicationConfig) {
+        self.network.remove(NAMES[index]);
+        self.nodes[index] = None;
+        let seed = hotspare::Clock::now_ms(&*self.clock) + index as u64;
+        let config = config.slot(index as u8).random_seed(seed);
+        let config = Config::new().memory_bytes_max(32 << 20).clock(self.clock.clone()).replication(config);
+        let cache = Cache::new(config).unwrap();
+        let replicator = Replicator::new(&cache, self.network.transport(NAMES[index])).unwrap();
+        self.nodes[index] = Some((cache, replicator));
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.network.remove(NAMES[index]);
+        self.nodes[index] = None;
+    }
+
+    fn cache(&self, index: usize) -> Cache {
+        self.nodes[index].as_ref().unwrap().0.clone()
+    }
+
+    fn items(&self, index: usize) -> u64 {
+        self.cache(index).stats().items
+    }
+
+    fn role(&self, index: usize) -> Role {
+        self.cache(index).status().role
+    }
+
+    fn warns(&self, index: usize, of: impl Fn(&Warning) -> bool) -> bool {
+        self.cache(index).status().warnings.iter().any(of)
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms / 5 {
+            self.clock.advance_ms(5);
+            for (_, replicator) in self.nodes.iter_mut().flatten() {
+                replicator.poll(&mut Context::from_waker(Waker::noop()));
+            }
+        }
+    }
+
+    fn set_apart(&self, one: usize, other: usize, apart: bool) {
+        self.network.set_apart(NAMES[one], NAMES[other], apart);
+        self.network.cut(NAMES[one], NAMES[other]);
+    }
+
+    fn promote(&mut self, index: usize) -> Result<u32, PromoteError> {
+        let cache = self.cache(index);
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| cache.promote(false));
+            while !asked.is_finished() {
+                self.run(5);
+                std::thread::sleep(std::time::Duration::from_micros(200));
+            }
+            asked.join().unwrap()
+        })
+    }
+
+    /// The spare is promoted; then all others have what it has.
+    fn ends_well(&mut self) {
+        assert!(self.promote(1).is_ok());
+        self.run(20_000);
+        for index in (0..NAMES.len()).filter(|index| self.nodes[*index].is_some()) {
+            let role = if index == 1 { Role::Primary } else { Role::Replica };
+            let status = self.cache(index).status();
+            assert_eq!((status.role, self.items(index)), (role, 1), "{}: {status:?}", NAMES[index]);
+            assert!(status.warnings.iter().all(Warning::is_past), "{status:?}");
+        }
+    }
+}
+
+/// The old primary was killed and comes up again by its old command line; the spare finds it.
+fn restarted() -> Group {
+    let mut group = Group::with_spare();
+    group.boot(0, ReplicationConfig::primary());
+    group.run(2_000);
+    assert_eq!((group.role(0), group.items(1)), (Role::Fenced, 1));
+    group
+}
+
+#[test]
+fn an_empty_primary_that_its_spare_has_fenced_is_not_promoted_over_it() {
+    let mut group = restarted();
+    let held = group.cache(1).status().seq;
+    let warned = Warning::CameUpEmpty { address: "b".to_owned(), seq: held, listens: true };
+    assert_eq!(group.cache(0).status().warnings, [warned]);
+    assert!(group.warns(1, |warning| *warning == Warning::PrimaryForgot { address: "a".to_owned() }));
+    assert!(group.cache(0).status().promotable.unwrap_err().contains("came up with nothing"));
+    assert_eq!(group.promote(0), Err(PromoteError::PeerHolds { address: "b".to_owned(), seq: held }));
+    // Nor while it can't be asked.
+    group.set_apart(0, 1, true);
+    assert_eq!(group.promote(0), Err(PromoteError::PeerHeld { address: "b".to_owned(), seq: held }));
+    group.set_apart(0, 1, false);
+    assert_eq!((group.role(0), group.role(1)), (Role::Fenced, Role::Replica));
+    group.ends_well();
+}
+
+#[test]
+fn a_spare_that_forgot_as_well_stands_in_nobodys_way() {
+    let mut group = restarted();
+    group.boot(1, ReplicationConfig::replica_of("a"));
+    group.run(500);
+    assert!(group.promote(0).is_ok());
+    group.run(5_000);
+    assert_eq!(group.cache(1).status().link, LinkState::Streaming);
+}
+
+#[test]
+fn a_spare_that_is_gone_for_good_is_overruled_by_force() {
+    let mut group = restarted();
+    group.kill(1);
+    assert!(matches!(group.promote(0), Err(PromoteError::PeerHeld { .. })));
+    assert!(group.cache(0).promote(true).is_ok());
+}
+
+/// The old primary comes up empty, and an empty node finds it before the spare does.
+fn joined_by_an_empty_one() -> Group {
+    let mut group = Group::with_spare();
+    group.set_apart(0, 1, true);
+    group.boot(0, ReplicationConfig::primary());
+    group.boot(2, ReplicationConfig::replica_of("a"));
+    group.run(500);
+    assert_eq!((group.role(0), group.cache(2).status().link), (Role::Primary, LinkState::Streaming));
+    group
+}
+
+#[test]
+fn a_spare_that_finds_its_empty_primary_second_fences_it_all_the_same() {
+    let mut group = joined_by_an_empty_one();
+    group.cache(0).set("other", "w", Expiry::Never).unwrap();
+    group.set_apart(0, 1, false);
+    group.run(2_000);
+    assert_eq!((group.role(0), group.role(2), group.items(1)), (Role::Fenced, Role::Replica, 1));
+    assert!(group.warns(1, |warning| matches!(warning, Warning::PrimaryForgot { .. })));
+    for index in [0, 2] {
+        assert!(group.cache(index).status().promotable.is_err());
+        assert!(group.promote(index).is_err(), "{index}");
+    }
+    group.ends_well();
+}
+
+#[test]
+fn who_was_copied_of_an_empty_primary_replaces_nobodys_items_when_it_is_promoted() {
+    let mut group = joined_by_an_empty_one();
+    group.set_apart(0, 1, false);
+    group.run(2_000);
+    // It can ask nobody, and so it reigns; but it has no right to what the spare holds.
+    group.kill(0);
+    group.set_apart(1, 2, true);
+    assert!(group.promote(2).is_ok());
+    group.set_apart(1, 2, false);
+    group.cache(1).follow("c", false).unwrap();
+    group.run(5_000);
+    assert_eq!((group.role(2), group.role(1), group.items(1)), (Role::Primary, Role::Replica, 1));
+    assert!(group.warns(1, |warning| matches!(warning, Warning::CopyRefused { .. })));
+}
+
+#[test]
+fn a_spare_that_comes_when_its_primary_has_begun_anew_keeps_its_items_and_does_not_reign_beside_it() {
+    let mut group = joined_by_an_empty_one();
+    group.run(10_000);
+    group.set_apart(0, 1, false);
+    group.run(2_000);
+    assert_eq!((group.role(0), group.role(1), group.items(1)), (Role::Primary, Role::Replica, 1));
+    let refused = Warning::CopyRefused { address: "a".to_owned() };
+    assert!(group.warns(1, |warning| *warning == refused));
+    assert_eq!(group.promote(1), Err(PromoteError::Rival { address: "a".to_owned() }));
+    assert_eq!((group.role(0), group.role(1)), (Role::Primary, Role::Replica));
+    // Once that one is gone nothing speaks against it.
+    group.kill(0);
+    assert!(group.promote(1).is_ok());
+    assert_eq!(group.items(1), 1);
+}
+
+#[test]
+fn a_primary_that_knows_others_asks_them_before_it_takes_a_write() {
+    let mut group = Group::with_spare();
+    group.boot(0, ReplicationConfig::primary().peer("b"));
+    let refused = group.cache(0).set("k", "w", Expiry::Never);
+    assert!(matches!(refused, Err(WriteError::Replica { .. })), "{refused:?}");
+    let held = group.cache(1).status().seq;
+    group.run(3_000);
+    assert_eq!((group.role(0), group.items(1)), (Role::Replica, 1), "what the spare holds is not given up");
+    let warned = Warning::CameUpEmpty { address: "b".to_owned(), seq: held, listens: true };
+    assert_eq!(group.cache(0).status().warnings, [warned]);
+    assert_eq!(group.promote(0), Err(PromoteError::PeerHolds { address: "b".to_owned(), seq: held }));
+    group.ends_well();
+}
+
+#[test]
+fn a_primary_begins_its_group_once_nobody_whom_it_knows_holds_any_of_it() {
+    for mode in [AckMode::Async, AckMode::SemiSync { replicas: 1 }, AckMode::Strict { replicas: 1 }] {
+        let mut group = Group::with_spare();
+        // One is empty, and the other can't be reached.
+        group.boot(1, ReplicationConfig::replica_of("a").ack(mode));
+        group.boot(0, ReplicationConfig::primary().ack(mode).peer("b").peer("c"));
+        group.run(500);
+        assert_eq!(group.role(0), Role::Primary, "{mode}");
+        group.run(2_000);
+        let (primary, spare) = (group.cache(0).status(), group.cache(1).status());
+        assert_eq!((spare.link, primary.level_replicas), (LinkState::Streaming, 1), "{mode}");
+        assert!(primary.warnings.is_empty(), "{:?}", primary.warnings);
+        assert_eq!(group.cache(0).set("k", "w", Expiry::Never).map(|_| ()), Ok(()), "{mode}");
+    }
+}
