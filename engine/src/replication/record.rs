@@ -178,8 +178,8 @@ fn copy_short(from: &[u8], to: &mut [u8]) {
     match from.len() {
         // The longer ones first: they have more to lose.
         33.. => match from.len() {
-            ..=64 => copy_ends::<32>(from, to),
-            ..=128 => copy_ends::<64>(from, to),
+            33..=64 => copy_ends::<32>(from, to),
+            65..=128 => copy_ends::<64>(from, to),
             _ => to.copy_from_slice(from),
         },
         17.. => copy_ends::<16>(from, to),

@@ -363,11 +363,9 @@ impl Shard {
             self.lru.prefetch_to_unlink(memory, old);
         }
         let mut marks = meta.marks;
-        if place == Place::New {
-            if self.begins_in_main(&spot, self.index.len()) {
-                marks = marks.in_main();
-                item::set_marks(memory, first, marks);
-            }
+        if place == Place::New && self.begins_in_main(&spot, self.index.len()) {
+            marks = marks.in_main();
+            item::set_marks(memory, first, marks);
         }
         let version = publish(marks);
         item::set_version(memory, first, version);

@@ -128,7 +128,7 @@ fn a_position_is_found_without_walking_more_than_a_piece_of_the_log() {
     assert!(longest > 100 && longest <= entries, "{longest} of {entries}");
     assert!(log.landmarks.entries.len() <= log.bytes_max / log.ring.piece_bytes + 3);
     // Cut back, and grown again.
-    let middle = log.first_seq + log.retained_records as u64 / 2;
+    let middle = log.first_seq + log.retained_records / 2;
     assert!(log.truncate_to(Position { branch: Branch(1), seq: middle }));
     check(&log, &mut longest);
     for _ in 0..50_000 {
