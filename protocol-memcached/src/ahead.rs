@@ -4,7 +4,7 @@
 //! speed may depend on it.
 
 use crate::binary::{HEADER_BYTES, REQUEST_MAGIC};
-use crate::classic::Tokens;
+use crate::classic::{Tokens, key_of_plain_get, number};
 
 /// At most so many requests are looked at: as many as a processor can have misses under way for.
 pub const AHEAD_MAX: usize = 16;
@@ -58,6 +58,9 @@ fn glance(buffer: &[u8]) -> Option<(&[u8], usize)> {
         let key_at = HEADER_BYTES + usize::from(header[4]);
         return Some((buffer.get(key_at..key_at + key_bytes)?, HEADER_BYTES + body_bytes));
     }
+    if let Some(key) = key_of_plain_get(buffer) {
+        return Some((key, b"get ".len() + key.len() + b"\r\n".len()));
+    }
     let line_bytes = memchr::memchr(b'\n', buffer)? + 1;
     let mut words = Tokens::new(buffer[..line_bytes].trim_ascii_end());
     // How many words after the key the value's length comes, for requests that have a value.
@@ -74,7 +77,7 @@ fn glance(buffer: &[u8]) -> Option<(&[u8], usize)> {
             for _ in 0..words_between {
                 words.next_word()?;
             }
-            str::from_utf8(words.next_word()?).ok()?.parse::<usize>().ok()?.saturating_add(2)
+            usize::try_from(number::unsigned(words.next_word()?)?).ok()?.saturating_add(2)
         }
     };
     Some((key, line_bytes.saturating_add(value_bytes)))

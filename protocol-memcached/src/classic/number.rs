@@ -45,20 +45,29 @@ fn without_plus(token: &[u8]) -> &[u8] {
     }
 }
 
+/// The most digits of a number of 64 bits.
+pub(crate) const DIGITS_MAX: usize = 20;
+
 /// Appends a decimal number.
+#[inline]
 pub(crate) fn write(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
+    let mut digits = [0; DIGITS_MAX];
+    let at = write_before(number, &mut digits, DIGITS_MAX);
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a decimal number so that it ends before `end`, where there must be room for it; gives where it begins.
+#[inline]
+pub(crate) fn write_before(number: u64, room: &mut [u8], end: usize) -> usize {
+    let (mut at, mut rest) = (end, number);
     loop {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        room[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
-            break;
+            return at;
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Appends a decimal number with its sign.

@@ -3,9 +3,10 @@
 //! Lives here: requests to `Cache` calls, outcomes to memcached's words. Not here: parsing, buffers, statistics'
 //! names (see `stats`).
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use hotspare::{Attributes, Cache, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
+use hotspare::{Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
 use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
     Direction, Keys, Lifetime, Request, Response, ShutdownMode, Store, StoreCommand, Tokens,
@@ -185,30 +186,32 @@ impl Executor<'_> {
         output_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Flow {
-        let expiry = exptime.map(|exptime| self.expiry(exptime));
-        let cache = &self.shared.cache;
-        let mut ahead = keys.iter().skip(progress.keys_answered);
-        for (number, key) in ahead.clone().enumerate() {
+        let mut rest = keys.iter();
+        for _ in 0..progress.keys_answered {
+            rest.next();
+        }
+        loop {
+            let mut batch = [&[][..]; AHEAD_MAX];
+            let count = batch.iter_mut().zip(&mut rest).map(|(place, key)| *place = key).count();
+            let batch = &batch[..count];
+            if batch.is_empty() {
+                break;
+            }
             if out.len() > output_bytes_max {
                 return Flow::OutputFull;
             }
-            if number % AHEAD_MAX == 0 && !keys.is_one() {
-                fetch_ahead(cache, &mut ahead);
-            }
-            let mut class = 0;
-            let read = |item: ItemRef<'_>| {
-                class = item.value.class();
-                let cas = with_cas.then(|| self.shared.settings.shown_cas(item.cas()));
-                write_value(&item, cas, out)
-            };
-            let answered = match expiry {
-                None => cache.read(key, read).map_err(read_error),
-                Some(expiry) => cache.read_and_touch(key, expiry, read).map_err(write_error),
+            let answered = match exptime {
+                None => self.read_batch(batch, with_cas, output_bytes_max, out),
+                Some(exptime) => {
+                    self.touch_batch(batch, self.expiry(exptime), with_cas, output_bytes_max, out)
+                }
             };
             match answered {
-                Ok(found) => {
-                    self.count_read(found.map(|_| class), expiry.is_some());
-                    self.saw_get(key, found.map(|bytes| (bytes, class)));
+                Ok(answered) => {
+                    progress.keys_answered += answered;
+                    if answered < batch.len() {
+                        return Flow::OutputFull;
+                    }
                 }
                 Err(text) => {
                     // A node that serves no reads says so once, instead of the END that would mean a miss.
@@ -217,11 +220,73 @@ impl Executor<'_> {
                     return Flow::Next;
                 }
             }
-            progress.keys_answered += 1;
         }
         *progress = Progress::default();
         Response::End.encode(out);
         Flow::Next
+    }
+
+    /// Answers keys until the output is full; gives how many, at least one.
+    #[inline]
+    fn read_batch(
+        &self,
+        keys: &[&[u8]],
+        with_cas: bool,
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
+        let (cache, settings) = (&self.shared.cache, &self.shared.settings);
+        let tell = |item: ItemRef<'_>, out: &mut Vec<u8>| {
+            write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out)
+        };
+        if let [key] = keys {
+            let found = cache.read(key, |item| tell(item, out)).map_err(read_error)?;
+            self.note_read(key, found, false);
+            return Ok(1);
+        }
+        let mut found = [None; AHEAD_MAX];
+        let mut answered = 0;
+        let read = cache.read_while(keys, |at, item| {
+            found[at] = item.map(|item| tell(item, out));
+            answered = at + 1;
+            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        for (key, found) in keys[..answered].iter().zip(found) {
+            self.note_read(key, found, false);
+        }
+        read.map(|()| answered).map_err(read_error)
+    }
+
+    /// As [`Executor::read_batch`], and gives what it finds another expiry.
+    fn touch_batch(
+        &self,
+        keys: &[&[u8]],
+        expiry: Expiry,
+        with_cas: bool,
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
+        let (cache, settings) = (&self.shared.cache, &self.shared.settings);
+        if keys.len() > 1 {
+            cache.prefetch(keys);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            if out.len() > output_bytes_max {
+                return Ok(at);
+            }
+            let tell =
+                |item: ItemRef<'_>| write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out);
+            let found = cache.read_and_touch(key, expiry, tell).map_err(write_error)?;
+            self.note_read(key, found, true);
+        }
+        Ok(keys.len())
+    }
+
+    /// A key was asked for and answered; with the value's length and its item's class, if there is one.
+    #[inline]
+    fn note_read(&self, key: &[u8], found: Option<(usize, usize)>, touched: bool) {
+        self.count_read(found.map(|(_, class)| class), touched);
+        self.saw_get(key, found);
     }
 
     /// `class`: of what was found.
@@ -389,16 +454,6 @@ impl Executor<'_> {
     }
 }
 
-/// Has the processor fetch what the next keys of a get touch.
-#[inline]
-fn fetch_ahead<'a>(cache: &Cache, keys: &mut impl Iterator<Item = &'a [u8]>) {
-    let mut batch = [&[][..]; AHEAD_MAX];
-    let count = batch.iter_mut().zip(keys).map(|(place, key)| *place = key).count();
-    if count > 1 {
-        cache.prefetch(&batch[..count]);
-    }
-}
-
 /// Whether a value's length alone says that it is no number (rule A3), which memcached tells before a CAS that differs: an
 /// empty one, and one that memcached keeps in chunks.
 pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
@@ -406,12 +461,13 @@ pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
     value_bytes == 0 || value_bytes > CHUNK_BYTES_MAX
 }
 
-/// Gives the value's length.
-fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> usize {
+/// Gives the value's length and its item's class.
+#[inline]
+fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> (usize, usize) {
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
-    item.value.len()
+    (item.value.len(), item.value.class())
 }
 
 fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {
