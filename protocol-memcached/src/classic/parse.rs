@@ -46,16 +46,28 @@ pub enum Parsed<'a> {
 /// Parses what the buffer begins with. Executes nothing, allocates nothing.
 #[inline]
 pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
-    if let Some(key) = key_of_plain_get(buffer)
-        && let consumed = PLAIN_GET.len() + key.len() + 2
-        && key.len() <= limits.key_bytes_max
-        && consumed <= limits.line_bytes_max
-    {
+    if let Some((_, consumed)) = plain_get(buffer, limits) {
         // With the space before it, as where the line is taken apart word by word.
         let keys = Tokens::new(&buffer[PLAIN_GET.len() - 1..consumed - 2]);
         return complete(Request::Get { with_cas: false, keys }, consumed);
     }
     parse_line(buffer, limits)
+}
+
+/// The key of the request that the buffer begins with, and the bytes that the request takes, if it is the most common one:
+/// `get KEY`. What is not as plain as that is left to [`parse_request`].
+///
+/// ```
+/// use hotspare_memcached::classic::{Limits, plain_get};
+/// assert_eq!(plain_get(b"get a\r\nget b\r\n", &Limits::default()), Some((&b"a"[..], 7)));
+/// assert_eq!(plain_get(b"get a b\r\n", &Limits::default()), None);
+/// ```
+#[inline]
+pub fn plain_get<'a>(buffer: &'a [u8], limits: &Limits) -> Option<(&'a [u8], usize)> {
+    let key = key_of_plain_get(buffer)?;
+    let consumed = PLAIN_GET.len() + key.len() + 2;
+    let is_short = key.len() <= limits.key_bytes_max && consumed <= limits.line_bytes_max;
+    is_short.then_some((key, consumed))
 }
 
 const PLAIN_GET: &[u8] = b"get ";

@@ -24,6 +24,11 @@ impl<'a> Tokens<'a> {
         std::iter::from_fn(move || rest.next_word())
     }
 
+    /// The bytes of the words that are left, and of the spaces around them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.line.len()
+    }
+
     /// Takes the first word off.
     #[inline]
     pub(crate) fn next_word(&mut self) -> Option<&'a [u8]> {

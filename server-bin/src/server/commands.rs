@@ -3,6 +3,8 @@
 //! Lives here: requests to `Cache` calls, outcomes to memcached's words. Not here: parsing, buffers, statistics'
 //! names (see `stats`).
 
+use std::io::{IoSlice, Write};
+use std::iter;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -28,6 +30,13 @@ pub(crate) const VERSION: &str = concat!("1.6.45-hotspare-", env!("CARGO_PKG_VER
 /// The longest text of an error line, below rule F8's kilobyte.
 const ERROR_TEXT_BYTES_MAX: usize = 900;
 
+/// Values from this length on are sent from where they lie, in bytes: for shorter ones a copy costs less than the
+/// system call that it takes to send each by itself.
+const SENT_DIRECTLY_BYTES_MIN: usize = 16 << 10;
+
+/// Parts of an answer that one system call sends, of a value in more pieces the first ones.
+const PARTS_MAX: usize = 64;
+
 /// Executes requests for one worker.
 pub(crate) struct Executor<'a> {
     pub(crate) shared: &'a Shared,
@@ -47,7 +56,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn is_at_start(&self) -> bool {
+    pub(super) fn is_at_start(&self) -> bool {
         self.keys_answered == 0 && self.dump.is_none()
     }
 }
@@ -255,6 +264,34 @@ impl Executor<'_> {
             self.note_read(key, found, false);
         }
         read.map(|()| answered).map_err(read_error)
+    }
+
+    /// Answers a get of one key behind which nothing has come, into an empty output. A large value is sent from where it lies,
+    /// as far as the socket takes it at once; only the rest is copied. Gives how many bytes have gone.
+    #[inline]
+    pub(crate) fn get_directly(&self, key: &[u8], socket: &mut impl Write, out: &mut Vec<u8>) -> usize {
+        self.counters.requests.count(Command::Get);
+        let mut sent = 0;
+        let answer = |item: ItemRef<'_>| {
+            if item.value.len() < SENT_DIRECTLY_BYTES_MIN {
+                let told = write_value(&item, None, out);
+                Response::End.encode(out);
+                return told;
+            }
+            sent = send_value(&item, socket, out);
+            self.counters.bytes_written.add(sent as u64);
+            (item.value.len(), item.value.class())
+        };
+        match self.shared.cache.read(key, answer) {
+            Ok(found) => {
+                self.note_read(key, found, false);
+                if found.is_none() {
+                    Response::End.encode(out);
+                }
+            }
+            Err(error) => server_error(out, &read_error(error)),
+        }
+        sent
     }
 
     /// As [`Executor::read_batch`], and gives what it finds another expiry.
@@ -468,6 +505,26 @@ fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> (usiz
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
     (item.value.len(), item.value.class())
+}
+
+/// Sends the whole answer to a get of one key; gives how many bytes have gone, and leaves the others in `out`, which was
+/// empty. A socket that takes nothing, or is broken, leaves all: whoever flushes `out` learns why.
+#[inline(never)]
+fn send_value(item: &ItemRef<'_>, socket: &mut impl Write, out: &mut Vec<u8>) -> usize {
+    const END: &[u8] = b"\r\nEND\r\n";
+    encode_value_header(item.key, item.flags, item.value.len(), None, out);
+    let mut parts = [IoSlice::new(b""); PARTS_MAX];
+    let answer = iter::once(&out[..]).chain(item.value.pieces()).chain([END]);
+    let count = parts.iter_mut().zip(answer).map(|(part, bytes)| *part = IoSlice::new(bytes)).count();
+    let sent = socket.write_vectored(&parts[..count]).unwrap_or(0);
+    let mut gone = sent.saturating_sub(out.len());
+    out.drain(..sent.min(out.len()));
+    for bytes in item.value.pieces().chain([END]) {
+        let rest = bytes.get(gone..).unwrap_or_default();
+        gone -= bytes.len() - rest.len();
+        out.extend_from_slice(rest);
+    }
+    sent
 }
 
 fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {

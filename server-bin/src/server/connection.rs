@@ -106,6 +106,7 @@ pub(crate) struct Connection {
     /// It has one turn.
     is_datagram: bool,
     short_read_is_last: bool,
+    sends_directly: bool,
     peer_closed: bool,
     closing: bool,
     /// It closes since what came was no request.
@@ -138,6 +139,7 @@ impl Connection {
             requests_done: 0,
             is_datagram: false,
             short_read_is_last: false,
+            sends_directly: false,
             peer_closed: false,
             closing: false,
             is_refused: false,

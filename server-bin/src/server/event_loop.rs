@@ -517,6 +517,7 @@ impl Worker {
         let descriptor = client.peer.descriptor;
         let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
         client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
+        client.connection.set_sends_directly(!client.socket.is_encrypted());
         let kept_bytes = client.connection.buffer_bytes();
         client.connection.borrow(&mut self.buffers);
         let is_timed = self.sampler.takes() || self.shared.settings.slow_log_ms.is_some();

@@ -20,8 +20,15 @@ use hotspare_server::bench::requests::Dialect;
 /// How long a server may be silent; under valgrind it is fifty times slower.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Places for connections: valgrind has few descriptors to give.
-const CONNECTIONS: usize = 200;
+/// Places for connections. memcached sets its limit of descriptors to that, which valgrind takes only if it is the one that it
+/// leaves itself: the system's without twelve.
+fn places() -> io::Result<usize> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let hard = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<usize>().ok());
+    hard.and_then(|hard| hard.checked_sub(12))
+        .ok_or_else(|| Error::other("descriptors are not limited: see `ulimit -Hn`"))
+}
 
 #[derive(Parser)]
 struct Args {
@@ -182,7 +189,7 @@ fn measure(program: &Program, workload: Workload, args: &Args) -> io::Result<()>
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut all = programs(&args.hotspare, 1, CONNECTIONS);
+    let mut all = programs(&args.hotspare, 1, places()?);
     for server in &args.server {
         if let Some((name, line)) = server.split_once('=') {
             all.push(Program::new(name, Family::Memcached, line));
