@@ -191,6 +191,46 @@ fn a_large_value_is_sent_from_where_it_lies_and_the_same_bytes_come_however_litt
     assert_eq!((counted.get_hits, counted.cmd_get), (10, 10));
 }
 
+/// What `docs/what-is-bounded.md` says of a connection's buffers.
+#[test]
+fn no_client_makes_a_connection_hold_more_than_the_sum_of_its_bounds() {
+    let shared = shared();
+    let item_bytes = shared.settings.item_bytes_max;
+    shared.cache.set("big", vec![b'x'; item_bytes - 1000], Expiry::Never).unwrap();
+    let input_max = 2 * (item_bytes.max(Limits::default().get_line_bytes_max) + 2 * READ_BYTES);
+    let output_max = 2 * (UNSENT_BYTES_MAX + item_bytes) + (4 << 10);
+    let unfinished_set = format!("set big 0 0 {}\r\n{}", item_bytes - 1000, "v".repeat(item_bytes - 1001));
+    let abuses = [
+        unfinished_set.clone(),
+        format!("ms big {}\r\n{}", item_bytes - 1000, "v".repeat(item_bytes - 1001)),
+        format!("set big 0 0 2000000000\r\n{}", "v".repeat(3 * item_bytes)),
+        format!("get{}", " key".repeat(item_bytes / 2)),
+        "get big\r\n".repeat(300),
+        format!("get{}\r\n", " big".repeat(3000)),
+        format!("mn\r\n{}{unfinished_set}", "mg big v\r\n".repeat(40)),
+        format!("\u{1}{}", "x".repeat(2 * item_bytes)),
+    ];
+    for (number, abuse) in abuses.iter().enumerate() {
+        for sends_directly in [false, true] {
+            let mut connection = Connection::new(&shared.settings);
+            connection.set_sends_directly(sends_directly);
+            let mut socket = FakeSocket { room: 1000, ..socket(abuse.as_bytes(), 70_000) };
+            let mut buffers = Buffers::default();
+            for _ in 0..100 {
+                connection.borrow(&mut buffers);
+                run(&shared, &mut connection, &mut socket);
+                connection.give_back(&mut buffers);
+                let (input, output) = (connection.input.capacity(), connection.output.capacity());
+                assert!(input <= input_max, "abuse {number}: {input} bytes of input");
+                assert!(output <= output_max, "abuse {number}: {output} bytes of output");
+                let shared = [buffers.input.capacity(), buffers.output.capacity()];
+                assert!(shared.iter().all(|bytes| *bytes <= SHARED_BYTES_MAX), "abuse {number}: {shared:?}");
+                socket.room = 100;
+            }
+        }
+    }
+}
+
 #[test]
 fn f6_the_end_of_a_long_get_is_looked_for_in_new_bytes_only() {
     let shared = shared();
