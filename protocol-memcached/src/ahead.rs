@@ -4,7 +4,8 @@
 //! speed may depend on it.
 
 use crate::binary::{HEADER_BYTES, REQUEST_MAGIC};
-use crate::classic::Tokens;
+use crate::classic::{key_of_plain_get, number};
+use crate::scan::graphic_bytes;
 
 /// At most so many requests are looked at: as many as a processor can have misses under way for.
 pub const AHEAD_MAX: usize = 16;
@@ -58,24 +59,38 @@ fn glance(buffer: &[u8]) -> Option<(&[u8], usize)> {
         let key_at = HEADER_BYTES + usize::from(header[4]);
         return Some((buffer.get(key_at..key_at + key_bytes)?, HEADER_BYTES + body_bytes));
     }
-    let line_bytes = memchr::memchr(b'\n', buffer)? + 1;
-    let mut words = Tokens::new(buffer[..line_bytes].trim_ascii_end());
+    if let Some(key) = key_of_plain_get(buffer) {
+        return Some((key, b"get ".len() + key.len() + b"\r\n".len()));
+    }
+    let mut rest = buffer;
     // How many words after the key the value's length comes, for requests that have a value.
-    let length_at = match words.next_word()? {
+    let length_at = match next_word(&mut rest)? {
         b"get" | b"gets" | b"mg" | b"md" | b"ma" | b"delete" | b"incr" | b"decr" | b"touch" => None,
         b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => Some(2),
         b"ms" => Some(0),
         _ => return None,
     };
-    let key = words.next_word()?;
+    let key = next_word(&mut rest)?;
     let value_bytes = match length_at {
         None => 0,
         Some(words_between) => {
             for _ in 0..words_between {
-                words.next_word()?;
+                next_word(&mut rest)?;
             }
-            str::from_utf8(words.next_word()?).ok()?.parse::<usize>().ok()?.saturating_add(2)
+            usize::try_from(number::unsigned(next_word(&mut rest)?)?).ok()?.saturating_add(2)
         }
     };
+    let line_bytes = buffer.len() - rest.len() + memchr::memchr(b'\n', rest)? + 1;
     Some((key, line_bytes.saturating_add(value_bytes)))
+}
+
+/// Takes the next word off its line.
+#[inline]
+fn next_word<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    while let [b' ', behind @ ..] = rest {
+        *rest = behind;
+    }
+    let (word, behind) = rest.split_at(graphic_bytes(rest));
+    *rest = behind;
+    (!word.is_empty()).then_some(word)
 }

@@ -20,6 +20,7 @@ pub mod binary;
 pub mod classic;
 mod line;
 pub mod meta;
+mod scan;
 
 pub use ahead::{AHEAD_MAX, Ahead, keys_ahead};
 

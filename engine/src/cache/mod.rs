@@ -45,6 +45,7 @@ mod versions;
 mod write;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -380,9 +381,25 @@ impl Cache {
     pub fn read_many<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
-        reader: impl FnMut(usize, Option<ItemRef<'_>>),
+        mut reader: impl FnMut(usize, Option<ItemRef<'_>>),
     ) -> Result<(), ReadError> {
-        self.inner.timed(Timed::Read, || self.inner.read_many(keys, reader))
+        self.read_while(keys, |at, item| {
+            reader(at, item);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// [`Cache::read_many`] for as long as the closure says so: the keys behind the one for which it broke off are not
+    /// read, not counted, and count as little as read as if nobody had asked for them.
+    ///
+    /// # Errors
+    /// As [`Cache::read_many`].
+    pub fn read_while<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        reader: impl FnMut(usize, Option<ItemRef<'_>>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.inner.timed(Timed::Read, || self.inner.read_while(keys, reader))
     }
 
     /// Has the processor fetch what operations on these keys are about to touch, all at once instead of one by one: for

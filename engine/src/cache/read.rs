@@ -6,6 +6,7 @@
 //! A read locks the item's index line, not its shard. What a hit touches: the line (locked), the item, and, if its
 //! mark was clear, the item's header; besides that its own thread's counters.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use crate::error::{ReadError, WriteError};
@@ -253,10 +254,10 @@ impl Inner {
         hashes
     }
 
-    pub(crate) fn read_many<K: AsRef<[u8]>>(
+    pub(crate) fn read_while<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
-        mut reader: impl FnMut(usize, Option<ItemRef<'_>>),
+        mut reader: impl FnMut(usize, Option<ItemRef<'_>>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let mut at = 0;
         for batch in keys.chunks(BATCH) {
@@ -273,8 +274,8 @@ impl Inner {
                     }
                     (None, None) => self.read_closely(hash, key, |item| reader(at, Some(item)))?,
                 };
-                if found.is_none() {
-                    reader(at, None);
+                if found.unwrap_or_else(|| reader(at, None)).is_break() {
+                    return Ok(());
                 }
                 at += 1;
             }

@@ -2,8 +2,21 @@
 
 /// Digits only, no sign; overflow is no number.
 pub(crate) fn unsigned(token: &[u8]) -> Option<u64> {
+    /// As many nines fit 64 bits.
+    const DIGITS_THAT_FIT: usize = 19;
     if token.is_empty() {
         return None;
+    }
+    if token.len() <= DIGITS_THAT_FIT {
+        let mut number = 0;
+        for byte in token {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            number = number * 10 + u64::from(digit);
+        }
+        return Some(number);
     }
     token.iter().try_fold(0u64, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
@@ -18,10 +31,11 @@ pub(crate) fn signed(token: &[u8]) -> Option<i64> {
         Some((b'-', digits)) => (true, digits),
         _ => (false, token),
     };
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let magnitude = unsigned(digits).and_then(|number| i64::try_from(number).ok()).unwrap_or(i64::MAX);
+    let magnitude = match unsigned(digits) {
+        Some(number) => i64::try_from(number).unwrap_or(i64::MAX),
+        None if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) => return None,
+        None => i64::MAX,
+    };
     Some(if negative { -magnitude } else { magnitude })
 }
 
@@ -37,6 +51,9 @@ pub(crate) fn flags(token: &[u8]) -> Option<u32> {
 
 /// Without what the C library passes over before a number, but for the `-`.
 fn without_plus(token: &[u8]) -> &[u8] {
+    if token.first().is_some_and(u8::is_ascii_digit) {
+        return token;
+    }
     let is_space = |byte: &u8| matches!(byte, b'\t' | b'\r' | 0x0b | 0x0c);
     let from = token.iter().position(|byte| !is_space(byte)).unwrap_or(token.len());
     match &token[from..] {
@@ -45,20 +62,29 @@ fn without_plus(token: &[u8]) -> &[u8] {
     }
 }
 
+/// The most digits of a number of 64 bits.
+pub(crate) const DIGITS_MAX: usize = 20;
+
 /// Appends a decimal number.
+#[inline]
 pub(crate) fn write(number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
+    let mut digits = [0; DIGITS_MAX];
+    let at = write_before(number, &mut digits, DIGITS_MAX);
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Writes a decimal number so that it ends before `end`, where there must be room for it; gives where it begins.
+#[inline]
+pub(crate) fn write_before(number: u64, room: &mut [u8], end: usize) -> usize {
+    let (mut at, mut rest) = (end, number);
     loop {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        room[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
-            break;
+            return at;
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 /// Appends a decimal number with its sign.

@@ -10,6 +10,7 @@ use super::request::{Direction, Request, Store, StoreCommand};
 use super::response::ErrorReply;
 use super::token::Tokens;
 use crate::line::{LineEnd, line_end};
+use crate::scan::graphic_bytes;
 
 /// The largest stated length of a value (rule F9).
 pub(crate) const STATED_BYTES_MAX: u64 = (1 << 31) - 3;
@@ -43,7 +44,43 @@ pub enum Parsed<'a> {
 }
 
 /// Parses what the buffer begins with. Executes nothing, allocates nothing.
+#[inline]
 pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
+    if let Some((_, consumed)) = plain_get(buffer, limits) {
+        // With the space before it, as where the line is taken apart word by word.
+        let keys = Tokens::new(&buffer[PLAIN_GET.len() - 1..consumed - 2]);
+        return complete(Request::Get { with_cas: false, keys }, consumed);
+    }
+    parse_line(buffer, limits)
+}
+
+/// The key of the request that the buffer begins with, and the bytes that the request takes, if it is the most common one:
+/// `get KEY`. What is not as plain as that is left to [`parse_request`].
+///
+/// ```
+/// use hotspare_memcached::classic::{Limits, plain_get};
+/// assert_eq!(plain_get(b"get a\r\nget b\r\n", &Limits::default()), Some((&b"a"[..], 7)));
+/// assert_eq!(plain_get(b"get a b\r\n", &Limits::default()), None);
+/// ```
+#[inline]
+pub fn plain_get<'a>(buffer: &'a [u8], limits: &Limits) -> Option<(&'a [u8], usize)> {
+    let key = key_of_plain_get(buffer)?;
+    let consumed = PLAIN_GET.len() + key.len() + 2;
+    let is_short = key.len() <= limits.key_bytes_max && consumed <= limits.line_bytes_max;
+    is_short.then_some((key, consumed))
+}
+
+const PLAIN_GET: &[u8] = b"get ";
+
+/// The key of the most common request, `get KEY`, if that is what the buffer begins with and it is as plain as that.
+#[inline]
+pub(crate) fn key_of_plain_get(buffer: &[u8]) -> Option<&[u8]> {
+    let line = buffer.strip_prefix(PLAIN_GET)?;
+    let (key, behind) = line.split_at(graphic_bytes(line));
+    (!key.is_empty() && behind.starts_with(b"\r\n")).then_some(key)
+}
+
+fn parse_line<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     if buffer.first() == Some(&0x80) {
         // The binary protocol's magic, which is not spoken here (rule B1).
         return Parsed::Close;
@@ -163,7 +200,8 @@ impl<'a> Line<'a, '_> {
 
     /// At least one key, and none too long (rules F5, R2).
     fn are_keys(&self, keys: Tokens<'_>) -> bool {
-        keys.iter().next().is_some() && keys.iter().all(|key| self.is_key(key))
+        let mut keys = keys.iter().map(|key| self.is_key(key)).peekable();
+        keys.peek().is_some() && keys.all(|is_key| is_key)
     }
 
     fn get_and_touch(&self, mut words: Tokens<'a>, with_cas: bool) -> Parsed<'a> {

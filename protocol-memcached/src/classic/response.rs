@@ -93,21 +93,25 @@ impl ErrorReply {
 
 /// Appends `VALUE <key> <flags> <bytes>[ <cas>]`; the value and a line end follow (rule R1).
 pub fn encode_value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64>, out: &mut Vec<u8>) {
+    // Three numbers, a space before each, and the line's end; written from its end on.
+    let mut behind_key = [b' '; 3 * (1 + number::DIGITS_MAX) + 2];
+    let end = behind_key.len() - 2;
+    behind_key[end..].copy_from_slice(b"\r\n");
+    let mut at = end;
+    if let Some(cas) = cas {
+        at = number::write_before(cas, &mut behind_key, at) - 1;
+    }
+    at = number::write_before(bytes as u64, &mut behind_key, at) - 1;
+    at = number::write_before(u64::from(flags), &mut behind_key, at) - 1;
+    out.reserve(6 + key.len() + behind_key.len());
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
-    out.push(b' ');
-    number::write(u64::from(flags), out);
-    out.push(b' ');
-    number::write(bytes as u64, out);
-    if let Some(cas) = cas {
-        out.push(b' ');
-        number::write(cas, out);
-    }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&behind_key[at..]);
 }
 
 impl Response<'_> {
     /// Appends the bytes that a server sends.
+    #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Response::Value { key, flags, cas, data } => {
@@ -119,28 +123,42 @@ impl Response<'_> {
             Response::Stat { name, value } => extend(out, &[b"STAT ", name, b" ", value]),
             Response::ClientError(text) => extend(out, &[b"CLIENT_ERROR ", text]),
             Response::ServerError(text) => extend(out, &[b"SERVER_ERROR ", text]),
-            fixed => out.extend_from_slice(fixed.fixed_text()),
+            fixed => return out.extend_from_slice(fixed.fixed_line()),
         }
         out.extend_from_slice(b"\r\n");
     }
 
-    fn fixed_text(&self) -> &'static [u8] {
-        FIXED.iter().find(|(_, response)| response == self).map_or(b"", |(text, _)| text)
+    /// The line of an answer that is always the same one; of others nothing.
+    #[inline]
+    fn fixed_line(&self) -> &'static [u8] {
+        match self {
+            Response::End => b"END\r\n",
+            Response::Stored => b"STORED\r\n",
+            Response::NotStored => b"NOT_STORED\r\n",
+            Response::Exists => b"EXISTS\r\n",
+            Response::NotFound => b"NOT_FOUND\r\n",
+            Response::Deleted => b"DELETED\r\n",
+            Response::Touched => b"TOUCHED\r\n",
+            Response::Ok => b"OK\r\n",
+            Response::Reset => b"RESET\r\n",
+            Response::Error => b"ERROR\r\n",
+            _ => b"",
+        }
     }
 }
 
 /// Answers that are one fixed line.
-const FIXED: [(&[u8], Response<'static>); 10] = [
-    (b"END", Response::End),
-    (b"STORED", Response::Stored),
-    (b"NOT_STORED", Response::NotStored),
-    (b"EXISTS", Response::Exists),
-    (b"NOT_FOUND", Response::NotFound),
-    (b"DELETED", Response::Deleted),
-    (b"TOUCHED", Response::Touched),
-    (b"OK", Response::Ok),
-    (b"RESET", Response::Reset),
-    (b"ERROR", Response::Error),
+const FIXED: [Response<'static>; 10] = [
+    Response::End,
+    Response::Stored,
+    Response::NotStored,
+    Response::Exists,
+    Response::NotFound,
+    Response::Deleted,
+    Response::Touched,
+    Response::Ok,
+    Response::Reset,
+    Response::Error,
 ];
 
 fn extend(out: &mut Vec<u8>, parts: &[&[u8]]) {
@@ -160,8 +178,8 @@ pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'
     let Some(line) = buffer[..line_end].strip_suffix(b"\r") else { return ParsedResponse::Invalid };
     let consumed = line_end + 1;
     let complete = |response| ParsedResponse::Complete { response, consumed };
-    if let Some((_, response)) = FIXED.iter().find(|(text, _)| *text == line) {
-        return complete(*response);
+    if let Some(response) = FIXED.into_iter().find(|response| *response.fixed_line() == buffer[..consumed]) {
+        return complete(response);
     }
     if let Some(header) = line.strip_prefix(b"VALUE ") {
         return parse_value(buffer, header, consumed, limits);

@@ -1,5 +1,7 @@
 //! The words of a line: separated by one or more spaces, and by nothing else (rule F2).
 
+use crate::scan::word_bytes;
+
 /// Words, found as they are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tokens<'a> {
@@ -16,22 +18,26 @@ impl<'a> Tokens<'a> {
     }
 
     /// Each word, in order.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
-        self.line.split(|byte| *byte == b' ').filter(|word| !word.is_empty())
+        let mut rest = *self;
+        std::iter::from_fn(move || rest.next_word())
     }
 
-    /// Whether there is no more than one word, as far as a glance tells.
-    pub fn is_one(&self) -> bool {
-        !self.line.trim_ascii().contains(&b' ')
+    /// The bytes of the words that are left, and of the spaces around them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.line.len()
     }
 
     /// Takes the first word off.
+    #[inline]
     pub(crate) fn next_word(&mut self) -> Option<&'a [u8]> {
-        let start = self.line.iter().position(|byte| *byte != b' ')?;
-        let rest = &self.line[start..];
-        let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-        self.line = &rest[end..];
-        Some(&rest[..end])
+        while let [b' ', rest @ ..] = self.line {
+            self.line = rest;
+        }
+        let (word, rest) = self.line.split_at(word_bytes(self.line));
+        self.line = rest;
+        (!word.is_empty()).then_some(word)
     }
 
     /// Takes a last word `noreply` off; whether it was there (rule F10).

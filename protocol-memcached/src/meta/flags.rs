@@ -8,7 +8,14 @@ use crate::classic::{Tokens, number};
 use super::response::ErrorReply;
 
 /// The letters that some meta command knows, and `P` and `L`, which are for proxies (rule M2).
-const LETTERS: &[u8] = b"bcfhklstvuqxOFCMJDIENTRPL";
+const LETTERS: u64 = {
+    let (letters, mut all, mut at) = (b"bcfhklstvuqxOFCMJDIENTRPL", 0, 0);
+    while at < letters.len() {
+        all |= bit(letters[at]);
+        at += 1;
+    }
+    all
+};
 
 /// The longest opaque token, its letter included, in bytes (rule L6).
 const OPAQUE_BYTES_MAX: usize = 32;
@@ -48,7 +55,7 @@ pub struct Flags<'a> {
     pub mode: Option<u8>,
 }
 
-fn bit(letter: u8) -> u64 {
+const fn bit(letter: u8) -> u64 {
     match letter {
         b'A'..=b'z' => 1 << (letter - b'A'),
         _ => 0,
@@ -78,24 +85,24 @@ impl<'a> Flags<'a> {
             delta: None,
             mode: None,
         };
-        // Rule Z6: a letter that is unknown is told before one that is repeated.
-        if flags.iter().any(|flag| !LETTERS.contains(&flag.letter)) {
-            return Err(ErrorReply::InvalidFlag);
-        }
+        let (mut is_repeated, mut fault) = (false, None);
         for flag in flags.iter() {
-            if flags.has(flag.letter) {
-                return Err(ErrorReply::DuplicateFlag);
+            let letter = bit(flag.letter);
+            // Rule Z6: a letter that is unknown is told before one that is repeated.
+            if LETTERS & letter == 0 {
+                return Err(ErrorReply::InvalidFlag);
             }
-            flags.present |= bit(flag.letter);
-        }
-        let mut fault = None;
-        for flag in flags.iter() {
+            is_repeated |= flags.present & letter != 0;
+            flags.present |= letter;
             // Of several faults memcached tells the last, and of client flags only if nothing else is wrong.
             match flags.read_argument(flag) {
                 Err(ErrorReply::BadLine) => fault = fault.or(Some(ErrorReply::BadLine)),
                 Err(other) => fault = Some(other),
                 Ok(()) => {}
             }
+        }
+        if is_repeated {
+            return Err(ErrorReply::DuplicateFlag);
         }
         fault.map_or(Ok(flags), Err)
     }
@@ -154,7 +161,9 @@ impl<'a> Flags<'a> {
 
     /// Rule L6.
     pub(super) fn check_opaque(&self) -> Result<(), ErrorReply> {
-        match self.iter().any(|flag| flag.letter == b'O' && flag.word.len() > OPAQUE_BYTES_MAX) {
+        match self.has(b'O')
+            && self.iter().any(|flag| flag.letter == b'O' && flag.word.len() > OPAQUE_BYTES_MAX)
+        {
             true => Err(ErrorReply::OpaqueTooLong),
             false => Ok(()),
         }

@@ -143,6 +143,22 @@ impl Generator {
         Ok(())
     }
 
+    /// Asks so many batches on one connection, one after the other: the same bytes each time, for whoever counts what they
+    /// cost.
+    ///
+    /// # Errors
+    /// The server can't be reached, is silent, or answers something else.
+    pub fn ask(&mut self, batches: u64) -> io::Result<()> {
+        let mut stream = Blocking::connect(&self.address, self.patience)?;
+        let (mut out, mut awaited) = (Vec::new(), self.maker.nothing_awaited());
+        for _ in 0..batches {
+            out.clear();
+            self.maker.batch(&mut out, &mut awaited);
+            stream.exchange(&out, &mut awaited)?;
+        }
+        Ok(())
+    }
+
     /// Asks for so long.
     ///
     /// # Errors

@@ -3,9 +3,12 @@
 //! Lives here: requests to `Cache` calls, outcomes to memcached's words. Not here: parsing, buffers, statistics'
 //! names (see `stats`).
 
+use std::io::{IoSlice, Write};
+use std::iter;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use hotspare::{Attributes, Cache, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
+use hotspare::{Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
 use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
     Direction, Keys, Lifetime, Request, Response, ShutdownMode, Store, StoreCommand, Tokens,
@@ -27,6 +30,13 @@ pub(crate) const VERSION: &str = concat!("1.6.45-hotspare-", env!("CARGO_PKG_VER
 /// The longest text of an error line, below rule F8's kilobyte.
 const ERROR_TEXT_BYTES_MAX: usize = 900;
 
+/// Values from this length on are sent from where they lie, in bytes: for shorter ones a copy costs less than the
+/// system call that it takes to send each by itself.
+const SENT_DIRECTLY_BYTES_MIN: usize = 16 << 10;
+
+/// Parts of an answer that one system call sends, of a value in more pieces the first ones.
+const PARTS_MAX: usize = 64;
+
 /// Executes requests for one worker.
 pub(crate) struct Executor<'a> {
     pub(crate) shared: &'a Shared,
@@ -46,7 +56,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    fn is_at_start(&self) -> bool {
+    pub(super) fn is_at_start(&self) -> bool {
         self.keys_answered == 0 && self.dump.is_none()
     }
 }
@@ -185,30 +195,32 @@ impl Executor<'_> {
         output_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Flow {
-        let expiry = exptime.map(|exptime| self.expiry(exptime));
-        let cache = &self.shared.cache;
-        let mut ahead = keys.iter().skip(progress.keys_answered);
-        for (number, key) in ahead.clone().enumerate() {
+        let mut rest = keys.iter();
+        for _ in 0..progress.keys_answered {
+            rest.next();
+        }
+        loop {
+            let mut batch = [&[][..]; AHEAD_MAX];
+            let count = batch.iter_mut().zip(&mut rest).map(|(place, key)| *place = key).count();
+            let batch = &batch[..count];
+            if batch.is_empty() {
+                break;
+            }
             if out.len() > output_bytes_max {
                 return Flow::OutputFull;
             }
-            if number % AHEAD_MAX == 0 && !keys.is_one() {
-                fetch_ahead(cache, &mut ahead);
-            }
-            let mut class = 0;
-            let read = |item: ItemRef<'_>| {
-                class = item.value.class();
-                let cas = with_cas.then(|| self.shared.settings.shown_cas(item.cas()));
-                write_value(&item, cas, out)
-            };
-            let answered = match expiry {
-                None => cache.read(key, read).map_err(read_error),
-                Some(expiry) => cache.read_and_touch(key, expiry, read).map_err(write_error),
+            let answered = match exptime {
+                None => self.read_batch(batch, with_cas, output_bytes_max, out),
+                Some(exptime) => {
+                    self.touch_batch(batch, self.expiry(exptime), with_cas, output_bytes_max, out)
+                }
             };
             match answered {
-                Ok(found) => {
-                    self.count_read(found.map(|_| class), expiry.is_some());
-                    self.saw_get(key, found.map(|bytes| (bytes, class)));
+                Ok(answered) => {
+                    progress.keys_answered += answered;
+                    if answered < batch.len() {
+                        return Flow::OutputFull;
+                    }
                 }
                 Err(text) => {
                     // A node that serves no reads says so once, instead of the END that would mean a miss.
@@ -217,11 +229,101 @@ impl Executor<'_> {
                     return Flow::Next;
                 }
             }
-            progress.keys_answered += 1;
         }
         *progress = Progress::default();
         Response::End.encode(out);
         Flow::Next
+    }
+
+    /// Answers keys until the output is full; gives how many, at least one.
+    #[inline]
+    fn read_batch(
+        &self,
+        keys: &[&[u8]],
+        with_cas: bool,
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
+        let (cache, settings) = (&self.shared.cache, &self.shared.settings);
+        let tell = |item: ItemRef<'_>, out: &mut Vec<u8>| {
+            write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out)
+        };
+        if let [key] = keys {
+            let found = cache.read(key, |item| tell(item, out)).map_err(read_error)?;
+            self.note_read(key, found, false);
+            return Ok(1);
+        }
+        let mut found = [None; AHEAD_MAX];
+        let mut answered = 0;
+        let read = cache.read_while(keys, |at, item| {
+            found[at] = item.map(|item| tell(item, out));
+            answered = at + 1;
+            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        for (key, found) in keys[..answered].iter().zip(found) {
+            self.note_read(key, found, false);
+        }
+        read.map(|()| answered).map_err(read_error)
+    }
+
+    /// Answers a get of one key behind which nothing has come, into an empty output. A large value is sent from where it lies,
+    /// as far as the socket takes it at once; only the rest is copied. Gives how many bytes have gone.
+    #[inline]
+    pub(crate) fn get_directly(&self, key: &[u8], socket: &mut impl Write, out: &mut Vec<u8>) -> usize {
+        self.counters.requests.count(Command::Get);
+        let mut sent = 0;
+        let answer = |item: ItemRef<'_>| {
+            if item.value.len() < SENT_DIRECTLY_BYTES_MIN {
+                let told = write_value(&item, None, out);
+                Response::End.encode(out);
+                return told;
+            }
+            sent = send_value(&item, socket, out);
+            self.counters.bytes_written.add(sent as u64);
+            (item.value.len(), item.value.class())
+        };
+        match self.shared.cache.read(key, answer) {
+            Ok(found) => {
+                self.note_read(key, found, false);
+                if found.is_none() {
+                    Response::End.encode(out);
+                }
+            }
+            Err(error) => server_error(out, &read_error(error)),
+        }
+        sent
+    }
+
+    /// As [`Executor::read_batch`], and gives what it finds another expiry.
+    fn touch_batch(
+        &self,
+        keys: &[&[u8]],
+        expiry: Expiry,
+        with_cas: bool,
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, String> {
+        let (cache, settings) = (&self.shared.cache, &self.shared.settings);
+        if keys.len() > 1 {
+            cache.prefetch(keys);
+        }
+        for (at, key) in keys.iter().enumerate() {
+            if out.len() > output_bytes_max {
+                return Ok(at);
+            }
+            let tell =
+                |item: ItemRef<'_>| write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out);
+            let found = cache.read_and_touch(key, expiry, tell).map_err(write_error)?;
+            self.note_read(key, found, true);
+        }
+        Ok(keys.len())
+    }
+
+    /// A key was asked for and answered; with the value's length and its item's class, if there is one.
+    #[inline]
+    fn note_read(&self, key: &[u8], found: Option<(usize, usize)>, touched: bool) {
+        self.count_read(found.map(|(_, class)| class), touched);
+        self.saw_get(key, found);
     }
 
     /// `class`: of what was found.
@@ -389,16 +491,6 @@ impl Executor<'_> {
     }
 }
 
-/// Has the processor fetch what the next keys of a get touch.
-#[inline]
-fn fetch_ahead<'a>(cache: &Cache, keys: &mut impl Iterator<Item = &'a [u8]>) {
-    let mut batch = [&[][..]; AHEAD_MAX];
-    let count = batch.iter_mut().zip(keys).map(|(place, key)| *place = key).count();
-    if count > 1 {
-        cache.prefetch(&batch[..count]);
-    }
-}
-
 /// Whether a value's length alone says that it is no number (rule A3), which memcached tells before a CAS that differs: an
 /// empty one, and one that memcached keeps in chunks.
 pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
@@ -406,12 +498,33 @@ pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
     value_bytes == 0 || value_bytes > CHUNK_BYTES_MAX
 }
 
-/// Gives the value's length.
-fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> usize {
+/// Gives the value's length and its item's class.
+#[inline]
+fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> (usize, usize) {
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
-    item.value.len()
+    (item.value.len(), item.value.class())
+}
+
+/// Sends the whole answer to a get of one key; gives how many bytes have gone, and leaves the others in `out`, which was
+/// empty. A socket that takes nothing, or is broken, leaves all: whoever flushes `out` learns why.
+#[inline(never)]
+fn send_value(item: &ItemRef<'_>, socket: &mut impl Write, out: &mut Vec<u8>) -> usize {
+    const END: &[u8] = b"\r\nEND\r\n";
+    encode_value_header(item.key, item.flags, item.value.len(), None, out);
+    let mut parts = [IoSlice::new(b""); PARTS_MAX];
+    let answer = iter::once(&out[..]).chain(item.value.pieces()).chain([END]);
+    let count = parts.iter_mut().zip(answer).map(|(part, bytes)| *part = IoSlice::new(bytes)).count();
+    let sent = socket.write_vectored(&parts[..count]).unwrap_or(0);
+    let mut gone = sent.saturating_sub(out.len());
+    out.drain(..sent.min(out.len()));
+    for bytes in item.value.pieces().chain([END]) {
+        let rest = bytes.get(gone..).unwrap_or_default();
+        gone -= bytes.len() - rest.len();
+        out.extend_from_slice(rest);
+    }
+    sent
 }
 
 fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {

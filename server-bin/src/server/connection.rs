@@ -10,6 +10,7 @@
 //! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read. Nothing but the bytes counts:
 //! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
+mod input;
 mod turn;
 
 use std::io::Read as _;
@@ -33,15 +34,13 @@ use super::registry::State;
 use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
+use input::Input;
 pub(crate) use turn::Turn;
 
 /// Unsent bytes above which a connection stops executing; one value more may be added.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
 
 /// The least room that is made for reading.
-const READ_BYTES_MIN: usize = 4 << 10;
-
-/// Room for reading where a client sends a lot.
 const READ_BYTES: usize = 16 << 10;
 
 /// The largest buffer that is kept for the connections of a worker.
@@ -84,7 +83,7 @@ enum Ran {
 /// 3. `progress` belongs to the request at `input[parsed..]`.
 /// 4. With `in_long_line` there is no line's end in the input, unless `bytes_needed` has come.
 pub(crate) struct Connection {
-    input: Vec<u8>,
+    input: Input,
     parsed: usize,
     output: Vec<u8>,
     sent: usize,
@@ -107,6 +106,7 @@ pub(crate) struct Connection {
     /// It has one turn.
     is_datagram: bool,
     short_read_is_last: bool,
+    sends_directly: bool,
     peer_closed: bool,
     closing: bool,
     /// It closes since what came was no request.
@@ -118,7 +118,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(settings: &Settings) -> Connection {
         Connection {
-            input: Vec::new(),
+            input: Input::default(),
             parsed: 0,
             output: Vec::new(),
             sent: 0,
@@ -139,6 +139,7 @@ impl Connection {
             requests_done: 0,
             is_datagram: false,
             short_read_is_last: false,
+            sends_directly: false,
             peer_closed: false,
             closing: false,
             is_refused: false,
@@ -264,17 +265,15 @@ impl Connection {
         read: impl FnOnce(&mut [u8]) -> std::io::Result<usize>,
     ) -> std::io::Result<usize> {
         if self.parsed > 0 {
-            self.input.drain(..self.parsed);
+            self.input.forget(self.parsed);
             self.parsed = 0;
         }
         let have = self.input.len();
         let known = self.bytes_needed.saturating_sub(have);
-        let room = if have == 0 && self.skip == 0 { READ_BYTES_MIN } else { READ_BYTES };
         // A large value's room is taken as its bytes come, doubling: a stated length alone costs nothing.
-        let room = known.clamp(room, READ_BYTES.max(have));
-        self.input.resize(have + room, 0);
-        let result = read(&mut self.input[have..]);
-        self.input.truncate(have + result.as_ref().map_or(0, |count| *count));
+        let room = known.clamp(READ_BYTES, READ_BYTES.max(have));
+        let result = read(self.input.room(room));
+        self.input.came(result.as_ref().map_or(0, |count| *count));
         if self.in_long_line {
             self.wait_for_line_end(have);
         }
@@ -511,7 +510,12 @@ impl Connection {
 
     /// Leaves the buffers to the worker, and keeps what has to stay in one that fits: a quiet connection has none.
     pub(crate) fn give_back(&mut self, buffers: &mut Buffers) {
-        keep_rest(&mut self.input, &mut self.parsed, &mut buffers.input);
+        if let Some(spare) = self.input.give_memory(self.parsed) {
+            self.parsed = 0;
+            if is_worth_keeping(spare.capacity(), buffers.input.capacity()) {
+                buffers.input = spare;
+            }
+        }
         keep_rest(&mut self.output, &mut self.sent, &mut buffers.output);
     }
 }
@@ -519,8 +523,13 @@ impl Connection {
 /// Buffers that the connections of a worker use in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    input: Vec<u8>,
+    input: Input,
     output: Vec<u8>,
+}
+
+/// Whether a buffer of this capacity is to take the place of one that is shared.
+fn is_worth_keeping(capacity: usize, shared_capacity: usize) -> bool {
+    capacity > shared_capacity && capacity <= SHARED_BYTES_MAX
 }
 
 /// Has `own` hold no more than what follows `done`; the memory it does not need becomes `shared`, or goes.
@@ -532,7 +541,7 @@ fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
     let rest = own[*done..].to_vec();
     *done = 0;
     let mut spare = mem::replace(own, rest);
-    if spare.capacity() > shared.capacity() && spare.capacity() <= SHARED_BYTES_MAX {
+    if is_worth_keeping(spare.capacity(), shared.capacity()) {
         spare.clear();
         *shared = spare;
     }

@@ -180,6 +180,9 @@ pub(crate) fn spawn(
         is_draining: false,
         clients: Slab::new(),
         ready: Vec::new(),
+        turns: Vec::new(),
+        now: Instant::now(),
+        now_ms: shared.cache.now_ms(),
         own: Vec::new(),
         buffers: Buffers::default(),
         acks_waker: Arc::new(Rouse(waker.clone())).into(),
@@ -273,6 +276,11 @@ struct Worker {
     is_draining: bool,
     clients: Slab<Client>,
     ready: Vec<usize>,
+    /// Room for those whose turn it is, empty between the rounds.
+    turns: Vec<usize>,
+    /// When this round began, by both clocks: they are read once for all of its turns.
+    now: Instant,
+    now_ms: u64,
     /// Room for the accepting worker's share, empty between its accepts.
     own: Vec<Accepted>,
     buffers: Buffers,
@@ -325,10 +333,15 @@ impl Worker {
             if self.accepting.as_ref().and_then(Accepting::due).is_some_and(|due| due <= Instant::now()) {
                 self.accept();
             }
-            let turns = std::mem::take(&mut self.ready);
-            for key in turns {
+            self.now_ms = self.shared.cache.now_ms();
+            if self.shared.settings.idle_timeout_ms > 0 {
+                self.now = Instant::now();
+            }
+            let mut turns = std::mem::replace(&mut self.ready, std::mem::take(&mut self.turns));
+            for key in turns.drain(..) {
                 self.run_turn(key);
             }
+            self.turns = turns;
             self.scan();
         }
         self.flush_all();
@@ -456,10 +469,8 @@ impl Worker {
     fn run_turn(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.is_ready = false;
-        client.peer.active_at_ms.store(self.shared.cache.now_ms(), Ordering::Relaxed);
-        if self.shared.settings.idle_timeout_ms > 0 {
-            client.last_active = Instant::now();
-        }
+        client.peer.active_at_ms.store(self.now_ms, Ordering::Relaxed);
+        client.last_active = self.now;
         let turn = self.give_turn(key);
         let client = &mut self.clients[key];
         let turn = match client.watch_writability(Token(key), self.poll.registry()) {
@@ -506,6 +517,7 @@ impl Worker {
         let descriptor = client.peer.descriptor;
         let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
         client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
+        client.connection.set_sends_directly(!client.socket.is_encrypted());
         let kept_bytes = client.connection.buffer_bytes();
         client.connection.borrow(&mut self.buffers);
         let is_timed = self.sampler.takes() || self.shared.settings.slow_log_ms.is_some();
@@ -550,8 +562,11 @@ impl Worker {
     fn scan(&mut self) {
         let settings = &self.shared.settings;
         let idle_timeout = Duration::from_millis(settings.idle_timeout_ms);
+        if idle_timeout.is_zero() && !self.awaits_requests {
+            return;
+        }
         let now = Instant::now();
-        if now < self.next_scan || (idle_timeout.is_zero() && !self.awaits_requests) {
+        if now < self.next_scan {
             return;
         }
         self.next_scan = now + SCAN;

@@ -3,7 +3,8 @@
 //! Lives here: one turn in about 16 is timed, each of its requests too; with `--slow-log-ms` all are, and what took longer
 //! is logged. Not here: the histograms (see `requests`).
 //!
-//! A request's time is that of its execution: from its first byte being looked at to its answer lying in the output buffer.
+//! A request's time is that of its execution: from its first byte being looked at to its answer lying in the output buffer, or
+//! to the system having taken it of a large value that is sent from where it lies.
 //! A turn's is from its socket being ready to the answers having been handed to the system. Neither has the network in it,
 //! nor how long a ready socket waited for other connections' turns.
 

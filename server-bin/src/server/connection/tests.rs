@@ -6,14 +6,14 @@ mod operators;
 mod rules;
 mod watchers;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;
 use crate::server::observers::Observation;
 use crate::server::operator::Operator;
-use hotspare::{Cache, Config};
+use hotspare::{Attributes, Cache, Config, Expiry};
 
 mod binary;
 
@@ -47,6 +47,11 @@ impl Write for FakeSocket {
         self.room -= count;
         self.output.extend_from_slice(&bytes[..count]);
         Ok(count)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> std::io::Result<usize> {
+        let whole: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
+        self.write(&whole)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -159,6 +164,71 @@ fn a_half_closed_connection_is_answered_and_then_closed() {
     let mut socket = FakeSocket { ends: true, ..socket(b"version\r\nget unfinished", 100) };
     assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Closed);
     assert!(socket.output.starts_with(b"VERSION 1.6.45"));
+}
+
+#[test]
+fn a_large_value_is_sent_from_where_it_lies_and_the_same_bytes_come_however_little_the_socket_takes() {
+    let shared = shared();
+    let value: Vec<u8> = (0..700_000_u32).map(|at| (at % 251) as u8).collect();
+    shared.cache.set("big", &value, Attributes { flags: 7, ..Expiry::Never.into() }).unwrap();
+    let whole = [b"VALUE big 7 700000\r\n", &value[..], b"\r\nEND\r\n"].concat();
+    for room in [0, 1, 19, 20, 21, 70_000, 600_000, whole.len() - 8, whole.len() - 1, whole.len()] {
+        let mut connection = Connection::new(&shared.settings);
+        connection.set_sends_directly(true);
+        // What comes first settles the dialect.
+        let mut socket = socket(b"mn\r\n", 100);
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+        socket.output.clear();
+        (socket.input, socket.room) = (b"get big\r\n".to_vec(), room);
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+        assert_eq!(connection.unsent().len(), whole.len() - room, "room for {room}");
+        assert!(connection.output.capacity() < 2 * whole.len() - room, "no more is copied than has to be");
+        socket.room = usize::MAX;
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+        assert!(socket.output == whole, "room for {room}");
+    }
+    let counted = shared.counters.snapshot();
+    assert_eq!((counted.get_hits, counted.cmd_get), (10, 10));
+}
+
+/// What `docs/what-is-bounded.md` says of a connection's buffers.
+#[test]
+fn no_client_makes_a_connection_hold_more_than_the_sum_of_its_bounds() {
+    let shared = shared();
+    let item_bytes = shared.settings.item_bytes_max;
+    shared.cache.set("big", vec![b'x'; item_bytes - 1000], Expiry::Never).unwrap();
+    let input_max = 2 * (item_bytes.max(Limits::default().get_line_bytes_max) + 2 * READ_BYTES);
+    let output_max = 2 * (UNSENT_BYTES_MAX + item_bytes) + (4 << 10);
+    let unfinished_set = format!("set big 0 0 {}\r\n{}", item_bytes - 1000, "v".repeat(item_bytes - 1001));
+    let abuses = [
+        unfinished_set.clone(),
+        format!("ms big {}\r\n{}", item_bytes - 1000, "v".repeat(item_bytes - 1001)),
+        format!("set big 0 0 2000000000\r\n{}", "v".repeat(3 * item_bytes)),
+        format!("get{}", " key".repeat(item_bytes / 2)),
+        "get big\r\n".repeat(300),
+        format!("get{}\r\n", " big".repeat(3000)),
+        format!("mn\r\n{}{unfinished_set}", "mg big v\r\n".repeat(40)),
+        format!("\u{1}{}", "x".repeat(2 * item_bytes)),
+    ];
+    for (number, abuse) in abuses.iter().enumerate() {
+        for sends_directly in [false, true] {
+            let mut connection = Connection::new(&shared.settings);
+            connection.set_sends_directly(sends_directly);
+            let mut socket = FakeSocket { room: 1000, ..socket(abuse.as_bytes(), 70_000) };
+            let mut buffers = Buffers::default();
+            for _ in 0..100 {
+                connection.borrow(&mut buffers);
+                run(&shared, &mut connection, &mut socket);
+                connection.give_back(&mut buffers);
+                let (input, output) = (connection.input.capacity(), connection.output.capacity());
+                assert!(input <= input_max, "abuse {number}: {input} bytes of input");
+                assert!(output <= output_max, "abuse {number}: {output} bytes of output");
+                let shared = [buffers.input.capacity(), buffers.output.capacity()];
+                assert!(shared.iter().all(|bytes| *bytes <= SHARED_BYTES_MAX), "abuse {number}: {shared:?}");
+                socket.room = 100;
+            }
+        }
+    }
 }
 
 #[test]

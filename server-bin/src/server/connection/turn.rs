@@ -4,11 +4,16 @@
 //! do (see `connection`), the socket's readiness (see `event_loop`).
 
 use std::io::{ErrorKind, Read, Write};
+use std::time::Instant;
+
+use hotspare::AckMode;
+use hotspare_memcached::classic::plain_get;
 
 use super::{Connection, Stop, UNSENT_BYTES_MAX};
 use crate::server::commands::Executor;
 use crate::server::counters::Counters;
 use crate::server::watch::Watch;
+use crate::settings::Protocol;
 
 /// Bytes that one connection may take in one turn before the others have theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
@@ -33,11 +38,51 @@ impl Connection {
         self.short_read_is_last = is_last;
     }
 
+    /// Whether what is written to the socket goes to the system as it is: then large values go there from where they lie.
+    pub(crate) fn set_sends_directly(&mut self, directly: bool) {
+        self.sends_directly = directly;
+    }
+
+    /// Executes what has come. A get of one key alone may send its answer.
+    fn execute_to(&mut self, socket: &mut impl Write, executor: &mut Executor<'_>) -> Stop {
+        if self.may_answer_directly(executor)
+            && let Some((key, bytes)) = plain_get(&self.input[self.parsed..], &self.limits)
+            && self.parsed + bytes == self.input.len()
+        {
+            let begun = self.stopwatch.is_some().then(Instant::now);
+            let sent = executor.get_directly(key, socket, &mut self.output);
+            if let (Some(stopwatch), Some(begun)) = (&mut self.stopwatch, begun) {
+                let request = &self.input[self.parsed..];
+                let answer_bytes = sent + self.output.len();
+                stopwatch.note(begun.elapsed(), true, request, answer_bytes, executor.counters);
+            }
+            self.parsed += bytes;
+            self.bytes_needed = 1;
+            self.requests_done += 1;
+            return Stop::InputUsed;
+        }
+        self.execute(executor)
+    }
+
+    /// Whether nothing stands between a request and its answer's way out.
+    fn may_answer_directly(&self, executor: &Executor<'_>) -> bool {
+        self.sends_directly
+            && self.protocol == Protocol::Ascii
+            && self.output.is_empty()
+            && self.skip == 0
+            && self.progress.is_at_start()
+            && self.gate.is_open()
+            && self.watch.is_none()
+            && !self.closing
+            && self.held.is_empty()
+            && executor.shared.cache.ack_mode() == AckMode::Async
+    }
+
     /// Reads, executes and writes until the socket or the turn's budget is used up.
     pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
         let (mut taken, mut is_empty) = (0, false);
         loop {
-            let stop = self.execute(executor);
+            let stop = self.execute_to(socket, executor);
             if self.watch().is_some() && stop != Stop::Holding {
                 return self.turn_watching(socket, executor.counters);
             }

@@ -9,10 +9,8 @@ use std::io;
 use std::time::Duration;
 
 use clap::Parser;
-use hotspare_compare::served::process::{Family, Program, Server};
-use hotspare_compare::served::workload::{HUGE, LARGE, SMALL, Slice, Workload, fill, run};
-use hotspare_server::bench::load::Load;
-use hotspare_server::bench::requests::Dialect;
+use hotspare_compare::served::process::{Family, Program, Server, programs};
+use hotspare_compare::served::workload::{Slice, WORKLOADS, Workload, fill, run};
 
 #[derive(Parser)]
 struct Args {
@@ -38,77 +36,15 @@ struct Args {
     threads: usize,
 }
 
-/// Gets, one at a time.
-const LOAD: Load = Load {
-    dialect: Dialect::Classic,
-    connections: 50,
-    pipeline: 1,
-    keys: 1,
-    sets: 0,
-    quiet: false,
-    population: SMALL,
-    connects: false,
-    rate: 0,
-};
-
-/// W1's mix.
-const MIXED: Load = Load { sets: 10, ..LOAD };
-
-/// 16 gets at once.
-const PIPELINED: Load = Load { pipeline: 16, ..LOAD };
-
-const fn workload(name: &'static str, what: &'static str, load: Load) -> Workload {
-    Workload { name, what, redis: false, unix: false, load }
-}
-
-const WORKLOADS: [Workload; 13] = [
-    workload("W1", "one at a time, 90/10", MIXED),
-    workload("W1r", "W1 at 20 000 a second", Load { rate: 20_000, ..MIXED }),
-    Workload { unix: true, ..workload("W1u", "W1 over a unix socket", MIXED) },
-    Workload { redis: true, ..workload("W2", "gets, 16 pipelined", PIPELINED) },
-    Workload { redis: true, ..workload("W3", "multi-get of 50", Load { keys: 50, ..LOAD }) },
-    workload("W4", "sets, one at a time", Load { sets: 100, ..LOAD }),
-    Workload {
-        redis: true,
-        ..workload("W4n", "sets, noreply, 16 pipelined", Load { sets: 100, quiet: true, ..PIPELINED })
-    },
-    workload("W5", "W1 on 1000 connections", Load { connections: 1000, ..MIXED }),
-    workload("W6", "gets of 16 KiB", Load { population: LARGE, ..LOAD }),
-    workload("W7", "gets of 512 KiB", Load { population: HUGE, ..LOAD }),
-    Workload {
-        redis: true,
-        ..workload("W8", "mg with v and O, 16 pipelined", Load { dialect: Dialect::Meta, ..PIPELINED })
-    },
-    Workload {
-        redis: true,
-        ..workload("W9", "binary get, 16 pipelined", Load { dialect: Dialect::Binary, ..PIPELINED })
-    },
-    workload("W10", "connect, set, disconnect", Load { sets: 100, connects: true, ..LOAD }),
-];
-
-fn programs(args: &Args) -> Vec<Program> {
-    let threads = args.threads.to_string();
-    let program = |name: &str, family, line: &str| Program {
-        name: name.to_owned(),
-        family,
-        words: line
-            .split_whitespace()
-            .map(|word| if word == "''" { String::new() } else { word.replace("{threads}", &threads) })
-            .collect(),
-    };
-    let ours = format!("{} -m 1024 -c 20000 -t {{threads}}", args.hotspare);
-    let mut programs = vec![
-        program("hotspare", Family::Memcached, &ours),
-        program("memcached", Family::Memcached, "memcached -u nobody -m 1024 -c 20000 -t {threads}"),
-        program("redis", Family::Redis, "redis-server --save '' --appendonly no --maxclients 20000"),
-    ];
+fn chosen_programs(args: &Args) -> Vec<Program> {
+    let mut all = programs(&args.hotspare, args.threads, 20_000);
     for server in &args.server {
         if let Some((name, line)) = server.split_once('=') {
-            programs.push(program(name, Family::Memcached, line));
+            all.push(Program::new(name, Family::Memcached, line));
         }
     }
-    programs.retain(|program| args.names.is_empty() || args.names.contains(&program.name));
-    programs
+    all.retain(|program| args.names.is_empty() || args.names.contains(&program.name));
+    all
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -161,7 +97,7 @@ fn main() -> io::Result<()> {
         if !workloads.iter().any(|workload| workload.unix == unix) {
             continue;
         }
-        for program in programs(&args) {
+        for program in chosen_programs(&args) {
             match Server::start(&program, unix, args.threads == 1) {
                 Ok(server) => {
                     fill(&server)?;
@@ -174,13 +110,9 @@ fn main() -> io::Result<()> {
     }
     println!("in parentheses: the ratio to the last line of the workload");
     for workload in workloads {
-        let wanted = |server: &Server| match server.family {
-            Family::Redis => workload.redis,
-            Family::Memcached => !workload.redis || server.name != "memcached",
-        };
         let chosen: Vec<&Server> = servers
             .iter()
-            .filter(|(unix, server)| *unix == workload.unix && wanted(server))
+            .filter(|(unix, server)| *unix == workload.unix && workload.is_for(server.family, &server.name))
             .map(|(_, server)| server)
             .collect();
         if !chosen.is_empty() {

@@ -47,6 +47,26 @@ pub struct Program {
     pub words: Vec<String>,
 }
 
+impl Program {
+    /// A program by its command line; `''` in it is an empty word.
+    pub fn new(name: &str, family: Family, line: &str) -> Program {
+        let words = line.split_whitespace().map(|word| if word == "''" { "" } else { word });
+        Program { name: name.to_owned(), family, words: words.map(str::to_owned).collect() }
+    }
+}
+
+/// Our server, whose binary is at `hotspare`, and the peers that anyone can install, with places for so many connections.
+pub fn programs(hotspare: &str, threads: usize, connections: usize) -> Vec<Program> {
+    let ours = format!("{hotspare} -m 1024 -c {connections} -t {threads}");
+    let memcached = format!("memcached -u nobody -m 1024 -c {connections} -t {threads}");
+    let redis = format!("redis-server --save '' --appendonly no --maxclients {connections}");
+    vec![
+        Program::new("hotspare", Family::Memcached, &ours),
+        Program::new("memcached", Family::Memcached, &memcached),
+        Program::new("redis", Family::Redis, &redis),
+    ]
+}
+
 /// A running server; ends with its owner.
 pub struct Server {
     pub name: String,
@@ -104,6 +124,22 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(server)
+    }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It has not ended after a while.
+    pub fn end(mut self) -> io::Result<()> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        let begin = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begin.elapsed() > PATIENCE {
+                return Err(Error::new(ErrorKind::TimedOut, format!("{} does not end", self.name)));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// CPU time of all its threads so far, as the scheduler counts it.

@@ -12,14 +12,11 @@ use super::process::{Family, Server};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Keys of every server, 32 bytes each, with values of 100 bytes.
-pub const SMALL: Population =
-    Population { prefix: 'k', keys: 1_000_000, value_bytes: 100, lifetime_s: 0 };
+pub const SMALL: Population = Population { prefix: 'k', keys: 1_000_000, value_bytes: 100, lifetime_s: 0 };
 /// Keys with values of 16 KiB.
-pub const LARGE: Population =
-    Population { prefix: 'l', keys: 10_000, value_bytes: 16 << 10, lifetime_s: 0 };
+pub const LARGE: Population = Population { prefix: 'l', keys: 10_000, value_bytes: 16 << 10, lifetime_s: 0 };
 /// Keys with values of 512 KiB.
-pub const HUGE: Population =
-    Population { prefix: 'h', keys: 200, value_bytes: 512 << 10, lifetime_s: 0 };
+pub const HUGE: Population = Population { prefix: 'h', keys: 200, value_bytes: 512 << 10, lifetime_s: 0 };
 
 /// What is asked, and of whom.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +27,66 @@ pub struct Workload {
     pub redis: bool,
     pub unix: bool,
     pub load: Load,
+}
+
+/// Gets, one at a time.
+const LOAD: Load = Load {
+    dialect: Dialect::Classic,
+    connections: 50,
+    pipeline: 1,
+    keys: 1,
+    sets: 0,
+    quiet: false,
+    population: SMALL,
+    connects: false,
+    rate: 0,
+};
+
+/// W1's mix.
+const MIXED: Load = Load { sets: 10, ..LOAD };
+
+/// 16 gets at once.
+const PIPELINED: Load = Load { pipeline: 16, ..LOAD };
+
+const fn workload(name: &'static str, what: &'static str, load: Load) -> Workload {
+    Workload { name, what, redis: false, unix: false, load }
+}
+
+/// The rows of the comparison.
+pub const WORKLOADS: [Workload; 13] = [
+    workload("W1", "one at a time, 90/10", MIXED),
+    workload("W1r", "W1 at 20 000 a second", Load { rate: 20_000, ..MIXED }),
+    Workload { unix: true, ..workload("W1u", "W1 over a unix socket", MIXED) },
+    Workload { redis: true, ..workload("W2", "gets, 16 pipelined", PIPELINED) },
+    Workload { redis: true, ..workload("W3", "multi-get of 50", Load { keys: 50, ..LOAD }) },
+    workload("W4", "sets, one at a time", Load { sets: 100, ..LOAD }),
+    Workload {
+        redis: true,
+        ..workload("W4n", "sets, noreply, 16 pipelined", Load { sets: 100, quiet: true, ..PIPELINED })
+    },
+    workload("W5", "W1 on 1000 connections", Load { connections: 1000, ..MIXED }),
+    workload("W6", "gets of 16 KiB", Load { population: LARGE, ..LOAD }),
+    workload("W7", "gets of 512 KiB", Load { population: HUGE, ..LOAD }),
+    Workload {
+        redis: true,
+        ..workload("W8", "mg with v and O, 16 pipelined", Load { dialect: Dialect::Meta, ..PIPELINED })
+    },
+    Workload {
+        redis: true,
+        ..workload("W9", "binary get, 16 pipelined", Load { dialect: Dialect::Binary, ..PIPELINED })
+    },
+    workload("W10", "connect, set, disconnect", Load { sets: 100, connects: true, ..LOAD }),
+];
+
+impl Workload {
+    /// Whether a server is measured with it: pipelines are compared with redis, since Debian's memcached sends each
+    /// reply by itself.
+    pub fn is_for(&self, family: Family, name: &str) -> bool {
+        match family {
+            Family::Redis => self.redis,
+            Family::Memcached => !self.redis || name != "memcached",
+        }
+    }
 }
 
 /// What a slice of a workload came to.
