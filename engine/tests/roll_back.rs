@@ -40,6 +40,8 @@ impl Pair {
         let replicators = [(&old, "a"), (&new, "b")]
             .map(|(cache, name)| Replicator::new(cache, network.transport(name)).unwrap());
         let mut pair = Pair { clock, network, old, new, replicators, removed };
+        // It asks its peer before it begins the group.
+        pair.run_ms(500, |_| ());
         for number in 0..COMMON {
             pair.old.set(format!("common{number}"), [1; 50], Expiry::Never).unwrap();
         }

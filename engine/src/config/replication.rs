@@ -46,6 +46,10 @@ pub(crate) enum Start {
 
 impl ReplicationConfig {
     /// A node that begins as the primary of a new group (`--bootstrap` of the server).
+    ///
+    /// With [peers](ReplicationConfig::peer) it takes no write before its [`Replicator`](crate::Replicator) has asked them, for
+    /// at most a second, whether they hold items of the group: it may have been its primary, and have lost its memory. If
+    /// one does this node waits for it to be promoted, and follows.
     pub fn primary() -> ReplicationConfig {
         ReplicationConfig {
             group: "default".to_owned(),

@@ -113,22 +113,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
         Verdict::AlreadyKnown => confirm(&mut peer, hello, turn),
-        Verdict::StepDown => {
-            tracing::error!(
-                peer = hello.address,
-                term = hello.term_seen.0,
-                "fenced: a replica holds items of a newer history than this primary; promote that replica"
-            );
-            turn.cache.inner.step_down(turn.group, hello.term_seen, None);
-            turn.group.roles.lock().learn_peer(&hello.address);
-            note_holder(&peer, hello, turn);
-            let has_yielded = turn.group.roles.lock().holder().is_some();
-            match has_yielded {
-                // It names what this node began, by which the other one can tell why.
-                true => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
-                false => reject(&mut peer, RejectCode::NotPrimary, turn),
-            }
-        }
+        Verdict::StepDown => step_down(&mut peer, hello, turn),
         Verdict::Fence => {
             note_rival(&peer, hello, turn);
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
@@ -139,6 +124,32 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
         }
     }
     Outcome::Done
+}
+
+/// A replica of a newer reign has dialled, or one that holds what this primary came up without.
+fn step_down(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
+    turn.cache.inner.step_down(turn.group, hello.term_seen, None);
+    turn.group.roles.lock().learn_peer(&hello.address);
+    note_holder(peer, hello, turn);
+    let has_yielded = turn.group.roles.lock().holder().is_some();
+    let (peer_named, term) = (named(&peer.identity().address, hello), hello.term_seen.0);
+    match has_yielded {
+        true => tracing::error!(
+            peer = peer_named,
+            "this primary came up with nothing, and serves nothing from now on: a node holds the group's items; promote that one"
+        ),
+        // The primary of that reign says so itself, a moment later.
+        false => tracing::warn!(
+            peer = peer_named,
+            term,
+            "fenced: a replica follows a newer reign than this node's"
+        ),
+    }
+    match has_yielded {
+        // It names what this node began, by which the other one can tell why.
+        true => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
+        false => reject(peer, RejectCode::NotPrimary, turn),
+    }
 }
 
 /// It reigns by a newer term: follows it, if it says where it listens.

@@ -126,6 +126,27 @@ fn count(number: u64, one: &str) -> String {
     format!("{number} {one}{}", if number == 1 { "" } else { "s" })
 }
 
+impl Warning {
+    fn write_of_acks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::WritesRefused { mode, attached, level, reads_miss } => write!(
+                f,
+                "writes are refused{}: the ack mode {mode} needs {}, and of {attached} attached {level} {} level; attach more, \
+                 or set another mode (hotspare ack MODE)",
+                if *reads_miss { ", and reads are misses" } else { "" },
+                count(mode.replicas().into(), "level replica"),
+                if *level == 1 { "is" } else { "are" }
+            ),
+            Warning::AckModesDiffer { ours, theirs, address } => write!(
+                f,
+                "the ack mode here is {ours}, and {theirs} at {address}: whoever is promoted goes by its own; give every node the \
+                 same --ack"
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -185,19 +206,7 @@ impl fmt::Display for Warning {
                  follow this node (follow --force) and promote this one, or promote that one by force, and this node's items \
                  are replaced"
             ),
-            Warning::WritesRefused { mode, attached, level, reads_miss } => write!(
-                f,
-                "writes are refused{}: the ack mode {mode} needs {}, and of {attached} attached {level} {} level; attach more, \
-                 or set another mode (hotspare ack MODE)",
-                if *reads_miss { ", and reads are misses" } else { "" },
-                count(mode.replicas().into(), "level replica"),
-                if *level == 1 { "is" } else { "are" }
-            ),
-            Warning::AckModesDiffer { ours, theirs, address } => write!(
-                f,
-                "the ack mode here is {ours}, and {theirs} at {address}: whoever is promoted goes by its own; give every node the \
-                 same --ack"
-            ),
+            Warning::WritesRefused { .. } | Warning::AckModesDiffer { .. } => self.write_of_acks(f),
         }
     }
 }

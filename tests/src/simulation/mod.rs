@@ -12,6 +12,7 @@ pub mod linearizable;
 pub mod loaders;
 pub mod oracle;
 pub mod readers;
+mod reborn;
 pub mod registers;
 pub mod scenarios;
 pub mod subscribers;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{
     AckMode, Attributes, Bug, Cache, Config, Expiry, LinkState, ReplicationConfig, Replicator, Role, Status,
-    Warning, WriteError,
+    WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -616,42 +617,6 @@ impl World {
             self.oracle.check_node(index, &cache.inspect(), "P7, after a promotion");
             self.note_promotion(index);
             self.check_promises(index);
-            self.summary.promotions += 1;
-        }
-    }
-
-    /// The node that holds items of the group and lives on, where this one has come up with nothing and has met it.
-    fn who_outranks(&self, status: &Status) -> Option<&'static str> {
-        let holder = status.warnings.iter().find_map(|warning| match warning {
-            Warning::CameUpEmpty { address, seq, .. } => Some((address, *seq)),
-            _ => None,
-        });
-        let (address, seq) = holder?;
-        let other = NAMES.iter().position(|name| name == address)?;
-        let (theirs, items) = (self.nodes[other].cache.status(), self.nodes[other].cache.stats().items);
-        (theirs.role != Role::Primary && theirs.seq >= seq && items > 0).then_some(NAMES[other])
-    }
-
-    /// P16: without force no node that came up with nothing reigns over one that it has met and that holds the group's items.
-    fn promote_unforced(&mut self, index: usize, status: &Status) {
-        if status.role == Role::Primary {
-            return;
-        }
-        let outranks = self.who_outranks(status);
-        let cache = self.nodes[index].cache.clone();
-        let begun = cache.begin_promotion(false);
-        self.summary.outranked[0] += u64::from(outranks.is_some());
-        self.summary.outranked[1] += u64::from(outranks.is_some() && begun.is_err());
-        if let Ok(Some(_)) = begun {
-            assert!(
-                outranks.is_none(),
-                "P16: {} reigns, but holds nothing beside {outranks:?}",
-                NAMES[index]
-            );
-            if !is_whole(status) {
-                self.oracle.allow_misses();
-            }
-            self.note_promotion(index);
             self.summary.promotions += 1;
         }
     }

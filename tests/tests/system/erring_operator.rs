@@ -134,8 +134,15 @@ fn two_primaries_of_a_group_say_so() {
     assert_eq!(code, 200, "{said}");
     // Meanwhile the other one becomes more than a beginner, which would yield.
     stray.pause();
-    let mut primary = crate::primary(16, &listens.to_string());
-    let mut replica = crate::replica(16, listens);
+    let of = listens.to_string();
+    let node = |flag: &str| {
+        let arguments =
+            ["-p", "0", "-m", "16", "--ack", "semi-sync:1", "--admin", crate::ANY_PORT, flag, &of];
+        Server::start(crate::BINARY, &arguments)
+    };
+    // One whose writes are acknowledged by a replica gives them up for nobody.
+    let mut primary = node("--replication-listen");
+    let mut replica = node("--replica-of");
     admin::wait_streaming(replica.admin());
     stray.signal(Signal::CONT);
     let warned = format!("{} says that it is the primary as well", stray.replication());

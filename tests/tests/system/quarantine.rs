@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tests::chaos::proxy::Proxy;
+use tests::process::Server;
 use tests::{admin, ports, wait};
 
 use crate::wire::Wire;
@@ -25,7 +26,10 @@ fn a_replica_whose_copies_are_cut_is_quarantined_and_not_promotable_until_one_ge
     }
     let proxy = Proxy::start(ports::local(), primary.replication()).unwrap();
     proxy.cut_after(CUT_AFTER_BYTES);
-    let mut replica = crate::replica(16, proxy.address());
+    // It does not listen: else its primary would tell it another way than the proxy's.
+    let by = proxy.address().to_string();
+    let arguments = ["-p", "0", "-m", "16", "--replica-of", &by, "--admin", crate::ANY_PORT];
+    let mut replica = Server::start(crate::BINARY, &arguments);
     let of = replica.admin();
     let status = || admin::status(of).unwrap_or_default();
     wait::wait_until("a quarantine", LIMIT, || {
