@@ -6,8 +6,10 @@
 use hotspare::{AckMode, Acknowledgement, Expiry, ReplicationConfig, Role, Written};
 use rand::RngExt;
 
-use super::linearizable::{self, Moment, Operation};
-use super::{Life, NAMES, Setting, World};
+use super::clients::Life;
+use super::world::World;
+use super::{NAMES, Setting};
+use crate::linearizable::{self, Moment, Operation};
 
 /// Few, so that clients meet.
 const KEYS: usize = 3;
