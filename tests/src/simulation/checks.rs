@@ -62,6 +62,9 @@ impl World {
 
     pub(super) fn check(&mut self, when: &str) {
         self.oracle.set_newest_ms(self.newest_ms(when));
+        if let Some(why) = self.notes.lock().unwrap().strange.take() {
+            panic!("{why}, {when}");
+        }
         for (index, node) in self.nodes.iter_mut().enumerate() {
             let status = node.cache.status();
             assert!(status.log_bytes <= status.log_bytes_max, "P8: {when}, node {}", NAMES[index]);
@@ -181,6 +184,7 @@ impl World {
             assert_eq!(inspection.lineage.last(), all[0].lineage.last(), "seed {seed}");
             self.nodes[index].cache.check_invariants();
             let status = self.nodes[index].cache.status();
+            self.summary.evicted += self.nodes[index].cache.stats().evictions;
             self.summary.installs += status.installs;
             self.summary.catch_ups += status.catch_ups;
             self.summary.log_waits += status.log_waits;

@@ -13,6 +13,10 @@ use super::world::{Node, World};
 /// Rounds without any fault in which all must come to rest.
 const HEALING_ROUNDS_MAX: usize = 4_000;
 
+/// In one of so many steps a node is stopped, and for how long at most: about 4 ms pass in a step.
+const STOPS_ONE_IN: u32 = 200;
+const STOPPED_STEPS_MAX: usize = 1_000;
+
 impl World {
     pub(super) fn step(&mut self) {
         match self.random.random_range(0..1000) {
@@ -20,7 +24,9 @@ impl World {
             300..400 => self.client_read(),
             400..700 => {
                 let node = self.any_node();
-                self.poll(node);
+                if self.runs(node) {
+                    self.poll(node);
+                }
             }
             700..940 => self.deliver_some(),
             940..980 => self.clocks.advance_ms(self.random.random_range(1..200)),
@@ -29,6 +35,16 @@ impl World {
             991..994 => self.crash(),
             994..996 => self.hand_over(),
             _ => self.promote_somebody(),
+        }
+    }
+
+    /// Nodes that are stopped go on by and by, and at times another one is stopped.
+    pub(super) fn stall(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.stopped = node.stopped.saturating_sub(1));
+        if self.setting.stalls && self.one_in(STOPS_ONE_IN) {
+            let index = self.any_node();
+            self.nodes[index].stopped = self.random.random_range(10..STOPPED_STEPS_MAX);
+            self.summary.pauses += 1;
         }
     }
 
@@ -69,6 +85,9 @@ impl World {
 
     pub(super) fn hand_over(&mut self) {
         let index = self.any_node();
+        if self.nodes[index].stopped > 0 {
+            return;
+        }
         // Refused by a node that is no primary, or has no level replica.
         let _ = self.nodes[index].cache.begin_hand_over(Duration::from_millis(500));
     }
@@ -77,6 +96,9 @@ impl World {
         let index = self.any_node();
         let cache = self.nodes[index].cache.clone();
         let status = cache.status();
+        if self.nodes[index].stopped > 0 {
+            return;
+        }
         if self.setting.reborn {
             return self.promote_unforced(index, &status);
         }
@@ -104,6 +126,7 @@ impl World {
     /// No more faults: P9 says that all nodes stream again within a bound.
     pub(super) fn heal(&mut self, seed: u64) {
         self.heals = true;
+        self.nodes.iter_mut().for_each(|node| node.stopped = 0);
         for one in self.names() {
             for other in self.names() {
                 self.network.set_blocked(one, other, false);

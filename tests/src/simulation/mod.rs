@@ -4,7 +4,8 @@
 //! goes wrong (see `faults`), what must hold (see `checks` and `oracle`), the kinds of group (see `scenarios`).
 //!
 //! Faults: links cut, directions blocked, nodes crashed with their memory lost and restarted (as followers, or as
-//! a primary that forgot), promotions at any moment, logs of a few kilobytes. The same seed gives the same run.
+//! a primary that forgot), promotions at any moment, logs of a few kilobytes; where the setting says so nodes that are
+//! stopped and go on, slow ones, too little memory, older versions, frames spoilt. The same seed gives the same run.
 
 mod checks;
 pub mod clients;
@@ -16,6 +17,7 @@ pub mod readers;
 pub mod registers;
 pub mod scenarios;
 pub mod subscribers;
+mod wire;
 mod world;
 
 use hotspare::Bug;
@@ -64,6 +66,14 @@ pub struct Summary {
     pub roll_backs: u64,
     /// Items that they dropped.
     pub rolled_back_keys: u64,
+    /// Nodes that were stopped for a while.
+    pub pauses: u64,
+    /// Items that were evicted.
+    pub evicted: u64,
+    /// Lives of nodes of an older version.
+    pub old_lives: u64,
+    /// Frames that were spoilt on their way.
+    pub spoilt: u64,
     /// What subscribers were told.
     pub told: Told,
     /// Reads that waited for a version, how many found an item, and versions that a node will never have.
@@ -87,6 +97,8 @@ pub struct Setting {
     pub strict: bool,
     /// Whether each node has a clock of its own, as `skewed_clocks` says.
     pub drifts: bool,
+    /// Whether leases are counted by a clock that stands still while the machine is suspended: a mistake of an embedder's.
+    pub leases_stand_still: bool,
     /// Whether one ack less is enough: then a promotion has to ask others.
     pub fewer_acks: bool,
     /// Whether an operator promotes nodes that hold nothing, too.
@@ -102,6 +114,14 @@ pub struct Setting {
     pub skewed_clocks: bool,
     /// Whether clients read through.
     pub loads: bool,
+    /// Whether nodes are stopped for a while and go on, and some are slow all the time.
+    pub stalls: bool,
+    /// Whether the memory is too small for what is written.
+    pub evicts: bool,
+    /// Whether nodes are of older versions, each of another one in each of its lives.
+    pub mixed: bool,
+    /// Whether frames arrive cut short, with a bit flipped, or twice.
+    pub spoils: bool,
 }
 
 impl Default for Setting {
@@ -112,6 +132,7 @@ impl Default for Setting {
             semi_sync: false,
             strict: false,
             drifts: false,
+            leases_stand_still: false,
             fewer_acks: false,
             errs: false,
             reborn: false,
@@ -119,6 +140,10 @@ impl Default for Setting {
             channels_apart: false,
             skewed_clocks: false,
             loads: false,
+            stalls: false,
+            evicts: false,
+            mixed: false,
+            spoils: false,
         }
     }
 }
@@ -132,6 +157,7 @@ pub fn run(seed: u64) -> Summary {
 pub fn run_with(seed: u64, setting: Setting) -> Summary {
     let mut world = World::new(seed, setting);
     for step in 0..STEPS {
+        world.stall();
         world.step();
         world.step_loaders().unwrap_or_else(|why| panic!("{why}; seed {seed}, step {step}"));
         world.answer_clients();
@@ -149,6 +175,7 @@ pub fn run_with(seed: u64, setting: Setting) -> Summary {
     world.check_subscribers(true, &format!("seed {seed}, at rest"));
     world.summary.waited = world.readers.waited;
     world.summary.loads = world.loaders.done;
+    world.summary.spoilt = world.notes.lock().unwrap().spoilt;
     world.summary.told = world.subscribers.told;
     world.summary
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{
-    AckMode, Attributes, Cache, Config, Expiry, LinkState, ReplicationConfig, Replicator, Role, WriteError,
+    AckMode, Attributes, Cache, Config, Expiry, LinkState, MEMORY_BYTES_MIN, ReplicationConfig, Replicator,
+    Role, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -19,6 +20,7 @@ use super::loaders::Loaders;
 use super::oracle::{Concern, Oracle};
 use super::readers::Readers;
 use super::subscribers::Subscribers;
+use super::wire::{Lacks, SharedNotes, Wire};
 use super::{KEYS, NAMES, Setting, Summary};
 
 const MEMORY_BYTES: usize = 2 << 20;
@@ -31,6 +33,11 @@ pub(super) struct Node {
     pub(super) replicator: Option<Replicator>,
     /// What its clock has shown, since it was last copied anew.
     pub(super) shown: (u32, u64),
+    /// For how many steps it is stopped yet.
+    pub(super) stopped: usize,
+    /// Whether it gets to run but rarely.
+    is_slow: bool,
+    lacks: Lacks,
 }
 
 pub(super) struct World {
@@ -49,18 +56,26 @@ pub(super) struct World {
     /// No more faults.
     pub(super) heals: bool,
     pub(super) summary: Summary,
+    pub(super) notes: SharedNotes,
 }
+
+/// A slow node runs once in so many times that another does.
+const SLOW_ONE_IN: u32 = 12;
+
+/// Keys and bytes of a value where memory is too small for them.
+const EVICTING: (u32, usize) = (150, 24_000);
 
 impl World {
     pub(super) fn new(seed: u64, setting: Setting) -> World {
         let mut random = StdRng::seed_from_u64(seed);
         let log_bytes = [4 << 10, 16 << 10, 64 << 10][random.random_range(0..3)];
+        let log_bytes = if setting.evicts { 64 * log_bytes } else { log_bytes };
         let loaders = Loaders::new(seed);
         let mut world = World {
             setting,
             clients: Clients::default(),
             random,
-            clocks: Clocks::new(seed, setting.nodes, setting.skewed_clocks || setting.drifts),
+            clocks: Clocks::new(seed, setting),
             network: match setting.channels_apart {
                 true => MemoryNetwork::new().with_channels_apart(),
                 false if setting.reborn => MemoryNetwork::new().without_proof(),
@@ -75,7 +90,12 @@ impl World {
             loaders,
             heals: false,
             summary: Summary::default(),
+            notes: SharedNotes::default(),
         };
+        if setting.evicts {
+            // What a node has evicted is a miss there; what it holds is checked.
+            world.oracle.allow_misses();
+        }
         for index in 0..setting.nodes {
             let begins = if index == 0 { ReplicationConfig::primary() } else { world.follower(index) };
             let node = world.boot(index, begins);
@@ -110,7 +130,11 @@ impl World {
             .replica_reads(true)
             .log_bytes_max(self.log_bytes)
             .random_seed(self.incarnations);
-        let replicas = self.setting.nodes as u8 - if self.setting.fewer_acks { 2 } else { 1 };
+        let replicas = match self.setting {
+            // A primary hears of those alone that follow it itself.
+            Setting { chain: true, .. } => 1,
+            Setting { nodes, fewer_acks, .. } => nodes as u8 - if fewer_acks { 2 } else { 1 },
+        };
         let replication = match self.setting {
             Setting { strict: true, .. } => replication.ack(AckMode::Strict { replicas }),
             Setting { semi_sync: false, .. } => replication,
@@ -124,14 +148,34 @@ impl World {
             None => replication,
             Some(bug) => replication.bug(bug),
         };
-        let config = Config::new()
-            .memory_bytes_max(MEMORY_BYTES)
-            .clock(self.clocks.of(index))
-            .hash_seed(self.incarnations)
-            .replication(replication);
+        let config = match self.setting.evicts {
+            true => Config::new().memory_bytes_max(MEMORY_BYTES_MIN).item_bytes_max(MEMORY_BYTES_MIN / 8),
+            false => Config::new().memory_bytes_max(MEMORY_BYTES),
+        };
+        let config =
+            config.clock(self.clocks.of(index)).hash_seed(self.incarnations).replication(replication);
         let cache = Cache::new(config).expect("the configuration is sound");
-        let replicator = Replicator::new(&cache, self.network.transport(NAMES[index]));
-        Node { life: self.incarnations, polled_in: self.incarnations, cache, replicator, shown: (0, 0) }
+        let is_slow = self.setting.stalls && self.one_in(3);
+        let lacks = match self.setting.mixed && !self.one_in(3) {
+            true => Lacks::some(&mut self.random),
+            false => Lacks::default(),
+        };
+        self.summary.old_lives += u64::from(lacks != Lacks::default());
+        let transport = self.network.transport(NAMES[index]);
+        let replicator = match self.setting.mixed || self.setting.spoils {
+            true => {
+                let spoils = self.setting.spoils.then_some(self.incarnations);
+                Replicator::new(&cache, Wire::new(transport, lacks, spoils, self.notes.clone()))
+            }
+            false => Replicator::new(&cache, transport),
+        };
+        let life = self.incarnations;
+        Node { life, polled_in: life, cache, replicator, shown: (0, 0), stopped: 0, is_slow, lacks }
+    }
+
+    /// Whether a node runs now.
+    pub(super) fn runs(&mut self, index: usize) -> bool {
+        self.nodes[index].stopped == 0 && (!self.nodes[index].is_slow || self.one_in(SLOW_ONE_IN))
     }
 
     pub(super) fn one_in(&mut self, count: u32) -> bool {
@@ -226,7 +270,15 @@ impl World {
 
     /// A change at any node: one that is no primary refuses it.
     pub(super) fn client_write(&mut self) {
-        let index = self.any_node();
+        let mut index = self.any_node();
+        if self.setting.evicts {
+            // More is written than a cache holds.
+            let reigns = |node: &Node| node.cache.status().role == Role::Primary;
+            index = self.nodes.iter().position(reigns).unwrap_or(index);
+        }
+        if self.nodes[index].stopped > 0 {
+            return;
+        }
         let cache = self.nodes[index].cache.clone();
         if cache.status().role != Role::Primary {
             assert!(cache.set("k", "v", Expiry::Never).is_err(), "only a primary takes writes");
@@ -260,15 +312,17 @@ impl World {
 
     /// Which items it gave another version, if it did.
     pub(super) fn write_something(&mut self, cache: &Cache, before: u64) -> Option<Concern> {
-        let key = format!("key{}", self.random.random_range(0..KEYS)).into_bytes();
-        let value = vec![self.random.random::<u8>(); self.random.random_range(0..300)];
+        let (keys, value_bytes) = if self.setting.evicts { EVICTING } else { (KEYS, 300) };
+        let key = format!("key{}", self.random.random_range(0..keys)).into_bytes();
+        let value = vec![self.random.random::<u8>(); self.random.random_range(0..value_bytes)];
         let expiry = match self.random.random_range(0..4) {
             0 => Expiry::After(Duration::from_millis(self.random.random_range(0..2_000))),
             _ => Expiry::Never,
         };
         let attributes = Attributes { flags: self.random.random_range(0..5), expiry };
         let mut concerns = Concern::Key(key.clone());
-        let what = self.random.random_range(0..100);
+        // Without flushes a full cache stays full.
+        let what = self.random.random_range(0..if self.setting.evicts { 98 } else { 100 });
         let is_deletion = (60..70).contains(&what);
         let done = match what {
             0..60 => cache.set(&key, &value, attributes).map(|_| ()),
@@ -320,7 +374,10 @@ impl World {
         }
         let nodes = self.lives();
         self.loaders.note(&nodes, &mut self.oracle)?;
-        self.loaders.step(&nodes, &self.oracle);
+        // An older version reads through in its own way.
+        let today = self.nodes.iter().filter(|node| node.lacks.knows_loads());
+        let today: Vec<_> = today.map(|node| (node.life, node.cache.clone())).collect();
+        self.loaders.step(&today, &self.oracle);
         self.loaders.note(&nodes, &mut self.oracle)
     }
 
