@@ -60,6 +60,7 @@ impl Group {
     /// A group whose first node reigns, with all others level.
     pub(super) fn start(options: &Options, folder: &Path, clock: Clock) -> Result<Group, String> {
         let mut nodes: Vec<Node> = (0..=options.replicas).map(|index| Node::new(index, folder)).collect();
+        nodes.iter_mut().for_each(|node| node.answers_as_replica = options.replicas_answer());
         let mut proxies = HashMap::new();
         for from in 0..nodes.len() {
             for to in (0..nodes.len()).filter(|to| *to != from) {
@@ -232,20 +233,23 @@ impl Group {
                 missing.push(format!("node {index} should follow: {status}"));
             }
         }
+        if matches!(primary["lease"].as_str(), Some("waiting" | "over")) {
+            missing.push(format!("no lease: {}", primary["lease"]));
+        }
         if at_rest && primary["level_replicas"] != self.nodes.len() - 1 {
             missing.push(format!("level replicas: {}", primary["level_replicas"]));
         }
         Some(missing.join("; "))
     }
 
-    /// Compares all keys on all nodes: each has the same version and the same bytes everywhere. Gives what the primary has,
-    /// as reads.
+    /// Compares all keys on all nodes that answer reads: each has the same version and the same bytes everywhere. Gives
+    /// what the primary has, as reads.
     pub(super) fn compare(&self) -> Result<Vec<Read>, String> {
         let mut difference = String::new();
         let found = wait::within(COMPARE_LIMIT, || {
             let begun = self.clock.now();
             let of_primary = self.contents(self.primary).ok()?;
-            for index in self.replicas() {
+            for index in self.replicas().into_iter().filter(|index| self.nodes[*index].answers_as_replica) {
                 let theirs = self.contents(index);
                 difference = match &theirs {
                     Ok(theirs) => difference_of(&of_primary, theirs, index),
