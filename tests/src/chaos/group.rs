@@ -23,6 +23,8 @@ use crate::{admin, ports, wait};
 
 /// Keys that are written once, at the beginning, so that a full copy takes its time.
 const FILLED_KEYS: usize = 4_000;
+/// How often a part of them is written until each write is acknowledged.
+const FILL_TRIES: usize = 10;
 /// How long all nodes may take until they stream and are level.
 pub(super) const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
 /// How long after that contents may differ: what a roll-back dropped is asked for with each heartbeat.
@@ -301,12 +303,19 @@ impl Group {
             for &key in some {
                 connection::set(&mut bytes, &super::history::name_of(key), &super::history::value_of(key, 0));
             }
-            connection.send(&bytes).map_err(wrong)?;
-            for _ in some {
-                let answer = connection.written().map_err(wrong)?;
-                if !matches!(answer, connection::Written::Done(_)) {
-                    return Err(format!("filling: {answer:?}"));
+            // On a busy machine an ack may come too late: the same once more.
+            let mut answers = Vec::new();
+            for _ in 0..FILL_TRIES {
+                connection.send(&bytes).map_err(wrong)?;
+                let told: std::io::Result<Vec<_>> = some.iter().map(|_| connection.written()).collect();
+                answers = told.map_err(wrong)?;
+                answers.retain(|answer| !matches!(answer, connection::Written::Done(_)));
+                if answers.is_empty() {
+                    break;
                 }
+            }
+            if let Some(answer) = answers.first() {
+                return Err(format!("filling: {answer:?}"));
             }
         }
         Ok(())
