@@ -8,6 +8,7 @@ pub mod admin;
 pub mod chaos;
 pub mod differential;
 pub mod hit_ratio;
+pub mod linearizable;
 pub mod nodes;
 pub mod ports;
 pub mod process;

@@ -4,7 +4,8 @@ use std::panic::catch_unwind;
 
 use hotspare::Bug;
 use tests::simulation::scenarios::{
-    chain, erring, reborn, registers_of, semi_sync, skewed, three_nodes, with_loads,
+    cascade_acks, chain, erring, evictions, mixed, reborn, registers_of, semi_sync, skewed, spoilt, stalls,
+    strict_chain, three_nodes, with_loads,
 };
 use tests::simulation::{Setting, registers, run, run_with};
 
@@ -334,4 +335,155 @@ fn a_load_that_is_stored_without_a_look_at_its_lease_is_found() {
 #[test]
 fn a_key_that_is_lent_to_two_nodes_is_found() {
     is_found(Bug::LoadLentTwice, 500, with_loads);
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_in_a_chain_where_a_promotion_asks() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, cascade_acks(seed));
+        total.cascades += summary.cascades;
+        total.acknowledged += summary.acknowledged;
+        total.refused += summary.refused;
+        total.handovers += summary.handovers;
+        total.crashes += summary.crashes;
+    }
+    println!("{total:?}");
+    assert!(total.cascades > 0 && total.acknowledged > 0 && total.refused > 0, "nothing happened: {total:?}");
+    assert!(total.handovers > 0 && total.crashes > 0, "nobody was promoted: {total:?}");
+}
+
+#[test]
+fn a_primary_of_a_chain_that_counts_what_it_sent_as_applied_is_found() {
+    is_found(Bug::SentCountsAsApplied, 300, cascade_acks);
+}
+
+#[test]
+fn strict_is_linearizable_with_replicas_of_replicas() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = registers::Seen::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        let seen = registers::run(seed, strict_chain(seed));
+        total.add(&seen.unwrap_or_else(|why| panic!("seed {seed}: {why}")));
+    }
+    println!("{total:?}");
+    assert!(total.hits > 0 && total.held_reads > 0 && total.writes > 0, "{total:?}");
+    assert!(total.promotions_in_turn > 0 && total.suspensions > 0 && total.lease_misses > 0, "{total:?}");
+}
+
+/// Which seed shows a history that is not linearizable.
+fn is_seen(what: &str, seeds_max: u64, setting: impl Fn(u64) -> Setting) {
+    let found = (1..=seeds_max).find(|seed| registers::run(*seed, setting(*seed)).is_err());
+    println!("{what}: found by seed {found:?}");
+    assert!(found.is_some(), "{what}: {seeds_max} seeds did not find it");
+}
+
+#[test]
+fn a_promotion_in_a_chain_that_asks_nobody_is_found() {
+    is_seen("asks nobody", 300, |seed| Setting { bug: Some(Bug::PromotionUnasked), ..strict_chain(seed) });
+}
+
+/// What `Clock::lease_ms` is for.
+#[test]
+fn leases_by_a_clock_that_stands_still_while_the_machine_is_suspended_are_found() {
+    is_seen("leases stand still", 300, |seed| Setting {
+        leases_stand_still: true,
+        ..registers_of(seed, false, true)
+    });
+}
+
+#[test]
+fn every_property_holds_where_nodes_are_stopped_and_go_on_and_some_are_slow() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, stalls(seed));
+        total.pauses += summary.pauses;
+        total.promotions += summary.promotions;
+        total.installs += summary.installs;
+        total.roll_backs += summary.roll_backs;
+        total.acknowledged += summary.acknowledged;
+    }
+    println!("{total:?}");
+    assert!(
+        total.pauses > 0 && total.promotions > 0 && total.acknowledged > 0,
+        "nothing happened: {total:?}"
+    );
+    assert!(total.installs > 0 && total.roll_backs > 0, "nobody joined: {total:?}");
+}
+
+#[test]
+fn a_frame_of_a_lower_term_from_a_primary_that_was_stopped_is_found() {
+    is_found(Bug::LowerTerm, 1_000, stalls);
+}
+
+#[test]
+fn nothing_stale_is_held_where_memory_is_too_small() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    // A full cache takes ten times as long to look at.
+    for seed in first..first + number("HOTSPARE_SEEDS", 300).div_ceil(10) {
+        println!("seed {seed}");
+        let summary = run_with(seed, evictions(seed));
+        total.evicted += summary.evicted;
+        total.promotions += summary.promotions;
+        total.installs += summary.installs;
+        total.catch_ups += summary.catch_ups;
+        total.roll_backs += summary.roll_backs;
+    }
+    println!("{total:?}");
+    assert!(total.evicted > 0 && total.promotions > 0, "nothing happened: {total:?}");
+    assert!(total.installs > 0 && total.catch_ups > 0 && total.roll_backs > 0, "nobody joined: {total:?}");
+}
+
+/// A replica holds what its primary evicted.
+#[test]
+fn an_unlogged_deletion_of_an_evicted_key_is_found() {
+    is_found(Bug::UnloggedAbsentDelete, 300, evictions);
+}
+
+#[test]
+fn nodes_of_older_versions_get_nothing_that_they_do_not_know() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, mixed(seed));
+        total.old_lives += summary.old_lives;
+        total.promotions += summary.promotions;
+        total.installs += summary.installs;
+        total.roll_backs += summary.roll_backs;
+        total.acknowledged += summary.acknowledged;
+        add(&mut total.loads, summary.loads);
+    }
+    println!("{total:?}");
+    assert!(
+        total.old_lives > 0 && total.promotions > 0 && total.acknowledged > 0,
+        "nothing happened: {total:?}"
+    );
+    assert!(total.installs > 0 && total.roll_backs > 0, "nobody joined: {total:?}");
+    assert!(total.loads.iter().all(|count| *count > 0), "nobody loaded: {total:?}");
+}
+
+#[test]
+fn a_lease_of_a_load_that_is_logged_for_an_older_version_is_found() {
+    is_found(Bug::LentToOld, 300, mixed);
+}
+
+#[test]
+fn frames_that_are_spoilt_on_their_way_change_nothing() {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    let mut total = tests::simulation::Summary::default();
+    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+        println!("seed {seed}");
+        let summary = run_with(seed, spoilt(seed));
+        total.spoilt += summary.spoilt;
+        total.catch_ups += summary.catch_ups;
+        total.acknowledged += summary.acknowledged;
+    }
+    println!("{total:?}");
+    assert!(total.spoilt > 0 && total.catch_ups > 0 && total.acknowledged > 0, "nothing happened: {total:?}");
 }

@@ -41,6 +41,8 @@ pub enum Bug {
     FillUnchecked,
     /// A lease is given although another node has one.
     LoadLentTwice,
+    /// A lease of a load is logged while a replica reads along that does not know such records.
+    LentToOld,
 }
 
 /// The bugs that a node has: none.

@@ -5,22 +5,33 @@
 use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use tests::chaos::{self, Mode, Options, SERVES};
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Ack {
-    Async,
-    SemiSync,
+/// A mode, and the acks that a write waits for if that is said.
+#[derive(Debug, Clone, Copy)]
+struct Ack {
+    mode: Mode,
+    acks: Option<u8>,
 }
 
-impl From<Ack> for Mode {
-    fn from(ack: Ack) -> Mode {
-        match ack {
-            Ack::Async => Mode::Async,
-            Ack::SemiSync => Mode::SemiSync,
-        }
+impl FromStr for Ack {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ack, String> {
+        let (word, acks) = match text.split_once(':') {
+            Some((word, acks)) => (word, Some(acks.parse().map_err(|_| format!("{acks} is no number"))?)),
+            None => (text, None),
+        };
+        let mode = match (word, acks) {
+            ("async", None) => Mode::Async,
+            ("semi-sync", _) => Mode::SemiSync,
+            ("strict", _) => Mode::Strict,
+            _ => return Err("one of async, semi-sync, semi-sync:N, strict, strict:N".to_owned()),
+        };
+        Ok(Ack { mode, acks })
     }
 }
 
@@ -34,8 +45,9 @@ struct Arguments {
     /// Draws the faults. Default: a random one, which is told.
     #[arg(long)]
     seed: Option<u64>,
-    /// What the nodes are told, and by which promise they are judged.
-    #[arg(long, value_enum, default_value = "semi-sync")]
+    /// What the nodes are told, and by which promise they are judged: `async`, `semi-sync`, `strict`. Behind a colon the
+    /// acks that a write waits for; default: as many as there are replicas.
+    #[arg(long, value_name = "MODE[:N]", default_value = "semi-sync")]
     ack: Ack,
     /// Nodes beside the primary.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
@@ -47,11 +59,8 @@ struct Arguments {
     #[arg(long)]
     server: Option<PathBuf>,
     /// Shows that the judge finds losses: judges by another mode's promise.
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "MODE")]
     judge_as: Option<Ack>,
-    /// Shows the same: writes wait for so many acks in semi-sync. Default: as many as there are replicas.
-    #[arg(long)]
-    acks: Option<u8>,
     /// Shows the same: promotes the replica that has least.
     #[arg(long)]
     promote_lowest: bool,
@@ -66,9 +75,9 @@ fn options(arguments: &Arguments) -> std::io::Result<Options> {
         seed: arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
         kills: arguments.kills,
         replicas: arguments.replicas.into(),
-        ack: arguments.ack.into(),
-        acks: arguments.acks.unwrap_or(arguments.replicas).into(),
-        judge_as: arguments.judge_as.unwrap_or(arguments.ack).into(),
+        ack: arguments.ack.mode,
+        acks: arguments.ack.acks.unwrap_or(arguments.replicas).into(),
+        judge_as: arguments.judge_as.unwrap_or(arguments.ack).mode,
         promote_lowest: arguments.promote_lowest,
         complaints_max: arguments.complaints,
     })

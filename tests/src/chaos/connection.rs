@@ -30,11 +30,12 @@ pub(super) enum Got {
 }
 
 /// Errors by which a node says that nothing was changed.
-const REFUSALS: [&str; 4] = [
+const REFUSALS: [&str; 5] = [
     "SERVER_ERROR not enough replicas",
     "SERVER_ERROR this node is a replica",
     "SERVER_ERROR another node is primary",
     "SERVER_ERROR this primary is handing over",
+    "SERVER_ERROR no lease",
 ];
 /// Errors by which it says that the write may survive or not.
 const UNKNOWN: [&str; 2] = ["SERVER_ERROR replication timeout", "SERVER_ERROR replication diverged"];

@@ -10,13 +10,18 @@
 //! - what the old primary had exported as applied by that node shortly before its death, and
 //! - whatever of the old history was seen afterwards: what is lost is the end of a history, and has no holes.
 //!
+//! In strict every hit has to fit, besides, into one order of all that happened to its key (see `registers`), and a miss
+//! while traffic flows says nothing.
+//!
 //! In semi-sync with as many acks as replicas, and through a hand-over, nothing acknowledged may be lost at all. A miss is
 //! always allowed by the rule of caches; here nothing is evicted, so one that nothing explains counts as a loss.
 
 use std::collections::BTreeSet;
 
+use super::Mode;
 use super::exported::{Exported, Watch};
 use super::history::{Found, Journal, Key, Kind, Moment, Outcome, Place, Read, Write, seq_of, term_of};
+use super::registers::Registers;
 
 /// How many cycles a write is remembered after it was overtaken: a value older than that is never seen again.
 const CYCLES_KEPT: usize = 3;
@@ -83,6 +88,8 @@ struct Remembered {
 pub(super) struct Judge {
     keys: Vec<Vec<Remembered>>,
     loses_nothing: bool,
+    /// In strict: what clients saw, besides.
+    registers: Option<Registers>,
     cycle: usize,
     pub(super) tally: Tally,
     pub(super) complaints: Vec<String>,
@@ -101,11 +108,12 @@ enum Verdict {
 }
 
 impl Judge {
-    /// For `keys` keys; `loses_nothing` is the promise of semi-sync.
-    pub(super) fn new(keys: usize, loses_nothing: bool) -> Judge {
+    /// For `keys` keys, by the promise of `mode`.
+    pub(super) fn new(keys: usize, mode: Mode) -> Judge {
         Judge {
             keys: vec![Vec::new(); keys],
-            loses_nothing,
+            loses_nothing: mode != Mode::Async,
+            registers: (mode == Mode::Strict).then(|| Registers::new(keys)),
             cycle: 0,
             tally: Tally::default(),
             complaints: Vec::new(),
@@ -141,6 +149,11 @@ impl Judge {
             journal.strange.into_iter().for_each(|text| self.complain(format!("strange answer: {text}")));
             reads.extend(journal.reads);
         }
+        if self.registers.is_some() {
+            self.judge_strictly(&reads, &settled);
+            // Without a lease a miss says nothing; what was read at rest is held against what may be lost.
+            reads.clear();
+        }
         reads.extend(settled.iter().cloned());
         reads.iter().for_each(|read| note_survivor(read, reigns));
         for read in reads.iter().filter(|read| matches!(read.place, Place::Primary(_))) {
@@ -151,6 +164,19 @@ impl Judge {
         }
         self.judge_losses(reigns);
         self.forget(&settled);
+    }
+
+    fn judge_strictly(&mut self, reads: &[Read], settled: &[Read]) {
+        for read in reads {
+            match self.check_authenticity(read) {
+                Some(_) => self.tally.hits += 1,
+                None => self.tally.misses += u64::from(read.found == Found::Miss),
+            }
+        }
+        let Some(registers) = &mut self.registers else { return };
+        reads.iter().chain(settled).for_each(|read| registers.read(read));
+        let complaints = registers.check(settled);
+        complaints.into_iter().for_each(|text| self.complain(text));
     }
 
     fn remember(&mut self, mut write: Write, reigns: &[Reign]) {
@@ -164,6 +190,9 @@ impl Judge {
             Outcome::Acknowledged => self.tally.acknowledged += 1,
             Outcome::Unknown => self.tally.unknown += 1,
             Outcome::Refused => self.tally.refused += 1,
+        }
+        if let Some(registers) = &mut self.registers {
+            registers.wrote(&write);
         }
         let (cycle, key) = (self.cycle, write.key);
         self.keys[key].push(Remembered { write, cycle, lost_in: None });

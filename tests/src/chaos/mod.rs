@@ -2,7 +2,8 @@
 //!
 //! Lives here: one run, cycle by cycle. A cycle has clients write and read on whichever node is primary, lets one thing go
 //! wrong (`faults`), waits until every node streams again, compares all keys on all nodes (`group`), and holds what
-//! clients were told against what may be lost (`judge`). The schedule comes from a seed; the processes' timing does not.
+//! clients were told against what may be lost (`judge`) and, in strict, against what may be seen (`registers`). The
+//! schedule comes from a seed; the processes' timing does not.
 //! Not here: every order of events in virtual time (see `simulation`), a virtual address and keepalived (see `field`).
 
 mod clients;
@@ -15,6 +16,7 @@ mod history;
 mod judge;
 mod node;
 pub mod proxy;
+mod registers;
 mod report;
 
 use std::path::PathBuf;
@@ -49,6 +51,19 @@ pub enum Mode {
     Async,
     /// Nothing that was acknowledged may be lost.
     SemiSync,
+    /// Nor may anything old be shown: what clients see of a key is linearizable, misses apart.
+    Strict,
+}
+
+impl Mode {
+    /// Its word, as on a command line.
+    fn word(self) -> &'static str {
+        match self {
+            Mode::Async => "async",
+            Mode::SemiSync => "semi-sync",
+            Mode::Strict => "strict",
+        }
+    }
 }
 
 /// One run.
@@ -64,7 +79,7 @@ pub struct Options {
     pub replicas: usize,
     /// What the nodes are told.
     pub ack: Mode,
-    /// Acks that a write waits for in semi-sync.
+    /// Acks that a write waits for in semi-sync and strict.
     pub acks: usize,
     /// What they are judged by; something else than `ack` shows that the judge finds losses.
     pub judge_as: Mode,
@@ -78,8 +93,13 @@ impl Options {
     fn ack_words(&self) -> String {
         match self.ack {
             Mode::Async => "async".to_owned(),
-            Mode::SemiSync => format!("semi-sync:{}", self.acks),
+            mode => format!("{}:{}", mode.word(), self.acks),
         }
+    }
+
+    /// Whether replicas answer reads, too: by those, what clients see is not linearizable in any mode.
+    fn replicas_answer(&self) -> bool {
+        self.ack != Mode::Strict && self.judge_as != Mode::Strict
     }
 }
 
@@ -105,7 +125,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let clients = clients::start(&group.directory, clock, options.seed, &ledger);
     let mut run = Run {
         group,
-        judge: Judge::new(KEYS, options.judge_as == Mode::SemiSync),
+        judge: Judge::new(KEYS, options.judge_as),
         ledger,
         clients,
         random: StdRng::seed_from_u64(options.seed),

@@ -47,6 +47,8 @@ pub(super) struct Node {
     pub(super) admin: SocketAddr,
     /// The ways to the others, each through a proxy.
     pub(super) peers: Vec<SocketAddr>,
+    /// Whether it answers reads as a replica.
+    pub(super) answers_as_replica: bool,
     memory_file: PathBuf,
     server: Option<Server>,
 }
@@ -59,6 +61,7 @@ impl Node {
             replication: ports::local(),
             admin: ports::local(),
             peers: Vec::new(),
+            answers_as_replica: true,
             memory_file: folder.join(format!("node-{index}")),
             server: None,
         }
@@ -71,7 +74,10 @@ impl Node {
         command.args(["-m", &MEGABYTES.to_string(), "-t", "2", "-e"]).arg(&self.memory_file);
         command.args(["--replication-listen", &self.replication.to_string()]);
         command.args(["--admin", &self.admin.to_string(), "--node-slot", &self.index.to_string()]);
-        command.args(["--replica-reads", "--ack", ack, "--ack-timeout-ms", "100"]);
+        command.args(["--ack", ack, "--ack-timeout-ms", "100"]);
+        if self.answers_as_replica {
+            command.arg("--replica-reads");
+        }
         for peer in &self.peers {
             command.args(["--peer", &peer.to_string()]);
         }

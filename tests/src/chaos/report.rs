@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::Options;
 use super::judge::Tally;
-use super::{Mode, Options};
 
 /// How often each thing was done.
 #[derive(Debug, Clone, Default)]
@@ -50,14 +50,10 @@ pub struct Report {
 impl Report {
     /// Of a run that has not begun.
     pub(super) fn new(options: &Options) -> Report {
-        let judged_as = match options.judge_as {
-            Mode::Async => "async",
-            Mode::SemiSync => "semi-sync",
-        };
         Report {
             seed: options.seed,
             ack: options.ack_words(),
-            judged_as: judged_as.to_owned(),
+            judged_as: options.judge_as.word().to_owned(),
             replicas: options.replicas,
             seconds: 0.0,
             counts: Counts::default(),
@@ -125,6 +121,7 @@ impl Report {
             ("exported_risk_ms_max", json!(self.exported_max.1)),
             ("exported_ms_too_young_max", json!(tally.told_too_young_ms.1)),
             ("exported_ms_too_young_after_a_cut_max", json!(tally.told_too_young_ms.0)),
+            ("keys_not_linearizable", json!(self.count("not linearizable"))),
             ("stale_hits_explained", json!(tally.stale_explained)),
             ("stale_hits_unexplained", json!(self.count("a stale hit"))),
             ("stale_hits_on_an_old_primary_or_replica", json!(tally.stale_elsewhere)),

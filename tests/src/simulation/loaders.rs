@@ -143,7 +143,7 @@ impl Loaders {
         self.source.lock().unwrap().answered = oracle.answered();
         self.calls.retain(|call| nodes.iter().any(|(life, _)| *life == call.life));
         match self.random.random_range(0..100) {
-            0..12 if self.calls.len() < CALLS_MAX => self.call(nodes),
+            0..12 if self.calls.len() < CALLS_MAX && !nodes.is_empty() => self.call(nodes),
             12..40 if !self.calls.is_empty() => {
                 let number = self.random.random_range(0..self.calls.len());
                 self.poll(number);

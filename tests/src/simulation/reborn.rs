@@ -4,7 +4,9 @@
 
 use hotspare::{Role, Status, Warning};
 
-use super::{NAMES, World, is_whole};
+use super::NAMES;
+use super::checks::is_whole;
+use super::world::World;
 
 impl World {
     /// The node that holds items of the group and lives on, where this one has come up with nothing and has met it.

@@ -3,18 +3,26 @@
 //! Lives here: those clients, and a run of a group that is promoted, paused, cut, crashed and handed over meanwhile, on
 //! clocks of its nodes' own. Not here: what makes a history sound (see `linearizable`).
 
-use hotspare::{AckMode, Acknowledgement, Expiry, ReplicationConfig, Role, Written};
-use rand::RngExt;
+use hotspare::{AckMode, Acknowledgement, Expiry, Role, Written};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
-use super::linearizable::{self, Moment, Operation};
-use super::{Life, NAMES, Setting, World};
+use super::clients::Life;
+use super::world::World;
+use super::{NAMES, Setting};
+use crate::linearizable::{self, Moment, Operation};
 
 /// Few, so that clients meet.
 const KEYS: usize = 3;
-const STEPS: usize = 4_000;
+const STEPS: usize = 8_000;
 
 /// Steps without any answer after which an operator begins the group anew.
-const IDLE_STEPS_MAX: usize = 600;
+const IDLE_STEPS_MAX: usize = 1_500;
+
+/// So many pauses are no suspension of the whole machine, which is longer: up to five seconds, and who is promoted
+/// meanwhile waits one for the lease to end.
+const SUSPENSIONS_ONE_IN: u32 = 6;
+const SUSPENDED_STEPS_MAX: usize = 2_000;
 
 /// For how long a client waits for acks, in steps.
 const PATIENCE_STEPS: u64 = 150;
@@ -36,6 +44,8 @@ pub struct Seen {
     pub promotions_in_turn: u64,
     /// Nodes that slept with requests waiting for them.
     pub pauses: u64,
+    /// Of them, those whose whole machine was suspended: their clocks stood still, but for that of leases.
+    pub suspensions: u64,
     /// Reads that were misses for want of a lease.
     pub lease_misses: u64,
     /// Hits by a node that was promoted and needs no lease yet.
@@ -54,6 +64,7 @@ impl Seen {
         self.promotions += other.promotions;
         self.promotions_in_turn += other.promotions_in_turn;
         self.pauses += other.pauses;
+        self.suspensions += other.suspensions;
         self.lease_misses += other.lease_misses;
         self.hits_without_lease += other.hits_without_lease;
         self.groups += other.groups;
@@ -88,6 +99,8 @@ struct Registers {
     /// Of each node: until which step it sleeps, and what was asked of it meanwhile.
     asleep: Vec<(usize, Vec<(Moment, Request)>)>,
     answered_at: usize,
+    /// Numbers beside the world's, which come as they always came.
+    suspensions: StdRng,
     seen: Seen,
 }
 
@@ -105,6 +118,7 @@ pub fn run(seed: u64, setting: Setting) -> Result<Seen, String> {
         waiting: Vec::new(),
         asleep: (0..setting.nodes).map(|_| (0, Vec::new())).collect(),
         answered_at: 0,
+        suspensions: StdRng::seed_from_u64(seed ^ 0x5059),
         seen: Seen::default(),
     };
     for step in 0..STEPS {
@@ -177,6 +191,7 @@ impl Registers {
         if self.asleep[node].0 > self.step {
             return false;
         }
+        self.world.clocks.of(node).suspend(false);
         let requests = std::mem::take(&mut self.asleep[node].1);
         self.seen.pauses += u64::from(!requests.is_empty());
         for (begin, request) in requests {
@@ -291,7 +306,8 @@ impl Registers {
 
     fn crash(&mut self) {
         let node = self.world.any_node();
-        self.world.restart(node, ReplicationConfig::follower());
+        let follower = self.world.follower(node);
+        self.world.restart(node, follower);
         self.asleep[node] = (0, Vec::new());
     }
 
@@ -308,6 +324,11 @@ impl Registers {
     fn pause(&mut self) {
         let node = self.world.any_node();
         self.asleep[node].0 = self.step + self.world.random.random_range(10..400);
+        if self.suspensions.random_range(0..SUSPENSIONS_ONE_IN) == 0 {
+            self.seen.suspensions += 1;
+            self.asleep[node].0 = self.step + self.suspensions.random_range(400..SUSPENDED_STEPS_MAX);
+            self.world.clocks.of(node).suspend(true);
+        }
     }
 
     /// What a fail-over manager does: any node that may be promoted is, whatever the primary does.

@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 15] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -53,6 +53,36 @@ pub const SCENARIOS: [Scenario; 9] = [
         name: "loads",
         what: "clients read through: one loader for the group, and nothing is stored over a newer write",
         run: |seed| Ok(format!("{:?}", run_with(seed, with_loads(seed)))),
+    },
+    Scenario {
+        name: "cascade-acks",
+        what: "three and four nodes in a chain, each write waits for a replica of the primary's own",
+        run: |seed| Ok(format!("{:?}", run_with(seed, cascade_acks(seed)))),
+    },
+    Scenario {
+        name: "cascade-strict",
+        what: "the same chain in strict: what clients see of a key is linearizable, misses apart",
+        run: |seed| registers::run(seed, strict_chain(seed)).map(|seen| format!("{seen:?}")),
+    },
+    Scenario {
+        name: "stalls",
+        what: "nodes are stopped for a while and go on, and some apply slowly",
+        run: |seed| Ok(format!("{:?}", run_with(seed, stalls(seed)))),
+    },
+    Scenario {
+        name: "evictions",
+        what: "memory is too small for what is written: a node lacks items, and holds none that is stale",
+        run: |seed| Ok(format!("{:?}", run_with(seed, evictions(seed)))),
+    },
+    Scenario {
+        name: "mixed",
+        what: "nodes of older versions among those of today, upgraded and set back: nobody is sent what it can't read",
+        run: |seed| Ok(format!("{:?}", run_with(seed, mixed(seed)))),
+    },
+    Scenario {
+        name: "spoilt",
+        what: "frames cut short, with a bit flipped, or repeated change nothing",
+        run: |seed| Ok(format!("{:?}", run_with(seed, spoilt(seed)))),
     },
     Scenario {
         name: "same",
@@ -131,4 +161,45 @@ pub fn with_loads(seed: u64) -> Setting {
         _ => Setting::default(),
     };
     Setting { loads: true, ..setting }
+}
+
+/// Three nodes and four, in turn, in a chain; a primary waits for one replica, as it has no more that follow it itself.
+pub fn cascade_acks(seed: u64) -> Setting {
+    Setting { semi_sync: true, fewer_acks: true, ..chain(seed) }
+}
+
+/// The same in strict, each node on a clock of its own.
+pub fn strict_chain(seed: u64) -> Setting {
+    Setting { strict: true, fewer_acks: true, drifts: true, ..chain(seed) }
+}
+
+/// Plain groups, chains, and groups that wait for acks, in turn, whose nodes are stopped, and some of them slow.
+pub fn stalls(seed: u64) -> Setting {
+    let setting = match seed % 3 {
+        0 => three_nodes(seed),
+        1 => chain(seed),
+        _ => semi_sync(seed),
+    };
+    Setting { stalls: true, ..setting }
+}
+
+/// Three nodes that hold a part of what is written, and evict all the time.
+pub fn evictions(seed: u64) -> Setting {
+    Setting { evicts: true, ..three_nodes(seed) }
+}
+
+/// Groups of several kinds whose nodes are of any version; some of their clients read through.
+pub fn mixed(seed: u64) -> Setting {
+    let setting = match seed % 4 {
+        0 => three_nodes(seed),
+        1 => semi_sync(seed),
+        _ => Setting { loads: true, ..three_nodes(seed) },
+    };
+    Setting { mixed: true, ..setting }
+}
+
+/// Plain groups, and groups that wait for acks, whose wires spoil frames.
+pub fn spoilt(seed: u64) -> Setting {
+    let setting = if seed.is_multiple_of(2) { three_nodes(seed) } else { semi_sync(seed) };
+    Setting { spoils: true, ..setting }
 }

@@ -45,7 +45,7 @@ fn miss(reign: usize) -> Read {
 
 /// What is said, and how many writes are lost, when the client of one key saw this.
 fn judged(loses_nothing: bool, held_seq: u64, writes: Vec<Write>, reads: Vec<Read>) -> (Vec<String>, u64) {
-    let mut judge = Judge::new(1, loses_nothing);
+    let mut judge = Judge::new(1, if loses_nothing { Mode::SemiSync } else { Mode::Async });
     let watch = Watch::start(&[], super::super::history::Clock::start());
     let journal = Journal { writes, reads, strange: Vec::new() };
     judge.judge(vec![journal], Vec::new(), &mut reigns(held_seq), &watch);

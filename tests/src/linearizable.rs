@@ -1,7 +1,7 @@
 //! Whether what clients saw of one key could have been, had each operation happened at one moment between its begin and
 //! its end.
 //!
-//! Lives here: the check of one register's history. Not here: who writes and reads (see `registers`).
+//! Lives here: the check of one register's history. Not here: who writes and reads (see `simulation::registers` and `chaos`).
 //!
 //! Each write has a value of its own, so a read names the write that it saw, and a history falls into clusters: a write and
 //! its reads. By Gibbons and Korach (Testing Shared Memories, SIAM J. Comput. 26, 1997) it is linearizable if no read ends
