@@ -24,7 +24,7 @@ use crate::replication::risk::Risk;
 use crate::replication::roles::Roles;
 use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
-use crate::storage::{Pass, Shard};
+use crate::storage::Shard;
 
 use super::{Cache, Desk, Sleepers};
 
@@ -144,7 +144,7 @@ impl Group {
         let mut log = self.log.lock();
         // Where what has no seq has its share of the log already, the copy will differ a bit.
         for (hash, pass) in shard.take_passes() {
-            log.append_pass(hash, pass == Pass::Kept);
+            log.append_pass(hash, pass);
         }
     }
 

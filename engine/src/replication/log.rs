@@ -22,6 +22,7 @@ use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq,
 use super::record::{self, Scope};
 use super::risk::LogEnd;
 use crate::mutation::{Marks, Version};
+use crate::storage::Pass;
 
 /// Bytes in front of each record.
 pub(crate) const LENGTH_BYTES: usize = 4;
@@ -32,7 +33,9 @@ const MARK_BIT: u32 = 1 << 31;
 /// Bytes of a mark: a hash.
 const MARK_BYTES: usize = 8;
 
-/// Bytes of what an eviction pass did: a hash, and whether the item stayed.
+/// By their numbers in the log.
+const PASSES: [Pass; 3] = [Pass::Evicted, Pass::Kept, Pass::KeptAsSmall];
+/// Bytes of what an eviction pass did: a hash, and the number of a pass.
 const PASS_BYTES: usize = 9;
 
 /// Bytes of a whole shard: the replica's slot, the shard, how many there are, what its main queue is owed.
@@ -527,10 +530,10 @@ impl Log {
     }
 
     /// Notes what an eviction pass did with the item of this hash, for replicas that are being copied.
-    pub(crate) fn append_pass(&mut self, hash: u64, stayed: bool) -> bool {
+    pub(crate) fn append_pass(&mut self, hash: u64, pass: Pass) -> bool {
         let mut bytes = [0; PASS_BYTES];
         bytes[..MARK_BYTES].copy_from_slice(&hash.to_le_bytes());
-        bytes[MARK_BYTES] = stayed.into();
+        bytes[MARK_BYTES] = PASSES.iter().position(|one| *one == pass).expect("all are there") as u8;
         self.append_news(&bytes)
     }
 
@@ -743,7 +746,7 @@ pub(crate) enum Entry<'a> {
     /// The eviction pass came by the item of this hash.
     Pass {
         hash: u64,
-        stayed: bool,
+        pass: Pass,
     },
     Whole(WholeShard),
 }
@@ -764,8 +767,9 @@ fn unnumbered(body: &[u8]) -> Option<Entry<'_>> {
     let (first, rest) = body.split_first_chunk::<MARK_BYTES>()?;
     match (rest, body.len()) {
         ([], _) => Some(Entry::Mark(u64::from_le_bytes(*first))),
-        ([stayed @ (0 | 1)], _) => {
-            Some(Entry::Pass { hash: u64::from_le_bytes(*first), stayed: *stayed == 1 })
+        ([number], _) => {
+            let pass = PASSES.get(usize::from(*number)).copied()?;
+            Some(Entry::Pass { hash: u64::from_le_bytes(*first), pass })
         }
         (_, WHOLE_BYTES) => Some(Entry::Whole(WholeShard {
             slot: body[0],

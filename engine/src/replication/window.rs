@@ -17,6 +17,7 @@ use super::message::{Append, Chunk};
 use super::position::Seq;
 use super::record;
 use crate::mutation::{Mutation, Version};
+use crate::storage::Pass;
 
 /// Records that are noted unless a configuration says otherwise, about 80 bytes each.
 pub(crate) const RECORDS_MAX: usize = 64 << 10;
@@ -101,7 +102,7 @@ impl Window {
                     }
                 }
                 // What a chunk brings of it is gone. One that finds no room stays, as what the coldest.
-                Entry::Pass { hash, stayed: false } if self.order.len() < self.records_max => {
+                Entry::Pass { hash, pass: Pass::Evicted } if self.order.len() < self.records_max => {
                     if let Some(change) = self.change(seq, hash) {
                         change.is_overtaken = true;
                     }

@@ -18,6 +18,8 @@ use crate::mutation::Marks;
 pub(crate) enum Pass {
     /// It has used a hit up and went to the hot end of the main queue.
     Kept,
+    /// It is small, and went from probation to the main queue, where it begins with a hit.
+    KeptAsSmall,
     /// It was evicted.
     Evicted,
 }
@@ -82,14 +84,15 @@ impl Shard {
         let Some(id) = self.find_by_hash(hash).filter(|_| self.passes.follows && self.evict) else { return };
         let (first, marks) = (id.chunk(), self.meta(id).marks);
         match pass {
-            Pass::Kept if marks.is_main() => {
+            Pass::Kept | Pass::KeptAsSmall if marks.is_main() => {
                 // A mark may have been lost on its way.
                 self.mark(hash, id, |marks| if marks.hits() > 0 { marks.without_hit() } else { marks });
                 self.raise(id);
             }
-            Pass::Kept => {
+            Pass::Kept | Pass::KeptAsSmall => {
                 let memory = self.slabs.memory();
-                self.index.with_line(hash, || item::set_marks(memory, first, marks.without_hits().in_main()));
+                let promoted = self.policy.promoted(marks, pass == Pass::KeptAsSmall);
+                self.index.with_line(hash, || item::set_marks(memory, first, promoted));
                 self.promote(first);
             }
             Pass::Evicted => {

@@ -10,6 +10,7 @@
 //! stores and hits in their order evicts the same. The numbers were found with `tests/compare`'s `hit_ratio`.
 
 use crate::config::Eviction;
+use crate::mutation::Marks;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Policy {
@@ -39,6 +40,13 @@ impl Policy {
     pub(crate) fn price_of_turn(self, bytes: usize, main_bytes: usize, all_bytes: usize) -> u64 {
         let price = u128::from(bytes as u64 * u64::from(self.decay_tenths)) * all_bytes as u128;
         u64::try_from(price / u128::from(main_bytes.max(1) as u64 * 10)).unwrap_or(u64::MAX)
+    }
+
+    /// The marks of an item on probation as it begins in the main queue.
+    #[inline]
+    pub(crate) fn promoted(self, marks: Marks, is_small: bool) -> Marks {
+        let marks = marks.without_hits().in_main();
+        if is_small { marks.hit(self.hits_max) } else { marks }
     }
 
     /// Whether it is the main queue's turn, and what that costs of the bytes that are owed to it: its coldest item, of

@@ -49,7 +49,9 @@ enum Fate {
     /// It goes to the hot end of its queue.
     Stays,
     /// It goes to the main queue.
-    Promoted,
+    Promoted {
+        is_small: bool,
+    },
     Reclaimed {
         cause: Cause,
         is_unfetched: bool,
@@ -104,11 +106,9 @@ impl Bench<'_> {
         let (is_main, bytes) = (meta.marks.is_main(), item::counted_bytes(memory, first));
         let is_small = !is_main && self.policy.is_small(bytes, self.item_bytes, self.items);
         if (meta.marks.hits() > 0 || is_small) && self.may_stay {
-            let promoted = || meta.marks.without_hits().in_main();
-            let (fate, marks) = match (is_main, is_small) {
-                (true, _) => (Fate::Stays, meta.marks.without_hit()),
-                (false, true) => (Fate::Promoted, promoted().hit(self.policy.hits_max)),
-                (false, false) => (Fate::Promoted, promoted()),
+            let (fate, marks) = match is_main {
+                true => (Fate::Stays, meta.marks.without_hit()),
+                false => (Fate::Promoted { is_small }, self.policy.promoted(meta.marks, is_small)),
             };
             item::set_marks(memory, first, marks);
             return Verdict { fate, ..Verdict::STAYS };
@@ -425,9 +425,9 @@ impl Shard {
                     self.raise(coldest.into());
                     continue;
                 }
-                Fate::Promoted => {
+                Fate::Promoted { is_small } => {
                     reprieves += 1;
-                    self.tell_pass(hash, Pass::Kept);
+                    self.tell_pass(hash, if is_small { Pass::KeptAsSmall } else { Pass::Kept });
                     self.drought.promote();
                     self.promote(coldest);
                     continue;

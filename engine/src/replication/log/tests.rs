@@ -286,13 +286,13 @@ fn what_an_eviction_pass_did_lies_between_records_and_is_kept_from_older_readers
     let mut cursor = log.cursor_at_end().unwrap();
     let whole = WholeShard { slot: 3, shard: 400, shards: 512, owed_bytes: u64::MAX - 1 };
     log.append(b"one");
-    assert!(log.append_pass(7, true) && log.append_pass(8, false));
+    assert!(log.append_pass(7, Pass::Kept) && log.append_pass(8, Pass::Evicted));
     let before = log.end(0);
     assert!(log.append_whole(whole));
-    let pass = |hash, stayed| Entry::Pass { hash, stayed };
+    let pass = |hash, pass| Entry::Pass { hash, pass };
     let LogRead::Records { bytes, .. } = log.read_until(&mut cursor, usize::MAX, before) else { panic!() };
     let read: Vec<_> = entries(&bytes).flatten().collect();
-    assert_eq!(read, [Entry::Record(b"one"), pass(7, true), pass(8, false)]);
+    assert_eq!(read, [Entry::Record(b"one"), pass(7, Pass::Kept), pass(8, Pass::Evicted)]);
     assert!(cursor.is_at(before) && !cursor.is_at(log.end(0)));
     let LogRead::Records { bytes, .. } = log.read(&mut cursor, usize::MAX, Seq::MAX) else { panic!() };
     assert_eq!(entries(&bytes).flatten().collect::<Vec<_>>(), [Entry::Whole(whole)]);
@@ -300,7 +300,7 @@ fn what_an_eviction_pass_did_lies_between_records_and_is_kept_from_older_readers
     let last = log.last_seq();
     assert!(!log.is_plain_behind(last) && log.is_plain_behind(last + 1));
     log.has_old_reader = true;
-    assert!(!log.append_pass(9, true) && !log.append_whole(whole) && log.append_mark(9));
+    assert!(!log.append_pass(9, Pass::Kept) && !log.append_whole(whole) && log.append_mark(9));
 }
 
 #[test]
@@ -310,6 +310,6 @@ fn an_entry_without_a_seq_of_another_length_is_malformed() {
         bytes.extend(std::iter::repeat_n(1, length as usize));
         assert_eq!(first_entry(&bytes).is_some(), [8, 9, 13].contains(&length), "{length}");
     }
-    let pass = [(9 | MARK_BIT).to_le_bytes().as_slice(), &[0; 8], &[2]].concat();
-    assert_eq!(first_entry(&pass), None, "neither stayed nor left");
+    let pass = [(9 | MARK_BIT).to_le_bytes().as_slice(), &[0; 8], &[3]].concat();
+    assert_eq!(first_entry(&pass), None, "no such pass");
 }

@@ -400,11 +400,9 @@ impl Model {
                 self.owed_bytes[shard] = if is_main_empty { 0 } else { owed };
                 continue;
             }
-            let promoted = meta.marks.without_hits().in_main();
-            meta.marks = match (is_main, is_small) {
-                (true, _) => meta.marks.without_hit(),
-                (false, true) => promoted.hit(POLICY.hits_max),
-                (false, false) => promoted,
+            meta.marks = match is_main {
+                true => meta.marks.without_hit(),
+                false => POLICY.promoted(meta.marks, is_small),
             };
             self.raise(key);
         }

@@ -521,9 +521,11 @@ fn a_shard_follows_the_pass_of_another_until_it_is_whole() {
     assert_eq!(keys(&shard), ["c", "a"]);
     shard.follow_pass(hash("a"), Pass::Kept);
     assert_eq!(shard.meta(find(&shard, "a").unwrap()).marks.hits(), 0, "a mark was lost on its way");
+    shard.follow_pass(hash("c"), Pass::KeptAsSmall);
+    assert_eq!(shard.meta(find(&shard, "c").unwrap()).marks, Marks(0).hit(1).in_main());
     shard.end_following(77);
     shard.follow_pass(hash("c"), Pass::Evicted);
-    assert_eq!((keys(&shard), shard.owed_bytes()), (vec!["c".to_owned(), "a".to_owned()], 77));
+    assert_eq!((keys(&shard), shard.owed_bytes()), (vec!["a".to_owned(), "c".to_owned()], 77));
     put(&mut shard, "b", b"");
     assert!(shard.meta(find(&shard, "b").unwrap()).marks.is_main(), "it came back soon after it was evicted");
     shard.check_invariants();
