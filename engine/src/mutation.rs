@@ -16,7 +16,8 @@ pub(crate) const SEQ_BITS: u32 = 44;
 
 /// The version of an item: a number that each successful store takes anew and that never comes back.
 ///
-/// It is what memcached calls the CAS unique (rules C1 to C3). On a cache without peers it counts 1, 2, 3; in a
+/// It is what memcached calls the CAS unique (rules C1 to C3). On a cache without peers it counts up for each key (see
+/// [`Config::versions_in_order`](crate::Config::versions_in_order)); in a
 /// group it is the primary's term shifted left by 44 bits, plus the place in the replication log, so that a
 /// version that was read before a fail-over never matches another value after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

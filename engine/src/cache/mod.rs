@@ -295,7 +295,7 @@ impl Cache {
             flush_at_ms: AtomicU64::new(0),
             attention: AtomicU8::new(if serving == Serving::All { 0 } else { attention::SERVING }),
             flights_under_way: AtomicUsize::new(0),
-            last_version: LastVersion::new(),
+            last_version: LastVersion::new(config.versions_in_order),
             sweep_turn: AtomicUsize::new(0),
             item_bytes_max: AtomicUsize::new(
                 group.as_ref().map_or(config.item_bytes_max, |group| group.item_bytes_max()),

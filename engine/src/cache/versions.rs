@@ -15,31 +15,37 @@ use crossbeam::utils::CachePadded;
 
 use crate::mutation::Version;
 
-/// How many versions a shard takes at once.
+/// How many versions a shard takes at once, unless they are to be in order.
 const BLOCK: u64 = 256;
 
 /// The last version that was given, or that a shard may give. On a line of its own: what lies about it is read by every
 /// operation.
-pub(super) struct LastVersion(CachePadded<AtomicU64>);
+pub(super) struct LastVersion {
+    last: CachePadded<AtomicU64>,
+    /// How many versions a shard takes at once.
+    block: u64,
+}
 
 impl LastVersion {
-    pub(super) fn new() -> LastVersion {
-        LastVersion(CachePadded::new(AtomicU64::new(0)))
+    /// `in_order`: a later write has a higher version, whatever its key.
+    pub(super) fn new(in_order: bool) -> LastVersion {
+        let block = if in_order { 1 } else { BLOCK };
+        LastVersion { last: CachePadded::new(AtomicU64::new(0)), block }
     }
 
     /// A version above all that were given.
     pub(super) fn next(&self) -> Version {
-        Version(self.0.fetch_add(1, Relaxed) + 1)
+        Version(self.last.fetch_add(1, Relaxed) + 1)
     }
 
     pub(super) fn get(&self) -> Version {
-        Version(self.0.load(SeqCst))
+        Version(self.last.load(SeqCst))
     }
 
     /// Versions go on behind this one; none was given before.
     #[cfg(feature = "serde")]
     pub(super) fn begin_behind(&self, last: u64) {
-        self.0.store(last, SeqCst);
+        self.last.store(last, SeqCst);
     }
 }
 
@@ -70,9 +76,9 @@ impl VersionBlock {
     #[cold]
     #[inline(never)]
     fn take(&mut self, next: &mut NextVersion, last: &LastVersion) {
-        let first = last.0.fetch_add(BLOCK, Relaxed) + 1;
+        let first = last.last.fetch_add(last.block, Relaxed) + 1;
         self.stores_from = self.stores_from.wrapping_add(first.wrapping_sub(next.0));
-        (next.0, self.end) = (first, first + BLOCK);
+        (next.0, self.end) = (first, first + last.block);
     }
 
     /// Gives the block up: the next store takes another.
@@ -105,7 +111,7 @@ mod tests {
 
     #[test]
     fn versions_of_a_shard_rise_no_two_are_the_same_and_stores_are_counted() {
-        let last = LastVersion::new();
+        let last = LastVersion::new(false);
         let mut shards: Vec<(NextVersion, VersionBlock)> = (0..3).map(|_| Default::default()).collect();
         let mut given = Vec::new();
         for round in 0..1000 {
@@ -126,8 +132,19 @@ mod tests {
     }
 
     #[test]
+    fn versions_in_order_rise_over_all_shards() {
+        let last = LastVersion::new(true);
+        let mut shards: Vec<(NextVersion, VersionBlock)> = (0..3).map(|_| Default::default()).collect();
+        for number in 1..100_u64 {
+            let (next, block) = &mut shards[number as usize % 3];
+            assert_eq!(block.give(next, &last, 0), Version(number));
+        }
+        assert_eq!(last.next(), Version(100));
+    }
+
+    #[test]
     fn a_block_that_a_flush_overtook_is_given_up() {
-        let last = LastVersion::new();
+        let last = LastVersion::new(false);
         let (mut next, mut block) = Default::default();
         VersionBlock::give(&mut block, &mut next, &last, 0);
         let flush = last.next();

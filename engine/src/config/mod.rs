@@ -62,6 +62,7 @@ pub struct Config {
     pub(crate) listener: Option<Listener>,
     pub(crate) latency_histograms: bool,
     pub(crate) accounting: bool,
+    pub(crate) versions_in_order: bool,
     pub(crate) hash: Option<Arc<dyn KeyHash>>,
     #[cfg(feature = "serde")]
     pub(crate) replication: Option<ReplicationConfig>,
@@ -98,6 +99,7 @@ impl Config {
             listener: None,
             latency_histograms: false,
             accounting: false,
+            versions_in_order: false,
             hash: None,
             #[cfg(feature = "serde")]
             replication: None,
@@ -211,6 +213,24 @@ impl Config {
     /// ```
     pub fn accounting(mut self, on: bool) -> Config {
         self.accounting = on;
+        self
+    }
+
+    /// Whether the versions of all keys of a cache in no group are in the order of their writes: 1, 2, 3. Default off: only
+    /// those of each key are, since shards take 256 at a time; on, sets of several threads wait for one counter. In a group
+    /// they always are.
+    ///
+    /// ```
+    /// use hotspare::{Cache, Config, Expiry, Version};
+    ///
+    /// let cache = Cache::new(Config::new().versions_in_order(true))?;
+    /// for number in 1..=3 {
+    ///     assert_eq!(cache.set(format!("key-{number}"), "v", Expiry::Never)?, Version(number));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn versions_in_order(mut self, on: bool) -> Config {
+        self.versions_in_order = on;
         self
     }
 

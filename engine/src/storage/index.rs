@@ -352,12 +352,18 @@ impl Index {
     ) -> Option<ChunkRef> {
         let replaced = self.finish_trade(spot, hash, chunk);
         if replaced.is_none() {
-            self.entries += 1;
-            if self.entries > self.limits.split_above {
-                self.split(hash_of);
-            }
+            self.count_added(hash_of);
         }
         replaced
+    }
+
+    /// Counts an entry that was added; may split one line.
+    #[inline]
+    pub(super) fn count_added(&mut self, hash_of: impl Fn(ChunkRef) -> u64) {
+        self.entries += 1;
+        if self.entries > self.limits.split_above {
+            self.split(hash_of);
+        }
     }
 
     /// [`Index::finish_store`] in the place of an entry that was removed but not counted as such: there are as many as

@@ -456,7 +456,7 @@ impl Shard {
     #[inline(never)]
     pub(super) fn evict_plainly(&mut self, floor: u64, class: ClassId) -> Option<ChunkRef> {
         let is_full = !self.pool.has_pages() && !self.slabs.is_compactable();
-        if !is_full || !(self.is_settled || self.settle()) {
+        if !is_full || !(self.is_settled || self.settle()) || self.listens && self.is_told_of_departures() {
             return None;
         }
         let first = self.lru.coldest_on_probation(self.ahead)?;
@@ -494,7 +494,7 @@ impl Shard {
     /// changed.
     #[cold]
     fn settle(&mut self) -> bool {
-        self.is_settled = self.evict && !self.listens && !self.should_ask_others(1);
+        self.is_settled = self.evict && !self.shortage_told && !self.should_ask_others(1);
         self.is_settled
     }
 

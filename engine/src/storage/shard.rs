@@ -89,7 +89,7 @@ impl Evicting {
 /// 4. Between operations no page is in hand: what slabs and index do not use is the pool's.
 /// 5. While a page is due at some time, or is looked at for dead items, writes know that there is something to sweep.
 /// 6. With accounting, each class knows how many items begin in it, how many of them are in the main queue, and their bytes.
-/// 7. While `is_settled` the shard evicts, nobody listens, and it should not ask other shards for pages.
+/// 7. While `is_settled` the shard evicts, and should not ask other shards for pages.
 ///
 /// The fields that every store changes come first and share two cache lines with the lock: when two cores take turns at
 /// a shard, each line that has to move from one to the other costs more than the store itself.
@@ -184,7 +184,6 @@ impl Shard {
     pub(crate) fn keep_departures(&mut self, departures: Departures) {
         self.departures = Some(departures);
         self.listens = true;
-        self.is_settled = false;
     }
 
     /// What has left since the last call.
@@ -547,9 +546,15 @@ impl Shard {
         bytes
     }
 
+    /// Whether somebody wants to know what leaves now.
+    #[inline(never)]
+    pub(super) fn is_told_of_departures(&self) -> bool {
+        self.departures.as_ref().is_some_and(Departures::are_wanted)
+    }
+
     #[cold]
     fn keep_departure(&mut self, first: ChunkRef, cause: Cause) {
-        if !self.departures.as_ref().is_some_and(Departures::are_wanted) {
+        if !self.is_told_of_departures() {
             return;
         }
         let id = ItemId::from(first);

@@ -1,11 +1,11 @@
-//! The most common set in one go: the coldest item leaves, and its chunk is the new item's.
+//! The most common set in one go: a chunk is free, or the coldest item leaves and its chunk is the new item's.
 //!
 //! Lives here: that one way, which does what a reservation and a commit would, in half the instructions: nothing has to
 //! be handed over between the two, and an index that loses an entry and gets one neither shrinks nor grows.
 //! Not here: every other case (see `room` and `shard`); a test compares the two ways.
 
 use super::index::{PlainSpot, Spot};
-use super::item::{self, item_bytes};
+use super::item::{self, View, item_bytes};
 use super::memory::ChunkRef;
 use super::shard::Shard;
 use super::table::Ahead;
@@ -17,6 +17,8 @@ pub(crate) struct Trade<'a> {
     first: ChunkRef,
     bytes: usize,
     marks: Marks,
+    /// Whether nobody left for it.
+    is_more: bool,
 }
 
 /// Where its entry goes.
@@ -34,7 +36,7 @@ impl Trade<'_> {
 
 impl Shard {
     /// Begins to store an item that has nothing but key and value, as a reservation and a commit at
-    /// [`Place::New`](super::Place) would, in the chunk of the item that leaves for it. `None` where it is not so simple: then
+    /// [`Place::New`](super::Place) would, in a free chunk or that of the item that leaves for it. `None` where it is not so simple: then
     /// nothing has changed. The hash is the one that was looked ahead for, and of this key; items older than `floor` may be
     /// dead. [`Shard::finish_trade`] ends it, before anything else is done here.
     #[inline(always)]
@@ -47,16 +49,19 @@ impl Shard {
     ) -> Option<Trade<'a>> {
         let bytes = item_bytes(key.len(), value.len());
         let class = self.slabs.small_fitting_class(bytes + self.memory().trailer_bytes())?;
-        let is_chunk_free = !self.index.wants_home_page() && self.slabs.has_free_chunk(class);
-        if is_chunk_free || !self.index.has_room_to_trade(at.hash) || !self.index.is_ahead(at) {
+        if !self.index.has_room_to_trade(at.hash) || !self.index.is_ahead(at) {
             return None;
         }
         debug_assert_eq!(at.hash, self.hasher.hash(key), "the hash is of this key and seed");
-        let first = self.evict_plainly(floor, class)?;
+        let is_more = !self.index.wants_home_page() && self.slabs.has_free_chunk(class);
+        let first = match is_more {
+            true => self.slabs.allocate(class)?,
+            false => self.evict_plainly(floor, class)?,
+        };
         let memory = self.slabs.memory();
         // SAFETY: the chunk is of a class that holds so many bytes, and nothing names it any more.
         unsafe { item::write_plain(memory, first, key, value) };
-        let items = self.index.len() - 1;
+        let items = self.index.len() - usize::from(!is_more);
         let (place, is_main) = match self.index.begin_plainly(at) {
             Ok(spot) => {
                 let is_main = spot.is_ghost || self.is_trial(items);
@@ -71,13 +76,13 @@ impl Shard {
         };
         let marks = if is_main { Marks::default().in_main() } else { Marks::default() };
         item::set_plain_shape(memory, first, key.len(), value.len(), marks);
-        Some(Trade { place, first, bytes, marks })
+        Some(Trade { place, first, bytes, marks, is_more })
     }
 
     /// The item is stored under this version; the hash is the one of its key.
     #[inline(always)]
     pub(crate) fn finish_trade(&mut self, trade: Trade<'_>, hash: u64, version: Version) {
-        let Trade { place, first, bytes, marks } = trade;
+        let Trade { place, first, bytes, marks, is_more } = trade;
         let memory = self.slabs.memory();
         item::set_version(memory, first, version);
         let replaced = match place {
@@ -93,8 +98,8 @@ impl Shard {
         if self.is_accounting() {
             self.account_stored(first, bytes, marks.is_main());
         }
-        if let Some(old) = replaced {
-            self.forget_traded(old);
+        if is_more || replaced.is_some() {
+            self.settle_trade(replaced, is_more);
         }
     }
 
@@ -105,12 +110,25 @@ impl Shard {
         spot.is_ghost() || self.is_trial(items) || spot.present().is_some_and(was_main)
     }
 
-    /// The item that was stored under the key before leaves.
-    #[cold]
+    /// The index has an entry more or less, unless both; the item that was stored under the key before leaves.
     #[inline(never)]
-    fn forget_traded(&mut self, old: ChunkRef) {
-        self.index.count_removed();
-        self.forget_item(old, Cause::Replaced);
-        self.return_pages();
+    fn settle_trade(&mut self, replaced: Option<ChunkRef>, is_more: bool) {
+        if is_more {
+            self.shortage_told = false;
+        }
+        match (replaced, is_more) {
+            (None, true) => {
+                let (hasher, view) = (&self.hasher, self.slabs.memory());
+                // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
+                let view = unsafe { View::new(view) };
+                self.index.count_added(|chunk| hasher.hash(view.key(chunk)));
+            }
+            (Some(_), false) => self.index.count_removed(),
+            _ => {}
+        }
+        if let Some(old) = replaced {
+            self.forget_item(old, Cause::Replaced);
+            self.return_pages();
+        }
     }
 }

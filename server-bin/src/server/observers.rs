@@ -44,12 +44,13 @@ pub(crate) struct Observers {
 pub struct Observation(pub(super) Arc<Observers>);
 
 impl Observation {
-    /// A configuration whose cache keeps what operators ask for ([`Config::accounting`]) and tells `watch evictions`. It costs a load for each item that leaves while nobody
+    /// A configuration whose cache keeps what operators ask for ([`Config::accounting`]), counts CAS as memcached does (rule C1) and tells `watch evictions`. It costs a load for each item that leaves while nobody
     /// watches. It takes the place of another [`Config::on_departure`].
     pub fn of_cache(&self, config: Config) -> Config {
         let observers = self.0.clone();
         config
             .accounting(true)
+            .versions_in_order(true)
             .on_departure_while(self.0.evictions_wanted.clone(), move |event| observers.saw_departure(&event))
     }
 }
