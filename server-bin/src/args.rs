@@ -492,7 +492,8 @@ fn plan(serve: Serve) -> Result<Plan, Refusal> {
     if let Some(own) = own_address(&serve.replication, replication_listen) {
         return Err(format!(
             "--replica-of {own} is this node's own --replication-listen: name the primary's, or leave it out on the primary"
-        ));
+        )
+        .into());
     }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;

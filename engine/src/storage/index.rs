@@ -535,7 +535,7 @@ impl Index {
     }
 
     /// Takes over what [`Index::copy_ghosts`] of an index with so many lines gave; false where it is malformed.
-    pub(super) fn remember_ghosts(&self, first: usize, lines: usize, mut bytes: &[u8]) -> bool {
+    pub(super) fn remember_ghosts(&mut self, first: usize, lines: usize, mut bytes: &[u8]) -> bool {
         let mut from = first;
         while let Some((count, behind)) = bytes.split_first() {
             let Some((fingerprints, behind)) = behind.split_at_checked(2 * usize::from(*count)) else {
@@ -550,15 +550,15 @@ impl Index {
     }
 
     /// `hash`: any of the line's. Of the same line: what it remembers already is among these, as far as it is not older.
-    fn remember_line(&self, hash: u64, is_same_line: bool, fingerprints: &[u8]) {
+    fn remember_line(&mut self, hash: u64, is_same_line: bool, fingerprints: &[u8]) {
         let entry = self.lock_entry(hash);
+        let most = self.ghosts_max(entry.home);
         let last = self.last_line(entry.home);
         let len = last.len();
         let fingerprints = fingerprints.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         if is_same_line {
             last.set_ghosts(len, fingerprints.rev());
         } else {
-            let most = self.ghosts_max(entry.home);
             fingerprints.filter(|one| *one != 0).for_each(|one| last.add_ghost(len, most, one));
         }
     }

@@ -21,7 +21,9 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
                     plain.push(address);
                 }
             } else if plain.contains(&address) != is_plain {
-                return Err(format!("-l {word}: {address} is given with notls: and without; give it once"));
+                return Err(
+                    format!("-l {word}: {address} is given with notls: and without; give it once").into()
+                );
             }
         }
     }

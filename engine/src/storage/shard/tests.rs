@@ -495,7 +495,9 @@ fn a_trade_leaves_what_a_reservation_and_a_commit_would() {
 fn an_item_that_a_copy_brings_again_goes_where_the_copy_has_got_to_with_its_marks() {
     let mut shard = shard(1 << 20);
     shard.install_begin();
-    ["early", "kept", "new"].into_iter().for_each(|key| put(&mut shard, key, b""));
+    for key in ["early", "kept", "new"] {
+        put(&mut shard, key, b"");
+    }
     try_put(&mut shard, b"first", b"", PLAIN, Place::Install).unwrap();
     let main = Marks(0).hit(1).in_main();
     for (key, marks) in [("early", Marks(0)), ("kept", main)] {
@@ -534,7 +536,9 @@ fn a_shard_follows_the_pass_of_another_until_it_is_whole() {
 #[test]
 fn ghosts_are_taken_over_and_malformed_ones_refused() {
     let mut one = shard(1 << 20);
-    (0..30_000).for_each(|number| put(&mut one, &format!("key{number}"), &[0; 40]));
+    for number in 0..30_000 {
+        put(&mut one, &format!("key{number}"), &[0; 40]);
+    }
     let (mut bytes, first) = (Vec::new(), 3);
     let (lines, next) = one.copy_ghosts(first, usize::MAX, &mut bytes);
     assert_eq!(next, None);
@@ -542,7 +546,9 @@ fn ghosts_are_taken_over_and_malformed_ones_refused() {
     // A shard with more lines, one with fewer, and one with none.
     for items in [30_000, 1_000, 0] {
         let mut other = shard(1 << 20);
-        (0..items).for_each(|number| put(&mut other, &format!("key{number}"), &[0; 40]));
+        for number in 0..items {
+            put(&mut other, &format!("key{number}"), &[0; 40]);
+        }
         assert!(other.remember_ghosts(first, lines, &bytes));
         assert!(
             !other.remember_ghosts(usize::MAX - 1, lines, &[0, 0, 0, 200, 1]),
