@@ -10,16 +10,17 @@
 //! Whoever applies holds the gate. A position moves (the log grows) only after the record has been applied, under
 //! the same shard's lock.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Millis;
 use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::bug::Bug;
 use crate::replication::install::Item;
-use crate::replication::log::{Entry, entries};
-use crate::replication::message::{Append, ChunkItem, ChunkKind, InstallBegin, from_wire};
+use crate::replication::log::{Entry, WholeShard, entries};
+use crate::replication::message::{Append, ChunkItem, ChunkKind, Ghosts, InstallBegin, from_wire};
 use crate::replication::record;
-use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
+use crate::storage::{Cause, Footprint, Meta, Moment, Pass, Place, ReserveError};
 
 use super::copies::copy_out;
 use super::{Group, Inner, LoadLease, ShardCell};
@@ -71,9 +72,38 @@ impl Inner {
                         missing.push(hash);
                     }
                 }
+                Entry::Pass { hash, stayed } => {
+                    let pass = if stayed { Pass::Kept } else { Pass::Evicted };
+                    self.cell(hash).lock().shard.follow_pass(hash, pass);
+                }
+                Entry::Whole(whole) => self.end_following(group, whole),
             }
         }
         Ok(missing)
+    }
+
+    /// Takes over what a shard of the primary's remembers of evicted items.
+    pub(crate) fn apply_ghosts(&self, ghosts: &Ghosts) -> Result<(), OutOfStep> {
+        if usize::from(ghosts.shards) != self.shards.len() {
+            return Ok(());
+        }
+        let cell = self.shards.get(usize::from(ghosts.shard)).ok_or(OutOfStep)?;
+        let (first, lines) = (ghosts.first as usize, ghosts.lines as usize);
+        match cell.lock().shard.remember_ghosts(first, lines, &ghosts.fingerprints) {
+            true => Ok(()),
+            false => Err(OutOfStep),
+        }
+    }
+
+    /// This node may have a whole shard now, and goes on evicting there by itself.
+    fn end_following(&self, group: &Group, whole: WholeShard) {
+        let is_meant = whole.slot == group.roles.lock().slot;
+        if !is_meant || usize::from(whole.shards) != self.shards.len() {
+            return;
+        }
+        if let Some(cell) = self.shards.get(usize::from(whole.shard)) {
+            cell.lock().shard.end_following(whole.owed_bytes);
+        }
     }
 
     /// Applies the record whose seq was taken before.
@@ -159,6 +189,7 @@ impl Inner {
 
     /// A record was applied under this lock: the position moves, and a bit of the dead leaves.
     fn finish_record(&self, group: &Group, cell: &mut ShardCell, bytes: &[u8], version: Version) {
+        group.log_passes(&mut cell.shard);
         append(group, bytes, version);
         if cell.shard.is_sweep_wanted(&self.floors) {
             let as_of_ms = self.settled_as_of_ms(group);
@@ -321,14 +352,26 @@ impl Inner {
                 ChunkKind::Install => Place::Install,
                 ChunkKind::Refill => Place::Hot,
             };
-            let wanted = |present: Option<Version>| present.is_none_or(|version| version < meta.version);
-            self.store_or_drop(item.key, item.value, meta, place, wanted, |cell| {
-                if kind == ChunkKind::Refill {
-                    self.note_fill(group, cell, item.key, meta.version);
-                }
+            let was_here = Cell::new(false);
+            let wanted = |present: Option<Version>| {
+                was_here.set(present == Some(meta.version));
+                present.is_none_or(|version| version < meta.version)
+            };
+            self.store_or_drop(item.key, item.value, meta, place, wanted, |cell| match kind {
+                ChunkKind::Refill => self.note_fill(group, cell, item.key, meta.version),
+                ChunkKind::Install if was_here.get() => self.install_again(cell, item.key, meta.marks),
+                ChunkKind::Install => {}
             });
         }
         Ok(())
+    }
+
+    /// An item that the log, or the copy, had brought before goes where the copy has got to, as it lies there on the primary.
+    fn install_again(&self, cell: &mut ShardCell, key: &[u8], marks: Marks) {
+        let hash = self.hasher.hash(key);
+        if let Some(id) = cell.shard.find(hash, key) {
+            cell.shard.install_again(hash, id, marks);
+        }
     }
 
     /// Tells those who follow this node's changes of an item that it shows although no record of the log put it there.

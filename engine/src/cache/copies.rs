@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::replication::install::{Flushes, InstallSource, Item, ItemsAt};
+use crate::replication::log::WholeShard;
+use crate::replication::message::Ghosts;
 use crate::replication::position::Seq;
 use crate::storage::{ItemId, Moment, Shard, WalkId, WalkStep};
 
@@ -24,6 +26,9 @@ const WALK_STEP_ITEMS_MAX: usize = 512;
 /// Larger values are copied with no shard locked.
 const VALUE_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of ghosts, about, that are read out while a shard's lock is held.
+const GHOST_BYTES_MAX: usize = 8 << 10;
+
 /// Steps of a walk in one call, so that a call's time is bounded where it finds nothing to send.
 const WALK_STEPS_MAX: usize = 16;
 
@@ -32,11 +37,15 @@ pub(crate) struct InstallReader {
     inner: Arc<Inner>,
     shard: usize,
     walk: Option<WalkId>,
+    /// Whether the log says for this copy what the eviction pass does.
+    is_told: bool,
+    /// The shard whose items were all given, and the line of its index from which on ghosts are still to be.
+    ghosts_from: Option<(usize, usize)>,
 }
 
 impl InstallReader {
     pub(crate) fn new(inner: Arc<Inner>) -> InstallReader {
-        InstallReader { inner, shard: 0, walk: None }
+        InstallReader { inner, shard: 0, walk: None, is_told: false, ghosts_from: None }
     }
 
     fn end_walk(&mut self) {
@@ -47,43 +56,76 @@ impl InstallReader {
 
     /// Visits the next items under one shard's lock, about `bytes_max` bytes of them, then says at which seq that
     /// was; `None` behind the last shard.
-    fn step(&mut self, bytes_max: usize, visit: impl FnMut(&Shard, ItemId)) -> Option<Seq> {
+    fn step(&mut self, bytes_max: usize, visit: impl FnMut(&Shard, ItemId)) -> Option<(Seq, u64)> {
         let inner = self.inner.clone();
         let mut cell = inner.shards.get(self.shard)?.lock();
         if self.walk.is_none() {
             self.walk = cell.shard.walk_begin().ok();
         }
-        let at_seq = last_seq(&inner);
+        if let Some(group) = &inner.group {
+            group.log_passes(&mut cell.shard);
+        }
+        let at = log_end(&inner);
         // Where every place for a walk is taken, the next call tries again.
-        let Some(walk) = self.walk else { return Some(at_seq) };
+        let Some(walk) = self.walk else { return Some(at) };
         if cell.shard.walk_step(walk, WALK_STEP_ITEMS_MAX, bytes_max, visit) != WalkStep::More {
             cell.shard.walk_end(walk);
             self.walk = None;
+            self.ghosts_from = self.is_told.then_some((self.shard, 0));
             self.shard += 1;
         }
-        Some(at_seq)
+        Some(at)
+    }
+
+    /// What the shard whose items were all given remembers of others.
+    fn next_ghosts(&mut self) -> Option<ItemsAt> {
+        let (shard, first) = self.ghosts_from.take()?;
+        let mut cell = self.inner.shards[shard].lock();
+        if let Some(group) = &self.inner.group {
+            group.log_passes(&mut cell.shard);
+        }
+        let (at_seq, at_bytes) = log_end(&self.inner);
+        let mut fingerprints = Vec::new();
+        let (lines, next) = cell.shard.copy_ghosts(first, GHOST_BYTES_MAX, &mut fingerprints);
+        self.ghosts_from = next.map(|line| (shard, line));
+        let shards = self.inner.shards.len() as u16;
+        let ghosts =
+            Ghosts { shard: shard as u16, shards, lines: lines as u32, first: first as u32, fingerprints };
+        Some(ItemsAt { at_seq, at_bytes, items: Vec::new(), ghosts: Some(ghosts) })
+    }
+
+    fn be_told_no_more(&mut self) {
+        if std::mem::take(&mut self.is_told) {
+            self.inner.shards.iter().for_each(|cell| cell.lock().shard.tell_passes_no_more());
+        }
     }
 }
 
-fn last_seq(inner: &Inner) -> Seq {
-    inner.group.as_ref().map_or(0, |group| group.log.lock().last_seq())
+/// The last seq, and bytes of everything that was ever appended.
+fn log_end(inner: &Inner) -> (Seq, u64) {
+    let end = inner.group.as_ref().map(|group| group.log.lock().end(0));
+    end.map_or((0, 0), |end| (end.seq, end.bytes))
 }
 
 impl Drop for InstallReader {
     fn drop(&mut self) {
         self.end_walk();
+        self.be_told_no_more();
     }
 }
 
 impl InstallSource for InstallReader {
     fn next_items(&mut self, bytes_max: usize, item_bytes_max: usize) -> Option<ItemsAt> {
+        if let Some(ghosts) = self.next_ghosts() {
+            return Some(ghosts);
+        }
         let mut at = ItemsAt::default();
         for _ in 0..WALK_STEPS_MAX {
             let inner = self.inner.clone();
             let as_of_ms = inner.sent_as_of_ms();
             let moment = Moment { clock: &as_of_ms, floors: &inner.floors };
             let mut items = Vec::new();
-            at.at_seq = self.step(bytes_max, |shard, id| {
+            (at.at_seq, at.at_bytes) = self.step(bytes_max, |shard, id| {
                 let item_bytes = shard.key(id).len() + shard.value(id).len();
                 if !shard.is_dead(id, moment) && item_bytes <= item_bytes_max {
                     items.push(copy_small(shard, id));
@@ -125,15 +167,32 @@ impl InstallSource for InstallReader {
         if cell.shard.is_dead(id, moment) || item_bytes > item_bytes_max {
             return None;
         }
-        let at_seq = last_seq(&self.inner);
+        let (at_seq, at_bytes) = log_end(&self.inner);
         let part = copy_small(&cell.shard, id);
         drop(cell);
-        Some(ItemsAt { at_seq, items: vec![self.inner.complete(part)?] })
+        Some(ItemsAt { at_seq, at_bytes, items: vec![self.inner.complete(part)?], ghosts: None })
     }
 
-    fn restart(&mut self) {
+    fn begin_copy(&mut self, follows_evictions: bool) {
         self.end_walk();
-        self.shard = 0;
+        (self.shard, self.ghosts_from) = (0, None);
+        if follows_evictions && !std::mem::replace(&mut self.is_told, true) {
+            self.inner.shards.iter().for_each(|cell| cell.lock().shard.tell_passes());
+        }
+    }
+
+    fn end_copy(&mut self, slot: u8) {
+        let (Some(group), shards) = (&self.inner.group, self.inner.shards.len() as u16) else { return };
+        if !std::mem::take(&mut self.is_told) {
+            return;
+        }
+        for (shard, cell) in (0..).zip(&self.inner.shards) {
+            let mut cell = cell.lock();
+            group.log_passes(&mut cell.shard);
+            cell.shard.tell_passes_no_more();
+            let owed_bytes = cell.shard.owed_bytes();
+            group.log.lock().append_whole(WholeShard { slot, shard, shards, owed_bytes });
+        }
     }
 
     fn flushes(&self) -> Flushes {

@@ -24,6 +24,7 @@ use crate::replication::risk::Risk;
 use crate::replication::roles::Roles;
 use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
+use crate::storage::{Pass, Shard};
 
 use super::{Cache, Desk, Sleepers};
 
@@ -127,6 +128,24 @@ impl Group {
             unapplied: Mutex::default(),
             config,
         })
+    }
+
+    /// Has the log say what the eviction pass of this shard has done, if somebody is being copied: before whatever is said
+    /// of the shard next.
+    #[inline]
+    pub(super) fn log_passes(&self, shard: &mut Shard) {
+        if shard.tells_passes() {
+            self.log_all_passes(shard);
+        }
+    }
+
+    #[cold]
+    fn log_all_passes(&self, shard: &mut Shard) {
+        let mut log = self.log.lock();
+        // Where what has no seq has its share of the log already, the copy will differ a bit.
+        for (hash, pass) in shard.take_passes() {
+            log.append_pass(hash, pass == Pass::Kept);
+        }
     }
 
     /// What a write waits for.

@@ -55,7 +55,7 @@ impl Cache {
                 LogRead::Records { bytes, prev, .. } => {
                     let records = entries(&bytes).flatten().filter_map(|entry| match entry {
                         Entry::Record(record) => Some(record.to_vec()),
-                        Entry::Mark(_) => None,
+                        _ => None,
                     });
                     let numbered = (prev.seq + 1..).zip(records);
                     inspection.records.extend(numbered.map(|(seq, record)| (prev.branch.0, seq, record)));

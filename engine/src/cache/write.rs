@@ -77,6 +77,7 @@ impl Locked<'_> {
     /// Gives the mutation its version and, in a group, its place in the log.
     pub(crate) fn log(&mut self, mutation: &Mutation<'_>) -> Version {
         self.overtake_loads();
+        self.inner.log_passes(&mut self.cell);
         let version = self.inner.log(mutation, &mut self.cell.scratch);
         self.inner.ring();
         version
@@ -166,6 +167,14 @@ impl Inner {
         }
     }
 
+    /// Has the log say what the eviction pass did in this shard, for replicas that are being copied.
+    #[inline(always)]
+    pub(super) fn log_passes(&self, cell: &mut ShardCell) {
+        if let Some(group) = &self.group {
+            group.log_passes(&mut cell.shard);
+        }
+    }
+
     /// Stores an item in the room that was reserved in its shard.
     #[inline(always)]
     fn store(
@@ -181,6 +190,7 @@ impl Inner {
         if self.flights_under_way.load(Ordering::Relaxed) != 0 {
             self.overtake_loads(cell, key, Version(u64::MAX));
         }
+        self.log_passes(cell);
         let ShardCell { shard, scratch, next_version, versions, .. } = cell;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
@@ -318,6 +328,7 @@ impl Inner {
             let mut cell = self.shards[(needy + step) % count].lock();
             let moment = self.moment();
             missing = missing.saturating_sub(cell.shard.surrender_pages(missing, moment));
+            self.log_passes(&mut cell);
         }
     }
 

@@ -243,6 +243,13 @@ impl Downstream {
         Ok(true)
     }
 
+    /// Whether a full copy waits for its link, which then wakes the task.
+    pub(crate) fn copy_waits(&mut self, cx: &mut std::task::Context<'_>) -> bool {
+        let channel = self.session.copy_channel();
+        self.session.state() == LinkState::Installing
+            && matches!(self.peer.is_ready_on(channel, cx), Ok(false))
+    }
+
     fn has_walk_to_go_on(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let channel = self.session.copy_channel();
         self.session.has_background_work() && matches!(self.peer.is_ready_on(channel, turn.cx), Ok(true))

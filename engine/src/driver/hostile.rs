@@ -371,6 +371,7 @@ impl Peer {
             cascades: script.number() > 200,
             takes_apart: script.number() < 200,
             knows_loads: script.number() < 200,
+            follows_evictions: script.number() < 200,
             ack_mode: None,
             slot_is_free: script.number() < 200,
         }

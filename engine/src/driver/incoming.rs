@@ -277,12 +277,12 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         };
         (grant, roles.epoch, roles.history())
     };
-    if !hello.knows_loads {
+    if !hello.reads_all_entries() {
         // Before the plan is made: behind it no record comes that this replica can't read.
         turn.group.log.lock().has_old_reader = true;
     }
-    let reader = InstallReader::new(turn.cache.inner.clone());
-    let mut session = PrimarySession::new(hello, &turn.group.log, &reader, grant, turn.now);
+    let mut reader = InstallReader::new(turn.cache.inner.clone());
+    let mut session = PrimarySession::new(hello, &turn.group.log, &mut reader, grant, turn.now);
     session.numbers_mut().skip_one_in();
     turn.group.roles.lock().count(session.plan());
     tracing::info!(

@@ -57,6 +57,9 @@ const LINGER_AFTER_SHIPPING_MS: u64 = 2;
 /// How often the driver looks by itself while the link of a replica that is behind takes nothing, in milliseconds.
 const STALLED_LOOK_MS: u64 = 5;
 
+/// How often the driver looks by itself while the link of a replica that is being copied takes nothing, in milliseconds.
+const COPY_LOOK_MS: u64 = 1;
+
 /// How often queued hints are collected while replicas are attached, in milliseconds.
 const HINT_INTERVAL_MS: u64 = 5;
 
@@ -202,6 +205,10 @@ impl Replicator {
         }
         // Where clients wait for acks, lingering would cost them more than waking costs the writers.
         let lingers = group.acks.needed() == 0;
+        if lingers && self.downstream.iter_mut().any(|(_, replica)| replica.copy_waits(cx)) {
+            // Its link wakes the task as soon as it takes more: who sleeps meanwhile, as for writes, lets it run dry.
+            return Next::At(self.deadline_ms(now).min(now.local_ms + COPY_LOOK_MS));
+        }
         if lingers
             && !self.downstream.is_empty()
             && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::cache::{Group, Inner};
-use crate::replication::message::{Append, Chunk, HelloOk, InstallBegin, LoadAnswer, Relay};
+use crate::replication::message::{Append, Chunk, Ghosts, HelloOk, InstallBegin, LoadAnswer, Relay};
 use crate::replication::position::{Lineage, LineageEntry, Position, Seq, Term};
 use crate::replication::replica::ReplicaStore;
 use crate::replication::session::SessionEnd;
@@ -95,6 +95,10 @@ impl ReplicaStore for CacheStore<'_> {
 
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd> {
         self.inner.apply_chunk(self.group, chunk.kind, &chunk.items).map_err(|_| SessionEnd::OutOfStep)
+    }
+
+    fn apply_ghosts(&mut self, ghosts: &Ghosts) -> Result<(), SessionEnd> {
+        self.inner.apply_ghosts(ghosts).map_err(|_| SessionEnd::OutOfStep)
     }
 
     fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd> {

@@ -137,7 +137,7 @@ pub(crate) fn may_take(hello: &Hello, roles: &Roles, lineage: &Lineage) -> Resul
     if !hello.cascades {
         return Err(RejectCode::NotPrimary);
     }
-    if !hello.knows_loads {
+    if !hello.reads_all_entries() {
         // Its records are the primary's, whatever the child knows.
         return Err(RejectCode::UnsupportedVersion);
     }

@@ -46,6 +46,7 @@ pub(crate) enum Kind {
     LoadDone = 22,
     Apart = 24,
     Mode = 28,
+    Ghosts = 30,
 }
 
 impl Kind {
@@ -66,7 +67,9 @@ impl Kind {
             Lineage,
         ]
         .into_iter()
-        .chain([Handover, Fenced, Bye, Lease, Standing, Relay, LoadAsk, LoadAnswer, LoadDone, Apart, Mode])
+        .chain([
+            Handover, Fenced, Bye, Lease, Standing, Relay, LoadAsk, LoadAnswer, LoadDone, Apart, Mode, Ghosts,
+        ])
         .find(|kind| *kind as u8 == byte)
     }
 }

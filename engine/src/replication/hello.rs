@@ -67,6 +67,8 @@ pub(crate) struct Hello {
     pub(crate) takes_apart: bool,
     /// Whether it knows the records that say who loads a key.
     pub(crate) knows_loads: bool,
+    /// Whether it knows the log's entries that say what an eviction pass did.
+    pub(crate) follows_evictions: bool,
 }
 
 const VERSION: u8 = 1;
@@ -88,6 +90,7 @@ const ACK_MODE: u8 = 28;
 const SLOT_IS_FREE: u8 = 29;
 const TAKES_APART: u8 = 19;
 const KNOWS_LOADS: u8 = 16;
+const FOLLOWS_EVICTIONS: u8 = 30;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -133,6 +136,14 @@ impl Hello {
         if self.knows_loads {
             put(out, KNOWS_LOADS, &[1]);
         }
+        if self.follows_evictions {
+            put(out, FOLLOWS_EVICTIONS, &[1]);
+        }
+    }
+
+    /// Whether it can read whatever this version's log may hold.
+    pub(crate) fn reads_all_entries(&self) -> bool {
+        self.knows_loads && self.follows_evictions
     }
 
     /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
@@ -157,6 +168,7 @@ impl Hello {
             slot_is_free: false,
             takes_apart: false,
             knows_loads: false,
+            follows_evictions: false,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -200,6 +212,7 @@ impl Hello {
             SLOT_IS_FREE => self.slot_is_free = value == [1],
             TAKES_APART => self.takes_apart = value == [1],
             KNOWS_LOADS => self.knows_loads = value == [1],
+            FOLLOWS_EVICTIONS => self.follows_evictions = value == [1],
             _ => {}
         }
         Some(())
@@ -265,6 +278,7 @@ mod tests {
             slot_is_free: true,
             takes_apart: true,
             knows_loads: true,
+            follows_evictions: true,
         }
     }
 
@@ -282,7 +296,7 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
-        assert_eq!(whole, 19, "nothing, and behind each of the eighteen tags before the last");
+        assert_eq!(whole, 20, "nothing, and behind each of the nineteen tags before the last");
     }
 
     #[test]

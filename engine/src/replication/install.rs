@@ -3,8 +3,9 @@
 //! Lives here: the trait between a session and the cache. Not here: the walk itself (see `cache::copies`), when what
 //! is sent (see `primary`).
 
-use super::message::{Chunk, ChunkItem, ChunkKind};
+use super::message::{Chunk, ChunkItem, ChunkKind, Ghosts, Message};
 use super::position::Seq;
+use super::risk::LogEnd;
 use crate::mutation::{Marks, Version};
 
 /// An item, copied out.
@@ -19,16 +20,36 @@ pub(crate) struct Item {
     pub(crate) client_cas: Option<u64>,
 }
 
-/// Items as they were when the log stood at `at_seq`: noted under their shard's lock.
+/// Items as they were when the log stood at `at_seq` and had so many bytes: noted under their shard's lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ItemsAt {
     pub(crate) at_seq: Seq,
+    /// Where it ended: what lies between this record and the next came before the items or behind them.
+    pub(crate) at_bytes: u64,
     pub(crate) items: Vec<Item>,
+    /// Instead of items: what the shard remembers of others.
+    pub(crate) ghosts: Option<Ghosts>,
 }
 
 impl ItemsAt {
-    /// The items as the body of a frame.
-    pub(crate) fn as_chunk(&self, kind: ChunkKind) -> Chunk<'_> {
+    /// Where the log ended.
+    pub(crate) fn log_end(&self) -> LogEnd {
+        LogEnd { seq: self.at_seq, bytes: self.at_bytes, at_ms: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty() && self.ghosts.is_none()
+    }
+
+    /// As a frame says it.
+    pub(crate) fn as_message(&self, kind: ChunkKind) -> Message<'_> {
+        match &self.ghosts {
+            Some(ghosts) => Message::Ghosts(ghosts.clone()),
+            None => Message::Chunk(self.as_chunk(kind)),
+        }
+    }
+
+    fn as_chunk(&self, kind: ChunkKind) -> Chunk<'_> {
         let as_chunk_item = |item| {
             let Item { key, value, flags, expires_at_ms, marks, version, client_cas }: &Item = item;
             ChunkItem {
@@ -58,8 +79,12 @@ pub(crate) trait InstallSource {
     /// One live item by its key's hash.
     fn by_hash(&mut self, hash: u64, item_bytes_max: usize) -> Option<ItemsAt>;
 
-    /// Begins a full copy again, from the first item.
-    fn restart(&mut self);
+    /// A full copy begins, or begins again. If the replica follows evictions the log says from now on what the eviction pass
+    /// does, and ghosts are given, too.
+    fn begin_copy(&mut self, follows_evictions: bool);
+
+    /// All items were given: the log says of each shard that the replica in this slot has it whole.
+    fn end_copy(&mut self, slot: u8);
 
     /// What flushes have made dead, and the pending one.
     fn flushes(&self) -> Flushes;

@@ -32,6 +32,12 @@ const MARK_BIT: u32 = 1 << 31;
 /// Bytes of a mark: a hash.
 const MARK_BYTES: usize = 8;
 
+/// Bytes of what an eviction pass did: a hash, and whether the item stayed.
+const PASS_BYTES: usize = 9;
+
+/// Bytes of a whole shard: the replica's slot, the shard, how many there are, what its main queue is owed.
+const WHOLE_BYTES: usize = 13;
+
 /// Marks take at most one part in so many of the log; more are refused, and go as hints.
 const MARKS_DIVISOR: u64 = 4;
 
@@ -184,6 +190,11 @@ pub(crate) struct LogCursor {
 }
 
 impl LogCursor {
+    /// Whether this is where the log ended then, or behind it.
+    pub(crate) fn is_at(&self, end: LogEnd) -> bool {
+        self.position.seq == end.seq && self.offset >= end.bytes
+    }
+
     /// As if the log ended here, at this moment.
     pub(crate) fn as_end(&self, at_ms: u64) -> LogEnd {
         LogEnd { seq: self.position.seq, bytes: self.offset, at_ms }
@@ -512,15 +523,47 @@ impl Log {
 
     /// Notes that the item of this hash was read; false if marks take their share of the log already.
     pub(crate) fn append_mark(&mut self, hash: u64) -> bool {
-        let needed = LENGTH_BYTES + MARK_BYTES;
+        self.append_unnumbered(&hash.to_le_bytes())
+    }
+
+    /// Notes what an eviction pass did with the item of this hash, for replicas that are being copied.
+    pub(crate) fn append_pass(&mut self, hash: u64, stayed: bool) -> bool {
+        let mut bytes = [0; PASS_BYTES];
+        bytes[..MARK_BYTES].copy_from_slice(&hash.to_le_bytes());
+        bytes[MARK_BYTES] = stayed.into();
+        self.append_news(&bytes)
+    }
+
+    /// Notes that a replica was sent a whole shard.
+    pub(crate) fn append_whole(&mut self, whole: WholeShard) -> bool {
+        let WholeShard { slot, shard, shards, owed_bytes } = whole;
+        let mut bytes = Vec::with_capacity(WHOLE_BYTES);
+        bytes.push(slot);
+        bytes.extend_from_slice(&shard.to_le_bytes());
+        bytes.extend_from_slice(&shards.to_le_bytes());
+        bytes.extend_from_slice(&owed_bytes.to_le_bytes());
+        self.append_news(&bytes)
+    }
+
+    /// What older nodes can't read.
+    fn append_news(&mut self, bytes: &[u8]) -> bool {
+        if self.has_old_reader {
+            return false;
+        }
+        self.last_load = self.last_seq() + 1;
+        self.append_unnumbered(bytes)
+    }
+
+    fn append_unnumbered(&mut self, bytes: &[u8]) -> bool {
+        let needed = LENGTH_BYTES + bytes.len();
         if (self.mark_bytes + needed as u64) * MARKS_DIVISOR > self.bytes_max as u64 {
             return false;
         }
         self.make_room(needed);
         self.note_landmark();
         self.mark_bytes += needed as u64;
-        self.ring.append(&(MARK_BYTES as u32 | MARK_BIT).to_le_bytes());
-        self.ring.append(&hash.to_le_bytes());
+        self.ring.append(&(bytes.len() as u32 | MARK_BIT).to_le_bytes());
+        self.ring.append(bytes);
         true
     }
 
@@ -642,6 +685,12 @@ impl Log {
 
     /// Reads what follows the cursor up to `seq_max`, at most `bytes_max` bytes but at least one entry, and moves it.
     pub(crate) fn read(&self, cursor: &mut LogCursor, bytes_max: usize, seq_max: Seq) -> LogRead {
+        self.read_until(cursor, bytes_max, LogEnd { seq: seq_max, bytes: u64::MAX, at_ms: 0 })
+    }
+
+    /// As [`Log::read`], but no further than to where the log ended once.
+    pub(crate) fn read_until(&self, cursor: &mut LogCursor, bytes_max: usize, until: LogEnd) -> LogRead {
+        let seq_max = until.seq;
         if cursor.offset < self.ring.start || cursor.offset > self.ring.end {
             return LogRead::Overtaken;
         }
@@ -658,7 +707,7 @@ impl Log {
             let bytes = entry_bytes(length);
             let is_beyond = is_record && cursor.position.seq >= entry.last.min(seq_max);
             let is_full = cursor.offset > begin && cursor.offset + bytes - begin > bytes_max as u64;
-            if is_beyond || is_full {
+            if is_beyond || is_full || cursor.offset >= until.bytes {
                 break;
             }
             cursor.offset += bytes;
@@ -691,6 +740,41 @@ pub(crate) enum Entry<'a> {
     Record(&'a [u8]),
     /// The hash of a key that was read.
     Mark(u64),
+    /// The eviction pass came by the item of this hash.
+    Pass {
+        hash: u64,
+        stayed: bool,
+    },
+    Whole(WholeShard),
+}
+
+/// A replica that is being copied has been sent all of this shard, and evicts there by itself from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WholeShard {
+    /// The replica's slot: for others it means nothing.
+    pub(crate) slot: u8,
+    pub(crate) shard: u16,
+    /// How many shards there are: it means nothing either where there are others.
+    pub(crate) shards: u16,
+    /// What the shard's main queue is owed.
+    pub(crate) owed_bytes: u64,
+}
+
+fn unnumbered(body: &[u8]) -> Option<Entry<'_>> {
+    let (first, rest) = body.split_first_chunk::<MARK_BYTES>()?;
+    match (rest, body.len()) {
+        ([], _) => Some(Entry::Mark(u64::from_le_bytes(*first))),
+        ([stayed @ (0 | 1)], _) => {
+            Some(Entry::Pass { hash: u64::from_le_bytes(*first), stayed: *stayed == 1 })
+        }
+        (_, WHOLE_BYTES) => Some(Entry::Whole(WholeShard {
+            slot: body[0],
+            shard: u16::from_le_bytes(body[1..3].try_into().ok()?),
+            shards: u16::from_le_bytes(body[3..5].try_into().ok()?),
+            owed_bytes: u64::from_le_bytes(body[5..].try_into().ok()?),
+        })),
+        _ => None,
+    }
 }
 
 /// The entries of an `Append`, one after the other; `None` where the bytes are malformed, as the last.
@@ -713,7 +797,7 @@ pub(crate) fn first_entry(bytes: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (body, behind) = behind.split_at_checked((length & !MARK_BIT) as usize)?;
     let entry = match length & MARK_BIT {
         0 => Entry::Record(body),
-        _ => Entry::Mark(u64::from_le_bytes(body.try_into().ok()?)),
+        _ => unnumbered(body)?,
     };
     Some((entry, behind))
 }

@@ -35,6 +35,7 @@ pub(crate) enum Message<'a> {
     Relay(Relay),
     Mode(Mode),
     Apart(Apart),
+    Ghosts(Ghosts),
     LoadAsk(LoadAsk<'a>),
     LoadAnswer(LoadAnswer),
     LoadDone(LoadDone<'a>),
@@ -306,6 +307,21 @@ pub(crate) struct Apart {
     pub(crate) copy: u32,
 }
 
+/// What a shard remembers of evicted items, so that those that come back are known again: part of a full copy, behind the
+/// shard's items. Only to one that said in its `Hello` that it follows evictions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ghosts {
+    pub(crate) shard: u16,
+    /// How many there are: elsewhere than in as many shards it means nothing.
+    pub(crate) shards: u16,
+    /// How many lines the shard's index has, and the first of those that follow.
+    pub(crate) lines: u32,
+    pub(crate) first: u32,
+    /// Of each line how many, and a fingerprint of 16 bits each, oldest first, 0 for none.
+    #[serde(with = "serde_bytes")]
+    pub(crate) fingerprints: Vec<u8>,
+}
+
 /// A replica asks whether it is to load a key's value. Only to a primary that has said [`LoadVerdict::Open`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LoadAsk<'a> {
@@ -407,6 +423,7 @@ impl Message<'_> {
             Message::Relay(body) => encode_body(Kind::Relay, number, body),
             Message::Mode(body) => encode_body(Kind::Mode, number, body),
             Message::Apart(body) => encode_body(Kind::Apart, number, body),
+            Message::Ghosts(body) => encode_body(Kind::Ghosts, number, body),
             Message::LoadAsk(body) => encode_body(Kind::LoadAsk, number, body),
             Message::LoadAnswer(body) => encode_body(Kind::LoadAnswer, number, body),
             Message::LoadDone(body) => encode_body(Kind::LoadDone, number, body),
@@ -437,6 +454,7 @@ impl Message<'_> {
             Kind::Relay => Message::Relay(decode_body(raw.body)?),
             Kind::Mode => Message::Mode(decode_body(raw.body)?),
             Kind::Apart => Message::Apart(decode_body(raw.body)?),
+            Kind::Ghosts => Message::Ghosts(decode_body(raw.body)?),
             Kind::LoadAsk => Message::LoadAsk(decode_body(raw.body)?),
             Kind::LoadAnswer => Message::LoadAnswer(decode_body(raw.body)?),
             Kind::LoadDone => Message::LoadDone(decode_body(raw.body)?),

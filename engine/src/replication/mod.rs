@@ -105,7 +105,7 @@ pub fn decode_frames(stream: &[u8]) -> usize {
             Ok((_, message::Message::Append(append))) => {
                 let is_sound = |entry: Option<log::Entry<'_>>| match entry {
                     Some(log::Entry::Record(record)) => record::decode(record).is_ok(),
-                    Some(log::Entry::Mark(_)) => true,
+                    Some(_) => true,
                     None => false,
                 };
                 if !log::entries(append.records).all(is_sound) {

@@ -174,7 +174,7 @@ impl PrimarySession {
     pub(crate) fn new(
         hello: &Hello,
         log: &Mutex<Log>,
-        source: &dyn InstallSource,
+        source: &mut dyn InstallSource,
         grant: Grant,
         now: Now,
     ) -> Self {
@@ -222,7 +222,7 @@ impl PrimarySession {
             overtaken: 0,
             relay: hello.cascades.then(Relay::default),
             relay_due: false,
-            lending: Lending::new(hello.knows_loads, grant.lends_loads),
+            lending: Lending::new(hello.reads_all_entries(), grant.lends_loads),
         };
         let ok = HelloOk {
             lineage: to_wire(&lineage),
@@ -252,7 +252,8 @@ impl PrimarySession {
         self.opening.push_back(frame);
     }
 
-    fn begin_install(&mut self, log: &Mutex<Log>, source: &dyn InstallSource) {
+    fn begin_install(&mut self, log: &Mutex<Log>, source: &mut dyn InstallSource) {
+        source.begin_copy(self.lending.is_known);
         let (cursor, lineage) = {
             let log = log.lock();
             (log.cursor_at_end().expect("a primary has minted a branch"), to_wire(log.lineage()))
@@ -514,12 +515,13 @@ impl PrimarySession {
             return Some(self.numbers.encode_on(Channel::Bulk, &apart));
         }
         match source.next_items(CHUNK_BYTES_MAX, self.frame_bytes_max / 2) {
-            Some(items) if items.items.is_empty() => None,
+            Some(items) if items.is_empty() => None,
             Some(items) => {
-                let chunk = Message::Chunk(items.as_chunk(ChunkKind::Install));
+                let chunk = items.as_message(ChunkKind::Install);
                 Some(self.numbers.encode_on(Channel::Bulk, &chunk))
             }
             None => {
+                source.end_copy(self.slot);
                 self.all_items_sent = true;
                 Some(self.end_install(Channel::Bulk))
             }
@@ -572,9 +574,12 @@ impl PrimarySession {
                 return;
             }
             match source.next_items(CHUNK_BYTES_MAX, item_bytes_max) {
-                Some(items) if items.items.is_empty() => {}
+                Some(items) if items.is_empty() => {}
                 Some(items) => self.pending = Some((ChunkKind::Install, items)),
-                None => self.all_items_sent = true,
+                None => {
+                    source.end_copy(self.slot);
+                    self.all_items_sent = true;
+                }
             }
             return;
         }
@@ -587,17 +592,16 @@ impl PrimarySession {
     }
 
     fn pending_if_due(&mut self) -> Option<Bytes> {
-        let at = self.cursor.position.seq;
         let due = match self.bugs.has(Bug::LateChunk) {
             // One for each heartbeat, whatever has gone since.
             true => std::mem::take(&mut self.is_chunk_due),
-            false => self.pending.as_ref().is_some_and(|(_, items)| items.at_seq == at),
+            false => self.pending.as_ref().is_some_and(|(_, items)| self.cursor.is_at(items.log_end())),
         };
         if !due {
             return None;
         }
         let (kind, items) = self.pending.take()?;
-        Some(self.numbers.encode(&Message::Chunk(items.as_chunk(kind))))
+        Some(self.numbers.encode(&items.as_message(kind)))
     }
 
     fn next_records(
@@ -607,8 +611,10 @@ impl PrimarySession {
         now: Now,
     ) -> Result<Option<Bytes>, SessionEnd> {
         let waits_for = self.pending.as_ref().filter(|_| !self.bugs.has(Bug::LateChunk));
-        let seq_max = waits_for.map_or(Seq::MAX, |(_, items)| items.at_seq);
-        let read = log.lock().read(&mut self.cursor, APPEND_BYTES_MAX.min(self.frame_bytes_max / 2), seq_max);
+        let everything = LogEnd { seq: Seq::MAX, bytes: u64::MAX, at_ms: 0 };
+        let until = waits_for.map_or(everything, |(_, items)| items.log_end());
+        let bytes_max = APPEND_BYTES_MAX.min(self.frame_bytes_max / 2);
+        let read = log.lock().read_until(&mut self.cursor, bytes_max, until);
         match read {
             LogRead::Records { bytes, term, prev } => {
                 let append = Append {
@@ -624,7 +630,6 @@ impl PrimarySession {
             LogRead::AtEnd => Ok(None),
             LogRead::Overtaken if self.overtaken < OVERTAKEN_MAX => {
                 self.overtaken += 1;
-                source.restart();
                 self.begin_install(log, source);
                 Ok(self.opening.pop_front())
             }
@@ -686,7 +691,7 @@ impl PrimarySession {
 /// How a replica gets level, and from where in the log on; `None` for a full copy.
 fn plan_for(hello: &Hello, log: &Log) -> (Plan, Option<LogCursor>) {
     let Some(position) = hello.position else { return (Plan::Install, None) };
-    let knows = |at: Position| hello.knows_loads || log.is_plain_behind(at.seq);
+    let knows = |at: Position| hello.reads_all_entries() || log.is_plain_behind(at.seq);
     if let Some(cursor) = log.cursor_at(position).filter(|_| knows(position)) {
         return (Plan::Resume, Some(cursor));
     }

@@ -18,8 +18,8 @@ use super::apart::{ApartCopy, PartIs};
 use super::bug::{Bug, Bugs};
 use super::hello::Hello;
 use super::message::{
-    Ack, Append, Bye, ByeReason, Chunk, ChunkKind, Fenced, Heartbeat, HelloOk, Hints, InstallBegin, Lease,
-    LoadAnswer, Message, Plan, Relay, Want, WireEntry, from_wire,
+    Ack, Append, Bye, ByeReason, Chunk, ChunkKind, Fenced, Ghosts, Heartbeat, HelloOk, Hints, InstallBegin,
+    Lease, LoadAnswer, Message, Plan, Relay, Want, WireEntry, from_wire,
 };
 use super::position::{Branch, Lineage, LineageEntry, Position, Seq, Term};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
@@ -58,6 +58,8 @@ pub(crate) trait ReplicaStore {
     fn log_waits(&mut self);
     /// Applies items that are what the primary had at this node's position.
     fn apply_chunk(&mut self, chunk: &Chunk<'_>) -> Result<(), SessionEnd>;
+    /// Takes over what a shard of the primary's remembers of evicted items.
+    fn apply_ghosts(&mut self, ghosts: &Ghosts) -> Result<(), SessionEnd>;
     /// Applies records and marks that follow this node's position; gives the hashes of marked items that are not here.
     fn apply_append(&mut self, append: &Append<'_>) -> Result<Vec<u64>, SessionEnd>;
     /// Goes on in the primary's next branch.
@@ -278,6 +280,7 @@ impl ReplicaSession {
             (_, Message::Append(append)) => self.handle_append(&append, frame, store),
             (_, Message::Lineage(entry)) => self.handle_branch(entry, store),
             (_, Message::Chunk(chunk)) => self.handle_chunk(&chunk, store),
+            (State::Installing, Message::Ghosts(ghosts)) => store.apply_ghosts(&ghosts),
             (State::Installing, Message::Apart(apart)) => {
                 self.apart.begin(apart, Window::new(store.applied(), self.window_records_max, self.bugs))
             }
@@ -306,6 +309,8 @@ impl ReplicaSession {
     ) -> Result<(), SessionEnd> {
         match message {
             Message::Apart(apart) => self.apart.reach(apart),
+            // Of a copy that was given up they do no harm.
+            Message::Ghosts(ghosts) => store.apply_ghosts(&ghosts),
             Message::Chunk(chunk) if chunk.kind == ChunkKind::Install => {
                 match self.apart.take_chunk(chunk.at_seq, store.applied(), frame)? {
                     PartIs::Due => self.apply_late_chunk(chunk, store),

@@ -729,6 +729,7 @@ impl Roles {
             slot_is_free: self.may_move(),
             takes_apart: false,
             knows_loads: true,
+            follows_evictions: true,
         }
     }
 

@@ -100,7 +100,13 @@ impl Window {
                         change.is_read = true;
                     }
                 }
-                Entry::Mark(_) => {}
+                // What a chunk brings of it is gone. One that finds no room stays, as what the coldest.
+                Entry::Pass { hash, stayed: false } if self.order.len() < self.records_max => {
+                    if let Some(change) = self.change(seq, hash) {
+                        change.is_overtaken = true;
+                    }
+                }
+                Entry::Mark(_) | Entry::Pass { .. } | Entry::Whole(_) => {}
             }
         }
     }

@@ -170,7 +170,8 @@ impl Index {
         unsafe { self.table.as_ref() }
     }
 
-    fn count(&self) -> usize {
+    /// Home lines.
+    pub(super) fn count(&self) -> usize {
         self.table().state().count()
     }
 
@@ -240,11 +241,7 @@ impl Index {
         if self.count() == 0 {
             return true;
         }
-        let mut line = self.table().home(self.table().state().home(hash));
-        while !line.is_last() {
-            line = self.table().overflow(line.overflow() - 1);
-        }
-        line.len() == SLOTS
+        self.last_line(self.table().state().home(hash)).len() == SLOTS
     }
 
     /// Whether there is no place for an entry of this hash, nor for the page that it wants: something must leave first.
@@ -511,6 +508,62 @@ impl Index {
             halves.div_ceil(2).clamp(1, 2 * SLOTS) as u8
         });
         self.ghosts = Ghosts { entries: self.entries, count, bit: 1 << bits, most };
+    }
+
+    /// Appends what home lines from `first` on remember of evicted items: of each line how many there are, and their
+    /// fingerprints, oldest first, 0 where one was taken; about `bytes_max` bytes. Gives the line to go on with, `None` behind the last.
+    pub(super) fn copy_ghosts(&self, first: usize, bytes_max: usize, out: &mut Vec<u8>) -> Option<usize> {
+        for home in first..self.count() {
+            if out.len() >= bytes_max {
+                return Some(home);
+            }
+            let last = self.last_line(home);
+            let count_at = out.len();
+            out.push(0);
+            for fingerprint in last.ghosts(last.len()) {
+                out.extend_from_slice(&fingerprint.to_le_bytes());
+                out[count_at] += 1;
+            }
+        }
+        None
+    }
+
+    /// Takes over what [`Index::copy_ghosts`] of an index with so many lines gave; false where it is malformed.
+    pub(super) fn remember_ghosts(&mut self, first: usize, lines: usize, mut bytes: &[u8]) -> bool {
+        let mut from = first;
+        while let Some((count, behind)) = bytes.split_first() {
+            let Some((fingerprints, behind)) = behind.split_at_checked(2 * usize::from(*count)) else {
+                return false;
+            };
+            if self.count() > 0 {
+                self.remember_line(from as u64, self.count() == lines, fingerprints);
+            }
+            (bytes, from) = (behind, from.wrapping_add(1));
+        }
+        true
+    }
+
+    /// `hash`: any of the line's. Of the same line: what it remembers already is among these, as far as it is not older.
+    fn remember_line(&mut self, hash: u64, is_same_line: bool, fingerprints: &[u8]) {
+        let entry = self.lock_entry(hash);
+        let most = self.ghosts_max(entry.home);
+        let last = self.last_line(entry.home);
+        let len = last.len();
+        let fingerprints = fingerprints.chunks_exact(2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
+        if is_same_line {
+            last.set_ghosts(len, fingerprints.rev());
+        } else {
+            fingerprints.filter(|one| *one != 0).for_each(|one| last.add_ghost(len, most, one));
+        }
+    }
+
+    /// The last line of a home's chain.
+    fn last_line(&self, home: usize) -> &Line {
+        let mut line = self.table().home(home);
+        while !line.is_last() {
+            line = self.table().overflow(line.overflow() - 1);
+        }
+        line
     }
 
     /// After a removal: may merge two lines. Gives a page that became free, its lines empty.

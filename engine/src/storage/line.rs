@@ -262,6 +262,21 @@ impl Line {
         }
     }
 
+    /// The fingerprints of the ghosts behind the `len` entries, oldest first, 0 where one was taken. For whoever has locked
+    /// the shard.
+    pub(super) fn ghosts(&self, len: usize) -> impl Iterator<Item = u16> + '_ {
+        let halves = |slot: usize| [self.reference(slot) as u16, (self.reference(slot) >> 16) as u16];
+        (len..SLOTS).flat_map(halves).skip_while(|fingerprint| *fingerprint == 0)
+    }
+
+    /// Has these ghosts, newest first, behind the `len` entries, and no others. For whoever has locked both shard and line.
+    pub(super) fn set_ghosts(&self, len: usize, mut fingerprints: impl Iterator<Item = u16>) {
+        for slot in (len..SLOTS).rev() {
+            let [newer, older] = [(); 2].map(|()| u32::from(fingerprints.next().unwrap_or(0)));
+            self.set_reference(slot, newer << 16 | older);
+        }
+    }
+
     /// Forgets the ghost of this fingerprint, if there is one behind the `len` entries; whether there was. For whoever
     /// has locked both shard and line.
     #[inline(always)]

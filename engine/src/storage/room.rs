@@ -24,6 +24,7 @@ use super::index::Removal;
 use super::item::{self, Cuts, Footprint, View};
 use super::lru::Outlook;
 use super::memory::{ChunkRef, Memory};
+use super::passes::Pass;
 use super::policy::Policy;
 use super::shard::{Evicting, Shard};
 use super::slabs::ClassId;
@@ -420,11 +421,13 @@ impl Shard {
             match fate {
                 Fate::Stays => {
                     reprieves += 1;
+                    self.tell_pass(hash, Pass::Kept);
                     self.raise(coldest.into());
                     continue;
                 }
                 Fate::Promoted => {
                     reprieves += 1;
+                    self.tell_pass(hash, Pass::Kept);
                     self.drought.promote();
                     self.promote(coldest);
                     continue;
@@ -436,6 +439,7 @@ impl Shard {
                     return self.forget_evicted(coldest, cause, owed_bytes, keep);
                 }
                 Fate::Evicted { is_unfetched, is_expiring } => {
+                    self.tell_pass(hash, Pass::Evicted);
                     let class = self.slabs.class_of(coldest);
                     self.count_eviction(class, is_unfetched, self.index.len());
                     if self.is_accounting() {
@@ -499,7 +503,7 @@ impl Shard {
     }
 
     #[inline(always)]
-    fn count_eviction(&mut self, class: ClassId, is_unfetched: bool, items: usize) {
+    pub(super) fn count_eviction(&mut self, class: ClassId, is_unfetched: bool, items: usize) {
         if self.evicted.class != class {
             self.count_evicted(class);
         }

@@ -17,6 +17,7 @@ use super::item::{self, Footprint, Value, View};
 use super::lru::{Lru, Outlook};
 use super::memory::{ChunkRef, Memory};
 use super::pages::PagePool;
+use super::passes::Passes;
 use super::policy::{Drought, Policy};
 use super::room::{Reservation, ReserveError};
 use super::slabs::{ClassCounts, ClassId, ClassSize, Slabs};
@@ -111,7 +112,7 @@ pub(crate) struct Shard {
     pub(super) now_s: u32,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
-    /// Whether `departures` are kept.
+    /// Whether `departures` or `passes` may be kept.
     pub(super) listens: bool,
     /// Whether an eviction may be a plain one; false where that is not known.
     pub(super) is_settled: bool,
@@ -125,6 +126,7 @@ pub(crate) struct Shard {
     pub(super) hasher: KeyHasher,
     pub(super) slabs: Slabs,
     pub(super) walks: Walks,
+    pub(super) passes: Passes,
     pub(super) pages_moved: u64,
     pub(super) evicted: Evicting,
     departures: Option<Departures>,
@@ -153,6 +155,7 @@ impl Shard {
             index: Index::new(tables, at),
             lru: Lru::new(),
             walks: Walks::default(),
+            passes: Passes::default(),
             item_bytes: 0,
             probation_bytes: 0,
             owed_bytes: 0,
@@ -183,7 +186,11 @@ impl Shard {
     /// From now on what leaves is kept for a listener.
     pub(crate) fn keep_departures(&mut self, departures: Departures) {
         self.departures = Some(departures);
-        self.listens = true;
+        self.set_listening();
+    }
+
+    pub(super) fn set_listening(&mut self) {
+        self.listens = self.departures.is_some() || self.tells_passes();
         self.is_settled = false;
     }
 

@@ -118,9 +118,11 @@ impl Shard {
     }
 
     /// Begins an install: items committed with `Place::Install` go colder than everything that is stored or raised
-    /// from now on, and hotter than what is there. Begun again, it starts anew at the hot end.
+    /// from now on, and hotter than what is there. Begun again, it starts anew at the hot end. What the primary's eviction
+    /// pass does is followed until `end_following`.
     pub(crate) fn install_begin(&mut self) {
         self.lru.place_install(self.slabs.memory());
+        self.passes.follows = true;
     }
 
     /// Ends an install, if one is under way.

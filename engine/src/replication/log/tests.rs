@@ -278,3 +278,38 @@ fn a_put_written_in_place_is_read_as_one_that_was_appended() {
         assert!(in_place.cursor_at(position).is_none(), "the oldest were forgotten");
     }
 }
+
+#[test]
+fn what_an_eviction_pass_did_lies_between_records_and_is_kept_from_older_readers() {
+    let mut log = Log::new(64 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    let mut cursor = log.cursor_at_end().unwrap();
+    let whole = WholeShard { slot: 3, shard: 400, shards: 512, owed_bytes: u64::MAX - 1 };
+    log.append(b"one");
+    assert!(log.append_pass(7, true) && log.append_pass(8, false));
+    let before = log.end(0);
+    assert!(log.append_whole(whole));
+    let pass = |hash, stayed| Entry::Pass { hash, stayed };
+    let LogRead::Records { bytes, .. } = log.read_until(&mut cursor, usize::MAX, before) else { panic!() };
+    let read: Vec<_> = entries(&bytes).flatten().collect();
+    assert_eq!(read, [Entry::Record(b"one"), pass(7, true), pass(8, false)]);
+    assert!(cursor.is_at(before) && !cursor.is_at(log.end(0)));
+    let LogRead::Records { bytes, .. } = log.read(&mut cursor, usize::MAX, Seq::MAX) else { panic!() };
+    assert_eq!(entries(&bytes).flatten().collect::<Vec<_>>(), [Entry::Whole(whole)]);
+
+    let last = log.last_seq();
+    assert!(!log.is_plain_behind(last) && log.is_plain_behind(last + 1));
+    log.has_old_reader = true;
+    assert!(!log.append_pass(9, true) && !log.append_whole(whole) && log.append_mark(9));
+}
+
+#[test]
+fn an_entry_without_a_seq_of_another_length_is_malformed() {
+    for length in 0..32_u32 {
+        let mut bytes = (length | MARK_BIT).to_le_bytes().to_vec();
+        bytes.extend(std::iter::repeat_n(1, length as usize));
+        assert_eq!(first_entry(&bytes).is_some(), [8, 9, 13].contains(&length), "{length}");
+    }
+    let pass = [(9 | MARK_BIT).to_le_bytes().as_slice(), &[0; 8], &[2]].concat();
+    assert_eq!(first_entry(&pass), None, "neither stayed nor left");
+}

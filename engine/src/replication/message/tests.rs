@@ -104,6 +104,16 @@ fn samples() -> Vec<Sample> {
         (Message::Mode(Mode { strict: true, replicas: 2 }), &[1, 2]),
         (Message::Apart(Apart { copy: 200 }), &[0xc8, 1]),
         (
+            Message::Ghosts(Ghosts {
+                shard: 1,
+                shards: 2,
+                lines: 200,
+                first: 3,
+                fingerprints: vec![1, 7, 8],
+            }),
+            &[1, 2, 0xc8, 1, 3, 3, 1, 7, 8],
+        ),
+        (
             Message::Standing(Standing {
                 node: 9,
                 term_seen: 8,

@@ -47,6 +47,7 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         slot_is_free: false,
         takes_apart: true,
         knows_loads: true,
+        follows_evictions: true,
     }
 }
 
@@ -104,7 +105,11 @@ impl InstallSource for OneItem {
             version: crate::mutation::Version(1),
             client_cas: None,
         };
-        (!std::mem::replace(&mut self.0, true)).then(|| ItemsAt { at_seq: 19, items: vec![item] })
+        (!std::mem::replace(&mut self.0, true)).then(|| ItemsAt {
+            at_seq: 19,
+            items: vec![item],
+            ..ItemsAt::default()
+        })
     }
 
     fn next_marked(&mut self, _hashes_max: usize) -> Option<Vec<u64>> {
@@ -115,9 +120,11 @@ impl InstallSource for OneItem {
         None
     }
 
-    fn restart(&mut self) {
+    fn begin_copy(&mut self, _: bool) {
         self.0 = false;
     }
+
+    fn end_copy(&mut self, _slot: u8) {}
 
     fn flushes(&self) -> crate::replication::install::Flushes {
         crate::replication::install::Flushes::default()
@@ -143,7 +150,7 @@ fn said(takes_apart: bool, caps: LinkCaps, hints: usize) -> [Vec<Bytes>; 3] {
         bugs: Bugs::default(),
     };
     let mut source = OneItem::default();
-    let mut session = PrimarySession::new(&hello, &log, &source, grant, NOW);
+    let mut session = PrimarySession::new(&hello, &log, &mut source, grant, NOW);
     session.queue_hints(end, &vec![u64::MAX; hints]);
     for _ in 0..3 {
         // Behind the seq at which the item was read.
@@ -215,7 +222,7 @@ fn streaming(lends_loads: bool, knows_loads: bool) -> (PrimarySession, Mutex<Log
     };
     let log = Mutex::new(log);
     let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
-    let mut session = PrimarySession::new(&hello, &log, &NoItems, grant, now);
+    let mut session = PrimarySession::new(&hello, &log, &mut NoItems, grant, now);
     session.numbers_mut().skip_one_in();
     (session, log)
 }
@@ -232,7 +239,10 @@ impl InstallSource for NoItems {
     fn by_hash(&mut self, _: u64, _: usize) -> Option<ItemsAt> {
         None
     }
-    fn restart(&mut self) {}
+    fn begin_copy(&mut self, _: bool) {
+        unreachable!("it resumes")
+    }
+    fn end_copy(&mut self, _: u8) {}
     fn flushes(&self) -> crate::replication::install::Flushes {
         unreachable!("it resumes")
     }

@@ -489,3 +489,77 @@ fn a_trade_leaves_what_a_reservation_and_a_commit_would() {
         assert!(trades > 1_000, "{trades} of {}", plain.evictions);
     }
 }
+
+#[test]
+fn an_item_that_a_copy_brings_again_goes_where_the_copy_has_got_to_with_its_marks() {
+    let mut shard = shard(1 << 20);
+    shard.install_begin();
+    for key in ["early", "kept", "new"] {
+        put(&mut shard, key, b"");
+    }
+    try_put(&mut shard, b"first", b"", PLAIN, Place::Install).unwrap();
+    let main = Marks(0).hit(1).in_main();
+    for (key, marks) in [("early", Marks(0)), ("kept", main)] {
+        let id = find(&shard, key).unwrap();
+        shard.install_again(shard.hash(id), id, marks);
+    }
+    assert_eq!(keys(&shard), ["first", "early", "new", "kept"]);
+    assert_eq!(shard.meta(find(&shard, "kept").unwrap()).marks, main);
+    shard.check_invariants();
+}
+
+#[test]
+fn a_shard_follows_the_pass_of_another_until_it_is_whole() {
+    let mut shard = shard(1 << 20);
+    shard.install_begin();
+    for key in ["a", "b", "c"] {
+        try_put(&mut shard, key.as_bytes(), b"", PLAIN, Place::Install).unwrap();
+    }
+    let hash = |key: &str| KeyHasher::new(5, None).hash(key.as_bytes());
+    shard.follow_pass(hash("a"), Pass::Kept);
+    shard.follow_pass(hash("b"), Pass::Evicted);
+    shard.follow_pass(hash("never here"), Pass::Evicted);
+    assert_eq!(keys(&shard), ["c", "a"]);
+    shard.follow_pass(hash("a"), Pass::Kept);
+    assert_eq!(shard.meta(find(&shard, "a").unwrap()).marks.hits(), 0, "a mark was lost on its way");
+    shard.end_following(77);
+    shard.follow_pass(hash("c"), Pass::Evicted);
+    assert_eq!((keys(&shard), shard.owed_bytes()), (vec!["c".to_owned(), "a".to_owned()], 77));
+    put(&mut shard, "b", b"");
+    assert!(shard.meta(find(&shard, "b").unwrap()).marks.is_main(), "it came back soon after it was evicted");
+    shard.check_invariants();
+}
+
+#[test]
+fn ghosts_are_taken_over_and_malformed_ones_refused() {
+    let mut one = shard(1 << 20);
+    for number in 0..30_000 {
+        put(&mut one, &format!("key{number}"), &[0; 40]);
+    }
+    let (mut bytes, first) = (Vec::new(), 3);
+    let (lines, next) = one.copy_ghosts(first, usize::MAX, &mut bytes);
+    assert_eq!(next, None);
+    assert!(bytes.len() > 4_000, "{}", bytes.len());
+    // A shard with more lines, one with fewer, and one with none.
+    for items in [30_000, 1_000, 0] {
+        let mut other = shard(1 << 20);
+        for number in 0..items {
+            put(&mut other, &format!("key{number}"), &[0; 40]);
+        }
+        assert!(other.remember_ghosts(first, lines, &bytes));
+        assert!(
+            !other.remember_ghosts(usize::MAX - 1, lines, &[0, 0, 0, 200, 1]),
+            "more than there are bytes"
+        );
+        assert!(other.remember_ghosts(first, 7, &[[255].as_slice(), &[1; 510]].concat()));
+        other.check_invariants();
+    }
+    let (mut part, mut parts, mut at) = (Vec::new(), Vec::new(), Some(first));
+    while let Some(line) = at {
+        part.clear();
+        at = one.copy_ghosts(line, 100, &mut part).1;
+        assert!(part.len() < 200);
+        parts.extend_from_slice(&part);
+    }
+    assert_eq!(parts, bytes);
+}
