@@ -211,9 +211,32 @@ impl Replica {
         line.trim().to_owned()
     }
 
+    /// Its processor time so far, in nanoseconds (see [`cpu_nanos`]).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn cpu_nanos(&self) -> Result<u64, Failure> {
+        cpu_nanos(&self.process.id().to_string())
+    }
+
     /// Waits until it has ended.
     pub fn end(mut self) {
         drop(self.process.stdin.take());
         self.process.wait().expect("it ends");
     }
+}
+
+/// Processor time of all threads of a process so far, in nanoseconds, by the scheduler's own count: `process` is its number,
+/// or `self`.
+///
+/// # Errors
+/// There is no such process.
+pub fn cpu_nanos(process: &str) -> Result<u64, Failure> {
+    let mut sum = 0;
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let nanos: u64 = text.split_whitespace().next().ok_or("a number")?.parse()?;
+        sum += nanos;
+    }
+    Ok(sum)
 }

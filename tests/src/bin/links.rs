@@ -2,14 +2,15 @@
 //!
 //! `cargo run -p tests --release --bin links` has a primary set at an even rate, sixteen sets at a time, with a replica in
 //! a process of its own over each transport in turn, and without one. Printed: processor time of the primary's whole
-//! process for each set, and its ratio to TCP with TLS. Rounds are interleaved, and medians taken.
+//! process for each set, its ratio to TCP with TLS, what it is over that without a replica, and the replica's own time for each
+//! set. Rounds are interleaved, and medians taken.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use hotspare::{Cache, Expiry, ReplicationConfig};
-use tests::nodes::{Certificates, Failure, Node, Replica, ReplicaArgs, Transport};
+use tests::nodes::{Certificates, Failure, Node, Replica, ReplicaArgs, Transport, cpu_nanos};
 
 #[derive(Parser)]
 struct Args {
@@ -48,49 +49,71 @@ fn main() -> Result<(), Failure> {
     let certificates = Certificates::make()?;
     let mut all = [const { Vec::new() }; TRANSPORTS.len()];
     for round in 1..=args.rounds {
-        for (nanos, transport) in all.iter_mut().zip(TRANSPORTS) {
+        for (spent, transport) in all.iter_mut().zip(TRANSPORTS) {
             let measured = measure(&args, transport, &certificates)?;
-            println!("round {round}: {:>10}: {measured:.0} ns a set", name(transport));
-            nanos.push(measured);
+            let Spent { primary, replica } = measured;
+            println!("round {round}: {:>10}: {primary:.0} ns a set, replica {replica:.0}", name(transport));
+            spent.push(measured);
         }
     }
-    let medians = all.map(|mut nanos| {
-        nanos.sort_by(f64::total_cmp);
-        nanos[nanos.len() / 2]
-    });
-    for (median, transport) in medians.into_iter().zip(TRANSPORTS) {
-        println!("{:>10}: {median:.0} ns a set, {:.2} of TCP with TLS", name(transport), median / medians[2]);
+    let median = |of: fn(&Spent) -> f64| {
+        all.each_ref().map(|rounds| {
+            let mut nanos: Vec<f64> = rounds.iter().map(of).collect();
+            nanos.sort_by(f64::total_cmp);
+            nanos[nanos.len() / 2]
+        })
+    };
+    let (primary, replica) = (median(|spent| spent.primary), median(|spent| spent.replica));
+    for (at, transport) in TRANSPORTS.into_iter().enumerate() {
+        let (of_tls, beyond) = (primary[at] / primary[2], primary[at] - primary[0]);
+        println!(
+            "{:>10}: {:.0} ns a set, {of_tls:.2} of TCP with TLS, {beyond:.0} beyond no replica; replica {:.0} ns a set",
+            name(transport),
+            primary[at],
+            replica[at]
+        );
     }
     Ok(())
+}
+
+/// Nanoseconds of processor time for each set.
+struct Spent {
+    primary: f64,
+    /// 0 without one.
+    replica: f64,
 }
 
 fn name(transport: Option<Transport>) -> &'static str {
     transport.map_or("no replica", Transport::name)
 }
 
-/// Processor time of this process for each set, in nanoseconds.
-fn measure(args: &Args, transport: Option<Transport>, certificates: &Certificates) -> Result<f64, Failure> {
+fn measure(args: &Args, transport: Option<Transport>, certificates: &Certificates) -> Result<Spent, Failure> {
     let cache = Cache::new(args.replica.config(ReplicationConfig::primary()))?;
-    let Some(transport) = transport else { return set_all(&cache, args) };
+    let Some(transport) = transport else {
+        return Ok(Spent { primary: set_all(&cache, args)?, replica: 0.0 });
+    };
     let node = Node::start(&cache, transport, certificates.folder(), "primary", true)?;
     let address = node.listen_address().ok_or("it listens")?;
     let mut replica = Replica::start(&args.replica, transport, certificates, address)?;
     replica.join();
     replica.line();
-    let nanos = set_all(&cache, args)?;
+    let before = replica.cpu_nanos()?;
+    let primary = set_all(&cache, args)?;
+    let of_replica = (replica.cpu_nanos()? - before) as f64 / f64::from(args.sets);
     let status = cache.status();
     if status.installs != 1 || status.replicas.len() != 1 {
         return Err(format!("the replica did not keep up: {status:?}").into());
     }
     node.shutdown();
     replica.end();
-    Ok(nanos)
+    Ok(Spent { primary, replica: of_replica })
 }
 
+/// Processor time of this process for each set, in nanoseconds.
 fn set_all(cache: &Cache, args: &Args) -> Result<f64, Failure> {
     let value = vec![b'v'; args.value_bytes];
     let pause = Duration::from_secs(1) * BATCH / args.rate.max(1);
-    let (before, mut due) = (cpu_nanos()?, Instant::now());
+    let (before, mut due) = (cpu_nanos("self")?, Instant::now());
     for number in 0..args.sets {
         if number % BATCH == 0 {
             due += pause;
@@ -106,16 +129,5 @@ fn set_all(cache: &Cache, args: &Args) -> Result<f64, Failure> {
     while cache.status().replicas.iter().any(|replica| replica.lag_seqs > 0) {
         thread::sleep(Duration::from_millis(1));
     }
-    Ok((cpu_nanos()? - before) as f64 / f64::from(args.sets))
-}
-
-/// Processor time of all threads of this process so far, in nanoseconds.
-fn cpu_nanos() -> Result<u64, Failure> {
-    let mut sum = 0;
-    for task in std::fs::read_dir("/proc/self/task")? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        let nanos: u64 = text.split_whitespace().next().ok_or("a number")?.parse()?;
-        sum += nanos;
-    }
-    Ok(sum)
+    Ok((cpu_nanos("self")? - before) as f64 / f64::from(args.sets))
 }
