@@ -107,5 +107,5 @@ fn a_node_copied_under_load_and_promoted_evicts_what_one_that_never_failed_does(
 #[test]
 fn each_shard_of_a_copied_node_has_its_share_of_the_memory() {
     let (_, differ) = copied(&MemoryNetwork::immediate(), 8);
-    assert!(differ <= 20, "copied: {differ}");
+    assert!(differ <= 60, "copied: {differ}, and some 250 where each evicts by itself");
 }
