@@ -1,7 +1,8 @@
 //! Every byte is accounted for: what the cache reports, and what its limits allow, beside what the allocator and the
 //! kernel count, in every workload.
 //!
-//! One test in a process of its own, since both counts are the process's.
+//! One test in a process of its own, since both counts are the process's. Its seeds are fixed, so that it counts the same each
+//! time: with random ones some runs come nearer to the allowed 2 % than others.
 
 #![cfg(target_os = "linux")]
 
@@ -98,7 +99,8 @@ fn standalone() {
     const LIMIT: usize = 64 * MEGABYTE;
     let before = Before::now();
     let clock = Arc::new(ManualClock::new(1_000_000));
-    let config = Config::new().memory_bytes_max(LIMIT).item_bytes_max(4 * MEGABYTE).clock(clock.clone());
+    let config =
+        Config::new().memory_bytes_max(LIMIT).item_bytes_max(4 * MEGABYTE).clock(clock.clone()).hash_seed(1);
     let cache = Cache::new(config).unwrap();
     // While the index grows, from little on.
     for step in 1..=8 {
@@ -147,8 +149,9 @@ fn with_a_stalled_replica() {
     let clock = Arc::new(ManualClock::new(1_000_000));
     let network = MemoryNetwork::new();
     let node = |replication: ReplicationConfig, bytes| {
-        let replication = replication.log_bytes_max(LOG).frame_bytes_max(MEGABYTE);
-        let config = Config::new().memory_bytes_max(bytes).item_bytes_max(bytes / 8).clock(clock.clone());
+        let replication = replication.log_bytes_max(LOG).frame_bytes_max(MEGABYTE).random_seed(1);
+        let config =
+            Config::new().memory_bytes_max(bytes).item_bytes_max(bytes / 8).clock(clock.clone()).hash_seed(1);
         Cache::new(config.replication(replication)).unwrap()
     };
     let primary = node(ReplicationConfig::primary(), MEMORY);

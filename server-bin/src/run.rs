@@ -91,6 +91,8 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let habits = plan.daemon;
     let mut server = Server::start_observed(cache.clone(), plan.settings, observation, on_command)
         .map_err(|why| start_failure(&why))?;
+    // Now, though the start may fail yet: clients may have written since, and what the file holds would be old. Also since
+    // another user, whom this process may become, need not be allowed to remove it.
     memory_file.as_mut().map_or(Ok(()), MemoryFile::settle)?;
     let node = match plan.replicates {
         true => Some(

@@ -6,8 +6,9 @@
 //! Under one shard's lock it handles at most [`WALK_STEP_ITEMS_MAX`] items, and copies at most 128 KiB. A value above
 //! [`VALUE_BYTES_MAX`] is copied behind that, as a reader would: its line's lock keeps its bytes where they are. It holds up
 //! who changes one of the few keys in that line, or evicts this item; but such a writer has its shard locked, so the
-//! shard's other writers wait with it until the value is copied. All others wait for one step of each replica that is
-//! copied, however large the cache and its values.
+//! shard's other writers wait with it until the value is copied. That is one value, of at most the largest item that is
+//! allowed (1 MiB unless configured), and what they wait for each client that reads it, too. All others wait for one step of
+//! each replica that is copied, however large the cache and its values.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -228,6 +228,8 @@ impl Server {
     }
 
     /// Closes the listeners, and each connection as soon as it has no request half come and no answer half sent.
+    /// Over TLS a record of which only a part has come is not a request half come: nobody can tell what is in it, so its
+    /// connection closes as one whose bytes are still on their way.
     /// [`CountersSnapshot::curr_connections`] tells when all have gone.
     pub fn drain(&mut self) {
         self.stop_listening();

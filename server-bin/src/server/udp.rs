@@ -8,6 +8,11 @@
 //!
 //! Who asks may not be who gets the answer: a datagram's sender can be forged. So what has no sense is not answered, an
 //! answer has the bound of a connection's output, and what takes many turns over TCP is refused.
+//!
+//! All datagrams are answered by one thread, one after the other. In semi-sync and strict it waits for a write's acks, or for
+//! their time-out, before it takes the next datagram, whoever sent it: an answer that had to be kept meanwhile would be
+//! memory that any forged sender could ask for. So over UDP there is one such write at a time; what comes faster waits in the
+//! socket's buffer, and is dropped by the system when that is full, as UDP may be.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;

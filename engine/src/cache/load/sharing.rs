@@ -9,6 +9,10 @@
 //! The primary alone gives leases, under the key's shard's lock, and logs them; every node has what the log says in its
 //! table, so that a promoted one goes on from there. A lease is over with the next record of its key: so what was loaded
 //! under one that still stands is no older than anything that was written.
+//!
+//! Where an `EndLoad` can't be logged, since a replica is attached that does not know these records (an older version), the
+//! lease is left to its time (ten seconds, unless the policy says otherwise): who waits for that load waits so long, and then
+//! loads. Nothing old comes of it, and no new lease is given while such a replica is there.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
