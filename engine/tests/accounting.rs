@@ -149,16 +149,16 @@ fn with_a_stalled_replica() {
     let clock = Arc::new(ManualClock::new(1_000_000));
     let network = MemoryNetwork::new();
     let node = |replication: ReplicationConfig, bytes| {
-        let replication = replication.log_bytes_max(LOG).frame_bytes_max(MEGABYTE).random_seed(1);
+        let replication = replication.log_bytes_max(LOG).frame_bytes_max(MEGABYTE);
         let config =
             Config::new().memory_bytes_max(bytes).item_bytes_max(bytes / 8).clock(clock.clone()).hash_seed(1);
         Cache::new(config.replication(replication)).unwrap()
     };
-    let primary = node(ReplicationConfig::primary(), MEMORY);
+    let primary = node(ReplicationConfig::primary().random_seed(1), MEMORY);
     let mut ships = Replicator::new(&primary, network.transport("a")).unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     // The replica's memory is not to be counted, so it has next to none.
-    let replica = node(ReplicationConfig::replica_of("a"), 2 * MEGABYTE);
+    let replica = node(ReplicationConfig::replica_of("a").random_seed(2), 2 * MEGABYTE);
     let mut follows = Replicator::new(&replica, network.transport("b")).unwrap();
     for _ in 0..200 {
         ships.poll(&mut cx);
