@@ -409,6 +409,8 @@ pub(crate) enum ControlKind {
 #[derive(Debug)]
 pub(crate) enum Refusal {
     Message(String),
+    /// A host that nobody knows: the system's word, not the flag's fault.
+    Host(String),
     Clap(clap::Error),
 }
 
@@ -464,7 +466,7 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
     }
 }
 
-fn plan(serve: Serve) -> Result<Plan, String> {
+fn plan(serve: Serve) -> Result<Plan, Refusal> {
     let mut settings = settings(&serve)?;
     let replication_listen = match &serve.replication.replication_listen {
         None => None,
@@ -480,17 +482,18 @@ fn plan(serve: Serve) -> Result<Plan, String> {
         && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
     {
         let wanted = "--replication-secret-file or --replication-tls-cert";
-        return Err(format!("{given} is not a loopback address; give {wanted}"));
+        return Err(format!("{given} is not a loopback address; give {wanted}").into());
     }
     if let Some(address) = replication_listen.filter(|address| address.ip().is_unspecified()) {
         return Err(format!(
             "--replication-listen {address}: the other nodes are told this address, so give the one by which they reach this node"
-        ));
+        ).into());
     }
     if let Some(own) = own_address(&serve.replication, replication_listen) {
         return Err(format!(
             "--replica-of {own} is this node's own --replication-listen: name the primary's, or leave it out on the primary"
-        ));
+        )
+        .into());
     }
     let replication = replication(&serve.replication, replication_listen)?;
     let (admin, admin_token) = admin(&serve)?;
@@ -531,7 +534,7 @@ fn daemon(habits: &Habits) -> Result<DaemonPlan, String> {
     })
 }
 
-fn settings(serve: &Serve) -> Result<Settings, String> {
+fn settings(serve: &Serve) -> Result<Settings, Refusal> {
     let memory_bytes_max =
         usize::try_from(serve.memory).ok().and_then(|megabytes| megabytes.checked_mul(1 << 20));
     let memory_bytes_max =
@@ -550,7 +553,7 @@ fn settings(serve: &Serve) -> Result<Settings, String> {
     }
     let tls = suboptions.tls.settings(serve.enable_ssl)?;
     if let (None, Some(plain)) = (&tls, plain_addresses.first()) {
-        return Err(format!("-l notls:{plain} does nothing without -Z"));
+        return Err(format!("-l notls:{plain} does nothing without -Z").into());
     }
     Ok(Settings {
         addresses,

@@ -79,6 +79,10 @@ pub fn main() -> ExitCode {
             say(&text);
             ExitCode::from(EXIT_USAGE)
         }
+        Err(args::Refusal::Host(text)) => {
+            say(&text);
+            ExitCode::from(EXIT_SYSTEM)
+        }
         Err(args::Refusal::Clap(error)) => {
             // Help and the version go to standard output and are no failure.
             if !error.use_stderr() {

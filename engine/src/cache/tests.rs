@@ -28,6 +28,18 @@ fn c1_versions_of_a_standalone_cache_count_from_one() {
 }
 
 #[test]
+fn l3_a_value_that_is_too_large_is_refused_before_its_key_is_looked_for() {
+    let (cache, _) = cache();
+    let large = vec![7; 1 << 20];
+    let is_too_large = |error: WriteError| matches!(error, WriteError::ItemTooLarge { .. });
+    assert!(is_too_large(cache.compare_and_swap("k", Version(1), &large, Expiry::Never).unwrap_err()));
+    assert!(is_too_large(cache.replace("k", &large, Expiry::Never).unwrap_err()));
+    let version = cache.set("k", "v", Expiry::Never).unwrap();
+    assert!(is_too_large(cache.compare_and_swap("k", Version(99), &large, Expiry::Never).unwrap_err()));
+    assert_eq!(cache.get("k").unwrap().unwrap().version, version, "and what is there stays");
+}
+
+#[test]
 fn each_operation_is_timed_once_where_that_was_asked_for() {
     assert_eq!(cache().0.latencies(), None);
     let cache = Cache::new(Config::new().latency_histograms(true)).unwrap();

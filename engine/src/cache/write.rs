@@ -514,10 +514,13 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Swap, WriteError> {
-        self.mutate(key, |locked| match locked.find_live() {
-            None => Ok(Swap::NotFound),
-            Some((_, meta)) if meta.cas() != expected.0 => Ok(Swap::Exists),
-            Some(_) => locked.put_attributes(value, attributes).map(Swap::Stored),
+        self.mutate(key, |locked| {
+            locked.check_item_bytes(value.len())?;
+            match locked.find_live() {
+                None => Ok(Swap::NotFound),
+                Some((_, meta)) if meta.cas() != expected.0 => Ok(Swap::Exists),
+                Some(_) => locked.put_attributes(value, attributes).map(Swap::Stored),
+            }
         })
     }
 

@@ -4,9 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU16;
 
+use super::Refusal;
+
 /// The addresses that the words of `-l` name, each once, and those of them with `notls:` before; those without a port get
 /// `port`.
-pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), String> {
+pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), Refusal> {
     let words = words.iter().flat_map(|word| word.split(';')).filter(|word| !word.is_empty());
     let (mut found, mut plain) = (Vec::new(), Vec::new());
     for word in words {
@@ -19,7 +21,9 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
                     plain.push(address);
                 }
             } else if plain.contains(&address) != is_plain {
-                return Err(format!("-l {word}: {address} is given with notls: and without; give it once"));
+                return Err(
+                    format!("-l {word}: {address} is given with notls: and without; give it once").into()
+                );
             }
         }
     }
@@ -30,7 +34,7 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
 }
 
 /// The addresses of one word: an IP address, `[v6]`, or a host's name, each with a port behind it or without.
-fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
     let shape = || match word.strip_prefix("unix:") {
         Some(path) => format!("-l {word}: a unix socket goes with -s {path}, instead of TCP"),
         None => format!("-l {word}: give an IP address or a host, or either with :PORT"),
@@ -47,11 +51,14 @@ fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         return Ok(vec![SocketAddr::new(IpAddr::V6(inner.parse().map_err(|_| shape())?), port)]);
     }
     if host.is_empty() || host.contains(':') {
-        return Err(shape());
+        return Err(shape().into());
     }
     // Some systems know it by an address of each family, one of which they don't have.
     let host = if host == "localhost" { "127.0.0.1" } else { host };
-    (host, port).to_socket_addrs().map(Iterator::collect).map_err(|why| format!("-l {word}: {why}"))
+    (host, port)
+        .to_socket_addrs()
+        .map(Iterator::collect)
+        .map_err(|why| Refusal::Host(format!("-l {word}: {why}")))
 }
 
 /// The word of `-p`.
@@ -161,8 +168,10 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for word in ["[::1", "::1]:7", "a:b:7", "1.2.3.4:70000", ":7", "[x]:7", "1.2.3.4:"] {
-            let why = addresses(&[word.to_owned()], 5).unwrap_err();
+            let Err(Refusal::Message(why)) = addresses(&[word.to_owned()], 5) else { panic!("{word}") };
             assert!(why.starts_with(&format!("-l {word}: ")), "{why}");
         }
+        let unknown = addresses(&["999.1.1.1".to_owned()], 5);
+        assert!(matches!(unknown, Err(Refusal::Host(_))), "the flag is right, and there is no such host");
     }
 }

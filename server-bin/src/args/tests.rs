@@ -195,7 +195,9 @@ fn z9_words_without_effect_have_memcacheds_bounds() {
 fn refuses(cases: &[(&str, &str)]) {
     for (line, hint) in cases {
         match read(line) {
-            Err(Refusal::Message(text)) => assert!(text.contains(hint), "{line}: {text}"),
+            Err(Refusal::Message(text) | Refusal::Host(text)) => {
+                assert!(text.contains(hint), "{line}: {text}")
+            }
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -294,7 +296,7 @@ fn certificates_take_replication_off_the_loopback() {
     assert!(matches!(plan("").replication_transport, Transport::Tcp { secret: None, credentials: Some(_) }));
     assert!(matches!(plan("--transport quic").replication_transport, Transport::Quic { .. }));
     let refused = |line: &str| match read(line) {
-        Err(Refusal::Message(why)) => why,
+        Err(Refusal::Message(why) | Refusal::Host(why)) => why,
         Err(Refusal::Clap(why)) => in_one_line(&why),
         Ok(action) => panic!("{line}: {action:?}"),
     };
@@ -364,7 +366,7 @@ proptest! {
                 prop_assert!(settings.threads > 0 && settings.connections_max > 0);
             }
             Ok(_) => {}
-            Err(Refusal::Message(why)) => prop_assert!(!why.is_empty()),
+            Err(Refusal::Message(why) | Refusal::Host(why)) => prop_assert!(!why.is_empty()),
             Err(Refusal::Clap(error)) => prop_assert!(!in_one_line(&error).contains('\n')),
         }
     }

@@ -9,7 +9,7 @@ use hotspare_memcached::binary::{
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
-use super::commands::{Executor, VERSION, is_plainly_no_number, write_error};
+use super::commands::{Executor, VERSION, is_plainly_no_number, reserve_for, write_error};
 use super::login::{Login, read_plain};
 use super::observers::SeenStore;
 use super::requests;
@@ -237,6 +237,7 @@ impl Executor<'_> {
             let head = answer.response(Status::OK, b"");
             Response { cas: answer.shown(item.cas()), extras: &extras, key: told_key, ..head }
                 .encode_head(item.value.len(), out);
+            reserve_for(item.value.len(), out);
             item.value.append_to(out);
             (item.value.len(), item.value.class())
         };

@@ -406,9 +406,20 @@ pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
     value_bytes == 0 || value_bytes > CHUNK_BYTES_MAX
 }
 
+/// Makes room for a value and what stands behind it. A large one's room is taken exactly: an output that doubled for the
+/// last few bytes would count as half empty once some of it is sent.
+pub(super) fn reserve_for(value_bytes: usize, out: &mut Vec<u8>) {
+    const LARGE_BYTES: usize = 1 << 20;
+    const BEHIND_BYTES: usize = 64;
+    if value_bytes >= LARGE_BYTES {
+        out.reserve_exact(value_bytes + BEHIND_BYTES);
+    }
+}
+
 /// Gives the value's length.
 fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> usize {
     encode_value_header(item.key, item.flags, item.value.len(), cas, out);
+    reserve_for(item.value.len(), out);
     item.value.append_to(out);
     out.extend_from_slice(b"\r\n");
     item.value.len()

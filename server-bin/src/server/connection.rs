@@ -529,6 +529,11 @@ fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
     if rest_bytes > 0 && rest_bytes >= own.capacity() / 2 {
         return;
     }
+    if rest_bytes > SHARED_BYTES_MAX {
+        // Moved within its buffer: a large value is never there once more for it.
+        own.drain(..mem::take(done));
+        return own.shrink_to_fit();
+    }
     let rest = own[*done..].to_vec();
     *done = 0;
     let mut spare = mem::replace(own, rest);

@@ -65,6 +65,7 @@ fn mask_word(words: &[&[u8]], place: usize, word: &[u8]) -> String {
         (b"ME", _) if place > 1 => match text.split_once('=') {
             Some(("cas", cas)) => format!("cas={}", mask_cas(cas)),
             Some(("exp", "-1") | ("fetch", _)) | None => text,
+            Some(("la", seconds)) => format!("la={}", mask_age(seconds)),
             Some((name, _)) => format!("{name}=*"),
         },
         // A dump's line: its fields, but for the key and whether there is a time to live.
@@ -75,7 +76,7 @@ fn mask_word(words: &[&[u8]], place: usize, word: &[u8]) -> String {
         },
         (_, Some(("c", cas))) if is_flag => format!("c{}", mask_cas(cas)),
         (_, Some(("t", ttl))) if is_flag => format!("t{}", mask_ttl(ttl)),
-        (_, Some(("l", _))) if is_flag => "l*".to_owned(),
+        (_, Some(("l", seconds))) if is_flag => format!("l{}", mask_age(seconds)),
         _ => text,
     }
 }
@@ -84,6 +85,12 @@ fn mask_word(words: &[&[u8]], place: usize, word: &[u8]) -> String {
 fn mask_cas(cas: &str) -> String {
     let is_kept = cas == "0" || GIVEN_CAS.contains(&cas) || !cas.bytes().all(|byte| byte.is_ascii_digit());
     if is_kept { cas.to_owned() } else { "*".to_owned() }
+}
+
+/// For how long an item has not been accessed: no conversation takes so many seconds.
+fn mask_age(seconds: &str) -> String {
+    let is_recent = seconds.parse::<u64>().is_ok_and(|seconds| seconds < 100);
+    if is_recent { "*".to_owned() } else { seconds.to_owned() }
 }
 
 /// To the nearest hundred seconds; a moment far away, whose distance falls on any second, only as such.

@@ -9,6 +9,23 @@ use super::text::{Line, Token, number, pick, word};
 /// Words that stand behind any of them, now and then.
 const SURPLUS: &[&str] = &["noreply", "x", "1"];
 
+/// What to watch. Seldom what there is, since a connection that watches answers nothing more, which costs a wait; and never
+/// connections, which come and go as each server finds the time.
+const WATCHES: [&str; 12] = [
+    "nothing",
+    "fetchers nothing",
+    "fetcher",
+    "noreply x",
+    "fetchers fetcher",
+    "connevent",
+    "x",
+    "mutation",
+    "",
+    "fetchers",
+    "mutations",
+    "evictions",
+];
+
 /// One command.
 pub(super) fn line(rng: &mut StdRng) -> Line {
     let mut line = match rng.random_range(0..20) {
@@ -18,11 +35,11 @@ pub(super) fn line(rng: &mut StdRng) -> Line {
         12..14 => lru(rng),
         14..16 => {
             let limits =
-                ["1024", "1024", "7", "0", "8", "1000000001", "4294967295", "4294967296", "-1", "x", "+1024"];
+                ["1024", "1024", "7", "0", "1000000001", "4294967295", "4294967296", "-1", "x", "+1024"];
             Line::of("cache_memlimit", [word(pick(rng, &limits))])
         }
         16 => Line::of("shutdown", words(pick(rng, &["", "graceful", "now"]))),
-        17 => Line::of("watch", words(pick(rng, &["nothing", "fetchers nothing", "fetcher", "noreply x"]))),
+        17 => Line::of("watch", words(pick(rng, &WATCHES))),
         18 => Line::of("refresh_certs", words(pick(rng, &["", "x", "noreply"]))),
         _ => Line::of(
             pick(rng, &["debugtime", "misbehave", "slabs", "lru", "lru_crawler", "cache_memlimit"]),
@@ -82,6 +99,7 @@ fn crawler(rng: &mut StdRng) -> Line {
         "crawl x",
         "crawl 0",
         "crawl 99999",
+        "crawl all",
         "crawl -1",
         "metadump",
         "metadump x",
@@ -91,6 +109,8 @@ fn crawler(rng: &mut StdRng) -> Line {
         "metadump all all",
         "mgdump",
         "mgdump x",
+        "mgdump all",
+        "mgdump hash",
         "nothing",
         "",
         "en",

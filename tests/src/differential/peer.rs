@@ -72,9 +72,9 @@ impl Peer {
         }
     }
 
-    /// Reads until the fence, the end, or `patience` is over.
+    /// Reads until the fence, the end, or until nothing has come for `patience`.
     pub(super) fn receive(&mut self, answer: &mut Vec<u8>, patience: Duration) -> std::io::Result<End> {
-        let deadline = Instant::now() + patience;
+        let mut deadline = Instant::now() + patience;
         let mut piece = vec![0; 64 << 10];
         loop {
             if let Some(bytes) = self.before_fence(answer) {
@@ -88,7 +88,10 @@ impl Peer {
             self.socket.set_read_timeout(Some(left))?;
             match self.socket.read(&mut piece) {
                 Ok(0) => return Ok(End::Closed),
-                Ok(count) => answer.extend_from_slice(&piece[..count]),
+                Ok(count) => {
+                    answer.extend_from_slice(&piece[..count]);
+                    deadline = Instant::now() + patience;
+                }
                 Err(why) if why.kind() == ErrorKind::ConnectionReset => return Ok(End::Closed),
                 Err(why)
                     if matches!(

@@ -21,6 +21,7 @@ fn t5_what_may_differ_is_masked_and_nothing_else() {
         masked("ME k exp=-1 la=7 cas=77 fetch=no cls=1 size=63|"),
         "ME k exp=-1 la=* cas=* fetch=no cls=* size=*\n"
     );
+    assert_eq!(masked("HD l1795295705|"), "HD l1795295705\n", "a moment in the place of an age is told");
     assert_eq!(masked("NOT_FOUND|12|"), "NOT_FOUND\n12\n");
     assert_ne!(masked("END|"), masked("END\n"));
 }

@@ -219,3 +219,13 @@ fn a_start_that_fails_names_the_flag() {
     }
     assert_eq!(std::fs::read(&file).expect("the file"), b"mine");
 }
+
+#[test]
+fn a_host_that_nobody_knows_ends_with_the_systems_exit_code_as_with_memcached() {
+    for host in ["999.1.1.1", "nobody.invalid"] {
+        let mut refused = Server::spawn(crate::BINARY, &["-l", host]);
+        assert_eq!(refused.wait_exit(LIMIT), Some(71), "{host}");
+        let last = refused.said().pop().unwrap_or_default();
+        assert!(last.starts_with(&format!("hotspare: -l {host}: ")), "{last}");
+    }
+}

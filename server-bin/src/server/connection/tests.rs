@@ -112,6 +112,31 @@ fn a_client_that_does_not_read_is_not_executed_beyond_the_bound() {
 }
 
 #[test]
+fn a_large_value_under_way_takes_its_own_length_and_less_as_it_goes() {
+    let bytes = 20 << 20;
+    let config = Config::new().memory_bytes_max(64 << 20).item_bytes_max(32 << 20);
+    let shared = Shared { cache: Cache::new(config).unwrap(), ..shared() };
+    shared.cache.set("big", vec![b'x'; bytes], hotspare::Expiry::Never).unwrap();
+    for request in ["get big\r\n", "mg big v\r\n"] {
+        let mut connection = Connection::new(&shared.settings);
+        let mut socket = socket(request.as_bytes(), 1000);
+        socket.room = 0;
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+        assert!(connection.output.capacity() < bytes + 4096, "{} bytes", connection.output.capacity());
+        for left in [9_000_000, 4_300_000] {
+            socket.room = connection.unsent().len() - left;
+            assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+            connection.give_back(&mut Buffers::default());
+            assert_eq!((connection.unsent().len(), connection.output.capacity()), (left, left), "{request}");
+        }
+        socket.room = usize::MAX;
+        assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+        let end = &socket.output[socket.output.len() - 8..];
+        assert!(matches!(end, b"x\r\nEND\r\n" | b"xxxxxx\r\n"), "{request}");
+    }
+}
+
+#[test]
 fn u1_a_datagrams_one_answer_may_be_any_value() {
     let shared = shared();
     shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();

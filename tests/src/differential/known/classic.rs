@@ -25,6 +25,15 @@ pub(super) const KNOWN: &[Known] = &[
         sees: too_few_words,
     },
     Known {
+        rule: "F4, F5",
+        what: "lines behind an unknown name are commands, and the bad ones among them are told so",
+        sees: |it, request| {
+            let theirs = format!("ERROR\n{}", their_answers(request.rest));
+            let ours = format!("ERROR\n{}", our_answers(request.rest));
+            when(!request.has_known_name() && is_harmless(request.rest) && it.is(&theirs, &ours), After::Same)
+        },
+    },
+    Known {
         rule: "F5",
         what: "a gat of no key is a bad line before its lifetime is looked at",
         sees: |it, request| {
@@ -75,11 +84,8 @@ pub(super) const KNOWN: &[Known] = &[
                 }
                 _ => is_refused_and_read_on(it, request, if request.is_noreply() { "" } else { BAD_LINE }),
             };
-            let is_bad = request.has_long_key() || request.keys().iter().any(|key| key.len() > 250);
-            let is_quiet = request.is_noreply() && it.ours == our_answers(request.surplus());
-            let is_taken = is_bad || is_quiet || !it.ours.starts_with(BAD_LINE);
             let is_alike = request.is_get() && hits(it.theirs) == hits(it.ours);
-            let is_it = is_refused && is_taken || is_alike;
+            let is_it = is_refused && takes_lifetime(it, request) || is_alike;
             when(!request.is_meta() && request.has_long_lifetime() && is_it, After::Parted)
         },
     },
@@ -212,7 +218,12 @@ fn bad_store(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
         Some(StoreFault::Other) if request.is_noreply() => "",
         Some(StoreFault::Other) => BAD_LINE,
     };
-    if it.ours != skipped_block(request) && is_harmless(request.surplus()) {
+    let is_ours = match is_harmless(request.surplus()) {
+        true => it.ours == skipped_block(request),
+        // What stands behind may be a request that is answered by what is stored.
+        false => request.is_noreply() || it.ours.starts_with(BAD_LINE),
+    };
+    if !is_ours {
         return None;
     }
     let after = if is_harmless(request.rest) { After::Same } else { After::Parted };
@@ -225,6 +236,34 @@ fn is_refused_and_read_on(it: &Exchange<'_>, request: &Reading<'_>, first: &str)
         return it.theirs == format!("{first}{}", their_answers(request.rest));
     }
     it.theirs.starts_with(first) || request.has_long_line_behind() && it.theirs == "<closed>"
+}
+
+/// Rule X3: whether our answer is one to a request whose lifetime is sound.
+fn takes_lifetime(it: &Exchange<'_>, request: &Reading<'_>) -> bool {
+    let quiet = |outcomes: &[&str]| match request.is_noreply() {
+        true => it.ours.is_empty(),
+        false => outcomes.contains(&it.ours),
+    };
+    match request.name() {
+        b"flush_all" => quiet(&["OK\n"]),
+        b"touch" if request.has_long_key() => quiet(&[BAD_LINE]),
+        b"touch" => quiet(&["TOUCHED\n", "NOT_FOUND\n"]),
+        b"gat" | b"gats" if request.keys().iter().any(|key| key.len() > 250) => it.ours == BAD_LINE,
+        b"gat" | b"gats" => it.ours == "END\n" || it.ours.starts_with("VALUE ") && it.ours.ends_with("END\n"),
+        _ if request.has_long_key() || request.store_fault().is_some() => it.ours == skipped_block(request),
+        _ => {
+            let surplus = our_answers(request.surplus());
+            let outcomes = ["STORED\n", "NOT_STORED\n", "EXISTS\n", "NOT_FOUND\n"];
+            let refusals = ["SERVER_ERROR object too large for cache\n", "CLIENT_ERROR bad data chunk\n"];
+            let is_outcome = |outcome: &&str| it.ours == format!("{outcome}{surplus}");
+            let is_told = !request.is_noreply() && outcomes.iter().chain(&refusals).any(is_outcome);
+            let is_quiet = request.is_noreply() && it.ours == surplus;
+            // What stands behind may be a request that is answered by what is stored.
+            let is_followed =
+                |outcome: &&str| !is_harmless(request.surplus()) && it.ours.starts_with(*outcome);
+            is_told || is_quiet || outcomes.iter().chain(&refusals).any(is_followed)
+        }
+    }
 }
 
 /// What a get answers, each hit once: one that ends with its touch is a hit only once.

@@ -42,8 +42,8 @@ pub(super) const KNOWN: &[Known] = &[
                 _ => return None,
             };
             let theirs = if request.name() == b"md" { INVALID_OR_DUPLICATE } else { DUPLICATE };
-            let surplus = our_answers(request.surplus());
-            when(it.is(&format!("{theirs}{surplus}"), &format!("{ours}{surplus}")), After::Same)
+            let (theirs_behind, ours_behind) = answers_behind(request);
+            when(it.is(&format!("{theirs}{theirs_behind}"), &format!("{ours}{ours_behind}")), After::Same)
         },
     },
     Known {
@@ -81,9 +81,9 @@ pub(super) const KNOWN: &[Known] = &[
         what: "a key that does not decode is told if no argument is bad",
         sees: |it, request| {
             let ours = fault_of(request, request.flags().iter().filter(|word| word[0] != b'b'))?;
-            let surplus = our_answers(request.surplus());
-            let is_theirs = it.theirs == format!("{BAD_KEY}{surplus}") && !is_base64(request.word(1));
-            when(is_theirs && it.ours == format!("{ours}{surplus}"), After::Same)
+            let (theirs_behind, ours_behind) = answers_behind(request);
+            let is_it = it.is(&format!("{BAD_KEY}{theirs_behind}"), &format!("{ours}{ours_behind}"));
+            when(is_it && !is_base64(request.word(1)), After::Same)
         },
     },
     Known {
@@ -109,21 +109,6 @@ pub(super) const KNOWN: &[Known] = &[
                 request.name() == b"ma" && request.flag(b'q').is_some() && request.flag(b'N').is_some();
             let is_success = it.theirs.starts_with("HD") || it.theirs.starts_with("VA ");
             when(is_quiet && it.ours.is_empty() && is_success, After::Same)
-        },
-    },
-    Known {
-        rule: "M7",
-        what: "the engine keeps no times of access, so me tells no la",
-        sees: |it, request| {
-            when(request.name() == b"me" && told_by_both(it, request) == it.ours, After::Same)
-        },
-    },
-    Known {
-        rule: "D1",
-        what: "the engine keeps no times of access, so mg tells no l",
-        sees: |it, request| {
-            let is_asked = request.name() == b"mg" && request.flag(b'l').is_some();
-            when(is_asked && told_by_both(it, request) == it.ours, After::Same)
         },
     },
     Known {
@@ -273,6 +258,11 @@ fn decoded_keys(answer: &str) -> Option<String> {
     Some(told.join(" ") + "\n" + value)
 }
 
+/// What each side answers to what stands behind the request.
+fn answers_behind(request: &Reading<'_>) -> (String, String) {
+    (their_answers(request.surplus()), our_answers(request.surplus()))
+}
+
 fn is_debug_line(answer: &str) -> bool {
     answer == "EN\n" || answer.starts_with("ME ") && answer.lines().count() == 1
 }
@@ -358,20 +348,15 @@ fn gives_dead_lifetime(request: &Reading<'_>) -> bool {
     request.flags().iter().any(|word| matches!(word[0], b'N' | b'T') && is_dead_lifetime(&word[1..]))
 }
 
-/// Their answer without the times of access, and with `t0` in the place of a time to live that has wrapped: what of its
-/// first line is asked for and may differ in any answer.
+/// Their answer with `t0` in the place of a time to live that has wrapped.
 fn told_by_both(it: &Exchange<'_>, request: &Reading<'_>) -> String {
     let has_dead_lifetime = gives_dead_lifetime(request);
     let is_wrapped = |word: &str| {
         let ttl = word.strip_prefix('t').and_then(|ttl| ttl.parse::<u64>().ok());
         has_dead_lifetime && ttl.is_some_and(|ttl| ttl > u64::from(u32::MAX / 2))
     };
-    let is_time = |word: &str| match request.name() {
-        b"me" => word == "la=*",
-        _ => word == "l*" && request.flag(b'l').is_some(),
-    };
     let (head, rest) = it.theirs.split_at(first_line(it.theirs).len());
-    let words = head.trim_end_matches('\n').split(' ').filter(|word| !is_time(word));
+    let words = head.trim_end_matches('\n').split(' ');
     let words: Vec<&str> = words.map(|word| if is_wrapped(word) { "t0" } else { word }).collect();
     let end = if head.ends_with('\n') { "\n" } else { "" };
     words.join(" ") + end + rest
@@ -409,17 +394,49 @@ fn lost_ttl(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {
         before.flag(b'T').filter(|_| is_it)
     })?;
     let is_so = if is_dead_lifetime(&given[1..]) {
-        let misses = ["EN", "END\n", "NF", "NS", "NOT_FOUND\n", "NOT_STORED\n", "STORED\n", "HD"];
-        let is_miss = misses.iter().any(|miss| it.ours.starts_with(miss)) || it.ours.is_empty();
-        is_miss || request.is_get() && it.ours.len() < it.theirs.len()
+        tells_a_miss(it, request)
     } else {
         let is_told = |word: &str| word.strip_prefix('t').is_some_and(|ttl| ttl.parse::<i64>().is_ok());
         let ours = first_line(it.ours).split_whitespace().find(|word| is_told(word))?;
         let theirs = told_by_both(it, request);
         let other = first_line(&theirs).split_whitespace().find(|word| is_told(word))?.to_owned();
-        theirs.replacen(&other, ours, 1) == it.ours
+        theirs.replacen(&other, ours, 1) == it.ours && ours == told_lifetime(&given[1..])
     };
     when(is_so, After::Parted)
+}
+
+/// Whether we answer by an item that is gone, and memcached by one that is there.
+fn tells_a_miss(it: &Exchange<'_>, request: &Reading<'_>) -> bool {
+    let begins = |answer: &str, words: &[&str]| words.iter().any(|word| answer.starts_with(word));
+    let is_quiet = request.is_noreply() || request.flag(b'q').is_some();
+    let (there, gone): (&[&str], &[&str]) = match request.name() {
+        _ if is_quiet => return true,
+        b"get" | b"gets" | b"gat" | b"gats" => return it.ours.len() < it.theirs.len(),
+        b"mg" => (&["HD", "VA "], &["EN", "HD", "VA "]),
+        b"me" => (&["ME "], &["EN"]),
+        b"md" => (&["HD", "EX"], &["NF"]),
+        b"ma" => (&["HD", "VA ", "EX", "CLIENT_ERROR cannot"], &["NF", "HD", "VA "]),
+        b"ms" => (&["HD", "EX", "NS"], &["HD", "NF", "NS"]),
+        b"add" => (&["NOT_STORED\n"], &["STORED\n"]),
+        b"replace" | b"append" | b"prepend" => (&["STORED\n"], &["NOT_STORED\n"]),
+        b"cas" => (&["STORED\n", "EXISTS\n"], &["NOT_FOUND\n"]),
+        b"delete" => (&["DELETED\n"], &["NOT_FOUND\n"]),
+        b"touch" => (&["TOUCHED\n"], &["NOT_FOUND\n"]),
+        _ => {
+            let is_number = it.theirs.starts_with(|first: char| first.is_ascii_digit());
+            return (is_number || it.theirs.starts_with("CLIENT_ERROR cannot")) && it.ours == "NOT_FOUND\n";
+        }
+    };
+    begins(it.theirs, there) && begins(it.ours, gone)
+}
+
+/// A lifetime as `t` tells it, masked.
+fn told_lifetime(argument: &[u8]) -> String {
+    match str::from_utf8(argument).ok().and_then(|text| text.parse::<u64>().ok()) {
+        Some(0) => "t-1".to_owned(),
+        Some(seconds) if seconds <= 2_592_000 => format!("t{}", (seconds + 50) / 100 * 100),
+        _ => "t*long".to_owned(),
+    }
 }
 
 fn is_refused(answer: &str) -> bool {

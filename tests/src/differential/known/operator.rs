@@ -1,6 +1,6 @@
 //! What differs in the commands of operators.
 
-use super::reading::{BAD_LINE, Reading};
+use super::reading::{BAD_LINE, Reading, decoded};
 use super::{After, Exchange, Known, when};
 
 pub(super) const KNOWN: &[Known] = &[
@@ -45,7 +45,8 @@ pub(super) const KNOWN: &[Known] = &[
                 "ERROR\n" | "BADCLASS invalid class id\n" | "NOTSTARTED no items to crawl\n"
             );
             let is_dump = it.theirs.trim_end_matches("<silence>").ends_with("END\n");
-            when((is_refused || is_dump) && it.ours == ours, After::Parted)
+            let is_watch = request.name() == b"watch" && it.theirs == "OK\n<silence>";
+            when((is_refused || is_dump || is_watch) && it.ours == ours, After::Parted)
         },
     },
     Known {
@@ -76,7 +77,7 @@ pub(super) const KNOWN: &[Known] = &[
                     | "NOTSTARTED no items to crawl\n"
                     | "ERROR cannot pipeline other commands before mgdump\n"
             );
-            when(is_it && it.theirs == "ERROR\n" && is_answer, After::Same)
+            when(is_it && it.theirs == "ERROR\n" && (is_answer || is_mgdump(it)), After::Same)
         },
     },
     Known { rule: "G7", what: "a metadump begins with OK, and its order is the engine's", sees: metadump },
@@ -146,6 +147,26 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
 ];
+
+/// Whether ours is a whole mgdump: each key once, as it would be asked for, and only keys that this conversation has named.
+fn is_mgdump(it: &Exchange<'_>) -> bool {
+    let Some(lines) = it.ours.strip_prefix("OK\n").and_then(|rest| rest.strip_suffix("EN\n")) else {
+        return false;
+    };
+    let named: Vec<Vec<u8>> = it.before.iter().flat_map(|before| Reading::of(before).subjects()).collect();
+    let mut keys: Vec<Option<Vec<u8>>> = lines
+        .lines()
+        .map(|line| match *line.split(' ').collect::<Vec<_>>() {
+            ["mg", key] => Some(key.as_bytes().to_vec()),
+            ["mg", key, "b"] => decoded(key.as_bytes()),
+            _ => None,
+        })
+        .collect();
+    let count = keys.len();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.len() == count && keys.iter().flatten().filter(|key| named.contains(key)).count() == count
+}
 
 /// Rule G7. Behind its dump 1.6.18 reads what has come already only once more comes.
 fn metadump(it: &Exchange<'_>, request: &Reading<'_>) -> Option<After> {

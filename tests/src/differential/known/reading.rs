@@ -92,6 +92,10 @@ impl<'a> Reading<'a> {
         self.word(0)
     }
 
+    pub(super) fn has_known_name(&self) -> bool {
+        NAMES.contains(&self.name())
+    }
+
     /// A word of the first line; empty where there are not so many.
     pub(super) fn word(&self, place: usize) -> &'a [u8] {
         self.words.get(place).copied().unwrap_or_default()
