@@ -34,6 +34,30 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        rule: "G5",
+        what: "the engine's classes are listed before they hold anything",
+        sees: |it, _| {
+            let is_asked = it.request.get(1) == Some(&0x10)
+                && key_of(it.request).is_some_and(|key| matches!(&key[..], b"items" | b"slabs"));
+            when(is_asked && it.ours == format!("81 stat *\n{}", it.theirs), After::Same)
+        },
+    },
+    Known {
+        rule: "L3",
+        what: "an item counts with the engine's header, not memcached's: a value just below the limit is stored",
+        sees: |it, _| {
+            let is_near = value_bytes(it).is_some_and(|bytes| bytes < 1 << 20 && bytes + 400 > 1 << 20);
+            let opcode = it.request.get(1)?;
+            let is_theirs = it.theirs.starts_with(&format!("81 op={opcode:02x} type=0 status=0003 "));
+            let outcomes = ["00", "01", "02", "05"];
+            let is_told = outcomes
+                .iter()
+                .any(|status| it.ours.starts_with(&format!("81 op={opcode:02x} type=0 status=00{status} ")));
+            let is_quiet = it.ours.is_empty() || it.ours == "<closed>";
+            when(is_near && is_theirs && (is_told || is_quiet), After::Parted)
+        },
+    },
+    Known {
         rule: "A3",
         what: "a value in pieces is no number, and the engine's pieces are smaller than memcached's",
         sees: |it, _| {
