@@ -55,6 +55,7 @@ fn d1_a_read_shows_when_the_access_before_it_was() {
     clock.advance_ms(7_000);
     cache.read_many(&keys, |_, item| assert_eq!(item.unwrap().accessed_s, Some(START_S + 15))).unwrap();
     assert_eq!(accessed_s(&cache, "large"), START_S + 22);
+    assert!(cache.get("large").unwrap().unwrap().value == vec![7; 300_000], "the time lies beside the value");
 }
 
 #[test]
