@@ -20,7 +20,7 @@ use crate::replication::install::Item;
 use crate::replication::log::{Entry, WholeShard, entries};
 use crate::replication::message::{Append, ChunkItem, ChunkKind, Ghosts, InstallBegin, from_wire};
 use crate::replication::record;
-use crate::storage::{Cause, Footprint, Meta, Moment, Pass, Place, ReserveError};
+use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
 
 use super::copies::copy_out;
 use super::{Group, Inner, LoadLease, ShardCell};
