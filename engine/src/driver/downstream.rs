@@ -243,11 +243,10 @@ impl Downstream {
         Ok(true)
     }
 
-    /// Whether a full copy waits for its link, which then wakes the task.
+    /// Whether a full copy on a channel of its own waits for its link, which then wakes the task.
     pub(crate) fn copy_waits(&mut self, cx: &mut std::task::Context<'_>) -> bool {
         let channel = self.session.copy_channel();
-        self.session.state() == LinkState::Installing
-            && matches!(self.peer.is_ready_on(channel, cx), Ok(false))
+        channel == Channel::Bulk && matches!(self.peer.is_ready_on(channel, cx), Ok(false))
     }
 
     fn has_walk_to_go_on(&mut self, turn: &mut Turn<'_, '_>) -> bool {
