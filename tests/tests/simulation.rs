@@ -417,7 +417,7 @@ fn every_property_holds_where_nodes_are_stopped_and_go_on_and_some_are_slow() {
 
 #[test]
 fn a_frame_of_a_lower_term_from_a_primary_that_was_stopped_is_found() {
-    is_found(Bug::LowerTerm, 1_000, stalls);
+    is_found(Bug::LowerTerm, 3_000, stalls);
 }
 
 #[test]
