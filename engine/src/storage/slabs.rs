@@ -33,8 +33,8 @@ pub(super) const TAG_TAIL: u32 = 1;
 const SMALL_BYTES: usize = 2 << 10;
 /// Those in units of 8 bytes.
 const SMALL_UNITS: usize = SMALL_BYTES / 8;
-/// In the place of a class where there is none.
-const NO_CLASS: u8 = u8::MAX;
+/// In the table of small sizes, beside a class; there are at most 128.
+const MAY_BE_CUT: u8 = 1 << 7;
 /// How many partly filled pages a compaction looks at to find the emptiest.
 const PAGES_LOOKED_AT: usize = 32;
 
@@ -121,10 +121,9 @@ pub(super) struct Slabs {
     memory: Memory,
     unit_shift: u32,
     classes: Vec<Class>,
-    /// By size in units of 8 bytes, rounded up: the smallest class that has it, for sizes below `SMALL_BYTES`.
-    small_classes: Box<[u8]>,
-    /// By the same: the class that is a whole chunk for every item of such a size; [`NO_CLASS`] if that depends on it.
-    small_fitting: Box<[u8; SMALL_UNITS]>,
+    /// By size in units of 8 bytes, rounded up: the smallest class that has it, for sizes below `SMALL_BYTES`; with
+    /// [`MAY_BE_CUT`] unless each item of such a size is a whole chunk of it.
+    small_classes: Box<[u8; SMALL_UNITS]>,
     compactable: ClassSet,
     /// The numbers of all pages, in no order.
     pages: Vec<u32>,
@@ -150,24 +149,19 @@ impl Slabs {
         assert!(classes.len() <= 128, "the set of compactable classes has 128 bits");
         let class_of_units =
             |units| classes.partition_point(|class: &Class| (class.chunk_bytes as usize) < units * 8) as u8;
-        let small_classes: Box<[u8]> = (0..SMALL_BYTES / 8).map(class_of_units).collect();
-        let fitting = |(units, class): (usize, &u8)| {
-            let chunk_bytes = classes[usize::from(*class)].chunk_bytes as usize;
+        let small_class = |units: usize| {
+            let class = class_of_units(units);
+            let chunk_bytes = classes[usize::from(class)].chunk_bytes as usize;
             let fits = (units * 8).saturating_sub(7) > 0
-                && (units * 8 - 7..=units * 8).all(|bytes| item::fits(ClassId(*class), chunk_bytes, bytes));
-            if fits { *class } else { NO_CLASS }
+                && (units * 8 - 7..=units * 8).all(|bytes| item::fits(ClassId(class), chunk_bytes, bytes));
+            if fits { class } else { class | MAY_BE_CUT }
         };
-        let mut small_fitting = Box::new([NO_CLASS; SMALL_UNITS]);
-        small_fitting
-            .iter_mut()
-            .zip(small_classes.iter().enumerate().map(fitting))
-            .for_each(|(to, class)| *to = class);
+        let small_classes = Box::new(std::array::from_fn(small_class));
         Slabs {
             unit_shift: (page_bytes / 8).ilog2(),
             memory,
             classes,
             small_classes,
-            small_fitting,
             compactable: ClassSet::default(),
             pages: Vec::new(),
             dues: Dues::new(page_bytes),
@@ -187,7 +181,7 @@ impl Slabs {
     #[inline]
     pub(super) fn class_at_least(&self, bytes: usize) -> Option<ClassId> {
         if let Some(class) = self.small_classes.get(bytes.div_ceil(8)) {
-            return Some(ClassId(*class));
+            return Some(ClassId(class & !MAY_BE_CUT));
         }
         let class = self.classes.partition_point(|class| (class.chunk_bytes as usize) < bytes);
         (class < self.classes.len()).then_some(ClassId(class as u8))
@@ -196,15 +190,15 @@ impl Slabs {
     /// The class of whose chunks an item of `bytes` is one, as far as a table says so.
     #[inline]
     pub(super) fn small_fitting_class(&self, bytes: usize) -> Option<ClassId> {
-        let class = *self.small_fitting.get(bytes.saturating_add(7) / 8)?;
-        (class != NO_CLASS).then_some(ClassId(class))
+        let class = *self.small_classes.get(bytes.saturating_add(7) / 8)?;
+        (class & MAY_BE_CUT == 0).then_some(ClassId(class))
     }
 
     /// Whether an item of `bytes` is a whole chunk of this class, as far as a table says so.
     #[inline]
     pub(super) fn is_small_fitting(&self, bytes: usize, class: ClassId) -> bool {
-        debug_assert_ne!(class.0, NO_CLASS);
-        self.small_fitting.get(bytes.saturating_add(7) / 8) == Some(&class.0)
+        debug_assert_eq!(class.0 & MAY_BE_CUT, 0);
+        self.small_classes.get(bytes.saturating_add(7) / 8) == Some(&class.0)
     }
 
     /// Whether a chunk of this class can be allocated.
