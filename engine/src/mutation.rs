@@ -104,6 +104,17 @@ impl From<Duration> for Attributes {
     }
 }
 
+/// What the eviction pass did with the coldest item of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// It has used a hit up and went to the hot end of the main queue.
+    Kept,
+    /// It is small, and went from probation to the main queue, where it begins with a hit.
+    KeptAsSmall,
+    /// It was evicted.
+    Evicted,
+}
+
 /// What happened to an item since it was stored, and whether it is one at all: five bits in its header. Two more, for
 /// what meta commands say of it, lie elsewhere, and only a store changes them.
 ///

@@ -16,8 +16,7 @@ use super::log::{Entry, entries};
 use super::message::{Append, Chunk};
 use super::position::Seq;
 use super::record;
-use crate::mutation::{Mutation, Version};
-use crate::storage::Pass;
+use crate::mutation::{Mutation, Pass, Version};
 
 /// Records that are noted unless a configuration says otherwise, about 80 bytes each.
 pub(crate) const RECORDS_MAX: usize = 64 << 10;

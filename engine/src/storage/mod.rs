@@ -61,7 +61,6 @@ pub use item::Value;
 pub(crate) use item::{Footprint, SizeClasses, item_bytes};
 pub(crate) use memory::prefetch_to_write;
 pub(crate) use pages::PagePool;
-pub(crate) use passes::Pass;
 pub(crate) use policy::Policy;
 pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};

@@ -11,18 +11,7 @@ use super::departures::Cause;
 use super::index::Removal;
 use super::item;
 use super::shard::{ItemId, Shard};
-use crate::mutation::Marks;
-
-/// What the pass did with the coldest item of a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
-    /// It has used a hit up and went to the hot end of the main queue.
-    Kept,
-    /// It is small, and went from probation to the main queue, where it begins with a hit.
-    KeptAsSmall,
-    /// It was evicted.
-    Evicted,
-}
+use crate::mutation::{Marks, Pass};
 
 /// 1. `told` is empty while `readers` is 0.
 #[derive(Debug, Default)]

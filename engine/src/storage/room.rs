@@ -24,11 +24,10 @@ use super::index::Removal;
 use super::item::{self, Cuts, Footprint, View};
 use super::lru::Outlook;
 use super::memory::{ChunkRef, Memory};
-use super::passes::Pass;
 use super::policy::Policy;
 use super::shard::{Evicting, Shard};
 use super::slabs::ClassId;
-use crate::mutation::KEY_BYTES_MAX;
+use crate::mutation::{KEY_BYTES_MAX, Pass};
 
 /// How many items with hits one eviction sends to the hot end before it takes the coldest, hit or not.
 const REPRIEVES_MAX: usize = 256;

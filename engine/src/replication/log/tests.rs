@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::entry::MARK_BYTES;
 use super::*;
 use crate::mutation::{Marks, Mutation};
 

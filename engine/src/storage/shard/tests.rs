@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::super::*;
 use super::*;
-use crate::mutation::Version;
+use crate::mutation::{Pass, Version};
 use crate::storage::Tables;
 use crate::storage::walk::TooManyWalks;
 

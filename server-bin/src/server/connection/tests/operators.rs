@@ -76,7 +76,7 @@ fn g5_figures_of_the_classes_add_up_to_those_of_stats() {
         let meta = format!("mg {key} v T9\r\nmg {key}\r\nms {key} 2 T30\r\n41\r\nmg {key} R60\r\n");
         let counts =
             format!("incr {key} 1\r\ndecr {key} 1\r\nma {key} MD\r\nma {key} c\r\nma v{number} N0\r\n");
-        let kept = format!("set kept{number} 0 0 {bytes}\r\n{text}\r\n");
+        let kept = format!("set kept{number} 0 {} {bytes}\r\n{text}\r\n", number % 2 * 1_000);
         let last = if number % 5 == 0 { format!("delete {key}\r\nmd v{number}\r\n") } else { String::new() };
         ask(&shared, &[stored, read, others, swaps, meta, counts, kept, last].concat());
     }
