@@ -261,9 +261,11 @@ impl Landmarks {
         self.entries.get(count.checked_sub(1)?).copied()
     }
 
-    /// Forgets those that the end of the log no longer holds.
-    fn truncate(&mut self, end: u64, piece_bytes: usize) {
-        self.entries.truncate(self.entries.partition_point(|landmark| landmark.offset < end));
+    /// Forgets those that the end of the log no longer holds: also where a mark alone lies in front of it, its seq is
+    /// that of a branch that was cut off.
+    fn truncate(&mut self, end: u64, seq: Seq, piece_bytes: usize) {
+        let is_kept = |landmark: &Landmark| landmark.offset < end && landmark.after <= seq;
+        self.entries.truncate(self.entries.partition_point(is_kept));
         self.next_at = self.entries.back().map_or(end, |landmark| landmark.offset + piece_bytes as u64);
     }
 }
@@ -400,7 +402,7 @@ impl Log {
         self.cuts.truncations += 1;
         self.fills.forget_all();
         self.ring.truncate(end);
-        self.landmarks.truncate(end, self.ring.piece_bytes);
+        self.landmarks.truncate(end, position.seq, self.ring.piece_bytes);
         self.lineage.truncate_to(position);
         if self.retained_records == 0 {
             self.first_seq = position.seq + 1;
