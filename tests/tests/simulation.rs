@@ -111,6 +111,16 @@ fn every_property_holds_in_a_chain_of_replicas() {
 /// A replica took an item for dead by its own clock, while a touch that kept it alive was on its way, and left it out of
 /// its own replica's copy.
 #[test]
+fn seed_1821_a_roll_back_forgets_where_the_records_of_the_branch_that_was_cut_off_lay() {
+    run_with(1821, semi_sync(1821));
+}
+
+#[test]
+fn seed_2454_a_copy_of_nothing_brings_its_primarys_clock_too() {
+    run_with(2454, skewed(2454));
+}
+
+#[test]
 fn seed_986_a_replica_ships_what_has_expired_until_no_touch_can_be_on_its_way() {
     run_with(986, chain(986));
 }

@@ -353,7 +353,10 @@ impl Inner {
                 if pages == 0 {
                     return Ok(());
                 }
-                surrendered += cell.lock().shard.surrender_pages(pages, self.moment());
+                let mut cell = cell.lock();
+                surrendered += cell.shard.surrender_pages(pages, self.moment());
+                self.log_passes(&mut cell);
+                drop(cell);
                 self.tell_events();
             }
         }
@@ -420,6 +423,8 @@ impl Inner {
             None => versions.give(next_version, &self.last_version, floor),
             Some(group) => {
                 next_version.count_store();
+                // What was passed by before this store lies before it.
+                group.log_passes(shard);
                 group.append_plain(key, value, trade.marks())
             }
         };

@@ -130,6 +130,8 @@ pub(crate) struct ReplicaSession {
     /// Hints that were faster than the log.
     early_hints: VecDeque<Hints>,
     heard_at_ms: u64,
+    /// The primary's clock as it was stated last.
+    stated_ms: u64,
     ack_due_ms: u64,
 }
 
@@ -165,6 +167,7 @@ impl ReplicaSession {
             window_records_max: RECORDS_MAX,
             early_hints: VecDeque::new(),
             heard_at_ms: now_ms,
+            stated_ms: 0,
             ack_due_ms: u64::MAX,
         }
     }
@@ -387,7 +390,7 @@ impl ReplicaSession {
         self.ack_due_ms = now_ms;
         store.attached(ok, theirs.term());
         store.learn_peers(&ok.peers);
-        store.set_clock(ok.clock_ms);
+        self.set_clock(ok.clock_ms, store);
         if self.state == State::Streaming {
             self.update_level(store);
         }
@@ -430,7 +433,7 @@ impl ReplicaSession {
         }
         self.primary_last = heartbeat.last_seq;
         store.learn_peers(&heartbeat.peers);
-        store.set_clock(heartbeat.clock_ms);
+        self.set_clock(heartbeat.clock_ms, store);
         // The end of a replica's log says nothing of its primary's.
         if matches!(self.above, Above::Primary | Above::Node { reigns: true, .. }) {
             self.note_settled(heartbeat.last_seq, heartbeat.clock_ms, store);
@@ -472,12 +475,19 @@ impl ReplicaSession {
         }
         store.set_level(false);
         store.begin_install(begin, self.hash_seed)?;
+        // Of nothing that it held anything is left to come back: a short copy may be over before a clock is stated again.
+        store.set_clock(self.stated_ms);
         self.state = State::Installing;
         self.wanted.clear();
         self.dropped.clear();
         self.apart.give_up();
         self.early_hints.clear();
         Ok(())
+    }
+
+    fn set_clock(&mut self, clock_ms: u64, store: &mut dyn ReplicaStore) {
+        self.stated_ms = clock_ms;
+        store.set_clock(clock_ms);
     }
 
     fn handle_append(
@@ -497,7 +507,7 @@ impl ReplicaSession {
         if let Some(window) = self.apart.window() {
             window.note(append, |key| store.hash(key));
         }
-        store.set_clock(append.clock_ms);
+        self.set_clock(append.clock_ms, store);
         self.primary_last = self.primary_last.max(store.applied());
         self.settle(store);
         self.update_level(store);

@@ -122,6 +122,13 @@ impl Shard {
         self.slabs.held_of(class).main_items += 1;
     }
 
+    /// An item that is here comes again by a copy, maybe in the other queue.
+    pub(super) fn account_moved(&mut self, first: ChunkRef, was_main: bool, is_main: bool) {
+        let class = self.slabs.class_of(first);
+        let held = self.slabs.held_of(class);
+        held.main_items = held.main_items + u64::from(is_main) - u64::from(was_main);
+    }
+
     /// An item is evicted, for the last reservation.
     #[inline(never)]
     pub(super) fn account_evicted(&mut self, first: ChunkRef) {

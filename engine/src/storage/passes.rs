@@ -51,7 +51,8 @@ impl Shard {
     }
 
     pub(super) fn tell_pass(&mut self, hash: u64, pass: Pass) {
-        if self.tells_passes() {
+        // With eviction off nothing is passed by, however often the coldest are looked at.
+        if self.evict && self.tells_passes() {
             self.passes.told.push((hash, pass));
         }
     }
@@ -119,5 +120,8 @@ impl Shard {
         self.lru.push_installed(memory, first, marks.is_main());
         self.probation_bytes -= if before.is_main() { 0 } else { bytes };
         self.probation_bytes += if marks.is_main() { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_moved(first, before.is_main(), marks.is_main());
+        }
     }
 }

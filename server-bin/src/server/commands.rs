@@ -530,6 +530,7 @@ fn send_value(item: &ItemRef<'_>, socket: &mut impl Write, out: &mut Vec<u8>) ->
     let sent = socket.write_vectored(&parts[..count]).unwrap_or(0);
     let mut gone = sent.saturating_sub(out.len());
     out.drain(..sent.min(out.len()));
+    out.reserve_exact((item.value.len() + END.len()).saturating_sub(gone));
     for bytes in item.value.pieces().chain([END]) {
         let rest = bytes.get(gone..).unwrap_or_default();
         gone -= bytes.len() - rest.len();

@@ -79,9 +79,10 @@ impl Cache {
 impl Inner {
     fn standing(&self) -> Result<Standing, SaveError> {
         let Some(group) = &self.group else {
-            // So that the next write, of whatever shard, changes the last version.
-            self.shards.iter().for_each(|cell| cell.lock().versions.give_up());
+            // What has these versions is stored once the shards' locks were taken; the next write, of whatever shard, then
+            // changes the last version.
             let last_version = self.last_version.get();
+            self.shards.iter().for_each(|cell| cell.lock().versions.give_up());
             return Ok(Standing { last_version, lineage: Lineage::default(), epoch: 0, installs: 0 });
         };
         let roles = group.roles.lock();

@@ -314,3 +314,21 @@ fn an_entry_without_a_seq_of_another_length_is_malformed() {
     let pass = [(9 | MARK_BIT).to_le_bytes().as_slice(), &[0; 8], &[3]].concat();
     assert_eq!(first_entry(&pass), None, "no such pass");
 }
+
+#[test]
+fn a_roll_back_past_marks_alone_leaves_no_landmark_of_the_branch_that_was_cut_off() {
+    let mut log = Log::new(4 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    let common = log.position().unwrap();
+    // Of a later branch the log has marks only.
+    log.mint(Term(32), Branch(2), 40_000, true);
+    assert!(log.append_mark(7));
+    assert!(log.truncate_to(common));
+    log.mint(Term(48), Branch(3), 100, true);
+    log.append(b"one");
+    let second = log.mint(Term(64), Branch(4), 60_000, true);
+    log.append(b"two");
+    let mut cursor = log.cursor_at(Position { branch: second.branch, seq: second.start - 1 }).unwrap();
+    let LogRead::Records { bytes, .. } = log.read(&mut cursor, usize::MAX, Seq::MAX) else { panic!() };
+    assert_eq!(entries(&bytes).flatten().collect::<Vec<_>>(), [Entry::Record(b"two")]);
+}
