@@ -384,6 +384,13 @@ fn strict_is_linearizable_with_replicas_of_replicas() {
     assert!(total.promotions_in_turn > 0 && total.suspensions > 0 && total.lease_misses > 0, "{total:?}");
 }
 
+/// A node that had lost its memory was copied from a stale primary, and its position counted in a promotion by both: what
+/// it had acknowledged before it crashed was gone.
+#[test]
+fn seed_1228_a_node_that_forgot_and_was_not_counted_since_is_no_position() {
+    registers::run(1228, strict_chain(1228)).unwrap();
+}
+
 /// Which seed shows a history that is not linearizable.
 fn is_seen(what: &str, seeds_max: u64, setting: impl Fn(u64) -> Setting) {
     let found = (1..=seeds_max).find(|seed| registers::run(*seed, setting(*seed)).is_err());

@@ -112,7 +112,7 @@ impl Campaign {
             return false;
         }
         self.call(turn);
-        if self.answered() < candidacy.needed {
+        if self.answered() < candidacy.needed + u8::from(turn.group.roles.lock().forgot) {
             return false;
         }
         match self.stage {

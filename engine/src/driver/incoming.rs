@@ -214,10 +214,12 @@ fn tell_standing(peer: &mut Peer, hello: &Hello, verdict: Verdict, turn: &mut Tu
         tracing::warn!(peer = address, term = term.0, "another node is to be promoted: following nobody");
         turn.cache.inner.step_down(turn.group, term, None);
     }
-    let standing = standing(turn, |lineage| match verdict {
+    let mut standing = standing(turn, |lineage| match verdict {
         Verdict::Outline => lineage.outline(),
         _ => lineage.clone(),
     });
+    // Who asks for a place in the group's history, and not whether there is any, counts on what this node held before.
+    standing.has_data &= hello.position.is_none() || !turn.group.roles.lock().forgot;
     peer.answer(&Message::Standing(standing), turn.cx);
 }
 

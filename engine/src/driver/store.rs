@@ -143,6 +143,8 @@ impl ReplicaStore for CacheStore<'_> {
     fn grant_lease(&mut self) {
         if !self.is_for_promotion {
             self.group.lease.grant(self.inner.lease_now_ms());
+            // Only who counts is asked for one.
+            self.group.roles.lock().forgot = false;
         }
     }
 
@@ -163,6 +165,8 @@ impl ReplicaStore for CacheStore<'_> {
     fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd> {
         let mut roles = self.group.roles.lock();
         let node = roles.node;
+        // Nobody counts a replica's replica.
+        roles.forgot &= relay.path.len() < 2;
         roles.cascade.take(relay, node)
     }
 

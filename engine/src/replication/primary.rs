@@ -475,7 +475,7 @@ impl PrimarySession {
             self.is_chunk_due = true;
             return Ok(Some(self.heartbeat(log, peers, now)));
         }
-        if let Some(asked_ms) = now.lease_ms.filter(|_| self.asks_for_lease) {
+        if let Some(asked_ms) = now.lease_ms.filter(|_| self.asks_for_lease && self.counts) {
             (self.asks_for_lease, self.asked_ms) = (false, asked_ms);
             return Ok(Some(self.numbers.encode(&Message::Lease(Lease { asked_ms }))));
         }

@@ -110,6 +110,8 @@ pub(crate) struct Roles {
     claims: bool,
     /// Slots whose replicas have counted in this reign; bit by bit.
     counted_slots: u16,
+    /// It came up with nothing, and no primary has counted it since: what it held or promised before is not in what it holds.
+    pub(crate) forgot: bool,
     /// An operator has set the mode: whoever is attached counts.
     pub(crate) trusts_attached: bool,
     /// Addresses of other nodes that an operator named.
@@ -182,6 +184,7 @@ impl Roles {
             began_empty: false,
             claims: false,
             counted_slots: 0,
+            forgot: true,
             trusts_attached: false,
             configured: Vec::new(),
             candidacy: None,
@@ -301,6 +304,7 @@ impl Roles {
         self.has_data = true;
         self.young = young;
         self.founds = false;
+        self.forgot = false;
         self.claims = reigned && config.upstream.is_empty() && config.peers.is_empty();
     }
 
@@ -322,7 +326,7 @@ impl Roles {
     /// Reigns from now on; every known peer is to be told.
     pub(crate) fn become_primary(&mut self, term: Term) {
         (self.claims, self.founds, self.settles_ms, self.holder) = (false, false, None, None);
-        self.candidacy = None;
+        (self.candidacy, self.forgot) = (None, false);
         self.term_seen = term;
         self.role = Role::Primary;
         self.epoch += 1;
