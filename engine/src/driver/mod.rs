@@ -433,8 +433,12 @@ fn hand_over(turn: &mut Turn<'_, '_>, downstream: &mut Slab<Downstream>, epoch: 
         tracing::warn!("no replica was level in time: this primary goes on");
         return true;
     }
-    // The one that takes over asks the others, this node included; those that are not here would not answer.
-    let asked = 1 + downstream.iter().filter(|(_, replica)| replica.is_of_reign(epoch)).count();
+    // The one that takes over asks the others, this node included; those that are not here would not answer, and the answer
+    // of one in the middle of a copy does not count.
+    let streams = |replica: &Downstream| {
+        replica.is_of_reign(epoch) && replica.session().state() == LinkState::Streaming
+    };
+    let asked = 1 + downstream.iter().filter(|(_, replica)| streams(replica)).count();
     if asked < usize::from(turn.group.roles.lock().positions_needed()) {
         return false;
     }

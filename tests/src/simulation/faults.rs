@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hotspare::{LinkState, ReplicationConfig, Role};
+use hotspare::{LinkState, ReplicationConfig, Role, Status, Warning};
 use rand::RngExt;
 
 use super::world::{Node, World};
@@ -146,6 +146,7 @@ impl World {
             }
             if round % 1_000 == 999 {
                 self.restart_stranded();
+                self.end_rivalry();
             }
             if self.is_at_rest() && self.loaders.are_answered() {
                 return;
@@ -193,6 +194,26 @@ impl World {
                 && status.term != followed_term;
             if is_cut_off || is_left {
                 self.restart(index, self.follower(index));
+            }
+        }
+    }
+
+    /// What an operator does with primaries that say of each other that they reign, and that nobody follows: the one that
+    /// has the newest term stays, and each other is told to follow it, as its warning says.
+    pub(super) fn end_rivalry(&mut self) {
+        let statuses: Vec<_> = self.nodes.iter().map(|node| node.cache.status()).collect();
+        let reigning = statuses.iter().enumerate().filter(|(_, status)| status.role == Role::Primary);
+        let Some((best, stays)) = reigning.max_by_key(|(_, status)| status.term) else { return };
+        if statuses.iter().any(|status| !status.replicas.is_empty()) {
+            return;
+        }
+        for (index, status) in statuses.iter().enumerate().filter(|(index, _)| *index != best) {
+            let names = |of: &Status, other: usize| {
+                let is_it = |warning: &Warning| matches!(warning, Warning::Rival { address, .. } if address == NAMES[other]);
+                of.warnings.iter().any(is_it)
+            };
+            if status.role == Role::Primary && (names(status, best) || names(stays, index)) {
+                self.nodes[index].cache.follow(NAMES[best], true).expect("force overrules");
             }
         }
     }

@@ -17,8 +17,11 @@ impl World {
         });
         let (address, seq) = holder?;
         let other = NAMES.iter().position(|name| name == address)?;
-        let (theirs, items) = (self.nodes[other].cache.status(), self.nodes[other].cache.stats().items);
-        (theirs.role != Role::Primary && theirs.seq >= seq && items > 0).then_some(NAMES[other])
+        let (theirs, items) = (self.nodes[other].cache.status().role, self.nodes[other].cache.stats().items);
+        // Where it lost its memory since, and holds a newer history, that is not the one that was met.
+        let lineage = self.nodes[other].cache.inspect().lineage;
+        let is_met = lineage.iter().any(|(_, _, first, last)| (*first..=*last).contains(&seq));
+        (theirs != Role::Primary && items > 0 && is_met).then_some(NAMES[other])
     }
 
     /// P16: without force no node that came up with nothing reigns over one that it has met and that holds the group's items.

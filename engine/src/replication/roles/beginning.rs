@@ -63,7 +63,11 @@ impl Roles {
 
     /// A replica has all that this primary has. One that came with nothing says nothing of whose the group's items are: who
     /// holds them may be on its way. But where writes are acknowledged by replicas they are not to be given up any more.
+    /// A replica's own replica has what that one has, which says nothing.
     pub(crate) fn is_joined(&mut self, came_with_nothing: bool, now_ms: u64) {
+        if self.role != Role::Primary {
+            return;
+        }
         let may_settle = self.settles_ms.is_none_or(|settles_ms| now_ms >= settles_ms);
         if came_with_nothing && self.young && self.acks_needed == 0 {
             self.share_items();
@@ -100,5 +104,21 @@ impl Roles {
     /// Whom it met that holds the group's items, while this node holds none of them.
     pub(crate) fn holder(&self) -> Option<&Holder> {
         self.holder.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ReplicationConfig;
+
+    #[test]
+    fn a_replica_of_its_own_does_not_undo_a_replicas_doubt() {
+        let mut roles = Roles::new(&ReplicationConfig::follower().node(1).random_seed(1));
+        roles.has_data = true;
+        roles.doubt_items();
+        roles.is_joined(true, 0);
+        roles.is_joined(false, 0);
+        assert!(roles.young);
     }
 }
