@@ -94,10 +94,11 @@ impl Campaign {
         if matches!(self.stage, Stage::Confronting) {
             return self.confront(turn, candidacy);
         }
+        // Of a node that lost its memory the own position counts for nothing.
+        let (answered, needed) =
+            (self.answered(), candidacy.needed + u8::from(turn.group.roles.lock().forgot));
         if turn.now.local_ms >= candidacy.until_ms {
-            let answered = self.answered();
-            return self
-                .end(turn, Err(PromoteError::NotEnoughPositions { answered, needed: candidacy.needed }));
+            return self.end(turn, Err(PromoteError::NotEnoughPositions { answered, needed }));
         }
         if let Stage::CatchingUp { from, to } = &mut self.stage {
             let to = *to;
@@ -112,7 +113,7 @@ impl Campaign {
             return false;
         }
         self.call(turn);
-        if self.answered() < candidacy.needed + u8::from(turn.group.roles.lock().forgot) {
+        if self.answered() < needed {
             return false;
         }
         match self.stage {
