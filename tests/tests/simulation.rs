@@ -406,7 +406,7 @@ fn a_promotion_in_a_chain_that_asks_nobody_is_found() {
 /// What `Clock::lease_ms` is for.
 #[test]
 fn leases_by_a_clock_that_stands_still_while_the_machine_is_suspended_are_found() {
-    is_seen("leases stand still", 300, |seed| Setting {
+    is_seen("leases stand still", 3000, |seed| Setting {
         leases_stand_still: true,
         ..registers_of(seed, false, true)
     });
