@@ -1,5 +1,6 @@
 //! Seeded simulations of a whole group; `HOTSPARE_SEEDS` says how many (default 300), `HOTSPARE_FIRST_SEED` where to begin.
 
+use std::ops::Range;
 use std::panic::catch_unwind;
 
 use hotspare::Bug;
@@ -7,40 +8,37 @@ use tests::simulation::scenarios::{
     cascade_acks, chain, erring, evictions, mixed, reborn, registers_of, semi_sync, skewed, spoilt, stalls,
     strict_chain, three_nodes, with_loads,
 };
-use tests::simulation::{Setting, registers, run, run_with};
+use tests::simulation::{Setting, Summary, registers, run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-fn add<const N: usize>(total: &mut [u64; N], more: [u64; N]) {
-    total.iter_mut().zip(more).for_each(|(total, more)| *total += more);
+/// The seeds that were asked for.
+fn seeds() -> Range<u64> {
+    one_seed_in(1)
+}
+
+/// The first of them, one for each so many: for groups that take so many times as long.
+fn one_seed_in(times: u64) -> Range<u64> {
+    let first = number("HOTSPARE_FIRST_SEED", 1);
+    first..first + number("HOTSPARE_SEEDS", 300).div_ceil(times)
+}
+
+/// Runs a kind of group from each seed; what was done in all runs together.
+fn over(seeds: Range<u64>, setting: impl Fn(u64) -> Setting) -> Summary {
+    let mut total = Summary::default();
+    for seed in seeds {
+        println!("seed {seed}");
+        total.add(&run_with(seed, setting(seed)));
+    }
+    println!("{total:?}");
+    total
 }
 
 #[test]
 fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, three_nodes(seed));
-        total.mutations += summary.mutations;
-        total.promotions += summary.promotions;
-        total.crashes += summary.crashes;
-        total.cuts += summary.cuts;
-        total.installs += summary.installs;
-        total.log_waits += summary.log_waits;
-        total.hints_lost += summary.hints_lost;
-        total.catch_ups += summary.catch_ups;
-        total.roll_backs += summary.roll_backs;
-        total.rolled_back_keys += summary.rolled_back_keys;
-        total.told.changes += summary.told.changes;
-        total.told.fills += summary.told.fills;
-        total.told.resumed += summary.told.resumed;
-        add(&mut total.waited, summary.waited);
-        add(&mut total.told.restarts, summary.told.restarts);
-    }
-    println!("{total:?}");
+    let total = over(seeds(), three_nodes);
     assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0, "nobody joined: {total:?}");
     assert!(total.roll_backs > 0 && total.rolled_back_keys > 0, "nobody came back ahead: {total:?}");
@@ -54,26 +52,14 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
 /// P10: what a node holds is gone on by its history, or replaced by one that a promotion of the group's items began.
 #[test]
 fn a_node_promoted_with_nothing_empties_nobody() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut candidates = [0; 2];
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        add(&mut candidates, run_with(seed, erring(seed)).empty_candidates);
-    }
-    println!("{candidates:?}");
+    let candidates = over(seeds(), erring).empty_candidates;
     assert!(candidates[1] > 0 && candidates[0] > candidates[1], "nobody erred: {candidates:?}");
 }
 
 /// P16: a node that came up with nothing is not promoted over one that it has met and that holds the group's items.
 #[test]
 fn a_primary_that_comes_up_empty_neither_empties_nor_overrules_its_spares() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut outranked = [0; 2];
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        add(&mut outranked, run_with(seed, reborn(seed)).outranked);
-    }
-    println!("{outranked:?}");
+    let outranked = over(seeds(), reborn).outranked;
     // Mostly they ask first, so few are refused at once.
     assert!(outranked[0] > 0, "nobody was outranked: {outranked:?}");
 }
@@ -92,18 +78,7 @@ fn seed_2078_an_item_swept_before_a_roll_back_is_a_miss() {
 
 #[test]
 fn every_property_holds_in_a_chain_of_replicas() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, chain(seed));
-        total.cascades += summary.cascades;
-        total.promotions += summary.promotions;
-        total.installs += summary.installs;
-        total.catch_ups += summary.catch_ups;
-        total.roll_backs += summary.roll_backs;
-    }
-    println!("{total:?}");
+    let total = over(seeds(), chain);
     assert!(total.cascades > 0 && total.promotions > 0, "no chain: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0 && total.roll_backs > 0, "nobody joined: {total:?}");
 }
@@ -127,19 +102,7 @@ fn seed_986_a_replica_ships_what_has_expired_until_no_touch_can_be_on_its_way() 
 
 #[test]
 fn no_acknowledged_write_is_lost_while_one_of_its_holders_lives_on() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, semi_sync(seed));
-        total.mutations += summary.mutations;
-        total.acknowledged += summary.acknowledged;
-        total.refused += summary.refused;
-        total.handovers += summary.handovers;
-        total.promotions += summary.promotions;
-        total.crashes += summary.crashes;
-    }
-    println!("{total:?}");
+    let total = over(seeds(), semi_sync);
     assert!(
         total.acknowledged > 0 && total.refused > 0 && total.handovers > 0,
         "nothing happened: {total:?}"
@@ -240,9 +203,8 @@ fn records_appended_without_a_look_at_their_branch_are_found() {
 
 #[test]
 fn strict_is_linearizable_for_each_key_misses_apart() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
     let mut totals = [registers::Seen::default(); 3];
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+    for seed in seeds() {
         match registers::run(seed, registers_of(seed, false, true)) {
             Ok(seen) => totals[(seed % 3) as usize].add(&seen),
             Err(why) => panic!("seed {seed}: {why}"),
@@ -261,22 +223,17 @@ fn strict_is_linearizable_for_each_key_misses_apart() {
 #[test]
 fn async_and_semi_sync_are_not_linearizable() {
     for (name, semi_sync) in [("async", false), ("semi-sync", true)] {
-        let found =
-            (1..=100).find(|seed| registers::run(*seed, registers_of(*seed, semi_sync, false)).is_err());
-        println!("{name}: found by seed {found:?}");
-        assert!(found.is_some(), "100 seeds did not find it in {name}");
+        is_seen(name, 100, |seed| registers_of(seed, semi_sync, false));
     }
 }
 
 #[test]
 fn a_promotion_that_asks_nobody_is_found() {
-    let is_found = |seed: &u64| {
-        let setting = Setting { bug: Some(Bug::PromotionUnasked), ..registers_of(*seed, false, true) };
-        setting.fewer_acks && registers::run(*seed, setting).is_err()
-    };
-    let found = (1..=300).find(is_found);
-    println!("found by seed {found:?}");
-    assert!(found.is_some(), "300 seeds did not find it");
+    // One group in three has fewer acks; in the others a promotion never asks.
+    is_seen("asks nobody", 300, |seed| Setting {
+        bug: Some(Bug::PromotionUnasked),
+        ..registers_of(seed, false, true)
+    });
 }
 
 #[test]
@@ -299,34 +256,14 @@ fn a_change_stream_with_a_gap_and_no_word_of_it_is_found() {
 
 #[test]
 fn nothing_expired_returns_and_nothing_dies_early_whatever_clocks_do() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, skewed(seed));
-        total.mutations += summary.mutations;
-        total.installs += summary.installs;
-        total.roll_backs += summary.roll_backs;
-        add(&mut total.waited, summary.waited);
-    }
-    println!("{total:?}");
+    let total = over(seeds(), skewed);
     assert!(total.mutations > 0 && total.installs > 0 && total.roll_backs > 0, "nothing happened: {total:?}");
     assert!(total.waited.iter().all(|count| *count > 0), "nobody waited: {total:?}");
 }
 
 #[test]
 fn what_is_loaded_is_never_stored_over_a_newer_write_and_a_key_is_lent_to_one_node() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, with_loads(seed));
-        total.mutations += summary.mutations;
-        total.promotions += summary.promotions;
-        total.crashes += summary.crashes;
-        add(&mut total.loads, summary.loads);
-    }
-    println!("{total:?}");
+    let total = over(seeds(), with_loads);
     assert!(total.mutations > 0 && total.promotions > 0 && total.crashes > 0, "nothing happened: {total:?}");
     assert!(total.loads.iter().all(|count| *count > 0), "nobody loaded: {total:?}");
 }
@@ -350,18 +287,7 @@ fn a_key_that_is_lent_to_two_nodes_is_found() {
 
 #[test]
 fn no_acknowledged_write_is_lost_in_a_chain_where_a_promotion_asks() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, cascade_acks(seed));
-        total.cascades += summary.cascades;
-        total.acknowledged += summary.acknowledged;
-        total.refused += summary.refused;
-        total.handovers += summary.handovers;
-        total.crashes += summary.crashes;
-    }
-    println!("{total:?}");
+    let total = over(seeds(), cascade_acks);
     assert!(total.cascades > 0 && total.acknowledged > 0 && total.refused > 0, "nothing happened: {total:?}");
     assert!(total.handovers > 0 && total.crashes > 0, "nobody was promoted: {total:?}");
 }
@@ -373,9 +299,8 @@ fn a_primary_of_a_chain_that_counts_what_it_sent_as_applied_is_found() {
 
 #[test]
 fn strict_is_linearizable_with_replicas_of_replicas() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
     let mut total = registers::Seen::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
+    for seed in seeds() {
         let seen = registers::run(seed, strict_chain(seed));
         total.add(&seen.unwrap_or_else(|why| panic!("seed {seed}: {why}")));
     }
@@ -414,18 +339,7 @@ fn leases_by_a_clock_that_stands_still_while_the_machine_is_suspended_are_found(
 
 #[test]
 fn every_property_holds_where_nodes_are_stopped_and_go_on_and_some_are_slow() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, stalls(seed));
-        total.pauses += summary.pauses;
-        total.promotions += summary.promotions;
-        total.installs += summary.installs;
-        total.roll_backs += summary.roll_backs;
-        total.acknowledged += summary.acknowledged;
-    }
-    println!("{total:?}");
+    let total = over(seeds(), stalls);
     assert!(
         total.pauses > 0 && total.promotions > 0 && total.acknowledged > 0,
         "nothing happened: {total:?}"
@@ -440,19 +354,8 @@ fn a_frame_of_a_lower_term_from_a_primary_that_was_stopped_is_found() {
 
 #[test]
 fn nothing_stale_is_held_where_memory_is_too_small() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
     // A full cache takes ten times as long to look at.
-    for seed in first..first + number("HOTSPARE_SEEDS", 300).div_ceil(10) {
-        println!("seed {seed}");
-        let summary = run_with(seed, evictions(seed));
-        total.evicted += summary.evicted;
-        total.promotions += summary.promotions;
-        total.installs += summary.installs;
-        total.catch_ups += summary.catch_ups;
-        total.roll_backs += summary.roll_backs;
-    }
-    println!("{total:?}");
+    let total = over(one_seed_in(10), evictions);
     assert!(total.evicted > 0 && total.promotions > 0, "nothing happened: {total:?}");
     assert!(total.installs > 0 && total.catch_ups > 0 && total.roll_backs > 0, "nobody joined: {total:?}");
 }
@@ -465,19 +368,7 @@ fn an_unlogged_deletion_of_an_evicted_key_is_found() {
 
 #[test]
 fn nodes_of_older_versions_get_nothing_that_they_do_not_know() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, mixed(seed));
-        total.old_lives += summary.old_lives;
-        total.promotions += summary.promotions;
-        total.installs += summary.installs;
-        total.roll_backs += summary.roll_backs;
-        total.acknowledged += summary.acknowledged;
-        add(&mut total.loads, summary.loads);
-    }
-    println!("{total:?}");
+    let total = over(seeds(), mixed);
     assert!(
         total.old_lives > 0 && total.promotions > 0 && total.acknowledged > 0,
         "nothing happened: {total:?}"
@@ -493,15 +384,6 @@ fn a_lease_of_a_load_that_is_logged_for_an_older_version_is_found() {
 
 #[test]
 fn frames_that_are_spoilt_on_their_way_change_nothing() {
-    let first = number("HOTSPARE_FIRST_SEED", 1);
-    let mut total = tests::simulation::Summary::default();
-    for seed in first..first + number("HOTSPARE_SEEDS", 300) {
-        println!("seed {seed}");
-        let summary = run_with(seed, spoilt(seed));
-        total.spoilt += summary.spoilt;
-        total.catch_ups += summary.catch_ups;
-        total.acknowledged += summary.acknowledged;
-    }
-    println!("{total:?}");
+    let total = over(seeds(), spoilt);
     assert!(total.spoilt > 0 && total.catch_ups > 0 && total.acknowledged > 0, "nothing happened: {total:?}");
 }

@@ -1,7 +1,7 @@
 //! Responses: what a server answers, both ways.
 
 use super::{Limits, number};
-use crate::line::{LineEnd, line_end};
+use crate::line::answer_line;
 
 /// One answer, or one line of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Response<'_> {
 }
 
 /// Answers that are one fixed line.
-const FIXED: [Response<'static>; 10] = [
+pub(super) const FIXED: [Response<'static>; 10] = [
     Response::End,
     Response::Stored,
     Response::NotStored,
@@ -170,13 +170,10 @@ pub type ParsedResponse<'a> = crate::ParsedResponse<Response<'a>>;
 
 /// Parses what a client's buffer begins with.
 pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'a> {
-    let line_end = match line_end(buffer, limits.line_bytes_max) {
-        LineEnd::At(line_end) => line_end,
-        LineEnd::Open { bytes_needed } => return ParsedResponse::Incomplete { bytes_needed },
-        LineEnd::TooLong => return ParsedResponse::Invalid,
+    let (line, consumed) = match answer_line(buffer, limits.line_bytes_max) {
+        Ok(found) => found,
+        Err(otherwise) => return otherwise,
     };
-    let Some(line) = buffer[..line_end].strip_suffix(b"\r") else { return ParsedResponse::Invalid };
-    let consumed = line_end + 1;
     let complete = |response| ParsedResponse::Complete { response, consumed };
     if let Some(response) = FIXED.into_iter().find(|response| *response.fixed_line() == buffer[..consumed]) {
         return complete(response);

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::response::FIXED;
 use super::*;
 
 fn parse(text: &[u8]) -> Parsed<'_> {
@@ -274,7 +275,7 @@ proptest! {
             4 => Response::Stat { name: &key, value: &key },
             5 => Response::ServerError(&key),
             6 => Response::ClientError(&key),
-            _ => FIXED_SAMPLES[number as usize % FIXED_SAMPLES.len()],
+            _ => FIXED[number as usize % FIXED.len()],
         };
         let mut bytes = Vec::new();
         response.encode(&mut bytes);
@@ -287,16 +288,3 @@ proptest! {
         }
     }
 }
-
-const FIXED_SAMPLES: [Response<'static>; 10] = [
-    Response::End,
-    Response::Stored,
-    Response::NotStored,
-    Response::Exists,
-    Response::NotFound,
-    Response::Deleted,
-    Response::Touched,
-    Response::Ok,
-    Response::Reset,
-    Response::Error,
-];

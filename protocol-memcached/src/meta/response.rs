@@ -5,7 +5,7 @@
 
 use super::key::{Key, KeyBuffer, encode_stored_key};
 use crate::classic::{Limits, Tokens, number};
-use crate::line::{LineEnd, line_end};
+use crate::line::answer_line;
 
 /// How a command went (rule M1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,13 +213,10 @@ pub type ParsedResponse<'a> = crate::ParsedResponse<Response<'a>>;
 
 /// Parses what a client's buffer begins with.
 pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'a> {
-    let line_end = match line_end(buffer, limits.line_bytes_max) {
-        LineEnd::At(line_end) => line_end,
-        LineEnd::Open { bytes_needed } => return ParsedResponse::Incomplete { bytes_needed },
-        LineEnd::TooLong => return ParsedResponse::Invalid,
+    let (line, consumed) = match answer_line(buffer, limits.line_bytes_max) {
+        Ok(found) => found,
+        Err(otherwise) => return otherwise,
     };
-    let Some(line) = buffer[..line_end].strip_suffix(b"\r") else { return ParsedResponse::Invalid };
-    let consumed = line_end + 1;
     let complete = |response| ParsedResponse::Complete { response, consumed };
     if let Some(text) = line.strip_prefix(b"CLIENT_ERROR ") {
         return complete(Response::ClientError(text));

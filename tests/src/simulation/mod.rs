@@ -1,6 +1,6 @@
 //! A whole group in one thread, on virtual time, from one seed.
 //!
-//! Lives here: what a group is like, one run of it, and what the run did. Not here: its nodes and clients (see `world`), what
+//! Lives here: what a group is like, and one run of it. Not here: what the run did (see `summary`), its nodes and clients (see `world`), what
 //! goes wrong (see `faults`), what must hold (see `checks` and `oracle`), the kinds of group (see `scenarios`).
 //!
 //! Faults: links cut, directions blocked, nodes crashed with their memory lost and restarted (as followers, or as
@@ -18,12 +18,13 @@ mod reborn;
 pub mod registers;
 pub mod scenarios;
 pub mod subscribers;
+mod summary;
 mod wire;
 mod world;
 
 use hotspare::Bug;
 
-use subscribers::Told;
+pub use summary::Summary;
 use world::World;
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -31,59 +32,6 @@ const KEYS: u32 = 40;
 
 /// Steps with faults.
 const STEPS: usize = 3_000;
-
-/// What a run did, so that a test can see that it did something.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Mutations that a primary answered.
-    pub mutations: u64,
-    /// Changes of primary.
-    pub promotions: u64,
-    /// Nodes that hold nothing and were to be promoted; and those that were.
-    pub empty_candidates: [u64; 2],
-    /// Promotions of nodes that had come up with nothing beside the group's items: asked for, and refused at once.
-    pub outranked: [u64; 2],
-    /// Replicas that their primary handed its role to.
-    pub handovers: u64,
-    /// Nodes that had a replica below a replica attached at some look.
-    pub cascades: u64,
-    /// Nodes that lost their memory.
-    pub crashes: u64,
-    /// How often the log waited for a part of a full copy.
-    pub log_waits: u64,
-    /// Hints that were lost.
-    pub hints_lost: u64,
-    /// Links cut.
-    pub cuts: u64,
-    /// Writes that clients were told are replicated.
-    pub acknowledged: u64,
-    /// Writes refused for want of replicas.
-    pub refused: u64,
-    /// Full copies that replicas began.
-    pub installs: u64,
-    /// Resumptions from the log.
-    pub catch_ups: u64,
-    /// Nodes that came back ahead and dropped what they had alone.
-    pub roll_backs: u64,
-    /// Items that they dropped.
-    pub rolled_back_keys: u64,
-    /// Nodes that were stopped for a while.
-    pub pauses: u64,
-    /// Items that were evicted.
-    pub evicted: u64,
-    /// Lives of nodes of an older version.
-    pub old_lives: u64,
-    /// Frames that were spoilt on their way.
-    pub spoilt: u64,
-    /// What subscribers were told.
-    pub told: Told,
-    /// Reads that waited for a version, how many found an item, and versions that a node will never have.
-    pub waited: [u64; 3],
-    /// Loads begun and stored, and leases in logs.
-    pub loads: [u64; 3],
-    /// The state of all nodes at the end, as one number.
-    pub fingerprint: u64,
-}
 
 /// What a group is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::loaders::Silent;
 use super::oracle::Oracle;
+use super::summary::add_each;
 
 /// How many there are.
 const SUBSCRIBERS: usize = 4;
@@ -31,6 +32,16 @@ pub struct Told {
     pub resumed: u64,
     /// How often they were told to start again: at the beginning, at another cache, overtaken, rolled back, copied.
     pub restarts: [u64; 5],
+}
+
+impl Told {
+    /// Adds what those of another run were told.
+    pub fn add(&mut self, other: &Told) {
+        self.changes += other.changes;
+        self.fills += other.fills;
+        self.resumed += other.resumed;
+        add_each(&mut self.restarts, &other.restarts);
+    }
 }
 
 struct Subscriber {
