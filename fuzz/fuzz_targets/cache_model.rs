@@ -7,14 +7,15 @@
 //! 1. A hit is exactly what the model holds: value, flags, version, expiry. What is expired, flushed, deleted or was
 //!    once reported as missing is no hit.
 //! 2. A miss is always allowed, except where eviction is off: there it is right only if the model has nothing either.
-//! 3. Each version is above all versions before it.
+//! 3. A version is given once, and each of a key is above all that the key had before; where versions are in order (on demand, and in
+//!    a group) each is above all of any key.
 //! 4. The storage's invariants hold, and the memory limit where eviction is on.
 //!
 //! The first byte of an input chooses the settings, the rest spells operations. HOTSPARE_FUZZ_PRINT set to anything
 //! prints them, to read what an artifact does.
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -273,7 +274,7 @@ struct Model {
     items: BTreeMap<u16, Expected>,
     /// When the next flush is due; 0 is never.
     flush_at_ms: u64,
-    last_version: Version,
+    versions: Versions,
     /// Counts the values made.
     nonce: u64,
 }
@@ -281,6 +282,26 @@ struct Model {
 fn key_of(key: u16) -> Vec<u8> {
     let padding = if key.is_multiple_of(11) { 900 } else { usize::from(key % 5) * 9 };
     [&key.to_le_bytes()[..], &vec![b'k'; padding]].concat()
+}
+
+/// What versions were given (rule 3).
+#[derive(Default)]
+struct Versions {
+    in_order: bool,
+    last: Version,
+    of_keys: BTreeMap<u16, Version>,
+    given: BTreeSet<Version>,
+}
+
+impl Versions {
+    fn was_given(&mut self, key: u16, version: Version) {
+        assert!(self.given.insert(version), "key {key}: {version:?} was given before");
+        let before =
+            if self.in_order { self.last } else { self.of_keys.get(&key).copied().unwrap_or_default() };
+        assert!(version > before, "key {key}: {version:?} after {before:?}");
+        self.of_keys.insert(key, version);
+        self.last = version;
+    }
 }
 
 impl Model {
@@ -298,15 +319,18 @@ impl Model {
             .eviction(if settings & 0x20 == 0 { Eviction::Lru } else { Eviction::S3Fifo })
             .clock(clock.clone())
             .hash_seed(7);
-        if settings & 0xc0 == 0xc0 {
+        let in_group = settings & 0xc0 == 0xc0;
+        let in_order = in_group || settings & 0xc0 == 0x80;
+        config = config.versions_in_order(in_order);
+        if in_group {
             let group = ReplicationConfig::primary().log_bytes_max(64 << 10).random_seed(7);
             config = config.replication(group);
         }
         let cache = Cache::new(config).expect("the settings are in range");
         // A cache is made with a megabyte a shard at least; so its shards compete for one.
         cache.resize(MIB).expect("a megabyte is enough");
-        let (items, last_version) = (BTreeMap::new(), Version(0));
-        Model { cache, clock, evicts, items, flush_at_ms: 0, last_version, nonce: 0 }
+        let versions = Versions { in_order, ..Versions::default() };
+        Model { cache, clock, evicts, items: BTreeMap::new(), flush_at_ms: 0, versions, nonce: 0 }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -419,7 +443,7 @@ impl Model {
 
     fn compare_and_swap(&mut self, key: u16, versions_back: u64, value: Value, attributes: Attributes) {
         let value = self.make(value);
-        let version = self.items.get(&key).map_or(self.last_version, |item| item.version);
+        let version = self.items.get(&key).map_or(self.versions.last, |item| item.version);
         let expected = Version(version.0.saturating_sub(versions_back));
         match self.cache.compare_and_swap(key_of(key), expected, &value, attributes) {
             Ok(Swap::Stored(version)) => {
@@ -524,8 +548,7 @@ impl Model {
     }
 
     fn was_changed(&mut self, key: u16, version: Version) {
-        assert!(version > self.last_version, "key {key}: {version:?} after {:?}", self.last_version);
-        self.last_version = version;
+        self.versions.was_given(key, version);
         self.items.get_mut(&key).expect("what was changed is there").version = version;
     }
 
