@@ -316,6 +316,12 @@ fn seed_1228_a_node_that_forgot_and_was_not_counted_since_is_no_position() {
     registers::run(1228, Setting { keeps_memory: false, ..strict_chain(1228) }).unwrap();
 }
 
+/// A founder that forgot its group began it again by the same term, and used a version a second time.
+#[test]
+fn seed_1809_a_group_that_is_begun_twice_has_no_version_twice() {
+    run_with(1809, stalls(1809));
+}
+
 /// Which seed shows a history that is not linearizable.
 fn is_seen(what: &str, seeds_max: u64, setting: impl Fn(u64) -> Setting) {
     let found = (1..=seeds_max).find(|seed| registers::run(*seed, setting(*seed)).is_err());

@@ -23,8 +23,13 @@ pub(crate) const LINEAGE_MAX: usize = 32;
 /// The largest jump of rounds that is believed.
 pub(crate) const ROUND_JUMP_MAX: u32 = 1024;
 
-/// The widest random gap between the last seq of a branch and the first of the next.
-const GAP_MAX: u64 = 1 << 16;
+/// The widest random gap between the last seq of a branch and the first of the next, in front of which a node that forgot a
+/// reign may have written by the same term: so wide that all of them together, one for each round, leave a quarter of the seqs.
+const GAP_MAX: u64 = 1 << 26;
+
+/// Likewise in front of the first branch of all: a founder that forgets its group begins it again by the same term, and what it
+/// wrote before may still be held. Of two reigns of a billion writes one in some 2000 overlaps.
+const FIRST_GAP_MAX: u64 = SEQ_MAX / 2;
 
 /// A primary's reign: `round * 16 + slot`, 20 bits. 0 is the term of a node that has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -189,10 +194,10 @@ impl Lineage {
 
     /// Adds a branch that begins after a random gap behind the newest one. `random` is the gap's source.
     pub(crate) fn mint(&mut self, term: Term, branch: Branch, random: u64, promoted: bool) -> LineageEntry {
-        let last = self.newest().map_or(0, |entry| entry.last);
+        let (last, gap_max) = self.newest().map_or((0, FIRST_GAP_MAX), |entry| (entry.last, GAP_MAX));
         // After a reign that used its seqs up, the new term makes versions rise although seqs begin anew is not
         // possible within one lineage: seqs rise for ever, and a group ends at SEQ_MAX (8.8e12 mutations).
-        let start = last + 2 + random % GAP_MAX;
+        let start = last + 2 + random % gap_max;
         self.push(LineageEntry { term, branch, start, last: start - 1, promoted })
     }
 
@@ -309,5 +314,17 @@ mod tests {
         let minted = lineage.mint(Term(33), Branch(2), 7, true);
         assert_eq!(minted.start, 109);
         assert_eq!(lineage.advance(), (109, Version::new(33, 109)));
+    }
+
+    /// A founder that forgot mints the same term once more.
+    #[test]
+    fn two_first_branches_of_a_million_writes_each_have_no_seq_in_common() {
+        let first = |random| Lineage::default().mint(Term(16), Branch(1), random, false).start;
+        // What a generator of random numbers gives, 64 bits each.
+        let mut starts: Vec<Seq> =
+            (1..100).map(|n: u64| first(n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        starts.sort_unstable();
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] > 1_000_000), "{starts:?}");
+        assert!(first(u64::MAX) < SEQ_MAX / 2 + 2 && first(0) == 2);
     }
 }

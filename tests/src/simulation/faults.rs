@@ -65,11 +65,8 @@ impl World {
         let index = self.any_node();
         let was_primary = self.nodes[index].cache.status().role == Role::Primary;
         // A group that promises something has nobody begin it a second time.
-        let Setting { semi_sync, skewed_clocks, stalls, evicts, mixed, spoils, .. } = self.setting;
-        // Its second beginning has the first one's term: once in some thousand runs the same version comes again (P11).
-        // The plain groups' runs are known to be free of that.
-        let is_plain = !(stalls || evicts || mixed || spoils);
-        let forgot = was_primary && self.one_in(2) && !semi_sync && !skewed_clocks && is_plain;
+        let Setting { semi_sync, skewed_clocks, .. } = self.setting;
+        let forgot = was_primary && self.one_in(2) && !semi_sync && !skewed_clocks;
         let forgot = if self.setting.reborn { index == 0 } else { forgot };
         if forgot {
             self.readers.stop();
