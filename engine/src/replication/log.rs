@@ -379,9 +379,10 @@ impl Log {
         if self.bugs.has(Bug::RollBackOverFlushes) { held } else { held.max(self.last_of_many) }
     }
 
-    /// Whether one who does not know the records of loads can go on behind this seq.
+    /// Whether one who does not know the records of loads can go on behind this seq. A seq in a gap between two branches lies
+    /// behind the last record before it, and so in front of the entries without a seq that follow that one.
     pub(crate) fn is_plain_behind(&self, seq: Seq) -> bool {
-        seq >= self.last_load
+        self.lineage.seq_before(seq + 1) >= self.last_load
     }
 
     /// Forgets from the end all that came behind `position`; false if that is not what the log holds. No replica goes on

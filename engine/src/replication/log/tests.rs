@@ -299,7 +299,12 @@ fn what_an_eviction_pass_did_lies_between_records_and_is_kept_from_older_readers
     assert_eq!(entries(&bytes).flatten().collect::<Vec<_>>(), [Entry::Whole(whole)]);
 
     let last = log.last_seq();
-    assert!(!log.is_plain_behind(last) && log.is_plain_behind(last + 1));
+    assert!(!log.is_plain_behind(last));
+    // The next branch begins behind a gap, and whoever goes on from in there reads those entries as well.
+    log.mint(Term(33), Branch(2), 9, true);
+    assert!(log.last_seq() > last + 1 && !log.is_plain_behind(log.last_seq()));
+    let next = log.append(b"two").0;
+    assert!(log.is_plain_behind(next) && !log.is_plain_behind(next - 1));
     log.has_old_reader = true;
     assert!(!log.append_pass(9, Pass::Kept) && !log.append_whole(whole) && log.append_mark(9));
 }
