@@ -313,7 +313,17 @@ fn strict_is_linearizable_with_replicas_of_replicas() {
 /// it had acknowledged before it crashed was gone.
 #[test]
 fn seed_1228_a_node_that_forgot_and_was_not_counted_since_is_no_position() {
-    registers::run(1228, Setting { keeps_memory: false, ..strict_chain(1228) }).unwrap();
+    registers::run(1228, strict_chain(1228)).unwrap();
+}
+
+#[test]
+fn seed_33_a_node_that_forgot_and_was_copied_by_a_stale_replica_is_no_position() {
+    registers::run(33, strict_chain(33)).unwrap();
+}
+
+#[test]
+fn seed_10108_a_node_that_forgot_and_was_copied_by_a_stale_replica_is_no_position() {
+    registers::run(10108, strict_chain(10108)).unwrap();
 }
 
 /// A founder that forgot its group began it again by the same term, and used a version a second time.

@@ -10,6 +10,8 @@
 //!   Inquiring ──(all have answered or failed, or the time is over; nobody holds anything)──> promoted
 //!   Confronting ──(a primary of another history can't be reached)──> promoted
 //! ```
+//! `Promising` is gone through twice where more than one other has to promise: what each has promised must hold at one moment.
+//!
 //! With R other nodes and N acks each write lies on N + 1 of R + 1 nodes, so among any R − N + 1 is one that has it.
 //! Nothing changes while the first question is out, so a promotion that can't succeed disturbs nobody. Then this node
 //! follows nobody any more, and so does each that promises: it acknowledges nothing and grants no lease by an older
@@ -51,6 +53,8 @@ enum Stage {
     Promising {
         /// What this node believed and followed before it promised itself.
         before: (Term, Option<String>),
+        /// Who had promised when all were asked last, each in its life.
+        held: Vec<u128>,
     },
     CatchingUp {
         from: Box<Attached>,
@@ -120,10 +124,27 @@ impl Campaign {
             Stage::Asking if !turn.group.roles.lock().has_data => {
                 return self.end(turn, Err(PromoteError::NotPromotable("in the middle of a full copy")));
             }
-            Stage::Asking => self.promise(turn),
+            Stage::Asking => self.promise(turn, candidacy),
+            _ if needed > 2 && self.holding() < needed => self.ask_again(turn),
             _ => self.catch_up(turn),
         }
         true
+    }
+
+    /// Of those that have promised, this node among them, how many had done so when all were asked before, and have lived
+    /// since.
+    fn holding(&self) -> u8 {
+        let Stage::Promising { held, .. } = &self.stage else { return 0 };
+        let holds = |standing: &Standing| standing.has_data && held.contains(&standing.node);
+        1 + self.answers.iter().filter(|(_, standing)| holds(standing)).count() as u8
+    }
+
+    /// Asks all once more whether they hold to their promises. One that crashed while others were yet to be asked has forgotten
+    /// its own, and may have acknowledged writes of the old primary since, which counts it again by the leases of those others.
+    fn ask_again(&mut self, turn: &Turn<'_, '_>) {
+        let Stage::Promising { before, .. } = std::mem::take(&mut self.stage) else { return };
+        let held = self.answers.iter().map(|(_, standing)| standing.node).collect();
+        self.begin(turn, Stage::Promising { before, held }, self.epoch);
     }
 
     /// Asks whether somebody holds what this node does not; if nobody says so it is promoted.
@@ -262,7 +283,7 @@ impl Campaign {
     }
 
     /// Follows nobody any more, as of a term that none of them has seen, and asks them to do the same.
-    fn promise(&mut self, turn: &mut Turn<'_, '_>) {
+    fn promise(&mut self, turn: &mut Turn<'_, '_>, candidacy: Candidacy) {
         let _gate = turn.group.gate.lock();
         let (epoch, term) = {
             let roles = turn.group.roles.lock();
@@ -276,8 +297,13 @@ impl Campaign {
             (roles.term_seen, roles.upstream_address())
         };
         turn.cache.inner.step_down(turn.group, term, None);
-        let epoch = turn.group.roles.lock().epoch;
-        self.begin(turn, Stage::Promising { before }, epoch);
+        let epoch = {
+            let mut roles = turn.group.roles.lock();
+            // The word of anybody else would have ended it.
+            (roles.candidacy, roles.candidacy_refused) = (Some(candidacy), None);
+            roles.epoch
+        };
+        self.begin(turn, Stage::Promising { before, held: Vec::new() }, epoch);
     }
 
     /// Gets what the one that holds most has and this node lacks.
@@ -332,8 +358,9 @@ impl Campaign {
         let ended = std::mem::take(self);
         let mut roles = turn.group.roles.lock();
         roles.candidacy = None;
-        if let Stage::Promising { before: (term, upstream) } = ended.stage
+        if let Stage::Promising { before: (term, upstream), held } = ended.stage
             && outcome.is_err()
+            && held.is_empty()
             && ended.answers.is_empty()
             && roles.epoch == ended.epoch
         {

@@ -372,6 +372,7 @@ impl Peer {
             takes_apart: script.number() < 200,
             knows_loads: script.number() < 200,
             follows_evictions: script.number() < 200,
+            forgot: false,
             ack_mode: None,
             slot_is_free: script.number() < 200,
         }

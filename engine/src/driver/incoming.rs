@@ -228,7 +228,7 @@ fn standing(turn: &Turn<'_, '_>, told: impl FnOnce(&Lineage) -> Lineage) -> Stan
     let now_ms = turn.cache.inner.lease_now_ms();
     let roles = turn.group.roles.lock();
     Standing {
-        node: roles.node,
+        node: roles.life(),
         term_seen: roles.term_seen.0,
         lineage: to_wire(&told(turn.group.log.lock().lineage())),
         has_data: roles.has_data && !roles.installing && !roles.has_yielded(),
@@ -276,6 +276,9 @@ fn attach(peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>) -> Outcome {
         roles.forgive(&name);
         if roles.role() == Role::Primary {
             roles.noticed.no_rival(&name);
+            if hello.remembers() {
+                roles.has_counted(hello.slot);
+            }
             roles.noticed.history(&name, turn.group.log.lock().lineage(), &hello.lineage);
         }
         let grant = Grant {

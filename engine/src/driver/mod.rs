@@ -380,9 +380,11 @@ impl Replicator {
 }
 
 /// Whether replicas are asked for leases: in strict, and where a promotion needs promises, so that this primary knows who
-/// has made none.
+/// has made none. By nobody else: a replica that may itself be stale counts nobody.
 fn needs_leases(group: &Group) -> bool {
-    group.lease.is_strict() || (group.acks.needed() > 0 && group.roles.lock().positions_needed() > 1)
+    let roles = group.roles.lock();
+    let asks = group.lease.is_strict() || (group.acks.needed() > 0 && roles.positions_needed() > 1);
+    asks && roles.role() == Role::Primary
 }
 
 /// Has replicas count that have lost their memory, once that can't matter: as many others as the mode asks for have followed

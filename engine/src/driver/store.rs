@@ -165,8 +165,6 @@ impl ReplicaStore for CacheStore<'_> {
     fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd> {
         let mut roles = self.group.roles.lock();
         let node = roles.node;
-        // Nobody counts a replica's replica.
-        roles.forgot &= relay.path.len() < 2;
         roles.cascade.take(relay, node)
     }
 

@@ -19,6 +19,9 @@ use super::{Turn, fenced_notice, heed_fence};
 const PAUSE_MIN_MS: u64 = 50;
 const PAUSE_MAX_MS: u64 = 1_000;
 
+/// For how long at most a replica's replica visits the primary to be counted, and how long it waits for the next visit.
+const VISIT_MS: u64 = 10_000;
+
 #[derive(Default)]
 pub(crate) struct Upstream {
     attached: Option<Attached>,
@@ -28,6 +31,9 @@ pub(crate) struct Upstream {
     pause_ms: u64,
     epoch: u64,
     clock_set_at_ms: Option<u64>,
+    /// It follows the primary itself, to be counted; or is to, from `visit_ends_ms` on.
+    visits: bool,
+    visit_ends_ms: u64,
 }
 
 /// What came of reading a channel.
@@ -85,6 +91,7 @@ impl Upstream {
                 if attached.session.is_attached() {
                     self.pause_ms = 0;
                     turn.group.roles.lock().cascade.found(&attached.address);
+                    return self.visit(turn) || progressed;
                 }
                 progressed
             }
@@ -121,7 +128,26 @@ impl Upstream {
         }
     }
 
+    /// Begins or ends a visit of the primary, if it is time; whether it was.
+    fn visit(&mut self, turn: &Turn<'_, '_>) -> bool {
+        let mut roles = turn.group.roles.lock();
+        let is_over = turn.now.local_ms >= self.visit_ends_ms;
+        let round = match roles.primary_to_visit() {
+            Some(primary) if is_over => vec![primary.to_owned()],
+            None if self.visits && (is_over || !roles.forgot) => Vec::new(),
+            _ => return false,
+        };
+        roles.link = LinkState::Connecting;
+        drop(roles);
+        self.visits = !round.is_empty();
+        self.visit_ends_ms = turn.now.local_ms + VISIT_MS;
+        (self.round, self.attached, self.next_dial_ms) = (round, None, turn.now.local_ms);
+        turn.group.desk.link_ended(turn.now.local_ms);
+        true
+    }
+
     fn begin_round(&mut self, turn: &Turn<'_, '_>) {
+        self.visits = false;
         let mut roles = turn.group.roles.lock();
         roles.cascade.look_for_parent(turn.now.local_ms);
         let mut named: Vec<String> = roles.cascade.parent().map(str::to_owned).into_iter().collect();

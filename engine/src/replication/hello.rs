@@ -69,6 +69,9 @@ pub(crate) struct Hello {
     pub(crate) knows_loads: bool,
     /// Whether it knows the log's entries that say what an eviction pass did.
     pub(crate) follows_evictions: bool,
+    /// Whether it came up with nothing, and no primary has counted it since: what it acknowledged or promised before is not in
+    /// what it holds now, wherever that came from.
+    pub(crate) forgot: bool,
 }
 
 const VERSION: u8 = 1;
@@ -91,6 +94,7 @@ const SLOT_IS_FREE: u8 = 29;
 const TAKES_APART: u8 = 19;
 const KNOWS_LOADS: u8 = 16;
 const FOLLOWS_EVICTIONS: u8 = 30;
+const FORGOT: u8 = 31;
 
 impl Hello {
     /// Appends the tag list to `out`.
@@ -139,6 +143,14 @@ impl Hello {
         if self.follows_evictions {
             put(out, FOLLOWS_EVICTIONS, &[1]);
         }
+        if self.forgot {
+            put(out, FORGOT, &[1]);
+        }
+    }
+
+    /// Whether it knows what it has promised, so that writes and leases may count on it at once.
+    pub(crate) fn remembers(&self) -> bool {
+        self.term_seen > Term::default() && !self.forgot
     }
 
     /// Whether it can read whatever this version's log may hold.
@@ -169,6 +181,7 @@ impl Hello {
             takes_apart: false,
             knows_loads: false,
             follows_evictions: false,
+            forgot: false,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -213,6 +226,7 @@ impl Hello {
             TAKES_APART => self.takes_apart = value == [1],
             KNOWS_LOADS => self.knows_loads = value == [1],
             FOLLOWS_EVICTIONS => self.follows_evictions = value == [1],
+            FORGOT => self.forgot = value == [1],
             _ => {}
         }
         Some(())
@@ -279,6 +293,7 @@ mod tests {
             takes_apart: true,
             knows_loads: true,
             follows_evictions: true,
+            forgot: true,
         }
     }
 
@@ -296,7 +311,7 @@ mod tests {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
-        assert_eq!(whole, 20, "nothing, and behind each of the nineteen tags before the last");
+        assert_eq!(whole, 21, "nothing, and behind each of the twenty tags before the last");
     }
 
     #[test]

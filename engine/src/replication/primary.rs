@@ -31,7 +31,7 @@ use super::message::{
     Apart, Append, Bye, ByeReason, ChunkKind, Handover, Heartbeat, HelloOk, Hints, InstallBegin, InstallEnd,
     Lease, Message, Plan, PrefixFloor, Relay, to_wire,
 };
-use super::position::{Position, Seq, Term};
+use super::position::{Position, Seq};
 use super::risk::{LogEnd, Risk};
 use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
@@ -210,7 +210,7 @@ impl PrimarySession {
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
             bugs: grant.bugs,
             is_chunk_due: false,
-            counts: hello.term_seen > Term::default(),
+            counts: hello.remembers(),
             attached_ms: now.lease_ms.unwrap_or(0),
             modes: Modes { theirs: hello.ack_mode, ..Modes::default() },
             grants_leases: hello.grants_leases,
@@ -326,9 +326,9 @@ impl PrimarySession {
         self.granted_ms.filter(|_| self.counts)
     }
 
-    /// Whether it holds everything, and does not count yet.
+    /// Whether it has all that was written before it attached, and does not count yet.
     pub(crate) fn may_count(&self) -> bool {
-        !self.counts && self.state == LinkState::Streaming
+        !self.counts && self.has_been_level()
     }
 
     /// It counts from now on.

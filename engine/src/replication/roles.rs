@@ -361,6 +361,9 @@ impl Roles {
         }
         self.term_seen = self.term_seen.max(term);
         (self.claims, self.founds) = (false, false);
+        if self.candidacy.take().is_some() {
+            self.candidacy_refused = Some(PromoteError::Overruled);
+        }
         if self.role == Role::Primary {
             self.role = Role::Fenced;
             self.level = false;
@@ -482,12 +485,31 @@ impl Roles {
     }
 
     /// Whether an attached replica that remembers nothing of what it may have promised counts: where no promotion needs
-    /// promises, or if it can't have made one, for in this group's first reign only this node can have given it what it
-    /// takes to make one, and has not counted it before.
+    /// promises, or if it can't have made one that counted, for in this group's first reign only this node counts anybody, and
+    /// has not counted it before. One that comes back by another slot looks new: so no more are believed than there are others.
     pub(crate) fn believes_forgetful(&mut self, slot: u8, is_first_reign: bool) -> bool {
         let is_new = self.counted_slots & 1 << slot == 0;
+        let is_one_of_all = (self.counted_slots.count_ones() as usize) < self.configured_others().len();
+        self.has_counted(slot);
+        self.positions_needed() == 1 || (is_first_reign && is_new && is_one_of_all)
+    }
+
+    /// The replica of this slot counts, and so may promise: should it lose its memory it is not believed again.
+    pub(crate) fn has_counted(&mut self, slot: u8) {
         self.counted_slots |= 1 << slot;
-        self.positions_needed() == 1 || (is_first_reign && is_new)
+    }
+
+    /// The primary far above that this replica's replica has to follow for a while, so that it is counted: it came up with
+    /// nothing, and where promotions ask it counts in none before.
+    pub(crate) fn primary_to_visit(&self) -> Option<&str> {
+        let is_due =
+            self.forgot && self.level && self.link == LinkState::Streaming && self.positions_needed() > 1;
+        self.cascade.primary.as_deref().filter(|_| is_due)
+    }
+
+    /// This node in its present life, by which a candidate tells whether one that has promised it something still remembers.
+    pub(crate) fn life(&self) -> u128 {
+        self.node ^ u128::from(self.incarnation)
     }
 
     /// Whether this node is to be promoted, and follows nobody meanwhile: its own term is above all that it follows.
@@ -642,6 +664,7 @@ impl Roles {
             takes_apart: false,
             knows_loads: true,
             follows_evictions: true,
+            forgot: self.forgot,
         }
     }
 
@@ -757,6 +780,24 @@ pub(crate) fn group_id(name: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_steps_down_is_no_candidate_any_more_and_whoever_asked_is_told() {
+        let mut roles = Roles::new(&ReplicationConfig::follower().node(1).random_seed(1));
+        roles.candidacy = Some(Candidacy { needed: 2, is_empty: false, has_rival: false, until_ms: 9 });
+        roles.step_down(Term(33), Some("b".to_owned()));
+        assert!(!roles.has_promised_itself() && roles.candidacy.is_none());
+        assert_eq!(roles.candidacy_refused, Some(PromoteError::Overruled));
+    }
+
+    #[test]
+    fn each_slot_is_believed_once_and_no_more_of_them_than_there_are_others() {
+        let config = ReplicationConfig::primary().node(1).peer("b").peer("c").ack(AckMode::of(1));
+        let mut roles = Roles::new(&config);
+        assert!(roles.believes_forgetful(1, true) && !roles.believes_forgetful(1, true));
+        assert!(!roles.believes_forgetful(2, false) && !roles.believes_forgetful(2, true));
+        assert!(!roles.believes_forgetful(3, true), "one of the two by another slot");
+    }
 
     #[test]
     fn a_write_is_told_of_a_budget_only_where_there_is_one() {

@@ -55,8 +55,6 @@ pub struct Setting {
     /// Whether nodes know only the first one, which comes up again as a primary whenever it has crashed, and peers prove nothing;
     /// an operator promotes whomever he likes, without force.
     pub reborn: bool,
-    /// Whether no node loses its memory.
-    pub keeps_memory: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
     /// Whether full copies and hints have channels of their own, which reorder against the log; hints are lost, too.
@@ -87,7 +85,6 @@ impl Default for Setting {
             fewer_acks: false,
             errs: false,
             reborn: false,
-            keeps_memory: false,
             bug: None,
             channels_apart: false,
             skewed_clocks: false,

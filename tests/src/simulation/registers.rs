@@ -157,7 +157,7 @@ impl Registers {
             965..972 => self.world.cut(),
             972..976 => self.world.block(),
             976..984 => self.isolate(),
-            984 if !self.world.setting.keeps_memory => self.crash(),
+            984 => self.crash(),
             985..987 => self.world.hand_over(),
             987..992 => self.pause(),
             _ => self.promote(),

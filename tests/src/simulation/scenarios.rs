@@ -168,10 +168,9 @@ pub fn cascade_acks(seed: u64) -> Setting {
     Setting { semi_sync: true, fewer_acks: true, ..chain(seed) }
 }
 
-/// The same in strict, each node on a clock of its own. Nobody loses its memory: with crashes a promotion in a chain can still
-/// lose what was acknowledged (seeds 33 and 10108 of `keeps_memory: false`), which is open.
+/// The same in strict, each node on a clock of its own.
 pub fn strict_chain(seed: u64) -> Setting {
-    Setting { strict: true, fewer_acks: true, drifts: true, keeps_memory: true, ..chain(seed) }
+    Setting { strict: true, fewer_acks: true, drifts: true, ..chain(seed) }
 }
 
 /// Plain groups, chains, and groups that wait for acks, in turn, whose nodes are stopped, and some of them slow.

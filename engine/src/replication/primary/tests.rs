@@ -48,6 +48,7 @@ fn ahead(undo_floor: Option<Seq>) -> Hello {
         takes_apart: true,
         knows_loads: true,
         follows_evictions: true,
+        forgot: false,
     }
 }
 
