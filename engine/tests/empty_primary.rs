@@ -10,8 +10,8 @@ use hotspare::{
     Role, Warning, WriteError,
 };
 
-/// Nodes by their number here: the primary, its spare, and one that joins late.
-const NAMES: [&str; 3] = ["a", "b", "c"];
+/// Nodes by their number here: the primary, its spare, and those that join late.
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 struct Group {
     clock: Arc<ManualClock>,
@@ -23,7 +23,7 @@ impl Group {
     /// A primary that was told of nobody, and its spare, which holds an item.
     fn with_spare() -> Group {
         let (clock, network) = (ManualClock::new(1_000_000), MemoryNetwork::immediate().without_proof());
-        let mut group = Group { clock: Arc::new(clock), network, nodes: vec![None, None, None] };
+        let mut group = Group { clock: Arc::new(clock), network, nodes: vec![None, None, None, None] };
         group.boot(0, ReplicationConfig::primary());
         group.boot(1, ReplicationConfig::replica_of("a"));
         group.run(100);
@@ -230,11 +230,72 @@ fn a_primary_begins_its_group_once_nobody_whom_it_knows_holds_any_of_it() {
         group.boot(1, ReplicationConfig::replica_of("a").ack(mode));
         group.boot(0, ReplicationConfig::primary().ack(mode).peer("b").peer("c"));
         group.run(500);
-        assert_eq!(group.role(0), Role::Primary, "{mode}");
-        group.run(2_000);
+        if mode == AckMode::Async {
+            assert_eq!(group.role(0), Role::Primary);
+            let untold = Warning::Untold { addresses: vec!["c".to_owned()] };
+            assert_eq!(group.cache(0).status().warnings, [untold], "it has not heard of that one");
+        } else {
+            group.run(5_000);
+            assert_eq!(group.role(0), Role::Replica, "{mode}: that one may hold what was acknowledged");
+        }
+        group.boot(2, ReplicationConfig::replica_of("a").ack(mode));
+        group.run(4_000);
         let (primary, spare) = (group.cache(0).status(), group.cache(1).status());
-        assert_eq!((spare.link, primary.level_replicas), (LinkState::Streaming, 1), "{mode}");
+        assert_eq!((spare.link, primary.level_replicas), (LinkState::Streaming, 2), "{mode}");
         assert!(primary.warnings.is_empty(), "{:?}", primary.warnings);
         assert_eq!(group.cache(0).set("k", "w", Expiry::Never).map(|_| ()), Ok(()), "{mode}");
+    }
+}
+
+#[test]
+fn where_replicas_acknowledge_one_that_answers_late_and_holds_items_is_not_passed_over() {
+    let mode = AckMode::SemiSync { replicas: 1 };
+    let mut group = Group::with_spare();
+    group.set_apart(0, 1, true);
+    group.boot(0, ReplicationConfig::primary().ack(mode).peer("b").peer("c"));
+    group.boot(2, ReplicationConfig::replica_of("a").ack(mode));
+    group.run(10_000);
+    assert_eq!(group.role(0), Role::Replica);
+    group.set_apart(0, 1, false);
+    group.run(2_000);
+    assert!(
+        group.warns(0, |warning| matches!(warning, Warning::CameUpEmpty { address, .. } if address == "b"))
+    );
+    assert_eq!((group.role(0), group.items(1)), (Role::Replica, 1));
+}
+
+#[test]
+fn a_primary_that_has_settled_yields_to_nobody_though_whoever_joined_it_is_gone() {
+    let mut group = joined_by_an_empty_one();
+    group.cache(0).set("other", "w", Expiry::Never).unwrap();
+    group.kill(2);
+    group.run(10_000);
+    group.set_apart(0, 1, false);
+    group.run(2_000);
+    assert_eq!((group.role(0), group.items(0), group.items(1)), (Role::Primary, 1, 1));
+}
+
+#[test]
+fn what_came_of_an_empty_primary_is_in_doubt_all_the_way_down_a_chain() {
+    // In time, or when they ask next.
+    for is_there in [true, false] {
+        let mut group = joined_by_an_empty_one();
+        group.cache(0).set("other", "w", Expiry::Never).unwrap();
+        group.boot(3, ReplicationConfig::replica_of("c").cascade());
+        group.run(500);
+        let status = group.cache(3).status();
+        assert_eq!((status.depth, status.promotable, group.items(3)), (2, Ok(()), 1));
+        if !is_there {
+            group.network.remove("d");
+            group.set_apart(2, 3, true);
+        }
+        group.set_apart(0, 1, false);
+        group.run(1_000);
+        assert_eq!(group.role(0), Role::Fenced);
+        group.set_apart(2, 3, false);
+        group.run(4_000);
+        let why = group.cache(3).status().promotable.unwrap_err();
+        assert!(why.contains("came up with nothing"), "{is_there}: {why}");
+        assert!(group.promote(3).is_err());
     }
 }

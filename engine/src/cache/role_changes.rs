@@ -131,10 +131,8 @@ impl Cache {
             return Err(PromoteError::PeerHeld { address: holder.address.clone(), seq: holder.seq });
         }
         if is_empty && can_ask {
-            // It has none of what may have been acknowledged: only if all others say that they have none was there none.
-            let needed = if roles.acks_needed == 0 { 1 } else { roles.configured_others().len() as u8 + 1 };
             return Ok(Some(Candidacy {
-                needed,
+                needed: roles.answers_needed_by_empty(),
                 is_empty,
                 has_rival: false,
                 until_ms: until_ms(INQUIRY_WITHIN),

@@ -177,6 +177,10 @@ impl Campaign {
             return self.end(turn, Err(PromoteError::PeerHeld { address, seq }));
         }
         let (answered, needed) = (1 + self.answers.len() as u8, candidacy.needed);
+        if answered < needed && turn.group.roles.lock().founds() {
+            // Nobody waits for it: it asks on.
+            return false;
+        }
         if answered < needed {
             // What was acknowledged may lie on those that did not answer.
             return self.end(turn, Err(PromoteError::NotEnoughPositions { answered, needed }));
@@ -184,6 +188,9 @@ impl Campaign {
         self.take_up_term(turn);
         if turn.group.roles.lock().founds() {
             let outcome = turn.cache.promote_as(Promotion::Founding);
+            let mut roles = turn.group.roles.lock();
+            self.answers.iter().for_each(|(address, _)| roles.has_asked(address));
+            drop(roles);
             return self.end(turn, outcome.map(|_| ()));
         }
         let unreached = self.calls.iter().map(|call| call.address()).collect::<Vec<_>>().join(", ");

@@ -16,7 +16,7 @@ use crate::replication::transport::Channel;
 use crate::replication::{LinkState, ReplicaStatus, Role};
 
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
-use super::{Turn, fenced_notice, heed_fence};
+use super::{Turn, heed_fence, parting_notice};
 
 pub(crate) struct Downstream {
     peer: Peer,
@@ -134,7 +134,7 @@ impl Downstream {
             Role::Fenced | Role::Standalone => self.helps && stands_still,
         };
         if !ships || self.history != history || self.epoch != epoch {
-            let notice = fenced_notice(turn.group);
+            let notice = parting_notice(turn.group);
             let frame = self.session.numbers_mut().encode(&Message::Fenced(notice));
             self.peer.say_last(frame, turn.cx);
             return Outcome::Ended;

@@ -12,7 +12,7 @@ use crate::replication::{Role, Warning};
 
 use super::downstream::Downstream;
 use super::peer::{HELLO_TIMEOUT_MS, Peer, Received};
-use super::{Turn, fenced_notice};
+use super::{Turn, fenced_notice, parting_notice};
 
 /// Replicas that one primary ships to.
 const REPLICAS_MAX: usize = 15;
@@ -147,7 +147,7 @@ fn step_down(peer: &mut Peer, hello: &Hello, turn: &mut Turn<'_, '_>) {
     }
     match has_yielded {
         // It names what this node began, by which the other one can tell why.
-        true => peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx),
+        true => peer.answer(&Message::Fenced(parting_notice(turn.group)), turn.cx),
         false => reject(peer, RejectCode::NotPrimary, turn),
     }
 }
@@ -238,6 +238,9 @@ fn standing(turn: &Turn<'_, '_>, told: impl FnOnce(&Lineage) -> Lineage) -> Stan
 
 /// Refuses a peer, and notes that unless it is the ordinary way of finding the primary.
 fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, '_>) {
+    if hello.purpose == Purpose::Follow && was_misled(hello, turn) {
+        return peer.answer(&Message::Fenced(parting_notice(turn.group)), turn.cx);
+    }
     match code {
         RejectCode::NotPrimary => turn.group.roles.lock().learn_peer(&hello.address),
         RejectCode::DuplicateSlot if hello.slot_is_free => {
@@ -251,6 +254,13 @@ fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, 
         }
     }
     reject(peer, code, turn);
+}
+
+/// Whether a peer claims to hold items that it has from this node, which came up with nothing, or was copied from such a one. Once
+/// it has heard that it claims nothing any more.
+fn was_misled(hello: &Hello, turn: &Turn<'_, '_>) -> bool {
+    let misleads = turn.group.roles.lock().misleads();
+    misleads && hello.position.is_some() && turn.group.log.lock().lineage().shares_branch_with(&hello.lineage)
 }
 
 fn reject(peer: &mut Peer, code: RejectCode, turn: &mut Turn<'_, '_>) {

@@ -36,7 +36,7 @@ use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::Risk;
-use crate::replication::roles::{Candidacy, PEERS_MAX, Roles};
+use crate::replication::roles::{PEERS_MAX, Roles};
 use crate::replication::transport::Transport;
 use crate::replication::{LinkState, Role, Warning, admission};
 
@@ -160,7 +160,7 @@ impl Replicator {
             roles.is_driven = true;
             if roles.founds() {
                 let until_ms = cache.inner.local_now_ms().saturating_add(INQUIRY_WITHIN.as_millis() as u64);
-                roles.candidacy = Some(Candidacy { needed: 1, is_empty: true, has_rival: false, until_ms });
+                roles.candidacy = Some(roles.founding(until_ms));
             }
             if roles.own_address().is_none() {
                 tracing::warn!("{}", Warning::NoListener);
@@ -256,6 +256,7 @@ impl Replicator {
     fn run_parts(&mut self, cache: &Cache, group: &Group, now: Now, cx: &mut Context<'_>) -> bool {
         let mut turn = Turn { cache, group, transport: &mut *self.transport, now, cx };
         let mut progressed = false;
+        group.roles.lock().settle(now.local_ms);
         while self.incoming.len() < INCOMING_MAX {
             let Poll::Ready(link) = turn.transport.poll_accept(turn.cx) else { break };
             self.incoming.insert(Incoming::new(link, now.local_ms));
@@ -471,16 +472,29 @@ fn fenced_notice(group: &Group) -> crate::replication::message::Fenced {
     crate::replication::message::Fenced { term, lineage, primary }
 }
 
-/// Steps down if a peer's notice of a newer term can be believed.
+/// What a node that no longer ships says to whoever it shipped to. One that came up with nothing, and has stepped down for that,
+/// names its own reign instead of a newer one and nobody who reigns; so does one that was copied from it. By that its replicas
+/// know that they hold none of the group's items either.
+fn parting_notice(group: &Group) -> crate::replication::message::Fenced {
+    let notice = fenced_notice(group);
+    let misleads = group.roles.lock().misleads();
+    let term = if misleads { group.log.lock().lineage().term().0 } else { notice.term };
+    let primary = if misleads { String::new() } else { notice.primary };
+    crate::replication::message::Fenced { term, primary, ..notice }
+}
+
+/// Steps down if a peer's notice of a newer term can be believed. One that came up with nothing has nothing to lose by it, and
+/// the peer may hold what it lacks.
 fn heed_fence(turn: &mut Turn<'_, '_>, fenced: &crate::replication::message::Fenced, peer_is_proven: bool) {
     let Ok(theirs) = crate::replication::message::from_wire(fenced.lineage.clone()) else { return };
     let term = crate::replication::position::Term(fenced.term);
     let _gate = turn.group.gate.lock();
     let ours = turn.group.log.lock().lineage().clone();
-    let believed = {
+    let (believed, yields) = {
         let roles = turn.group.roles.lock();
         let sound = term > roles.term_seen && !term.is_too_far_above(roles.term_seen);
-        sound && admission::is_proven(peer_is_proven, &roles, &ours, &theirs)
+        let yields = roles.yields() && theirs.newest().is_some() && !ours.shares_branch_with(&theirs);
+        (sound && (yields || admission::is_proven(peer_is_proven, &roles, &ours, &theirs)), yields)
     };
     if believed {
         let upstream = (!fenced.primary.is_empty()).then(|| fenced.primary.clone());
@@ -490,6 +504,9 @@ fn heed_fence(turn: &mut Turn<'_, '_>, fenced: &crate::replication::message::Fen
             "fenced: another node is primary by a newer term"
         );
         turn.cache.inner.step_down(turn.group, term, upstream);
+        if let Some(position) = theirs.position().filter(|_| yields && !fenced.primary.is_empty()) {
+            turn.group.roles.lock().note_holder(&fenced.primary, true, position.seq);
+        }
     }
 }
 

@@ -311,16 +311,9 @@ pub(crate) fn hello(turn: &Turn<'_, '_>, purpose: Purpose) -> Hello {
 /// knows that it holds none of the group's items either; one of another history holds them.
 fn has_yielded(turn: &Turn<'_, '_>, address: &str, end: &SessionEnd) -> bool {
     let SessionEnd::Fenced(fenced) = end else { return false };
-    let [only] = &fenced.lineage[..] else { return false };
-    if only.promoted || !fenced.primary.is_empty() {
-        return false;
-    }
+    let Some(only) = fenced.reign_given_up() else { return false };
     let is_shared = turn.group.log.lock().lineage().find(Branch(only.branch)).is_some();
     let mut roles = turn.group.roles.lock();
-    // Where replicas acknowledge, another promotion may have asked it to follow nobody: that says nothing of its items.
-    if roles.acks_needed > 0 && is_shared {
-        return false;
-    }
     match is_shared {
         true => roles.doubt_items(),
         false => roles.noticed.forgot = Some(address.to_owned()),

@@ -218,6 +218,7 @@ pub(crate) struct Handover {
 /// Where a node stands, for one that may be promoted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standing {
+    /// Another one after each start ([`Roles::life`](super::roles::Roles::life)).
     pub(crate) node: u128,
     /// It follows nobody of a lower term.
     pub(crate) term_seen: u32,
@@ -255,13 +256,23 @@ pub(crate) struct Want {
     pub(crate) hashes: Vec<u64>,
 }
 
-/// A newer term exists, and this history proves it.
+/// A newer term exists, and this history proves it. Or the sender's own first reign has ended, since it began with nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fenced {
     pub(crate) term: u32,
     pub(crate) lineage: Vec<WireEntry>,
     /// Where the primary listens, empty if unknown.
     pub(crate) primary: String,
+}
+
+impl Fenced {
+    /// The only reign of a sender that began it with nothing, and has stepped down for whoever holds the group's items: it names
+    /// that reign's own term, where one that has heard of a newer reign names the newer one.
+    pub(crate) fn reign_given_up(&self) -> Option<&WireEntry> {
+        let [only] = &self.lineage[..] else { return None };
+        let gave_up = !only.promoted && only.term == self.term && self.primary.is_empty();
+        gave_up.then_some(only)
+    }
 }
 
 /// Where a node stands that ships to a replica which would follow it even as a replica.

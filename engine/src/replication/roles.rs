@@ -415,6 +415,8 @@ impl Roles {
         self.level = false;
         (self.primary_mode, self.last_error) = (None, None);
         self.noticed = Noticed::default();
+        // It is copied from the very one that it was to wait for.
+        self.holder = self.holder.take().filter(|holder| holder.address != address);
         self.count(plan);
         if plan != Plan::Install {
             self.share_items();
@@ -652,7 +654,7 @@ impl Roles {
             slot: self.slot,
             term_seen: self.term_seen,
             lineage: lineage.clone(),
-            position: position.filter(|_| self.has_data),
+            position: position.filter(|_| self.has_data && !self.doubts()),
             undo_floor: None,
             grants_leases: true,
             frame_bytes_max: frame_bytes_max as u32,

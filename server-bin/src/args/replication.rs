@@ -27,7 +27,8 @@ pub(super) struct Replication {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
     pub(super) node_slot: Option<u8>,
     /// Begin as the primary of a new group, empty, unless a --peer that answers within a second holds the group's items: then wait
-    /// for that one to be promoted, and follow it. On loopback, and with no --peer, --replication-listen alone does
+    /// for that one to be promoted, and follow it. In semi-sync and strict each --peer has to answer first. On loopback, and with
+    /// no --peer, --replication-listen alone does
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
     /// A file with the secret that the group shares, the same on each node; without it, and without certificates, replication stays on

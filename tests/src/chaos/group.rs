@@ -91,7 +91,9 @@ impl Group {
         for index in 1..group.nodes.len() {
             group.start_node(index, &Start::Peers);
         }
-        let status = group.nodes[0].status().ok_or("the first primary does not answer")?;
+        // Where replicas acknowledge it asks all of them before it begins.
+        let reigns = || group.nodes[0].status().filter(|status| admin::says(status, "role", "primary"));
+        let status = wait::within(PROMOTE_LIMIT, reigns).ok_or("the first node does not begin the group")?;
         group.begin_reign(0, term_in(&status), true, 0, None);
         group.converge()?;
         group.fill()?;

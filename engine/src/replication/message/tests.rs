@@ -180,3 +180,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_steps_down_for_a_newer_reign_does_not_say_that_it_began_with_nothing() {
+    let entry = |term, promoted| WireEntry { term, branch: 7, start: 1, last: 9, promoted };
+    let says = |term, lineage: &[WireEntry], primary: &str| {
+        let fenced = Fenced { term, lineage: lineage.to_vec(), primary: primary.to_owned() };
+        fenced.reign_given_up().is_some()
+    };
+    assert!(says(16, &[entry(16, false)], ""));
+    assert!(!says(33, &[entry(16, false)], ""), "it has heard of another reign");
+    assert!(!says(16, &[entry(16, false)], "b"), "and of who reigns");
+    assert!(!says(16, &[entry(16, true)], ""), "it was promoted");
+    assert!(!says(33, &[entry(16, false), entry(33, false)], "") && !says(0, &[], ""));
+}
