@@ -299,3 +299,37 @@ fn what_came_of_an_empty_primary_is_in_doubt_all_the_way_down_a_chain() {
         assert!(group.promote(3).is_err());
     }
 }
+
+/// The fenced primary names its spare as the primary, and the spare names that one.
+#[test]
+fn nodes_that_name_each_other_as_the_primary_are_asked_once_a_round() {
+    let mut group = Group::with_spare();
+    group.kill(0);
+    group.boot(2, ReplicationConfig::replica_of("a"));
+    group.run(2_000);
+    group.boot(0, ReplicationConfig::primary());
+    group.run(5_000);
+    assert_eq!(group.role(0), Role::Fenced);
+    let (mut answers, mut last) = (0, None);
+    for _ in 0..2_000 {
+        group.run(5);
+        let heard = group.cache(2).status().last_error;
+        answers += u32::from(heard != last);
+        last = heard;
+    }
+    // A round a second, of three nodes at most.
+    assert!((1..=33).contains(&answers), "{answers} answers in ten seconds");
+    group.ends_well();
+}
+
+#[test]
+fn a_spare_that_dies_is_no_old_primary_that_may_still_reign() {
+    let mut group = Group::with_spare();
+    group.kill(1);
+    group.run(5_000);
+    assert_eq!((group.role(0), group.cache(0).status().warnings), (Role::Primary, vec![]));
+    // It comes back knowing nobody, and hears who reigns.
+    group.boot(1, ReplicationConfig::follower());
+    group.run(5_000);
+    assert_eq!((group.role(0), group.role(1), group.items(1)), (Role::Primary, Role::Replica, 1));
+}

@@ -361,6 +361,10 @@ impl Cache {
             status.staleness_ms = group.stale_ms(self.now_ms());
         }
         status.warnings.extend(Warning::of_acks(&status));
+        if let records @ 1.. = status.oversized_records {
+            let log_bytes_max = status.log_bytes_max;
+            status.warnings.push(Warning::OversizedRecords { records, log_bytes_max });
+        }
         status
     }
 }

@@ -250,13 +250,16 @@ impl Cache {
     /// No write that was answered is lost.
     ///
     /// # Errors
-    /// [`PromoteError::NobodyLevel`], or the cache was made without replication.
+    /// [`PromoteError::NotPrimary`], [`PromoteError::NobodyLevel`], or the cache was made without replication.
     pub fn begin_hand_over(&self, within: Duration) -> Result<(), PromoteError> {
         let group = self.inner.group_to_change()?;
         let _gate = group.gate.lock();
         {
             let mut roles = group.roles.lock();
-            if roles.role() != Role::Primary || !roles.has_level_replica() {
+            if roles.role() != Role::Primary {
+                return Err(PromoteError::NotPrimary { primary: roles.primary_address() });
+            }
+            if !roles.has_level_replica() {
                 return Err(PromoteError::NobodyLevel);
             }
             let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);

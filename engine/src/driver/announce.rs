@@ -48,7 +48,7 @@ impl Announcer {
         let (role, epoch, unanswered, reminded) = {
             let roles = turn.group.roles.lock();
             let reminded = if roles.own_address().is_none() { roles.peers().to_vec() } else { Vec::new() };
-            (roles.role(), roles.epoch, roles.unanswered.clone(), reminded)
+            (roles.role(), roles.epoch, roles.to_tell(), reminded)
         };
         if epoch != self.epoch || role != Role::Primary {
             self.calls.clear();
@@ -77,7 +77,8 @@ impl Announcer {
             }
         }
         let progressed = !heard.is_empty();
-        turn.group.roles.lock().unanswered.retain(|address| !heard.contains(address));
+        let mut roles = turn.group.roles.lock();
+        heard.iter().for_each(|address| roles.has_heard_of_reign(address));
         progressed
     }
 }

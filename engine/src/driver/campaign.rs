@@ -189,7 +189,8 @@ impl Campaign {
         if turn.group.roles.lock().founds() {
             let outcome = turn.cache.promote_as(Promotion::Founding);
             let mut roles = turn.group.roles.lock();
-            self.answers.iter().for_each(|(address, _)| roles.has_asked(address));
+            // They follow by themselves.
+            self.answers.iter().for_each(|(address, _)| roles.has_heard_of_reign(address));
             drop(roles);
             return self.end(turn, outcome.map(|_| ()));
         }

@@ -3,6 +3,8 @@
 //! A follower asks the node that it was named, then every peer it knows, until one is primary. A pause between
 //! rounds grows from 50 ms to 1 s; after three full copies that failed it is a quarantine's.
 
+use std::collections::BTreeMap;
+
 use crate::replication::bug::Bug;
 use crate::replication::hello::Purpose;
 use crate::replication::message::{ByeReason, RejectCode};
@@ -22,11 +24,18 @@ const PAUSE_MAX_MS: u64 = 1_000;
 /// For how long at most a replica's replica visits the primary to be counted, and how long it waits for the next visit.
 const VISIT_MS: u64 = 10_000;
 
+/// Of how many nodes it is kept what the log was told.
+const TOLD_MAX: usize = 32;
+
 #[derive(Default)]
 pub(crate) struct Upstream {
     attached: Option<Attached>,
     /// Whom to ask in this round, the next one last.
     round: Vec<String>,
+    /// Who was asked in it: nodes that name each other as the primary are not asked in turn without a pause.
+    asked: Vec<String>,
+    /// What the log was last told of each node that did not serve this one.
+    told: BTreeMap<String, String>,
     next_dial_ms: u64,
     pause_ms: u64,
     epoch: u64,
@@ -90,6 +99,7 @@ impl Upstream {
             Ok(progressed) => {
                 if attached.session.is_attached() {
                     self.pause_ms = 0;
+                    self.told.clear();
                     turn.group.roles.lock().cascade.found(&attached.address);
                     return self.visit(turn) || progressed;
                 }
@@ -112,6 +122,7 @@ impl Upstream {
             turn.cache.inner.reign_on(turn.group);
             return;
         };
+        self.asked.push(address.clone());
         match turn.transport.dial(&address) {
             Ok(link) => {
                 let hello = hello(turn, Purpose::Follow);
@@ -161,6 +172,7 @@ impl Upstream {
         }
         named.reverse();
         self.round = named;
+        self.asked.clear();
     }
 
     /// Ends the session and plans the next try.
@@ -252,7 +264,8 @@ impl Upstream {
             RejectCode::SameNode => {}
             RejectCode::NotPrimary if !primary.is_empty() && roles.own_address() != Some(primary) => {
                 roles.learn_peer(primary);
-                if primary != address && !waits_for_parent && !self.round.iter().any(|peer| peer == primary) {
+                let is_due = self.round.iter().chain(&self.asked).any(|peer| peer == primary);
+                if !waits_for_parent && !is_due {
                     self.round.push(primary.to_owned());
                 }
             }
@@ -271,13 +284,17 @@ impl Upstream {
         is_slot && turn.group.roles.lock().may_move()
     }
 
-    fn note(&self, turn: &Turn<'_, '_>, address: &str, why: &str) {
-        let text = format!("{address}: {why}");
-        let mut roles = turn.group.roles.lock();
-        if roles.last_error.as_ref() != Some(&text) {
-            tracing::warn!(peer = address, why, "not attached");
-            roles.last_error = Some(text);
+    /// Tells why a node does not serve this one: the status at once, the log when it is another reason than the last one there.
+    fn note(&mut self, turn: &Turn<'_, '_>, address: &str, why: &str) {
+        turn.group.roles.lock().last_error = Some(format!("{address}: {why}"));
+        if self.told.get(address).is_some_and(|told| told == why) {
+            return;
         }
+        tracing::warn!(peer = address, why, "not attached");
+        if self.told.len() >= TOLD_MAX {
+            self.told.clear();
+        }
+        self.told.insert(address.to_owned(), why.to_owned());
     }
 
     fn schedule(&mut self, turn: &Turn<'_, '_>) {

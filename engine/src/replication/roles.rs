@@ -48,7 +48,7 @@ pub(crate) struct Candidacy {
 
 /// 1. `epoch` rises with every change of role or of the node to follow; a link made in an older epoch closes.
 /// 2. `installing` implies `!has_data`: no position is claimed before an install ends.
-/// 3. `unanswered` is empty unless the role is `Primary`.
+/// 3. `unanswered` and `gone` are empty unless the role is `Primary`.
 #[derive(Debug)]
 pub(crate) struct Roles {
     role: Role,
@@ -121,7 +121,9 @@ pub(crate) struct Roles {
     /// Why the last candidacy came to nothing.
     pub(crate) candidacy_refused: Option<PromoteError>,
     /// Peers that have not heard of this primary's term yet.
-    pub(crate) unanswered: Vec<String>,
+    unanswered: Vec<String>,
+    /// Replicas of this reign that are gone: whoever comes back there is to hear who reigns.
+    gone: Vec<String>,
     pub(crate) replicas: Vec<ReplicaStatus>,
     /// When `replicas` was noted, by this node's own clock.
     pub(crate) replicas_noted_ms: u64,
@@ -190,6 +192,7 @@ impl Roles {
             candidacy: None,
             candidacy_refused: None,
             unanswered: Vec::new(),
+            gone: Vec::new(),
             replicas: Vec::new(),
             replicas_noted_ms: 0,
             installs: 0,
@@ -335,7 +338,7 @@ impl Roles {
         self.young = false;
         self.set_replicas_standing(0, false);
         self.link = LinkState::None;
-        self.unanswered = self.peers.clone();
+        (self.unanswered, self.gone) = (self.peers.clone(), Vec::new());
         self.noticed = Noticed::default();
         (self.upstream, self.told) = (None, None);
         // It was of following somebody.
@@ -348,7 +351,7 @@ impl Roles {
     pub(crate) fn reign_by(&mut self, term: Term) {
         self.term_seen = term;
         self.share_items();
-        self.unanswered = self.peers.clone();
+        (self.unanswered, self.gone) = (self.peers.clone(), Vec::new());
     }
 
     /// Stops reigning, and follows `upstream` once it is known. A node that never reigned just follows.
@@ -371,6 +374,7 @@ impl Roles {
         self.epoch += 1;
         self.link = LinkState::Connecting;
         self.unanswered.clear();
+        self.gone.clear();
         self.noticed = Noticed::default();
         self.replicas.clear();
         self.hands_over_until_ms = None;
@@ -589,14 +593,25 @@ impl Roles {
     pub(crate) fn forget_peer(&mut self, address: &str) {
         self.peers.retain(|peer| peer != address);
         self.upstream = self.upstream.take().filter(|upstream| upstream != address);
+        self.has_heard_of_reign(address);
+    }
+
+    /// Who is still to hear that this node reigns.
+    pub(crate) fn to_tell(&self) -> Vec<String> {
+        self.unanswered.iter().chain(&self.gone).cloned().collect()
+    }
+
+    /// Whoever lives at `address` knows that this node reigns.
+    pub(crate) fn has_heard_of_reign(&mut self, address: &str) {
         self.unanswered.retain(|peer| peer != address);
+        self.gone.retain(|peer| peer != address);
     }
 
     /// A replica that listens at `address` is gone: when it comes back it must hear who reigns.
     pub(crate) fn tell_again(&mut self, address: &str) {
         let known = self.peers.iter().any(|peer| peer == address);
-        if self.role == Role::Primary && known && !self.unanswered.iter().any(|peer| peer == address) {
-            self.unanswered.push(address.to_owned());
+        if self.role == Role::Primary && known && !self.to_tell().iter().any(|peer| peer == address) {
+            self.gone.push(address.to_owned());
         }
     }
 
@@ -678,7 +693,9 @@ impl Roles {
             Role::Replica | Role::Fenced if self.holder().is_some() => {
                 Err("empty: it came up with nothing, and another node holds the group's items; see warnings")
             }
-            Role::Fenced => Err("fenced: another node was to reign, and this one has not caught up with it"),
+            Role::Fenced => {
+                Err("fenced: it reigned before, another node may have since, and it has caught up with none")
+            }
             Role::Replica if self.founds => Err("asking the other nodes whether they hold the group's items"),
             Role::Replica if self.is_quarantined() => {
                 Err("quarantined: full copies of its primary failed again and again; see last_error")

@@ -72,7 +72,7 @@ impl SessionEnd {
             SessionEnd::HandedOver => "it handed its role over to this node".to_owned(),
             SessionEnd::Fenced(_) => "it knows a newer term".to_owned(),
             SessionEnd::RefusedInstall => {
-                "it has less than this node and would replace it; promote this node, or restart it to start anew"
+                "it has less than this node and would replace it: this one keeps what it holds; its warnings say what to do"
                     .to_owned()
             }
             SessionEnd::StaleTerm => RejectCode::StaleTerm.describe().to_owned(),

@@ -246,6 +246,11 @@ pub enum PromoteError {
     },
     /// No level replica is there to take over, or this node is no primary.
     NobodyLevel,
+    /// A hand-over was asked of a node that is no primary.
+    NotPrimary {
+        /// Where the primary listens for replication, if this node knows.
+        primary: Option<String>,
+    },
     /// Nobody took over in time. This node may be primary still, or nobody: look at the status of both.
     NotTakenOver,
     /// Too few other nodes answered for this one to know that it lacks no acknowledged write; `force` overrules it.
@@ -305,6 +310,12 @@ impl fmt::Display for PromoteError {
                 )
             }
             PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
+            PromoteError::NotPrimary { primary: Some(address) } => {
+                write!(f, "only a primary hands over; that is the node at {address}")
+            }
+            PromoteError::NotPrimary { primary: None } => {
+                write!(f, "only a primary hands over, and this node knows none")
+            }
             PromoteError::NotTakenOver => {
                 write!(
                     f,
@@ -314,7 +325,8 @@ impl fmt::Display for PromoteError {
             PromoteError::NotEnoughPositions { answered, needed } => {
                 write!(
                     f,
-                    "{answered} of {needed} nodes answered that must, so that no acknowledged write is lost; force overrules it"
+                    "{answered} of {needed} nodes that have to said what they hold, so that no acknowledged write is lost (one that lost its \
+                     memory does not count before a primary has counted it again); force overrules it"
                 )
             }
             PromoteError::NotCaughtUp => {

@@ -79,6 +79,13 @@ pub enum Warning {
         /// Whether reads are misses as well, for want of a lease.
         reads_miss: bool,
     },
+    /// Values were stored here that have no room in the replication log: on replicas their keys are absent.
+    OversizedRecords {
+        /// How many, since this node started.
+        records: u64,
+        /// The log's size in bytes: a record takes up to a quarter of it.
+        log_bytes_max: u64,
+    },
     /// Another node of the group goes by another ack mode.
     AckModesDiffer {
         /// What a write waits for here.
@@ -93,7 +100,7 @@ pub enum Warning {
 impl Warning {
     /// Whether it tells of something that has happened, and lasts no longer: it stays until the node's role changes.
     pub fn is_past(&self) -> bool {
-        matches!(self, Warning::HeldMore { .. })
+        matches!(self, Warning::HeldMore { .. } | Warning::OversizedRecords { .. })
     }
 
     /// That a peer goes by another mode; `None` if it does not.
@@ -205,6 +212,15 @@ impl fmt::Display for Warning {
                 "the primary at {address} has a history of its own and not what this node holds, which keeps it; have that one \
                  follow this node (follow --force) and promote this one, or promote that one by force, and this node's items \
                  are replaced"
+            ),
+            Warning::OversizedRecords { records, log_bytes_max } => write!(
+                f,
+                "{} too large for the replication log, and replicas lack them: a value may take up to a quarter of it, which has \
+                 {log_bytes_max} bytes; raise that (--log-bytes), or lower the largest item (-I)",
+                match records {
+                    1 => "a value was".to_owned(),
+                    more => format!("{more} values were"),
+                }
             ),
             Warning::WritesRefused { .. } | Warning::AckModesDiffer { .. } => self.write_of_acks(f),
         }

@@ -67,11 +67,6 @@ impl Roles {
         self.young = true;
     }
 
-    /// Who lives there has been asked, and follows by itself; whoever has not is still to be told.
-    pub(crate) fn has_asked(&mut self, address: &str) {
-        self.unanswered.retain(|unanswered| unanswered != address);
-    }
-
     /// Nobody who holds the group's items came in time: it yields no longer.
     pub(crate) fn settle(&mut self, now_ms: u64) {
         if self.role == Role::Primary {
