@@ -299,3 +299,17 @@ fn what_came_of_an_empty_primary_is_in_doubt_all_the_way_down_a_chain() {
         assert!(group.promote(3).is_err());
     }
 }
+
+#[test]
+fn a_primary_that_began_alone_yields_to_one_that_it_could_not_ask_and_that_never_heard_of_it() {
+    let mut group = Group::with_spare();
+    group.kill(0);
+    assert!(group.promote(1).is_ok());
+    group.set_apart(1, 2, true);
+    group.boot(2, ReplicationConfig::primary().peer("b"));
+    group.run(3_000);
+    assert_eq!((group.role(1), group.role(2)), (Role::Primary, Role::Primary));
+    group.set_apart(1, 2, false);
+    group.run(5_000);
+    assert_eq!((group.role(1), group.role(2), group.items(2)), (Role::Primary, Role::Replica, 1));
+}
