@@ -333,3 +333,17 @@ fn a_spare_that_dies_is_no_old_primary_that_may_still_reign() {
     group.run(5_000);
     assert_eq!((group.role(0), group.role(1), group.items(1)), (Role::Primary, Role::Replica, 1));
 }
+
+#[test]
+fn a_primary_that_began_alone_yields_to_one_that_it_could_not_ask_and_that_never_heard_of_it() {
+    let mut group = Group::with_spare();
+    group.kill(0);
+    assert!(group.promote(1).is_ok());
+    group.set_apart(1, 2, true);
+    group.boot(2, ReplicationConfig::primary().peer("b"));
+    group.run(3_000);
+    assert_eq!((group.role(1), group.role(2)), (Role::Primary, Role::Primary));
+    group.set_apart(1, 2, false);
+    group.run(5_000);
+    assert_eq!((group.role(1), group.role(2), group.items(2)), (Role::Primary, Role::Replica, 1));
+}

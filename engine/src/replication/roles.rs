@@ -27,6 +27,7 @@ use crate::error::WriteError;
 use crate::serving::Serving;
 
 mod beginning;
+mod counting;
 
 pub(crate) use beginning::Holder;
 
@@ -483,41 +484,6 @@ impl Roles {
         !self.has_data || self.young || self.began_empty || self.holder.is_some()
     }
 
-    /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
-    /// other nodes and N acks R − N + 1, this node's own among them. 1 in async, which promises nothing.
-    pub(crate) fn positions_needed(&self) -> u8 {
-        let others = self.configured_others().len() as u8;
-        if self.acks_needed == 0 { 1 } else { others.saturating_sub(self.acks_needed) + 1 }
-    }
-
-    /// Whether an attached replica that remembers nothing of what it may have promised counts: where no promotion needs
-    /// promises, or if it can't have made one that counted, for in this group's first reign only this node counts anybody, and
-    /// has not counted it before. One that comes back by another slot looks new: so no more are believed than there are others.
-    pub(crate) fn believes_forgetful(&mut self, slot: u8, is_first_reign: bool) -> bool {
-        let is_new = self.counted_slots & 1 << slot == 0;
-        let is_one_of_all = (self.counted_slots.count_ones() as usize) < self.configured_others().len();
-        self.has_counted(slot);
-        self.positions_needed() == 1 || (is_first_reign && is_new && is_one_of_all)
-    }
-
-    /// The replica of this slot counts, and so may promise: should it lose its memory it is not believed again.
-    pub(crate) fn has_counted(&mut self, slot: u8) {
-        self.counted_slots |= 1 << slot;
-    }
-
-    /// The primary far above that this replica's replica has to follow for a while, so that it is counted: it came up with
-    /// nothing, and where promotions ask it counts in none before.
-    pub(crate) fn primary_to_visit(&self) -> Option<&str> {
-        let is_due =
-            self.forgot && self.level && self.link == LinkState::Streaming && self.positions_needed() > 1;
-        self.cascade.primary.as_deref().filter(|_| is_due)
-    }
-
-    /// This node in its present life, by which a candidate tells whether one that has promised it something still remembers.
-    pub(crate) fn life(&self) -> u128 {
-        self.node ^ u128::from(self.incarnation)
-    }
-
     /// Whether this node is to be promoted, and follows nobody meanwhile: its own term is above all that it follows.
     pub(crate) fn has_promised_itself(&self) -> bool {
         self.candidacy.is_some() && self.link == LinkState::Connecting
@@ -807,15 +773,6 @@ mod tests {
         roles.step_down(Term(33), Some("b".to_owned()));
         assert!(!roles.has_promised_itself() && roles.candidacy.is_none());
         assert_eq!(roles.candidacy_refused, Some(PromoteError::Overruled));
-    }
-
-    #[test]
-    fn each_slot_is_believed_once_and_no_more_of_them_than_there_are_others() {
-        let config = ReplicationConfig::primary().node(1).peer("b").peer("c").ack(AckMode::of(1));
-        let mut roles = Roles::new(&config);
-        assert!(roles.believes_forgetful(1, true) && !roles.believes_forgetful(1, true));
-        assert!(!roles.believes_forgetful(2, false) && !roles.believes_forgetful(2, true));
-        assert!(!roles.believes_forgetful(3, true), "one of the two by another slot");
     }
 
     #[test]

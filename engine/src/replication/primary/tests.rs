@@ -3,7 +3,7 @@
 use super::*;
 use crate::replication::hello::Purpose;
 use crate::replication::loads::{ANSWERS_MAX, LoadRequest};
-use crate::replication::message::{LoadAnswer, LoadVerdict};
+use crate::replication::message::{Ack, LoadAnswer, LoadVerdict};
 use crate::replication::position::{Branch, Lineage, Term};
 
 const PUT: &[u8] = &[0, 1, b'k', 1, b'v', 0, 0, 0, 0];
@@ -210,7 +210,10 @@ fn hints_go_as_datagrams_that_the_path_takes_else_with_the_log() {
 fn streaming(lends_loads: bool, knows_loads: bool) -> (PrimarySession, Mutex<Log>) {
     let log = promoted(64 << 10, 10);
     let position = log.position();
-    let hello = Hello { position, knows_loads, ..ahead(None) };
+    attached(&Hello { position, knows_loads, ..ahead(None) }, log, lends_loads)
+}
+
+fn attached(hello: &Hello, log: Log, lends_loads: bool) -> (PrimarySession, Mutex<Log>) {
     let grant = Grant {
         node: 1,
         slot: 0,
@@ -223,7 +226,7 @@ fn streaming(lends_loads: bool, knows_loads: bool) -> (PrimarySession, Mutex<Log
     };
     let log = Mutex::new(log);
     let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
-    let mut session = PrimarySession::new(&hello, &log, &mut NoItems, grant, now);
+    let mut session = PrimarySession::new(hello, &log, &mut NoItems, grant, now);
     session.numbers_mut().skip_one_in();
     (session, log)
 }
@@ -309,4 +312,24 @@ fn a_replica_that_does_not_know_the_records_of_loads_is_not_sent_any() {
     let plan = |position, knows_loads| plan_for(&Hello { position, knows_loads, ..ahead(None) }, &log).0;
     assert_eq!((plan(before, true), plan(before, false)), (Plan::Resume, Plan::Install));
     assert_eq!(plan(log.position(), false), Plan::Resume, "they lie behind it");
+}
+
+/// It may have been copied by a replica that lacks what it had acknowledged itself.
+#[test]
+fn a_replica_that_forgot_may_count_once_it_has_all_that_was_written_before_it_attached() {
+    let now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
+    let log = promoted(64 << 10, 10);
+    let end = log.position().unwrap();
+    let behind = Hello { position: Some(Position { seq: end.seq - 3, ..end }), forgot: true, ..ahead(None) };
+    let (mut session, log) = attached(&behind, log, false);
+    assert_eq!(session.plan(), Plan::Resume);
+    told(&mut session, &log);
+    for (number, seq) in [(1, end.seq - 1), (2, end.seq)] {
+        assert!(!session.may_count(), "before {seq}");
+        let ack = Message::Ack(Ack { applied: seq, received: seq, incarnation: 3 });
+        session.handle_frame(&ack.encode(number), now).unwrap();
+    }
+    assert!(session.may_count() && session.holds().is_none());
+    let (remembers, _) = attached(&Hello { forgot: false, ..behind }, promoted(64 << 10, 10), false);
+    assert!(!remembers.may_count() && remembers.holds().is_some());
 }
