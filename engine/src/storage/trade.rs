@@ -4,49 +4,48 @@
 //! be handed over between the two, and an index that loses an entry and gets one neither shrinks nor grows.
 //! Not here: every other case (see `room` and `shard`); a test compares the two ways.
 
-use super::index::{PlainSpot, Spot};
+use super::accounting;
+use super::index::{Index, PlainSpot, Spot};
 use super::item::{self, View, item_bytes};
 use super::memory::ChunkRef;
 use super::shard::Shard;
 use super::table::Ahead;
 use super::{Cause, Marks, Version};
 
-/// An item that is all there but for its version, and that nothing names yet; its line is locked.
-pub(crate) struct Trade<'a> {
-    place: Place<'a>,
-    first: ChunkRef,
-    bytes: usize,
-    marks: Marks,
-    /// Whether nobody left for it.
-    is_more: bool,
-}
-
-/// Where its entry goes.
+/// Where the item's entry goes; its line is locked.
 enum Place<'a> {
     Plain(PlainSpot<'a>),
     InChain(Spot<'a>),
 }
 
-impl Trade<'_> {
+impl Place<'_> {
+    /// The entry is there, and the line is not locked any more; gives what it has referred to before.
     #[inline(always)]
-    pub(crate) fn marks(&self) -> Marks {
-        self.marks
+    fn finish(self, index: &Index, hash: u64, first: ChunkRef) -> Option<ChunkRef> {
+        match self {
+            Place::Plain(spot) => {
+                index.finish_plainly(spot, hash, first);
+                None
+            }
+            Place::InChain(spot) => index.finish_store(spot, hash, first),
+        }
     }
 }
 
 impl Shard {
-    /// Begins to store an item that has nothing but key and value, as a reservation and a commit at
+    /// Stores an item that has nothing but key and value, as a reservation and a commit at
     /// [`Place::New`](super::Place) would, in a free chunk or that of the item that leaves for it. `None` where it is not so simple: then
     /// nothing has changed. The hash is the one that was looked ahead for, and of this key; items older than `floor` may be
-    /// dead. [`Shard::finish_trade`] ends it, before anything else is done here.
+    /// dead. `publish` runs while the item's line is locked: it is told the marks and gives the version.
     #[inline(always)]
-    pub(crate) fn begin_trade<'a>(
+    pub(crate) fn trade(
         &mut self,
         at: Ahead,
         key: &[u8],
         value: &[u8],
         floor: u64,
-    ) -> Option<Trade<'a>> {
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Option<Version> {
         let bytes = item_bytes(key.len(), value.len());
         let class = self.slabs.small_fitting_class(bytes + self.memory().trailer_bytes())?;
         if !self.index.has_room_to_trade(at.hash) || !self.index.is_ahead(at) {
@@ -61,8 +60,12 @@ impl Shard {
         let memory = self.slabs.memory();
         // SAFETY: the chunk is of a class that holds so many bytes, and nothing names it any more.
         unsafe { item::write_plain(memory, first, key, value) };
+        if self.is_accounting() {
+            accounting::note_access(memory, first, self.now_s);
+        }
         let items = self.index.len() - usize::from(!is_more);
-        let (place, is_main) = match self.index.begin_plainly(at) {
+        // SAFETY: the line that was looked ahead for is the one still, as found above: an eviction splits and merges none.
+        let (place, is_main) = match unsafe { self.index.begin_plainly(at) } {
             Ok(spot) => {
                 let is_main = spot.is_ghost || self.is_trial(items);
                 (Place::Plain(spot), is_main)
@@ -76,31 +79,19 @@ impl Shard {
         };
         let marks = if is_main { Marks::default().in_main() } else { Marks::default() };
         item::set_plain_shape(memory, first, key.len(), value.len(), marks);
-        Some(Trade { place, first, bytes, marks, is_more })
-    }
-
-    /// The item is stored under this version; the hash is the one of its key.
-    #[inline(always)]
-    pub(crate) fn finish_trade(&mut self, trade: Trade<'_>, hash: u64, version: Version) {
-        let Trade { place, first, bytes, marks, is_more } = trade;
-        let memory = self.slabs.memory();
+        let version = publish(marks);
         item::set_version(memory, first, version);
-        let replaced = match place {
-            Place::Plain(spot) => {
-                self.index.finish_plainly(spot, hash, first);
-                None
-            }
-            Place::InChain(spot) => self.index.finish_trade(spot, hash, first),
-        };
-        self.lru.push_new(memory, first, marks.is_main());
+        let replaced = place.finish(&self.index, at.hash, first);
+        self.lru.push_new(memory, first, is_main);
         self.item_bytes += bytes;
-        self.probation_bytes += if marks.is_main() { 0 } else { bytes };
+        self.probation_bytes += if is_main { 0 } else { bytes };
         if self.is_accounting() {
-            self.account_stored(first, bytes, marks.is_main());
+            self.account_stored(first, bytes, is_main);
         }
         if is_more || replaced.is_some() {
             self.settle_trade(replaced, is_more);
         }
+        Some(version)
     }
 
     /// Whether a new item goes to the main queue, where there are so many others.

@@ -259,8 +259,7 @@ impl Model {
         let is_bare = place == Place::New && footprint == Footprint::new(bytes.len(), size, 0, 0);
         let at = self.shards[shard].index.look_ahead(hash);
         let floor = self.floors.highest();
-        if is_bare && let Some(trade) = self.shards[shard].begin_trade(at, &bytes, &value, floor) {
-            self.shards[shard].finish_trade(trade, hash, version);
+        if is_bare && self.shards[shard].trade(at, &bytes, &value, floor, |_| version).is_some() {
             self.follow_evictions(shard);
             self.trades += 1;
         } else if let Some(reservation) = self.reserve(shard, hash, footprint) {
