@@ -417,19 +417,23 @@ impl Inner {
         let ShardCell { shard, next_version, versions, .. } = cell;
         let floor = self.floors.highest();
         shard.note_moment(self.moment());
-        let group = if self.is_watched { self.group.as_ref() } else { None };
-        if let Some(group) = group {
-            // What was passed by before this store lies before it; where somebody is told of that, none goes this way for
-            // which another leaves.
+        if shard.tells_passes()
+            && let Some(group) = &self.group
+        {
+            // What was passed by before this store lies before it. (No trade is begun where somebody is to be told of what
+            // leaves for it.)
             group.log_passes(shard);
         }
-        let version = shard.trade(at, key, value, floor, |marks| match group {
+        let trade = shard.begin_trade(at, key, value, floor)?;
+        let group = if self.is_watched { self.group.as_ref() } else { None };
+        let version = match group {
             None => versions.give(next_version, &self.last_version, floor),
             Some(group) => {
                 next_version.count_store();
-                group.append_plain(key, value, marks)
+                group.append_plain(key, value, trade.marks())
             }
-        })?;
+        };
+        trade.finish(version);
         if let Some(group) = group {
             group.ring();
         }

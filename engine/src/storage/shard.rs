@@ -292,6 +292,7 @@ impl Shard {
         let now_s = std::mem::replace(&mut self.now_s, accessed_s);
         self.commit(reservation, hash, &key, &value, meta, Place::Hot, |_| meta.version);
         self.now_s = now_s;
+        self.note_came(new.chunk());
         Ok(new)
     }
 

@@ -32,20 +32,64 @@ impl Place<'_> {
     }
 }
 
+/// An item that is all there but for its version, and that nothing names yet; its line is locked.
+#[must_use]
+pub(crate) struct Trade<'a> {
+    shard: &'a mut Shard,
+    place: Place<'a>,
+    hash: u64,
+    first: ChunkRef,
+    bytes: usize,
+    is_main: bool,
+    /// Whether nobody left for it.
+    is_more: bool,
+}
+
+impl Trade<'_> {
+    /// The item's marks.
+    #[inline(always)]
+    pub(crate) fn marks(&self) -> Marks {
+        marks(self.is_main)
+    }
+
+    /// The item is stored under this version.
+    #[inline(always)]
+    pub(crate) fn finish(self, version: Version) {
+        let Trade { shard, place, hash, first, bytes, is_main, is_more } = self;
+        let memory = shard.slabs.memory();
+        item::set_version(memory, first, version);
+        let replaced = place.finish(&shard.index, hash, first);
+        shard.lru.push_new(memory, first, is_main);
+        shard.item_bytes += bytes;
+        shard.probation_bytes += if is_main { 0 } else { bytes };
+        if shard.is_accounting() {
+            shard.account_stored(first, bytes, is_main);
+        }
+        if is_more || replaced.is_some() {
+            shard.settle_trade(replaced, is_more);
+        }
+    }
+}
+
+/// Of an item that begins in this queue.
+#[inline(always)]
+fn marks(is_main: bool) -> Marks {
+    if is_main { Marks::default().in_main() } else { Marks::default() }
+}
+
 impl Shard {
-    /// Stores an item that has nothing but key and value, as a reservation and a commit at
+    /// Begins to store an item that has nothing but key and value, as a reservation and a commit at
     /// [`Place::New`](super::Place) would, in a free chunk or that of the item that leaves for it. `None` where it is not so simple: then
     /// nothing has changed. The hash is the one that was looked ahead for, and of this key; items older than `floor` may be
-    /// dead. `publish` runs while the item's line is locked: it is told the marks and gives the version.
+    /// dead.
     #[inline(always)]
-    pub(crate) fn trade(
-        &mut self,
+    pub(crate) fn begin_trade<'a>(
+        &'a mut self,
         at: Ahead,
         key: &[u8],
         value: &[u8],
         floor: u64,
-        publish: impl FnOnce(Marks) -> Version,
-    ) -> Option<Version> {
+    ) -> Option<Trade<'a>> {
         let bytes = item_bytes(key.len(), value.len());
         let class = self.slabs.small_fitting_class(bytes + self.memory().trailer_bytes())?;
         if !self.index.has_room_to_trade(at.hash) || !self.index.is_ahead(at) {
@@ -64,34 +108,24 @@ impl Shard {
             accounting::note_access(memory, first, self.now_s);
         }
         let items = self.index.len() - usize::from(!is_more);
+        // SAFETY: it hands out what leads to lines, never into the shard; those live as long as the index, and the trade
+        // borrows the whole shard until it has unlocked them.
+        let index: &'a Index = unsafe { &*std::ptr::from_ref(&self.index) };
         // SAFETY: the line that was looked ahead for is the one still, as found above: an eviction splits and merges none.
-        let (place, is_main) = match unsafe { self.index.begin_plainly(at) } {
+        let (place, is_main) = match unsafe { index.begin_plainly(at) } {
             Ok(spot) => {
                 let is_main = spot.is_ghost || self.is_trial(items);
                 (Place::Plain(spot), is_main)
             }
             Err(guard) => {
                 let view = self.view();
-                let spot = self.index.begin_in_chain(guard, at.hash, |chunk| view.has_key(chunk, key));
+                let spot = index.begin_in_chain(guard, at.hash, |chunk| view.has_key(chunk, key));
                 let is_main = self.begins_in_main(&spot, items);
                 (Place::InChain(spot), is_main)
             }
         };
-        let marks = if is_main { Marks::default().in_main() } else { Marks::default() };
-        item::set_plain_shape(memory, first, key.len(), value.len(), marks);
-        let version = publish(marks);
-        item::set_version(memory, first, version);
-        let replaced = place.finish(&self.index, at.hash, first);
-        self.lru.push_new(memory, first, is_main);
-        self.item_bytes += bytes;
-        self.probation_bytes += if is_main { 0 } else { bytes };
-        if self.is_accounting() {
-            self.account_stored(first, bytes, is_main);
-        }
-        if is_more || replaced.is_some() {
-            self.settle_trade(replaced, is_more);
-        }
-        Some(version)
+        item::set_plain_shape(memory, first, key.len(), value.len(), marks(is_main));
+        Some(Trade { shard: self, place, hash: at.hash, first, bytes, is_main, is_more })
     }
 
     /// Whether a new item goes to the main queue, where there are so many others.
