@@ -152,14 +152,17 @@ fn a_value_up_to_the_largest_comes_as_it_was_stored_however_many_pieces_it_lies_
         let value: Vec<u8> = (0..bytes).map(|at| (at % 251 + at / 8192) as u8).collect();
         shared.cache.set("big", &value, Expiry::Never).unwrap();
         let answer = [format!("VALUE big 0 {bytes}\r\n").as_bytes(), &value, b"\r\nEND\r\n"].concat();
-        for taken_at_first in [0, 10, 8_000, 300_000, 520_000, usize::MAX] {
-            let mut connection = Connection::new(&shared.settings);
-            let mut socket = socket(b"get big\r\n", 1000);
-            socket.room = taken_at_first;
-            run(&shared, &mut connection, &mut socket);
-            socket.room = usize::MAX;
-            run(&shared, &mut connection, &mut socket);
-            assert!(socket.output == answer, "{bytes} bytes, of which {taken_at_first} went at first");
+        for room in [0, 10, 8_000, 300_000, 520_000, usize::MAX] {
+            for directly in [true, false] {
+                let mut connection = Connection::new(&shared.settings);
+                (connection.protocol, connection.sends_directly) = (Protocol::Ascii, directly);
+                let mut socket = socket(b"get big\r\n", 1000);
+                socket.room = room;
+                run(&shared, &mut connection, &mut socket);
+                socket.room = usize::MAX;
+                run(&shared, &mut connection, &mut socket);
+                assert!(socket.output == answer, "{bytes} bytes, of which {room} went at first, {directly}");
+            }
         }
     }
 }
