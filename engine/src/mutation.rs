@@ -199,6 +199,12 @@ impl Marks {
         !self.is_absence() || (is_bare && expires_at_ms != 0)
     }
 
+    /// What the eviction pass goes by, as `other` has it. What the item is stays.
+    pub(crate) fn in_order_of(self, other: Marks) -> Marks {
+        const ORDER: u8 = Marks::HITS | Marks::FETCHED | Marks::MAIN;
+        Marks(self.0 & !ORDER | other.0 & ORDER)
+    }
+
     /// Hits since the eviction pass last came by, up to the policy's most: each gets it another round.
     pub(crate) fn hits(self) -> u8 {
         self.0 & Marks::HITS

@@ -123,7 +123,7 @@ impl Locked<'_> {
     /// Stores in the room that was reserved.
     #[inline(never)]
     fn store(&mut self, reservation: Reservation, value: &[u8], meta: Meta) -> Version {
-        let at = self.inner.tables.of(self.hash).look_ahead(self.hash);
+        let at = self.inner.tables.look_ahead(self.hash);
         self.inner.store(&mut self.cell, at, self.key, reservation, value, meta)
     }
 
@@ -388,7 +388,7 @@ impl Inner {
         let (hash, seed) = self.hasher.hash_and_seed(key);
         let cell = self.cell(hash);
         prefetch_cell(cell);
-        let at = self.tables.of(hash).look_ahead(hash);
+        let at = self.tables.look_ahead(hash);
         let mut cell = cell.lock();
         // A change of role sets its bit, then passes through this lock.
         let is_plain = self.attention.load(Ordering::Acquire) == 0 && self.hasher.is_seed(seed);
@@ -417,18 +417,23 @@ impl Inner {
         let ShardCell { shard, next_version, versions, .. } = cell;
         let floor = self.floors.highest();
         shard.note_moment(self.moment());
+        if shard.tells_passes()
+            && let Some(group) = &self.group
+        {
+            // What was passed by before this store lies before it. (No trade is begun where somebody is to be told of what
+            // leaves for it.)
+            group.log_passes(shard);
+        }
         let trade = shard.begin_trade(at, key, value, floor)?;
         let group = if self.is_watched { self.group.as_ref() } else { None };
         let version = match group {
             None => versions.give(next_version, &self.last_version, floor),
             Some(group) => {
                 next_version.count_store();
-                // What was passed by before this store lies before it.
-                group.log_passes(shard);
                 group.append_plain(key, value, trade.marks())
             }
         };
-        shard.finish_trade(trade, at.hash, version);
+        trade.finish(version);
         if let Some(group) = group {
             group.ring();
         }
@@ -445,7 +450,7 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Option<Version> {
-        let at = self.tables.of(hash).look_ahead(hash);
+        let at = self.tables.look_ahead(hash);
         let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
         let footprint = Footprint::of(key.len(), value.len(), &meta);
         let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;

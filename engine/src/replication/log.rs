@@ -210,7 +210,8 @@ pub(crate) enum LogRead {
 ///    enters.
 /// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole; there are
 ///    `retained_records` of them.
-/// 3. `mark_bytes` is what marks take of the ring, at most one part in [`MARKS_DIVISOR`].
+/// 3. `mark_bytes` is what marks and their like take of the ring: at most one part in [`MARKS_DIVISOR`], and the words that
+///    a shard is whole, of which each copy has one a shard.
 /// 4. No record behind `last_of_many` concerns more than one item, and none behind `last_load` says who loads a key.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -518,39 +519,44 @@ impl Log {
 
     /// Notes that the item of this hash was read; false if marks take their share of the log already.
     pub(crate) fn append_mark(&mut self, hash: u64) -> bool {
-        self.append_unnumbered(&hash.to_le_bytes())
+        self.append_as_mark(&hash.to_le_bytes())
     }
 
     /// Notes what an eviction pass did with the item of this hash, for replicas that are being copied.
     pub(crate) fn append_pass(&mut self, hash: u64, pass: Pass) -> bool {
-        self.append_news(&pass_body(hash, pass))
+        let is_told = !self.has_old_reader && self.append_as_mark(&pass_body(hash, pass));
+        self.last_load = if is_told { self.last_seq() + 1 } else { self.last_load };
+        is_told
     }
 
-    /// Notes that a replica was sent a whole shard.
+    /// Notes that a replica was sent a whole shard, whatever share marks take: without this word the replica would follow
+    /// the passes of the next copy, too, whosever that is. False if somebody reads this log who does not know it.
     pub(crate) fn append_whole(&mut self, whole: WholeShard) -> bool {
-        self.append_news(&whole.body())
-    }
-
-    /// What older nodes can't read.
-    fn append_news(&mut self, bytes: &[u8]) -> bool {
-        if self.has_old_reader {
-            return false;
+        let is_known = !self.has_old_reader;
+        if is_known {
+            self.last_load = self.last_seq() + 1;
+            self.append_unnumbered(&whole.body());
         }
-        self.last_load = self.last_seq() + 1;
-        self.append_unnumbered(bytes)
+        is_known
     }
 
-    fn append_unnumbered(&mut self, bytes: &[u8]) -> bool {
+    /// A mark, or what goes as one, if marks do not take their share of the log already.
+    fn append_as_mark(&mut self, bytes: &[u8]) -> bool {
+        let needed = (LENGTH_BYTES + bytes.len()) as u64;
+        let has_room = (self.mark_bytes + needed) * MARKS_DIVISOR <= self.bytes_max as u64;
+        if has_room {
+            self.append_unnumbered(bytes);
+        }
+        has_room
+    }
+
+    fn append_unnumbered(&mut self, bytes: &[u8]) {
         let needed = LENGTH_BYTES + bytes.len();
-        if (self.mark_bytes + needed as u64) * MARKS_DIVISOR > self.bytes_max as u64 {
-            return false;
-        }
         self.make_room(needed);
         self.note_landmark();
         self.mark_bytes += needed as u64;
         self.ring.append(&(bytes.len() as u32 | MARK_BIT).to_le_bytes());
         self.ring.append(bytes);
-        true
     }
 
     /// An entry is about to be appended.

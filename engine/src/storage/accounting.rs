@@ -10,7 +10,8 @@
 //! At the chunk's end, so that nothing else of the layout depends on it: without accounting the word is the value's, and
 //! a read does not know that there could be one.
 //!
-//! The word changes with the item's line or its shard locked. If both at once, either time stays.
+//! The word is set before an index line names the item, and changes with the item's line or its shard locked. If both at
+//! once, either time stays.
 
 use super::expiry::Moment;
 use super::item;
@@ -88,10 +89,9 @@ impl Shard {
         }
     }
 
-    /// An item was stored, at the moment of its reservation.
+    /// An item was stored.
     #[inline(never)]
     pub(super) fn account_stored(&mut self, first: ChunkRef, bytes: usize, is_main: bool) {
-        note_access(self.memory(), first, self.now_s);
         let class = self.slabs.class_of(first);
         let held = self.slabs.held_of(class);
         held.items += 1;

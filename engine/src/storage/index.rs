@@ -48,7 +48,7 @@ pub(super) struct Index {
     overflow_free: Cell<u32>,
     overflow_free_head: Cell<u32>,
     limits: Limits,
-    ghosts: Ghosts,
+    ghosts: Cell<Ghosts>,
     /// Into `tables`.
     table: NonNull<Table>,
     tables: Tables,
@@ -137,7 +137,7 @@ impl Index {
     pub(super) fn new(tables: Tables, at: usize) -> Index {
         let mut index = Index {
             limits: Limits { page_from: 0, split_above: 0, merge_below: 0 },
-            ghosts: Ghosts::default(),
+            ghosts: Cell::default(),
             table: NonNull::from(tables.at(at)),
             tables,
             at,
@@ -285,14 +285,13 @@ impl Index {
     }
 
     /// Begins to store an entry, in the place of the one that `is_match` accepts, or as a new one;
-    /// [`Index::pages_wanted`] of its hash is 0. The ghost of its hash is gone. [`Index::finish_store`] ends it, before anything
-    /// else is done here. The hash is the one that was looked ahead for.
+    /// [`Index::pages_wanted`] of its hash is 0. The ghost of its hash is gone. [`Index::finish_store`] ends it.
+    /// The hash is the one that was looked ahead for.
     #[inline(always)]
-    pub(super) fn begin_store<'a>(&self, at: Ahead, is_match: impl FnMut(ChunkRef) -> bool) -> Spot<'a> {
-        // SAFETY: as in `table`; whoever has the spot has this index.
-        let table: &'a Table = unsafe { self.table.as_ref() };
-        let at = if self.is_ahead(at) { at } else { table.look_ahead(at.hash) };
-        match self.begin_plainly(at) {
+    pub(super) fn begin_store(&self, at: Ahead, is_match: impl FnMut(ChunkRef) -> bool) -> Spot<'_> {
+        let at = if self.is_ahead(at) { at } else { self.look_ahead(at.hash) };
+        // SAFETY: it is the one still, or was looked for just now.
+        match unsafe { self.begin_plainly(at) } {
             Ok(PlainSpot { guard, len, is_ghost }) => {
                 Spot { last: guard.line(), guard, len, found: None, is_ghost }
             }
@@ -302,10 +301,13 @@ impl Index {
 
     /// [`Index::begin_store`] where the line that was looked ahead for is the one still, in the most common case: the line
     /// is alone, has room, and has no entry of this tag. Otherwise gives the locked line.
+    ///
+    /// # Safety
+    /// [`Index::is_ahead`] says so of it.
     #[inline(always)]
-    pub(super) fn begin_plainly<'a>(&self, at: Ahead) -> Result<PlainSpot<'a>, LineGuard<'a>> {
+    pub(super) unsafe fn begin_plainly(&self, at: Ahead) -> Result<PlainSpot<'_>, LineGuard<'_>> {
         debug_assert!(self.is_ahead(at));
-        // SAFETY: it was looked ahead for in this table, as the caller has found.
+        // SAFETY: the caller's: it was looked ahead for in this table.
         let mut guard = unsafe { at.line() }.lock();
         let line = guard.changing();
         let tags = line.tags();
@@ -316,7 +318,7 @@ impl Index {
         Ok(PlainSpot { guard, len, is_ghost: line.take_ghost(len, fingerprint(at.hash)) })
     }
 
-    /// [`Index::finish_trade`] of such a spot, which replaces nothing.
+    /// [`Index::finish_store`] of such a spot, which replaces nothing.
     #[inline(always)]
     pub(super) fn finish_plainly(&self, spot: PlainSpot<'_>, hash: u64, chunk: ChunkRef) {
         spot.guard.line().set(spot.len, tag(hash), chunk.get());
@@ -325,33 +327,15 @@ impl Index {
     /// [`Index::begin_store`] in any case but the plain one; the line is locked.
     #[inline(never)]
     pub(super) fn begin_in_chain<'a>(
-        &self,
+        &'a self,
         guard: LineGuard<'a>,
         hash: u64,
         is_match: impl FnMut(ChunkRef) -> bool,
     ) -> Spot<'a> {
-        // SAFETY: as in `table`; whoever has the spot has this index.
-        let table: &'a Table = unsafe { self.table.as_ref() };
-        let walk = table.walk(guard.line(), hash, is_match);
+        let walk = self.table().walk(guard.line(), hash, is_match);
         let (last, len) = (walk.last, walk.last.len());
         let is_ghost = last.take_ghost(len, fingerprint(hash));
         Spot { guard, last, len, found: walk.found, is_ghost }
-    }
-
-    /// The entry of this hash now refers to this chunk; gives what it has referred to before. May split one line.
-    #[inline(always)]
-    pub(super) fn finish_store(
-        &mut self,
-        spot: Spot<'_>,
-        hash: u64,
-        chunk: ChunkRef,
-        hash_of: impl Fn(ChunkRef) -> u64,
-    ) -> Option<ChunkRef> {
-        let replaced = self.finish_trade(spot, hash, chunk);
-        if replaced.is_none() {
-            self.count_added(hash_of);
-        }
-        replaced
     }
 
     /// Counts an entry that was added; may split one line.
@@ -363,10 +347,10 @@ impl Index {
         }
     }
 
-    /// [`Index::finish_store`] in the place of an entry that was removed but not counted as such: there are as many as
-    /// before, unless it gives one; that is to be counted.
+    /// The entry of this hash now refers to this chunk; gives what it has referred to before. If that is nothing, there is
+    /// an entry more, which is to be counted, unless another was removed for it and not counted either.
     #[inline(always)]
-    pub(super) fn finish_trade(&self, spot: Spot<'_>, hash: u64, chunk: ChunkRef) -> Option<ChunkRef> {
+    pub(super) fn finish_store(&self, spot: Spot<'_>, hash: u64, chunk: ChunkRef) -> Option<ChunkRef> {
         let Spot { guard, last, len, found, .. } = spot;
         if let Some((line, slot, old)) = found {
             line.set_reference(slot, chunk.get());
@@ -418,19 +402,15 @@ impl Index {
 
     /// Locks the line of an entry with this hash.
     #[inline]
-    fn lock_entry<'a>(&self, hash: u64) -> EntryGuard<'a> {
-        // SAFETY: as in `table`; whoever has the guard has this index.
-        let table: &'a Table = unsafe { self.table.as_ref() };
-        let home = table.state().home(hash);
-        EntryGuard { guard: table.home(home).lock(), home }
+    fn lock_entry(&self, hash: u64) -> EntryGuard<'_> {
+        let home = self.table().state().home(hash);
+        EntryGuard { guard: self.table().home(home).lock(), home }
     }
 
     /// [`Index::lock_entry`] of the hash that was looked ahead for, if its line is the one still.
     #[inline(always)]
-    pub(super) fn lock_if_ahead<'a>(&self, ahead: Ahead) -> Option<EntryGuard<'a>> {
-        // SAFETY: as in `table`; whoever has the guard has this index.
-        let table: &'a Table = unsafe { self.table.as_ref() };
-        let (line, home) = table.line_ahead(ahead)?;
+    pub(super) fn lock_if_ahead(&self, ahead: Ahead) -> Option<EntryGuard<'_>> {
+        let (line, home) = self.table().line_ahead(ahead)?;
         Some(EntryGuard { guard: line.lock(), home })
     }
 
@@ -449,7 +429,7 @@ impl Index {
     /// Removes an entry whose line is locked, and leaves it to the caller to count it; `as_ghost`: the line remembers its
     /// hash.
     #[inline(always)]
-    pub(super) fn remove(&mut self, entry: EntryGuard<'_>, hash: u64, chunk: ChunkRef, as_ghost: bool) {
+    pub(super) fn remove(&self, entry: EntryGuard<'_>, hash: u64, chunk: ChunkRef, as_ghost: bool) {
         let EntryGuard { mut guard, home } = entry;
         let line = guard.changing();
         let (last, len) = if line.is_alone() {
@@ -471,10 +451,8 @@ impl Index {
     /// Takes an entry out of the chain that begins with this line, which is locked and is being changed; gives the
     /// chain's last line and how many entries that has.
     #[inline(never)]
-    fn remove_from_chain<'a>(&self, home: &'a Line, hash: u64, chunk: ChunkRef) -> (&'a Line, usize) {
-        // SAFETY: as in `table`; lines live as long as the table, which outlives the guard of `home`.
-        let table: &'a Table = unsafe { self.table.as_ref() };
-        let walk = table.walk(home, hash, |found| found == chunk);
+    fn remove_from_chain<'a>(&'a self, home: &'a Line, hash: u64, chunk: ChunkRef) -> (&'a Line, usize) {
+        let walk = self.table().walk(home, hash, |found| found == chunk);
         let (line, slot, _) = walk.found.expect(INDEXED);
         // The chain's last entry fills the gap, so that only the last line has empty slots.
         let end = walk.last.len() - 1;
@@ -496,24 +474,25 @@ impl Index {
     /// line was not split yet; and a fifth more, since full lines have no room for theirs. (By the entries that it has,
     /// some chains would remember for much longer than others.)
     #[inline(always)]
-    fn ghosts_max(&mut self, home: usize) -> usize {
-        if self.ghosts.entries != self.entries {
+    fn ghosts_max(&self, home: usize) -> usize {
+        if self.ghosts.get().entries != self.entries {
             self.count_ghosts();
         }
+        let ghosts = self.ghosts.get();
         // Its other half, if it was split, has the other value of that bit.
-        let is_split = (home ^ self.ghosts.bit) < self.ghosts.count;
-        usize::from(self.ghosts.most[usize::from(is_split)])
+        let is_split = (home ^ ghosts.bit) < ghosts.count;
+        usize::from(ghosts.most[usize::from(is_split)])
     }
 
     #[inline(never)]
-    fn count_ghosts(&mut self) {
+    fn count_ghosts(&self) {
         let count = self.count();
         let bits = count.ilog2();
         let most = [0, 1].map(|split| {
             let halves = (self.entries * 12 / 5) >> (bits + split);
             halves.div_ceil(2).clamp(1, 2 * SLOTS) as u8
         });
-        self.ghosts = Ghosts { entries: self.entries, count, bit: 1 << bits, most };
+        self.ghosts.set(Ghosts { entries: self.entries, count, bit: 1 << bits, most });
     }
 
     /// Appends what home lines from `first` on remember of evicted items: of each line how many there are, and their
@@ -535,7 +514,7 @@ impl Index {
     }
 
     /// Takes over what [`Index::copy_ghosts`] of an index with so many lines gave; false where it is malformed.
-    pub(super) fn remember_ghosts(&mut self, first: usize, lines: usize, mut bytes: &[u8]) -> bool {
+    pub(super) fn remember_ghosts(&self, first: usize, lines: usize, mut bytes: &[u8]) -> bool {
         let mut from = first;
         while let Some((count, behind)) = bytes.split_first() {
             let Some((fingerprints, behind)) = behind.split_at_checked(2 * usize::from(*count)) else {
@@ -550,7 +529,7 @@ impl Index {
     }
 
     /// `hash`: any of the line's. Of the same line: what it remembers already is among these, as far as it is not older.
-    fn remember_line(&mut self, hash: u64, is_same_line: bool, fingerprints: &[u8]) {
+    fn remember_line(&self, hash: u64, is_same_line: bool, fingerprints: &[u8]) {
         let entry = self.lock_entry(hash);
         let most = self.ghosts_max(entry.home);
         let last = self.last_line(entry.home);
@@ -622,7 +601,7 @@ impl Index {
         drop(guards);
         self.moving = moving;
         self.entries_moved_max = self.entries_moved_max.max(moved);
-        self.ghosts = Ghosts::default();
+        self.ghosts = Cell::default();
         self.limits = self.limits_of_now();
     }
 
@@ -644,7 +623,7 @@ impl Index {
         drop(guards);
         self.moving = moving;
         self.entries_moved_max = self.entries_moved_max.max(moved);
-        self.ghosts = Ghosts::default();
+        self.ghosts = Cell::default();
         let is_page_free = gone <= (self.home_pages - 1) * self.table().lines_per_page();
         self.home_pages -= usize::from(is_page_free);
         self.limits = self.limits_of_now();

@@ -107,14 +107,16 @@ impl Shard {
     }
 
     /// Takes over what that gave of a shard with so many lines; false where it is malformed.
-    pub(crate) fn remember_ghosts(&mut self, first: usize, lines: usize, bytes: &[u8]) -> bool {
+    pub(crate) fn remember_ghosts(&self, first: usize, lines: usize, bytes: &[u8]) -> bool {
         self.index.remember_ghosts(first, lines, bytes)
     }
 
-    /// An item that is here comes again by a copy: it goes where the copy has got to, with these marks.
+    /// An item that is here comes again by a copy: it goes where the copy has got to, with the queue, hits and reads that
+    /// these marks say. What else they say was checked beside what came with them, which need not be what is here.
     pub(crate) fn install_again(&mut self, hash: u64, id: ItemId, marks: Marks) {
         let (memory, first) = (self.slabs.memory(), id.chunk());
         let (bytes, before) = item::counted(memory, first);
+        let marks = before.in_order_of(marks);
         self.lru.unlink(memory, first);
         self.index.with_line(hash, || item::set_marks(memory, first, marks));
         self.lru.push_installed(memory, first, marks.is_main());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::accounting;
 use super::departures::{Cause, Departures, Event};
 use super::expiry::Moment;
 use super::hasher::KeyHasher;
@@ -108,7 +109,7 @@ pub(crate) struct Shard {
     /// Chunks of the reservation that is neither committed nor cancelled yet; 0 without one.
     pub(super) reserved_chunks: u32,
     pub(super) drought: Drought,
-    /// The second of the last reservation, with accounting.
+    /// The second of the last reservation, with accounting: what is stored counts as accessed then.
     pub(super) now_s: u32,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
@@ -288,8 +289,10 @@ impl Shard {
         let present = self.find(hash, &key).map(|id| Meta { expires_at_ms, ..self.meta(id) });
         let meta = present.unwrap_or(meta);
         let new = ItemId::from(reservation.first);
+        let now_s = std::mem::replace(&mut self.now_s, accessed_s);
         self.commit(reservation, hash, &key, &value, meta, Place::Hot, |_| meta.version);
-        self.set_accessed(new, accessed_s);
+        self.now_s = now_s;
+        self.note_came(new.chunk());
         Ok(new)
     }
 
@@ -362,6 +365,9 @@ impl Shard {
         let memory = self.slabs.memory();
         // SAFETY: the chain was reserved for this footprint, and nothing names it yet.
         let bytes = unsafe { item::write(memory, first, footprint, key, value, meta) };
+        if self.is_accounting() {
+            accounting::note_access(memory, first, self.now_s);
+        }
         // SAFETY: `self` is borrowed mutably, so nobody else frees or writes this shard's items.
         let view = unsafe { View::new(memory) };
         let spot = self.index.begin_store(at, |chunk| view.has_key(chunk, key));
@@ -375,8 +381,11 @@ impl Shard {
         }
         let version = publish(marks);
         item::set_version(memory, first, version);
-        let hasher = &self.hasher;
-        let replaced = self.index.finish_store(spot, hash, first, |chunk| hasher.hash(view.key(chunk)));
+        let replaced = self.index.finish_store(spot, hash, first);
+        if replaced.is_none() {
+            let hasher = &self.hasher;
+            self.index.count_added(|chunk| hasher.hash(view.key(chunk)));
+        }
         match place {
             Place::New | Place::Hot => self.lru.push_new(memory, first, marks.is_main()),
             Place::Install => self.lru.push_installed(memory, first, marks.is_main()),

@@ -17,7 +17,7 @@
 //! A page that is due waits until more are: meanwhile the rest of its items die as well, where lifetimes are alike. How
 //! many wait is decided by what the last looks found: the dead on them shall be a 256th of the shard at most. Only when live items have to leave for want of room, no page waits.
 //!
-//! A flush has each page looked at once. What it may concern and a compaction moves meanwhile makes its new page due.
+//! A flush has each page looked at once. What it may concern and is moved or written anew meanwhile makes its new page due.
 //!
 //! A replica sweeps as it applies records, but as of a moment by which it knows all that its primary did, since an item
 //! that has expired there may have been touched in time on its primary (see `cache::apply`).
@@ -149,14 +149,20 @@ impl Shard {
         }
     }
 
-    /// A compaction has moved the item here. What a flush concerns may have come to a page that it has passed by.
+    /// A compaction has moved the item here.
     pub(super) fn note_moved(&mut self, first: ChunkRef) {
-        let meta = item::meta(self.memory(), first);
-        if self.sweep.flush_slots > 0 && meta.version.0 < self.sweep.floor {
+        self.note_came(first);
+        self.note_expiry(first, item::meta(self.memory(), first).expires_at_ms);
+    }
+
+    /// An item of before lies here now. If a flush concerns it, it may have come to a page that the flush's pass has left
+    /// behind; the pass is over with the look at its last page.
+    pub(super) fn note_came(&mut self, first: ChunkRef) {
+        let is_flushing = self.sweep.flush_slots > 0 || self.slabs.dues.looked_at().is_some();
+        if is_flushing && item::meta(self.memory(), first).version.0 < self.sweep.floor {
             self.slabs.dues.want_scan(self.slabs.slot_of(first), self.slabs.page_count());
             self.swept_floor = SWEEP_WANTED;
         }
-        self.note_expiry(first, meta.expires_at_ms);
     }
 
     /// Whether a write has a share in the sweep.

@@ -161,6 +161,12 @@ impl Tables {
         unsafe { self.first.add(self.shard_number(hash)).as_ref() }
     }
 
+    /// Where an entry with this hash lies now, or will, in its shard. The processor fetches the line.
+    #[inline(always)]
+    pub(crate) fn look_ahead(&self, hash: u64) -> Ahead {
+        self.of(hash).look_ahead(hash)
+    }
+
     /// The table of the shard with this number.
     pub(super) fn at(&self, number: usize) -> &Table {
         &self.tables[number]
@@ -294,7 +300,7 @@ impl Table {
 
     /// Where an entry with this hash lies now, or will. The processor fetches the line.
     #[inline(always)]
-    pub(crate) fn look_ahead(&self, hash: u64) -> Ahead {
+    pub(super) fn look_ahead(&self, hash: u64) -> Ahead {
         let state = self.state();
         let home = state.home(hash);
         let line = NonNull::from(self.home(home));

@@ -310,6 +310,20 @@ fn what_an_eviction_pass_did_lies_between_records_and_is_kept_from_older_readers
 }
 
 #[test]
+fn that_a_shard_is_whole_is_said_though_marks_have_their_share() {
+    let mut log = Log::new(8 << 10);
+    log.mint(Term(16), Branch(1), 0, false);
+    let whole = WholeShard { slot: 3, shard: 0, shards: 1, owed_bytes: 5 };
+    while log.append_mark(7) {}
+    assert!(!log.append_pass(7, Pass::Kept));
+    let mut cursor = log.cursor_at_end().unwrap();
+    assert!(log.append_whole(whole));
+    let LogRead::Records { bytes, .. } = log.read(&mut cursor, usize::MAX, Seq::MAX) else { panic!() };
+    assert_eq!(entries(&bytes).flatten().collect::<Vec<_>>(), [Entry::Whole(whole)]);
+    assert!(!log.append_mark(7), "it counts as marks do");
+}
+
+#[test]
 fn an_entry_without_a_seq_of_another_length_is_malformed() {
     for length in 0..32_u32 {
         let mut bytes = (length | MARK_BIT).to_le_bytes().to_vec();

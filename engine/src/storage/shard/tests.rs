@@ -49,7 +49,7 @@ fn put(shard: &mut Shard, key: &str, value: &[u8]) -> bool {
     let hash = shard.hasher.hash(key.as_bytes());
     let at = shard.index.look_ahead(hash);
     if let Some(trade) = shard.begin_trade(at, key.as_bytes(), value, 0) {
-        shard.finish_trade(trade, hash, PLAIN.version);
+        trade.finish(PLAIN.version);
         return true;
     }
     try_put(shard, key.as_bytes(), value, PLAIN, Place::New).unwrap();
@@ -492,6 +492,34 @@ fn a_trade_leaves_what_a_reservation_and_a_commit_would() {
 }
 
 #[test]
+fn an_item_has_its_time_of_access_before_anybody_can_read_it() {
+    let mut shard = lone(PagePool::with_accounting(256 << 10, 1, true).unwrap(), true);
+    let memory = shard.memory().clone();
+    let (key, value) = (b"key 0000".as_slice(), [0; 100]);
+    let (hash, footprint) = (shard.hasher.hash(key), Footprint::new(key.len(), value.len(), 0, 0));
+    let moment = |now_ms: &'static u64| Moment { clock: now_ms, floors: &FLOORS };
+    let mut number = 0;
+    while shard.evictions < 100 {
+        let reservation = shard.reserve(hash, footprint, moment(&5_000)).unwrap();
+        let first = reservation.first;
+        number += 1;
+        let key = format!("key {number:04}");
+        let hash = shard.hasher.hash(key.as_bytes());
+        shard.commit(reservation, hash, key.as_bytes(), &value, PLAIN, Place::New, |_| {
+            assert_eq!(accounting::accessed_s(&memory, first), 5, "a commit");
+            PLAIN.version
+        });
+    }
+    let coldest = shard.lru.coldest(&memory, false).unwrap();
+    shard.note_moment(moment(&9_000));
+    let at = shard.index.look_ahead(hash);
+    let trade = shard.begin_trade(at, key, &value, 0).expect("the coldest gives way");
+    assert_eq!(accounting::accessed_s(&memory, coldest), 9, "a trade");
+    trade.finish(PLAIN.version);
+    assert_eq!(find(&shard, "key 0000").map(ItemId::chunk), Some(coldest));
+}
+
+#[test]
 fn an_item_that_a_copy_brings_again_goes_where_the_copy_has_got_to_with_its_marks() {
     let mut shard = shard(1 << 20);
     shard.install_begin();
@@ -500,10 +528,12 @@ fn an_item_that_a_copy_brings_again_goes_where_the_copy_has_got_to_with_its_mark
     }
     try_put(&mut shard, b"first", b"", PLAIN, Place::Install).unwrap();
     let main = Marks(0).hit(1).in_main();
-    for (key, marks) in [("early", Marks(0)), ("kept", main)] {
+    for (key, marks) in [("early", Marks::absence()), ("kept", main)] {
         let id = find(&shard, key).unwrap();
         shard.install_again(shard.hash(id), id, marks);
     }
+    let early = shard.meta(find(&shard, "early").unwrap()).marks;
+    assert_eq!(early, Marks(0), "a value that is here is none, whatever a copy says");
     assert_eq!(keys(&shard), ["first", "early", "new", "kept"]);
     assert_eq!(shard.meta(find(&shard, "kept").unwrap()).marks, main);
     shard.check_invariants();

@@ -142,6 +142,32 @@ fn a_large_value_under_way_takes_its_own_length_and_less_as_it_goes() {
 }
 
 #[test]
+fn a_value_up_to_the_largest_comes_as_it_was_stored_however_many_pieces_it_lies_in() {
+    let item_bytes_max = 32 << 20;
+    let config = Config::new().memory_bytes_max(64 << 20).item_bytes_max(item_bytes_max);
+    let shared = Shared { cache: Cache::new(config).unwrap(), ..shared() };
+    let header_and_key = 20 + b"big".len();
+    // With pages of 8 KiB these take 2, 63, 128 and 4096 pieces; one system call sends 64 parts.
+    for bytes in [16 << 10, 500_000, (1 << 20) - header_and_key, item_bytes_max - header_and_key] {
+        let value: Vec<u8> = (0..bytes).map(|at| (at % 251 + at / 8192) as u8).collect();
+        shared.cache.set("big", &value, Expiry::Never).unwrap();
+        let answer = [format!("VALUE big 0 {bytes}\r\n").as_bytes(), &value, b"\r\nEND\r\n"].concat();
+        for room in [0, 10, 8_000, 300_000, 520_000, usize::MAX] {
+            for directly in [true, false] {
+                let mut connection = Connection::new(&shared.settings);
+                (connection.protocol, connection.sends_directly) = (Protocol::Ascii, directly);
+                let mut socket = socket(b"get big\r\n", 1000);
+                socket.room = room;
+                run(&shared, &mut connection, &mut socket);
+                socket.room = usize::MAX;
+                run(&shared, &mut connection, &mut socket);
+                assert!(socket.output == answer, "{bytes} bytes, of which {room} went at first, {directly}");
+            }
+        }
+    }
+}
+
+#[test]
 fn u1_a_datagrams_one_answer_may_be_any_value() {
     let shared = shared();
     shared.cache.set("big", vec![b'x'; 400_000], hotspare::Expiry::Never).unwrap();
