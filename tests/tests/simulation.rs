@@ -56,7 +56,7 @@ fn a_node_promoted_with_nothing_empties_nobody() {
     assert!(candidates[1] > 0 && candidates[0] > candidates[1], "nobody erred: {candidates:?}");
 }
 
-/// P16: a node that came up with nothing is not promoted over one that it has met and that holds the group's items.
+/// P18: a node that came up with nothing is not promoted over one that it has met and that holds the group's items.
 #[test]
 fn a_primary_that_comes_up_empty_neither_empties_nor_overrules_its_spares() {
     let outranked = over(seeds(), reborn).outranked;
@@ -402,4 +402,14 @@ fn a_lease_of_a_load_that_is_logged_for_an_older_version_is_found() {
 fn frames_that_are_spoilt_on_their_way_change_nothing() {
     let total = over(seeds(), spoilt);
     assert!(total.spoilt > 0 && total.catch_ups > 0 && total.acknowledged > 0, "nothing happened: {total:?}");
+}
+
+#[test]
+fn a_frame_that_is_taken_whatever_its_checksum_is_found() {
+    is_found(Bug::ChecksumIgnored, 300, spoilt);
+}
+
+#[test]
+fn a_frame_that_is_taken_twice_is_found() {
+    is_found(Bug::RepeatsTaken, 300, spoilt);
 }

@@ -16,8 +16,8 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-/// How long the thread sleeps while writes keep coming, so that writers need not wake it (design §9).
-const LINGER: Duration = Duration::from_micros(150);
+/// How long the thread sleeps while writes keep coming, so that writers need not wake it: as long as over TCP.
+const LINGER: Duration = Duration::from_micros(450);
 
 /// The longest sleep: a bound on what a missed event could cost.
 const SLEEP_MAX: Duration = Duration::from_secs(1);

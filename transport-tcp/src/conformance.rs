@@ -9,7 +9,7 @@ use hotspare::transport::conformance::{self, Subject};
 use hotspare_tls::issue::Authority;
 use mio::Poll;
 
-use crate::transport::TcpTransport;
+use crate::transport::{Arrivals, TcpTransport};
 use crate::{Credentials, Options};
 
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -28,6 +28,7 @@ struct Tcp {
     options: Options,
     /// The sockets' registry must outlive them; nobody polls it: the suite looks by itself.
     polls: Vec<Poll>,
+    arrivals: Arrivals,
 }
 
 impl Subject for Tcp {
@@ -36,10 +37,11 @@ impl Subject for Tcp {
         let registry = poll.registry().try_clone().unwrap();
         self.polls.push(poll);
         let options = self.options.clone().listen("127.0.0.1:0".parse().unwrap());
-        Box::new(TcpTransport::open(options, FRAME_BYTES_MAX, registry).unwrap())
+        Box::new(TcpTransport::open(options, FRAME_BYTES_MAX, registry, self.arrivals.clone()).unwrap())
     }
 
     fn rest(&mut self) {
+        self.arrivals.note();
         std::thread::sleep(Duration::from_millis(1));
     }
 

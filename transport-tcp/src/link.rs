@@ -13,6 +13,7 @@ use hotspare_tls::advice::advice;
 
 use crate::handshake::Handshake;
 use crate::socket::Socket;
+use crate::transport::Arrivals;
 
 /// Unsent bytes above which a link pushes back. One frame more may be taken.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
@@ -36,6 +37,9 @@ pub(crate) struct TcpLink {
     unsent_bytes: usize,
     splitter: FrameSplitter,
     read_buffer: Box<[u8]>,
+    arrivals: Arrivals,
+    /// The count of arrivals at which the socket had nothing left.
+    drained_at: Option<u64>,
     failure: Option<LinkError>,
 }
 
@@ -46,6 +50,7 @@ impl TcpLink {
         connected: bool,
         handshake: Handshake,
         frame_bytes_max: usize,
+        arrivals: Arrivals,
     ) -> TcpLink {
         TcpLink {
             socket,
@@ -57,6 +62,8 @@ impl TcpLink {
             unsent_bytes: 0,
             splitter: FrameSplitter::new(frame_bytes_max),
             read_buffer: vec![0; READ_BYTES].into(),
+            arrivals,
+            drained_at: None,
             failure: None,
         }
     }
@@ -170,13 +177,20 @@ impl TcpLink {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(LinkError::Frame(error))),
             }
+            let arrivals = self.arrivals.count();
+            if self.drained_at == Some(arrivals) {
+                return Poll::Pending;
+            }
             match self.socket.read(&mut self.read_buffer) {
                 Ok(0) if self.splitter.is_mid_frame() => {
                     return Poll::Ready(Err(LinkError::Broken("a frame was cut short".to_owned())));
                 }
                 Ok(0) => return Poll::Ready(Ok(None)),
                 Ok(count) => self.splitter.push(&self.read_buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.drained_at = Some(arrivals);
+                    return Poll::Pending;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(broken(&error))),
             }

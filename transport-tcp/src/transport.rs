@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use hotspare::transport::{Link, LinkError, Transport};
@@ -19,9 +20,28 @@ use crate::{Options, StartError};
 /// Every socket but the waker has the same token: any event means that all links are looked at.
 pub(crate) const SOCKET: Token = Token(1);
 
+/// How often the poller has told of sockets. They are registered by edge: one that had nothing has nothing until the next
+/// time, and is not asked before.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrivals(Arc<AtomicU64>);
+
+impl Arrivals {
+    /// The poller has told of one or several.
+    pub(crate) fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 pub(crate) struct TcpTransport {
     registry: Arc<Registry>,
+    arrivals: Arrivals,
     listener: Option<TcpListener>,
+    /// The count of arrivals at which nobody was left who had dialled.
+    drained_at: Option<u64>,
     pub(crate) listen_address: Option<SocketAddr>,
     secret: Option<Vec<u8>>,
     tls: Option<Credentials>,
@@ -34,13 +54,16 @@ impl TcpTransport {
         options: Options,
         frame_bytes_max: usize,
         registry: Registry,
+        arrivals: Arrivals,
     ) -> Result<TcpTransport, StartError> {
         if options.secret.as_ref().is_some_and(Vec::is_empty) {
             return Err(StartError::SecretEmpty);
         }
         let mut transport = TcpTransport {
             registry: Arc::new(registry),
+            arrivals,
             listener: None,
+            drained_at: None,
             listen_address: None,
             secret: options.secret,
             tls: options.tls,
@@ -92,7 +115,8 @@ impl TcpTransport {
             let _ = stream.set_nodelay(true);
         }
         let socket = self.socket(stream, &address, side)?;
-        Ok(Box::new(TcpLink::new(socket, address, connected, handshake, self.frame_bytes_max)))
+        let arrivals = self.arrivals.clone();
+        Ok(Box::new(TcpLink::new(socket, address, connected, handshake, self.frame_bytes_max, arrivals)))
     }
 }
 
@@ -113,6 +137,10 @@ impl Transport for TcpTransport {
     }
 
     fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Box<dyn Link>> {
+        let arrivals = self.arrivals.count();
+        if self.drained_at == Some(arrivals) {
+            return Poll::Pending;
+        }
         loop {
             let Some(listener) = &self.listener else { return Poll::Pending };
             match listener.accept() {
@@ -120,7 +148,10 @@ impl Transport for TcpTransport {
                     Ok(link) => return Poll::Ready(link),
                     Err(why) => tracing::warn!(%why, "dropped a replication connection"),
                 },
-                Err(why) if why.kind() == ErrorKind::WouldBlock => return Poll::Pending,
+                Err(why) if why.kind() == ErrorKind::WouldBlock => {
+                    self.drained_at = Some(arrivals);
+                    return Poll::Pending;
+                }
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(why) => {
                     // Out of descriptors, most likely: the next turn tries again.

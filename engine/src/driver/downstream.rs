@@ -33,7 +33,11 @@ pub(crate) struct Downstream {
 }
 
 pub(crate) enum Outcome {
-    Goes { progressed: bool },
+    /// Whether frames came or went, and whether there is more to do at once.
+    Goes {
+        progressed: bool,
+        has_more: bool,
+    },
     Ended,
 }
 
@@ -144,7 +148,7 @@ impl Downstream {
             self.session.set_relay(standing(turn.group));
         }
         let before = self.session.state();
-        let outcome = self.receive(turn).and_then(|received| Ok(self.transmit(turn)? || received));
+        let outcome = self.receive(turn).and_then(|received| Ok((received, self.transmit(turn)?)));
         if before == LinkState::Installing && self.session.state() == LinkState::Streaming {
             tracing::info!(replica = self.name(), "full copy sent");
         }
@@ -152,7 +156,12 @@ impl Downstream {
             turn.group.roles.lock().is_joined(self.came_with_nothing, turn.now.local_ms);
         }
         match outcome {
-            Ok(progressed) => Outcome::Goes { progressed },
+            Ok((received, sent)) => {
+                let is_cut_short = received.max(sent) >= FRAMES_PER_TURN_MAX;
+                // A walk that found nothing to send in this turn goes on in the next.
+                let has_more = is_cut_short || self.has_walk_to_go_on(turn);
+                Outcome::Goes { progressed: received + sent > 0, has_more }
+            }
             Err(end) => {
                 self.end(turn, &end);
                 Outcome::Ended
@@ -164,22 +173,23 @@ impl Downstream {
         if self.session.address.is_empty() { &self.peer.identity().address } else { &self.session.address }
     }
 
-    fn receive(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
-        let mut progressed = false;
-        for _ in 0..FRAMES_PER_TURN_MAX {
+    /// How many frames came.
+    fn receive(&mut self, turn: &mut Turn<'_, '_>) -> Result<usize, SessionEnd> {
+        let mut received = 0;
+        while received < FRAMES_PER_TURN_MAX {
             match self.peer.receive(turn.cx) {
                 Received::Frame(frame) => {
                     self.session.handle_frame(&frame, turn.now)?;
                     if let Some(request) = self.session.lending.take_request() {
                         self.serve_load(turn, request);
                     }
-                    progressed = true;
+                    received += 1;
                 }
                 Received::Nothing => break,
                 Received::Ended(why) => return Err(broken(why)),
             }
         }
-        Ok(progressed)
+        Ok(received)
     }
 
     /// Answers a replica that asks whether it is to load something, or takes what it has loaded.
@@ -199,7 +209,8 @@ impl Downstream {
         }
     }
 
-    fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<bool, SessionEnd> {
+    /// How many frames went.
+    fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<usize, SessionEnd> {
         let peers = turn.group.roles.lock().peers().to_vec();
         let caps = self.peer.caps();
         self.session.set_hint_bytes_max(caps.hint_bytes_max);
@@ -215,8 +226,7 @@ impl Downstream {
             }
         }
         self.peer.flush(turn.cx).map_err(|error| broken(Some(error)))?;
-        // A walk that found nothing to send in this turn goes on in the next.
-        Ok(sent > 0 || self.has_walk_to_go_on(turn))
+        Ok(sent)
     }
 
     /// Sends what this channel has next; whether there was something that it takes now.

@@ -71,7 +71,7 @@ const LOAD_LEASES_INTERVAL_MS: u64 = 500;
 pub enum Next {
     /// At once: there is more to do.
     Now,
-    /// Within about 200 µs: writes are coming, and nobody will wake the task for them.
+    /// Within about 500 µs: writes are coming, and nobody will wake the task for them.
     Soon,
     /// At this moment of the cache's own clock, or when the waker is called.
     At(Millis),
@@ -126,6 +126,15 @@ impl std::fmt::Debug for Replicator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Replicator").field("replicas", &self.downstream.len()).finish_non_exhaustive()
     }
+}
+
+/// What a turn came to.
+#[derive(Default)]
+struct Progress {
+    /// Replicas were sent something, or sent something.
+    shipped: bool,
+    /// There may be more to do at once.
+    has_more: bool,
 }
 
 /// What a part of the driver needs of the rest for one turn.
@@ -195,16 +204,19 @@ impl Replicator {
             group_ms: cache.now_ms(),
             lease_ms: needs_leases(group).then(|| cache.inner.lease_now_ms()),
         };
-        let progressed = self.run_parts(&cache, group, now, cx);
+        let progress = self.run_parts(&cache, group, now, cx);
         self.publish(&cache, group, now);
         self.attend_to_loads(&cache, group, now);
         cache.inner.tell_events();
-        if progressed {
-            self.shipped_at_ms = now.local_ms;
-            return Next::Now;
-        }
         // Where clients wait for acks, lingering would cost them more than waking costs the writers.
         let lingers = group.acks.needed() == 0;
+        if progress.shipped || progress.has_more {
+            self.shipped_at_ms = now.local_ms;
+            // Where it lingers, what has come in since is for the next large piece.
+            if progress.has_more || !lingers {
+                return Next::Now;
+            }
+        }
         if lingers && self.downstream.iter_mut().any(|(_, replica)| replica.copy_waits(cx)) {
             // Its link wakes the task as soon as it takes more: who sleeps meanwhile, as for writes, lets it run dry.
             return Next::At(self.deadline_ms(now).min(now.local_ms + COPY_LOOK_MS));
@@ -253,14 +265,14 @@ impl Replicator {
         self.downstream.clear();
     }
 
-    fn run_parts(&mut self, cache: &Cache, group: &Group, now: Now, cx: &mut Context<'_>) -> bool {
+    fn run_parts(&mut self, cache: &Cache, group: &Group, now: Now, cx: &mut Context<'_>) -> Progress {
         let mut turn = Turn { cache, group, transport: &mut *self.transport, now, cx };
-        let mut progressed = false;
+        let mut progress = Progress::default();
         group.roles.lock().settle(now.local_ms);
         while self.incoming.len() < INCOMING_MAX {
             let Poll::Ready(link) = turn.transport.poll_accept(turn.cx) else { break };
             self.incoming.insert(Incoming::new(link, now.local_ms));
-            progressed = true;
+            progress.has_more = true;
         }
         let mut taken: Vec<usize> =
             self.downstream.iter().map(|(_, replica)| usize::from(replica.slot())).collect();
@@ -273,7 +285,7 @@ impl Replicator {
                 }
                 taken.push(usize::from(replica.slot()));
                 self.downstream.insert(*replica);
-                progressed = true;
+                progress.has_more = true;
                 false
             }
         });
@@ -286,17 +298,18 @@ impl Replicator {
             (roles.epoch, roles.role(), roles.history())
         };
         self.downstream.retain(|_, replica| match replica.turn(&mut turn, role, history, epoch) {
-            downstream::Outcome::Goes { progressed: more } => {
-                progressed |= more;
+            downstream::Outcome::Goes { progressed, has_more } => {
+                progress.shipped |= progressed;
+                progress.has_more |= has_more;
                 true
             }
             downstream::Outcome::Ended => false,
         });
-        progressed |= hand_over(&mut turn, &mut self.downstream, epoch);
-        progressed |= self.upstream.turn(&mut turn);
-        progressed |= self.announcer.turn(&mut turn);
-        progressed |= self.campaign.turn(&mut turn);
-        progressed
+        progress.has_more |= hand_over(&mut turn, &mut self.downstream, epoch);
+        progress.has_more |= self.upstream.turn(&mut turn);
+        progress.has_more |= self.announcer.turn(&mut turn);
+        progress.has_more |= self.campaign.turn(&mut turn);
+        progress
     }
 
     /// Tells the others how the replicas stand: status, writers, and whoever waits for acknowledgements.

@@ -43,6 +43,10 @@ pub enum Bug {
     LoadLentTwice,
     /// A lease of a load is logged while a replica reads along that does not know such records.
     LentToOld,
+    /// Whether a frame's checksum is right does not matter.
+    ChecksumIgnored,
+    /// A frame that comes a second time is taken a second time.
+    RepeatsTaken,
 }
 
 /// The bugs that a node has: none.

@@ -9,7 +9,8 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 /// 1. The waker is called at most once for each time that the bell is armed.
-/// 2. Whoever arms looks for work afterwards, so that no write between the look and the arming is missed.
+/// 2. Whoever arms looks for work afterwards, at the log's end under its lock, so that no write between the look and the arming is
+///    missed.
 /// 3. A ring that is no write's and came since the driver's turn began is told to whoever arms.
 #[derive(Debug, Default)]
 pub(crate) struct Doorbell {
@@ -22,14 +23,17 @@ impl Doorbell {
     /// Wakes the driver if it sleeps, or has it take another turn before it does.
     pub(crate) fn ring(&self) {
         self.rung.store(true, Ordering::Release);
+        // Pairs with the fence in `arm`: either this sees the bell armed, or the driver sees the work.
+        fence(Ordering::SeqCst);
         self.ring_for_record();
     }
 
-    /// Wakes the driver if it sleeps, for a record that is in the log. A load when it does not.
+    /// Wakes the driver if it sleeps, for a record that this thread has put into the log. A load when it does not.
+    ///
+    /// It needs no fence: whoever arms looks at the log's end behind the arming and under the log's lock. Either that sees the
+    /// record, or the record was appended behind that look; then the lock has brought the arming along.
     #[inline]
     pub(crate) fn ring_for_record(&self) {
-        // Pairs with the fence in `arm`: either this sees the bell armed, or the driver sees the work.
-        fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) {
             self.wake();
         }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::acks::AckMode;
+use super::bug::Bugs;
 use super::frame::{self, FrameError, Kind};
 use super::hello::Hello;
 use super::log::{Entry, entries};
@@ -128,6 +129,9 @@ impl RejectCode {
     }
 }
 
+/// Bytes in front of the records of an [`Append`], at most: numbers of 32, 128 and three times 64 bits, seven bits a byte.
+const APPEND_HEAD_BYTES_MAX: usize = 5 + 19 + 3 * 10;
+
 /// Records in order, from behind `prev_seq` of the branch on.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Append<'a> {
@@ -138,6 +142,17 @@ pub(crate) struct Append<'a> {
     /// Each record behind its length, as the log keeps them.
     #[serde(borrow, with = "serde_bytes")]
     pub(crate) records: &'a [u8],
+}
+
+impl Append<'_> {
+    /// As postcard has it, but with the records, of which there may be many, copied in one piece.
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Append { term, branch, prev_seq, clock_ms, records } = self;
+        out.reserve_exact(APPEND_HEAD_BYTES_MAX + records.len());
+        let head = (term, branch, prev_seq, clock_ms, records.len());
+        *out = postcard::to_extend(&head, std::mem::take(out)).expect("a vector takes any number of bytes");
+        out.extend_from_slice(records);
+    }
 }
 
 /// How far the replica is.
@@ -417,7 +432,7 @@ impl Message<'_> {
             Message::Hello(hello) => frame::encode(Kind::Hello, number, |out| hello.encode(out)),
             Message::HelloOk(body) => encode_body(Kind::HelloOk, number, body),
             Message::Reject(body) => encode_body(Kind::Reject, number, body),
-            Message::Append(body) => encode_body(Kind::Append, number, body),
+            Message::Append(body) => frame::encode(Kind::Append, number, |out| body.encode(out)),
             Message::Ack(body) => encode_body(Kind::Ack, number, body),
             Message::Heartbeat(body) => encode_body(Kind::Heartbeat, number, body),
             Message::InstallBegin(body) => encode_body(Kind::InstallBegin, number, body),
@@ -443,7 +458,12 @@ impl Message<'_> {
 
     /// Reads a whole frame and gives its number besides.
     pub(crate) fn decode(bytes: &[u8]) -> Result<(u32, Message<'_>), FrameError> {
-        let raw = frame::decode(bytes)?;
+        Message::decode_with(bytes, Bugs::default())
+    }
+
+    /// The same, by a node that has these bugs.
+    pub(crate) fn decode_with(bytes: &[u8], bugs: Bugs) -> Result<(u32, Message<'_>), FrameError> {
+        let raw = frame::decode(bytes, bugs)?;
         let message = match raw.kind {
             Kind::Hello => Message::Hello(Box::new(Hello::decode(raw.body)?)),
             Kind::HelloOk => Message::HelloOk(decode_body(raw.body)?),

@@ -192,7 +192,7 @@ impl PrimarySession {
             node: hello.node,
             slot: hello.slot,
             address: hello.address.clone(),
-            numbers: FrameNumbers::default(),
+            numbers: FrameNumbers::new(grant.bugs),
             frame_bytes_max,
             state: LinkState::Streaming,
             plan,

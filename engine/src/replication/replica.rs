@@ -138,7 +138,7 @@ pub(crate) struct ReplicaSession {
 impl ReplicaSession {
     /// A session that begins with this `Hello`.
     pub(crate) fn new(hello: Hello, bugs: Bugs, now_ms: u64) -> ReplicaSession {
-        let mut numbers = FrameNumbers::default();
+        let mut numbers = FrameNumbers::new(bugs);
         let (incarnation, mode) = (hello.incarnation, hello.ack_mode);
         let above = match hello.cascades {
             true => Above::Node { reigns: false, level: false },

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::bug::{Bug, Bugs};
 use super::frame::FrameError;
 use super::message::{ByeReason, Fenced, Message, RejectCode};
 use super::transport::Channel;
@@ -93,9 +94,15 @@ impl From<FrameError> for SessionEnd {
 pub(crate) struct FrameNumbers {
     next_out: [u32; Channel::ALL.len()],
     next_in: [u32; Channel::ALL.len()],
+    bugs: Bugs,
 }
 
 impl FrameNumbers {
+    /// Those of a node that has these bugs.
+    pub(crate) fn new(bugs: Bugs) -> FrameNumbers {
+        FrameNumbers { bugs, ..FrameNumbers::default() }
+    }
+
     pub(crate) fn encode(&mut self, message: &Message<'_>) -> Bytes {
         self.encode_on(Channel::Live, message)
     }
@@ -114,7 +121,7 @@ impl FrameNumbers {
     }
 
     pub(crate) fn decode<'a>(&mut self, frame: &'a [u8]) -> Result<Message<'a>, FrameError> {
-        let (got, message) = Message::decode(frame)?;
+        let (got, message) = Message::decode_with(frame, self.bugs)?;
         self.count_in(Channel::Live, got)?;
         Ok(message)
     }
@@ -125,7 +132,7 @@ impl FrameNumbers {
         channel: Channel,
         frame: &'a [u8],
     ) -> Result<Option<Message<'a>>, FrameError> {
-        let (got, message) = Message::decode(frame)?;
+        let (got, message) = Message::decode_with(frame, self.bugs)?;
         Ok(self.count_in(channel, got)?.then_some(message))
     }
 
@@ -135,6 +142,7 @@ impl FrameNumbers {
         let ahead = got.wrapping_sub(*next);
         match channel {
             Channel::Hint if ahead > u32::MAX / 2 => return Ok(false),
+            _ if ahead == u32::MAX && self.bugs.has(Bug::RepeatsTaken) => {}
             Channel::Live | Channel::Bulk if ahead != 0 => {
                 return Err(FrameError::OutOfOrder { expected: *next, got });
             }
@@ -168,7 +176,8 @@ mod tests {
 
     #[test]
     fn numbers_begin_again_behind_the_last() {
-        let mut numbers = FrameNumbers { next_in: [u32::MAX; 3], next_out: [u32::MAX; 3] };
+        let mut numbers =
+            FrameNumbers { next_in: [u32::MAX; 3], next_out: [u32::MAX; 3], ..FrameNumbers::default() };
         for channel in Channel::ALL {
             for number in [u32::MAX, 0, 1] {
                 assert_eq!(

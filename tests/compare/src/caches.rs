@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use hotspare::{Config, Expiry, ReplicationConfig};
+#[cfg(feature = "group")]
+use hotspare::ReplicationConfig;
+use hotspare::{Config, Expiry};
 
 /// One cache, as the loops see it.
 pub trait Compared: Sync {
@@ -65,8 +67,10 @@ impl Compared for Hotspare {
 }
 
 /// Hotspare as a primary: each write goes to the log.
+#[cfg(feature = "group")]
 pub struct HotspareWithLog(pub hotspare::Cache);
 
+#[cfg(feature = "group")]
 impl Compared for HotspareWithLog {
     const NAME: &'static str = "hotspare+log";
     const IS_PEER: bool = false;

@@ -1,6 +1,6 @@
 //! Keys and request sequences, made beforehand, so that no generator is measured.
 
-pub use hotspare_server::bench::popularity::{Random, zipf};
+pub use crate::popularity::{Random, zipf};
 
 /// Key number `number`: 16 bytes, all of which differ from key to key.
 pub fn key(number: u64) -> [u8; 16] {

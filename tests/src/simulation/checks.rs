@@ -62,7 +62,7 @@ impl World {
 
     pub(super) fn check(&mut self, when: &str) {
         self.oracle.set_newest_ms(self.newest_ms(when));
-        if let Some(why) = self.notes.lock().unwrap().strange.take() {
+        if let Some(why) = self.notes.lock().unwrap().broken.take() {
             panic!("{why}, {when}");
         }
         for (index, node) in self.nodes.iter_mut().enumerate() {

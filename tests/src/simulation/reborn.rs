@@ -1,6 +1,6 @@
 //! A primary that lost its memory and comes up as one again, and an operator who promotes whomever he likes, without force.
 //!
-//! Lives here: P16. Not here: that nobody is emptied by it (see `oracle`, P10).
+//! Lives here: P18. Not here: that nobody is emptied by it (see `oracle`, P10).
 
 use hotspare::{Role, Status, Warning};
 
@@ -24,7 +24,7 @@ impl World {
         (theirs != Role::Primary && items > 0 && is_met).then_some(NAMES[other])
     }
 
-    /// P16: without force no node that came up with nothing reigns over one that it has met and that holds the group's items.
+    /// P18: without force no node that came up with nothing reigns over one that it has met and that holds the group's items.
     pub(super) fn promote_unforced(&mut self, index: usize, status: &Status) {
         if status.role == Role::Primary {
             return;
@@ -37,7 +37,7 @@ impl World {
         if let Ok(Some(_)) = begun {
             assert!(
                 outranks.is_none(),
-                "P16: {} reigns, but holds nothing beside {outranks:?}",
+                "P18: {} reigns, but holds nothing beside {outranks:?}",
                 NAMES[index]
             );
             if !is_whole(status) {

@@ -1,8 +1,9 @@
 //! What a node's links do to its frames: those of an older version, and those of a wire that spoils some.
 //!
 //! Lives here: today's engine behind links that hide what an older version had yet to learn, and P17: nobody is sent what
-//! it never said it knows; frames that arrive cut short, with a bit flipped, or twice (P14). Not here: what is delivered
-//! when (see `faults`).
+//! it never said it knows; frames that arrive cut short, with a bit flipped, or twice, and P14: none of them is taken, so
+//! that nothing more of that link is read. Not here: what is delivered when (see `faults`), and that no node's state differs
+//! from what its primary logged (see `checks` and `oracle`).
 //!
 //! No older version was ever released. So one is made of what `Hello` may leave out: each tag behind the twelfth names
 //! something that nodes learnt later, with the frames and records that only its name allows.
@@ -41,8 +42,8 @@ const SPOILT_ONE_IN: u32 = 400;
 /// What the wires of a group have to tell.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// What was sent to a node that never said it knows it.
-    pub(super) strange: Option<String>,
+    /// The first property that a wire saw broken, in words.
+    pub(super) broken: Option<String>,
     /// Frames that were spoilt.
     pub(super) spoilt: u64,
 }
@@ -144,7 +145,7 @@ impl<T: Transport> Wire<T> {
     fn wrap(&mut self, link: Box<dyn Link>) -> Box<dyn Link> {
         let spoils = self.spoils.as_mut().map(|random| StdRng::seed_from_u64(random.random()));
         let (lacks, notes) = (self.lacks, self.notes.clone());
-        Box::new(WiredLink { link, lacks, spoils, notes, again: VecDeque::new() })
+        Box::new(WiredLink { link, lacks, spoils, notes, again: VecDeque::new(), spoilt: None })
     }
 }
 
@@ -170,12 +171,14 @@ struct WiredLink {
     notes: SharedNotes,
     /// Frames that have come once.
     again: VecDeque<(Channel, Bytes)>,
+    /// What was given to the node that it must not take.
+    spoilt: Option<&'static str>,
 }
 
 impl WiredLink {
     fn note(&self, to_whom: &str, what: &str) {
         let words = format!("P17: {what} went {to_whom} a node that does not know it: {:?}", self.lacks);
-        self.notes.lock().unwrap().strange.get_or_insert(words);
+        self.notes.lock().unwrap().broken.get_or_insert(words);
     }
 
     /// A frame as it arrives.
@@ -187,8 +190,12 @@ impl WiredLink {
         self.notes.lock().unwrap().spoilt += 1;
         let at = random.random_range(0..frame.len());
         match random.random_range(0..3) {
-            0 => frame.slice(..at),
+            0 => {
+                self.spoilt = Some("was cut short");
+                frame.slice(..at)
+            }
             1 => {
+                self.spoilt = Some("had a bit flipped");
                 let mut bytes = frame.to_vec();
                 bytes[at] ^= 1 << random.random_range(0..8);
                 bytes.into()
@@ -233,7 +240,13 @@ impl Link for WiredLink {
         channel: Channel,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Bytes>, LinkError>> {
+        if let Some(what) = self.spoilt {
+            let words = format!("P14: a node read on behind a frame that {what}");
+            self.notes.lock().unwrap().broken.get_or_insert(words);
+        }
         if let Some(at) = self.again.iter().position(|(other, _)| *other == channel) {
+            // A hint that comes again is dropped, and the link goes on.
+            self.spoilt = (channel != Channel::Hint).then_some("had come before");
             return Poll::Ready(Ok(self.again.remove(at).map(|(_, frame)| frame)));
         }
         let frame = match self.link.poll_recv(channel, cx) {

@@ -218,7 +218,7 @@ impl World {
         if !was_primary && self.nodes[index].cache.status().role == Role::Primary {
             assert!(
                 outranks.is_none(),
-                "P16: {} reigns, but holds nothing beside {outranks:?}",
+                "P18: {} reigns, but holds nothing beside {outranks:?}",
                 NAMES[index]
             );
             match before.seq {

@@ -14,7 +14,7 @@ const VALUE: [u8; 100] = [7; 100];
 
 #[derive(Parser)]
 struct Args {
-    /// hotspare, hotspare+log, quick_cache or scc.
+    /// hotspare, hotspare+log, hotspare+replica (both nodes' instructions), quick_cache or scc.
     cache: String,
     /// hit, miss, set (which evicts), overwrite, get-many (eight keys an operation).
     workload: String,
@@ -53,7 +53,10 @@ fn main() {
     let args = Args::parse();
     match args.cache.as_str() {
         "hotspare" => run::<Hotspare>(&args),
+        #[cfg(feature = "group")]
         "hotspare+log" => run::<HotspareWithLog>(&args),
+        #[cfg(feature = "group")]
+        "hotspare+replica" => run::<hotspare_compare::replica::HotspareWithReplica>(&args),
         "quick_cache" => run::<QuickCache>(&args),
         "scc" => run::<Scc>(&args),
         other => panic!("no cache {other}"),

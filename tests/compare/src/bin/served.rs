@@ -9,7 +9,8 @@ use std::io;
 use std::time::Duration;
 
 use clap::Parser;
-use hotspare_compare::served::process::{Family, Program, Server, programs};
+use hotspare_compare::served::median;
+use hotspare_compare::served::process::{Family, Program, Server, pin_to_core, programs};
 use hotspare_compare::served::workload::{Slice, WORKLOADS, Workload, fill, run};
 
 #[derive(Parser)]
@@ -47,11 +48,6 @@ fn chosen_programs(args: &Args) -> Vec<Program> {
     all
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// Runs a workload on all servers in turn, and prints its lines; the last server is what the others are compared with.
 fn measure(workload: Workload, servers: &[&Server], args: &Args) -> io::Result<()> {
     let mut slices: Vec<Vec<Slice>> = servers.iter().map(|_| Vec::new()).collect();
@@ -86,7 +82,7 @@ fn measure(workload: Workload, servers: &[&Server], args: &Args) -> io::Result<(
 fn main() -> io::Result<()> {
     let args = Args::parse();
     if args.threads == 1 {
-        pin_to_second_core();
+        pin_to_core(1);
     }
     let workloads: Vec<Workload> = WORKLOADS
         .into_iter()
@@ -98,7 +94,7 @@ fn main() -> io::Result<()> {
             continue;
         }
         for program in chosen_programs(&args) {
-            match Server::start(&program, unix, args.threads == 1) {
+            match Server::start(&program, unix, (args.threads == 1).then_some(0)) {
                 Ok(server) => {
                     fill(&server)?;
                     println!("{}: {} MiB resident when filled", server.name, server.resident_kib()? / 1024);
@@ -120,13 +116,4 @@ fn main() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The generator's place; the servers have the first core.
-fn pin_to_second_core() {
-    let pid = std::process::id().to_string();
-    let outcome = std::process::Command::new("taskset").args(["-pc", "1", &pid]).output();
-    if !outcome.is_ok_and(|output| output.status.success()) {
-        println!("taskset is missing or refuses: the generator runs anywhere");
-    }
 }

@@ -143,7 +143,7 @@ fn counted(
         Some(folder) => format!("{folder}/{}-{}.callgrind", program.name, workload.name),
         None => "/dev/null".to_owned(),
     };
-    let server = Server::start(&counter.around(program, &log, &profile), workload.unix, false)?;
+    let server = Server::start(&counter.around(program, &log, &profile), workload.unix, None)?;
     let filling = if dialect == Dialect::Redis { dialect } else { Dialect::Classic };
     load::fill(&server.address, filling, load.population, PATIENCE, &mut |_| ())?;
     Generator::new(server.address.clone(), load, true, PATIENCE).ask(batches)?;

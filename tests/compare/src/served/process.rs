@@ -87,16 +87,16 @@ impl Drop for Server {
 }
 
 /// A port that is free now is free a moment later too, on a machine that does nothing else.
-fn free_port() -> io::Result<SocketAddr> {
+pub fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 impl Server {
-    /// Starts the program, on the first core if it is to be `pinned`, listening at a free port or at a unix socket.
+    /// Starts the program, on one core if that is named, listening at a free port or at a unix socket.
     ///
     /// # Errors
     /// It isn't installed, or does not listen after a while.
-    pub fn start(program: &Program, unix: bool, pinned: bool) -> io::Result<Server> {
+    pub fn start(program: &Program, unix: bool, core: Option<usize>) -> io::Result<Server> {
         let address = match unix {
             false => Address::Tcp(free_port()?),
             true => {
@@ -104,8 +104,8 @@ impl Server {
                 Address::Unix(std::env::temp_dir().join(name))
             }
         };
-        let pinning: &[&str] = if pinned { &["taskset", "-c", "0"] } else { &[] };
-        let mut words: Vec<String> = pinning.iter().map(|word| (*word).to_owned()).collect();
+        let pinning = core.map(|core| ["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
+        let mut words: Vec<String> = pinning.into_iter().flatten().collect();
         words.extend(program.words.iter().cloned());
         words.extend(program.family.listening(&address));
         let mut command = Command::new(&words[0]);
@@ -131,7 +131,7 @@ impl Server {
     /// # Errors
     /// It has not ended after a while.
     pub fn end(mut self) -> io::Result<()> {
-        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.signal("TERM")?;
         let begin = Instant::now();
         while self.child.try_wait()?.is_none() {
             if begin.elapsed() > PATIENCE {
@@ -142,15 +142,39 @@ impl Server {
         Ok(())
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
+    ///
+    /// # Errors
+    /// There is no program `kill`.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().map(drop)
+    }
+
     /// CPU time of all its threads so far, as the scheduler counts it.
     ///
     /// # Errors
     /// The process has ended.
     pub fn cpu(&self) -> io::Result<Duration> {
+        self.cpu_of("")
+    }
+
+    /// CPU time so far of its threads whose names begin so.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn cpu_of(&self, name: &str) -> io::Result<Duration> {
         let mut sum = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(thread?.path().join("schedstat"))?;
-            sum += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+            let folder = thread?.path();
+            if fs::read_to_string(folder.join("comm"))?.starts_with(name) {
+                let text = fs::read_to_string(folder.join("schedstat"))?;
+                sum += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+            }
         }
         Ok(Duration::from_nanos(sum))
     }
@@ -163,6 +187,15 @@ impl Server {
         let text = fs::read_to_string(Path::new("/proc").join(self.child.id().to_string()).join("status"))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         Ok(line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0))
+    }
+}
+
+/// Has this program run on one core, so that the servers have the other.
+pub fn pin_to_core(core: usize) {
+    let (pid, core) = (std::process::id().to_string(), core.to_string());
+    let outcome = Command::new("taskset").args(["-apc", &core, &pid]).output();
+    if !outcome.is_ok_and(|output| output.status.success()) {
+        println!("taskset is missing or refuses: the generator runs anywhere");
     }
 }
 

@@ -53,7 +53,7 @@ const fn workload(name: &'static str, what: &'static str, load: Load) -> Workloa
 }
 
 /// The rows of the comparison.
-pub const WORKLOADS: [Workload; 13] = [
+pub const WORKLOADS: [Workload; 14] = [
     workload("W1", "one at a time, 90/10", MIXED),
     workload("W1r", "W1 at 20 000 a second", Load { rate: 20_000, ..MIXED }),
     Workload { unix: true, ..workload("W1u", "W1 over a unix socket", MIXED) },
@@ -76,6 +76,7 @@ pub const WORKLOADS: [Workload; 13] = [
         ..workload("W9", "binary get, 16 pipelined", Load { dialect: Dialect::Binary, ..PIPELINED })
     },
     workload("W10", "connect, set, disconnect", Load { sets: 100, connects: true, ..LOAD }),
+    Workload { redis: true, ..workload("W11", "sets, 16 pipelined", Load { sets: 100, ..PIPELINED }) },
 ];
 
 impl Workload {
@@ -92,6 +93,7 @@ impl Workload {
 /// What a slice of a workload came to.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Slice {
+    pub requests: u64,
     /// Microseconds of the server's CPU a request.
     pub cpu_us: f64,
     /// Requests a second.
@@ -109,12 +111,26 @@ pub struct Slice {
 /// # Errors
 /// The connection broke, or the server refused.
 pub fn fill(server: &Server) -> io::Result<()> {
+    [SMALL, LARGE, HUGE].into_iter().try_for_each(|population| fill_with(server, population))
+}
+
+/// Stores the keys of one population.
+///
+/// # Errors
+/// As [`fill`].
+pub fn fill_with(server: &Server, population: Population) -> io::Result<()> {
     let dialect = if server.family == Family::Redis { Dialect::Redis } else { Dialect::Classic };
-    for population in [SMALL, LARGE, HUGE] {
-        load::fill(&server.address, dialect, population, PATIENCE, &mut |_| ())
-            .map_err(|why| named(server, why))?;
-    }
-    Ok(())
+    load::fill(&server.address, dialect, population, PATIENCE, &mut |_| ()).map_err(|why| named(server, why))
+}
+
+/// Asks so many batches of a load, one after the other on one connection.
+///
+/// # Errors
+/// As [`run`].
+pub fn ask(server: &Server, load: Load, batches: u64) -> io::Result<()> {
+    Generator::new(server.address.clone(), load, true, PATIENCE)
+        .ask(batches)
+        .map_err(|why| named(server, why))
 }
 
 /// One slice of a workload on one server.
@@ -129,6 +145,7 @@ pub fn run(server: &Server, workload: Workload, time: Duration) -> io::Result<Sl
     let cpu = server.cpu()?;
     let outcome = generator.run(time, &mut |_, _| ()).map_err(|why| named(server, why))?;
     Ok(Slice {
+        requests: outcome.requests,
         cpu_us: (server.cpu()? - cpu).as_secs_f64() * 1e6 / outcome.requests as f64,
         per_second: outcome.per_second(),
         p99_us: outcome.percentile_us(99.0),
