@@ -37,7 +37,7 @@ const HEADER_BYTES_MIN: usize = 20;
 const EXPIRES_AT: usize = 20;
 const TAIL_PREVIOUS_AT: usize = 0;
 const TAIL_NEXT_AT: usize = 4;
-const TAIL_HEADER_BYTES: usize = 12;
+pub(super) const TAIL_HEADER_BYTES: usize = 12;
 
 const MARKS_MASK: u32 = (1 << 5) - 1;
 const HAS_EXPIRY: u32 = 1 << 5;
@@ -87,6 +87,22 @@ impl Footprint {
     pub(crate) fn of(key_bytes: usize, value_bytes: usize, meta: &Meta) -> Footprint {
         let has_state = meta.client_cas.is_some() || meta.marks.has_state();
         Footprint { has_state, ..Footprint::new(key_bytes, value_bytes, meta.flags, meta.expires_at_ms) }
+    }
+
+    /// Of an item whose value comes piece by piece: it has room for an expiry in any case, so that where its value lies
+    /// does not depend on when it expires.
+    pub(crate) fn of_unfinished(
+        key_bytes: usize,
+        value_bytes: usize,
+        has_flags: bool,
+        has_state: bool,
+    ) -> Footprint {
+        Footprint { key_bytes, value_bytes, has_expiry: true, has_flags, has_state }
+    }
+
+    /// Where the value of such an item begins in its first chunk, if it has more than one.
+    pub(super) fn chained_value_at(self) -> usize {
+        Shape(self.shape(true)).key_at() + self.key_bytes
     }
 
     #[inline(always)]
@@ -383,6 +399,17 @@ impl Cuts {
         }
     }
 
+    /// Takes away what comes first, if that is of this class; gives how many chunks those were.
+    pub(super) fn take_first(&mut self, class: ClassId) -> usize {
+        let (first, count) = self.cuts[0];
+        if self.len == 0 || first != class {
+            return 0;
+        }
+        self.cuts[..self.len].rotate_left(1);
+        self.len -= 1;
+        count
+    }
+
     /// (class, count), in order; no class comes twice.
     pub(super) fn iter(&self) -> impl Iterator<Item = (ClassId, usize)> + use<'_> {
         self.cuts[..self.len].iter().copied()
@@ -413,6 +440,13 @@ impl SizeClasses {
         SizeClasses(Slabs::new(pool.memory().clone()))
     }
 
+    /// How many whole pages an item of this footprint begins with, and how many chunks it has beside those.
+    pub(super) fn pages_and_more(&self, footprint: Footprint) -> (usize, usize) {
+        let mut cuts = Cuts::new(&self.0, footprint);
+        let pages = cuts.take_first(self.0.page_class());
+        (pages, cuts.iter().map(|(_, count)| count).sum())
+    }
+
     /// The place of the class among those of a shard.
     pub(crate) fn class_of(&self, footprint: Footprint) -> usize {
         let of_cut = || Cuts::new(&self.0, footprint).cuts[0].0;
@@ -432,6 +466,12 @@ pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: Chunk
     if let Some(previous) = previous {
         memory.word(previous, TAIL_NEXT_AT).set(tail.get());
     }
+}
+
+/// Links the chain of tails that begins at `tail` behind the last chunk of another.
+pub(super) fn join_tails(memory: &Memory, last: ChunkRef, tail: ChunkRef) {
+    memory.word(last, TAIL_NEXT_AT).set(tail.get());
+    memory.word(tail, TAIL_PREVIOUS_AT).set(last.get());
 }
 
 /// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing; gives the bytes of header,
@@ -507,6 +547,33 @@ unsafe fn write_parts(
     meta: Meta,
 ) -> usize {
     let next = memory.word(first, TAIL_NEXT_AT).get();
+    // SAFETY: the caller's.
+    let value_at = unsafe { write_head(memory, first, shape, key, value.len(), meta) };
+    let (mut here, room) = (value.len(), room(memory, first));
+    if shape.has(HAS_NEXT) {
+        here = here.min(room - value_at);
+    }
+    assert!(value_at + here <= room, "a reservation has room for the item it was made for");
+    // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
+    unsafe { memory.write(first, value_at, &value[..here]) };
+    // SAFETY: the caller's.
+    unsafe { write_tails(memory, ChunkRef::from_link(next), &value[here..]) };
+    value_at + value.len()
+}
+
+/// Writes all of an item but its value, its links and its version; gives where the value begins.
+///
+/// # Safety
+/// As for [`write`]; the first chunk names the second one still as [`link_tail`] had it do.
+unsafe fn write_head(
+    memory: &Memory,
+    first: ChunkRef,
+    shape: Shape,
+    key: &[u8],
+    value_bytes: usize,
+    meta: Meta,
+) -> usize {
+    let next = memory.word(first, TAIL_NEXT_AT).get();
     memory.word(first, SHAPE_AT).set(shape.0);
     if shape.has(HAS_EXPIRY) {
         set_expiry(memory, first, meta.expires_at_ms);
@@ -515,24 +582,26 @@ unsafe fn write_parts(
         memory.word(first, shape.flags_at()).set(meta.flags);
     }
     if shape.has(HAS_LENGTH) {
-        memory.word(first, shape.length_at()).set(value.len() as u32);
+        memory.word(first, shape.length_at()).set(value_bytes as u32);
     }
     if shape.has(HAS_STATE) {
         write_state(memory, first, shape.state_at(), meta);
     }
-    let value_at = shape.key_at() + key.len();
-    let (mut here, room) = (value.len(), room(memory, first));
     if shape.has(HAS_NEXT) {
         memory.word(first, shape.next_at()).set(next);
-        here = here.min(room - value_at);
     }
-    assert!(value_at + here <= room, "a reservation has room for the item it was made for");
+    let value_at = shape.key_at() + key.len();
+    assert!(value_at <= room(memory, first), "a reservation has room for the key it was made for");
     // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
-    unsafe {
-        memory.write(first, shape.key_at(), key);
-        memory.write(first, value_at, &value[..here]);
-    }
-    let (mut rest, mut next) = (&value[here..], ChunkRef::from_link(next));
+    unsafe { memory.write(first, shape.key_at(), key) };
+    value_at
+}
+
+/// Writes what is left of a value into the tails from `next` on.
+///
+/// # Safety
+/// They were allocated for it, and nobody else knows them.
+pub(super) unsafe fn write_tails(memory: &Memory, mut next: Option<ChunkRef>, mut rest: &[u8]) {
     while let Some(tail) = next {
         let (piece, after) = rest.split_at(rest.len().min(memory.chunk_bytes(tail) - TAIL_HEADER_BYTES));
         // SAFETY: within the chunk; the caller is the only one who knows it.
@@ -540,7 +609,23 @@ unsafe fn write_parts(
         (rest, next) = (after, ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get()));
     }
     assert!(rest.is_empty(), "a reservation has room for the value it was made for");
-    shape.key_at() + key.len() + value.len()
+}
+
+/// Turns a chain of tails that have the value in them already into an item, its version still missing; gives the bytes of
+/// header, key and value.
+///
+/// # Safety
+/// The chain was allocated for an item of this footprint and has more than one chunk, and nobody else knows it.
+pub(super) unsafe fn write_around(
+    memory: &Memory,
+    first: ChunkRef,
+    footprint: Footprint,
+    key: &[u8],
+    meta: Meta,
+) -> usize {
+    let shape = Shape(footprint.shape(true) | u32::from(meta.marks.0) & MARKS_MASK);
+    // SAFETY: the caller's.
+    unsafe { write_head(memory, first, shape, key, footprint.value_bytes, meta) + footprint.value_bytes }
 }
 
 fn write_state(memory: &Memory, first: ChunkRef, at: usize, meta: Meta) {

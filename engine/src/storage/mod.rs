@@ -7,6 +7,7 @@
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
 //!           ├─ trade    the most common set, in one go
+//!           ├─ unfinished   values that come piece by piece
 //!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
@@ -47,6 +48,7 @@ mod slabs;
 mod sweep;
 mod table;
 mod trade;
+mod unfinished;
 mod walk;
 
 pub(crate) use accounting::{ClassHeld, whole_seconds};
@@ -68,6 +70,7 @@ pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;
 pub(crate) use table::{Ahead, HeldItem, Look, NotedItem, Tables};
+pub(crate) use unfinished::Unfinished;
 pub(crate) use walk::{WalkId, WalkStep};
 
 use crate::mutation::{Marks, Version};

@@ -213,6 +213,11 @@ impl Slabs {
         above.checked_sub(1).map(|class| ClassId(class as u8))
     }
 
+    /// The class whose chunks are whole pages.
+    pub(super) fn page_class(&self) -> ClassId {
+        ClassId(self.classes.len() as u8 - 1)
+    }
+
     pub(super) fn chunk_bytes(&self, class: ClassId) -> usize {
         self.classes[usize::from(class.0)].chunk_bytes as usize
     }
