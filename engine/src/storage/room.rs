@@ -18,10 +18,11 @@
 //! rule little more than `p`. Each eviction passes over at most [`REPRIEVES_MAX`] marked items and
 //! copies nothing; each compaction copies less than one page.
 
+use super::cuts::Cuts;
 use super::departures::Cause;
 use super::expiry::Moment;
 use super::index::Removal;
-use super::item::{self, Cuts, Footprint, View};
+use super::item::{self, Footprint, View};
 use super::lru::Outlook;
 use super::memory::{ChunkRef, Memory};
 use super::policy::Policy;

@@ -15,8 +15,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::cuts::{Cuts, SizeClasses};
 use super::expiry::Moment;
-use super::item::{self, Cuts, Footprint, SizeClasses, TAIL_HEADER_BYTES, Value, View, item_bytes};
+use super::item::{self, Footprint, TAIL_HEADER_BYTES, Value, View, item_bytes};
 use super::memory::ChunkRef;
 use super::pages::PagePool;
 use super::room::ReserveError;
