@@ -210,24 +210,30 @@ impl Connection {
 
     /// What it waits for between its turns.
     pub(crate) fn state(&self) -> State {
-        let input = &self.input[self.parsed..];
-        let is_line_whole = || match self.protocol {
-            Protocol::Binary => input.len() >= HEADER_BYTES,
-            Protocol::Auto | Protocol::Ascii => {
-                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
-            }
-        };
         if self.watch.is_some() {
             State::Watching
         } else if !self.unsent().is_empty() {
             State::Writing
         } else if self.skip > 0 {
             State::Swallowing
-        } else if self.incoming.is_some() || !input.is_empty() && is_line_whole() {
-            State::TakingData
+        } else if self.parsed < self.input.len() || self.incoming.is_some() {
+            self.state_within_request()
         } else {
             State::Reading
         }
+    }
+
+    /// A part of a request has come.
+    #[cold]
+    fn state_within_request(&self) -> State {
+        let input = &self.input[self.parsed..];
+        let is_line_whole = match self.protocol {
+            Protocol::Binary => input.len() >= HEADER_BYTES,
+            Protocol::Auto | Protocol::Ascii => {
+                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
+            }
+        };
+        if self.incoming.is_some() || is_line_whole { State::TakingData } else { State::Reading }
     }
 
     /// What its buffers take, in bytes.
