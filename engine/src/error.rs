@@ -141,6 +141,13 @@ pub enum WriteError {
         /// The configured maximum, in bytes.
         bytes_max: usize,
     },
+    /// A value that comes in pieces has not come whole, or goes on beyond its end.
+    ValueLength {
+        /// What was given, in bytes.
+        bytes: usize,
+        /// What was announced, in bytes.
+        announced: usize,
+    },
     /// A prefix to be invalidated is empty or too long.
     PrefixLength {
         /// Its length, in bytes.
@@ -263,6 +270,9 @@ impl fmt::Display for WriteError {
             }
             WriteError::ItemTooLarge { bytes, bytes_max } => {
                 write!(f, "an item of {bytes} bytes is above the item limit of {bytes_max}")
+            }
+            WriteError::ValueLength { bytes, announced } => {
+                write!(f, "{bytes} bytes of a value for which {announced} were announced")
             }
             WriteError::PrefixLength { bytes, bytes_max } => {
                 write!(f, "a prefix of {bytes} bytes; give 1 to {bytes_max}, or flush everything")

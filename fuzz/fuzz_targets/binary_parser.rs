@@ -25,6 +25,7 @@ fuzz_target!(|data: &[u8]| {
                 assert!(bytes_needed > rest.len() && bytes_needed <= bytes_needed_max);
                 break;
             }
+            Parsed::Head { .. } => panic!("by default no value is large"),
             Parsed::Invalid { .. } | Parsed::Close => break,
         }
     }

@@ -185,12 +185,7 @@ impl Cache {
                     locked.put(&value, Meta::new(flags, expires_at_ms)).map(Updated::Stored)
                 }
                 Update::StoreWith { value, attributes, state } => {
-                    let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
-                    let meta = Meta {
-                        marks: Marks::of_state(state.is_stale, state.is_token_sent, state.is_key_binary),
-                        client_cas: state.client_cas,
-                        ..Meta::new(attributes.flags, expires_at_ms)
-                    };
+                    let meta = meta_with_state(locked, attributes, state);
                     locked.put(&value, meta).map(Updated::Stored)
                 }
                 Update::Remove => {
@@ -202,9 +197,19 @@ impl Cache {
     }
 }
 
+/// What an item that is about to be stored carries besides key and value.
+pub(super) fn meta_with_state(locked: &Locked<'_>, attributes: Attributes, state: ItemState) -> Meta {
+    let expires_at_ms = attributes.expiry.deadline_ms(|| locked.moment.now_ms());
+    Meta {
+        marks: Marks::of_state(state.is_stale, state.is_token_sent, state.is_key_binary),
+        client_cas: state.client_cas,
+        ..Meta::new(attributes.flags, expires_at_ms)
+    }
+}
+
 impl Locked<'_> {
     /// Shows a closure what is there.
-    fn decide(&mut self, change: &mut impl FnMut(Option<ItemRef<'_>>) -> Update) -> Update {
+    pub(super) fn decide<R>(&mut self, change: &mut impl FnMut(Option<ItemRef<'_>>) -> R) -> R {
         let Some((id, meta)) = self.find_live() else { return run_reader(None, change) };
         let item = ItemRef {
             key: self.key,

@@ -24,7 +24,7 @@ use crate::replication::risk::Risk;
 use crate::replication::roles::Roles;
 use crate::replication::{AckMode, Role, Status};
 use crate::serving::Serving;
-use crate::storage::Shard;
+use crate::storage::{Meta, Shard, Value};
 
 use super::{Cache, Desk, Sleepers};
 
@@ -235,13 +235,35 @@ impl Group {
     /// [`Group::append`] of an item that has nothing but key and value.
     #[inline(never)]
     pub(super) fn append_plain(&self, key: &[u8], value: &[u8], marks: Marks) -> Version {
-        if key.len() + value.len() + RECORD_HEAD_BYTES > self.record_bytes_max {
+        if self.is_oversized(key.len() + value.len()) {
             let put = Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks, client_cas: None };
             return self.append(&put, &mut Vec::new());
         }
         let version = self.log.lock().append_plain_put(key, value, marks);
         LAST_WRITTEN.set(version.0);
         version
+    }
+
+    fn is_oversized(&self, key_and_value_bytes: usize) -> bool {
+        key_and_value_bytes + RECORD_HEAD_BYTES > self.record_bytes_max
+    }
+
+    /// [`Group::append`] of a put of a value that may lie in pieces. One that the log has room for is copied out for that.
+    pub(super) fn append_in_pieces(
+        &self,
+        key: &[u8],
+        value: Value<'_>,
+        meta: Meta,
+        scratch: &mut Vec<u8>,
+    ) -> Version {
+        let Meta { flags, expires_at_ms, marks, client_cas, .. } = meta;
+        if self.is_oversized(key.len() + value.len()) {
+            let version = self.append(&Mutation::Delete { key }, scratch);
+            self.log.lock().oversized += 1;
+            return version;
+        }
+        let value = &value.to_vec();
+        self.append(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
     }
 
     /// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
@@ -251,7 +273,7 @@ impl Group {
             Mutation::Put { key, value, .. } => key.len() + value.len(),
             _ => 0,
         };
-        let oversized = key_and_value + RECORD_HEAD_BYTES > self.record_bytes_max;
+        let oversized = self.is_oversized(key_and_value);
         match mutation {
             Mutation::Put { key, .. } if oversized => record::encode(&Mutation::Delete { key }, scratch),
             fits => record::encode(fits, scratch),

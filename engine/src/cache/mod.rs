@@ -41,6 +41,7 @@ mod scan;
 #[cfg(feature = "serde")]
 mod subscribe;
 mod sweep;
+mod value_writer;
 mod versions;
 mod write;
 
@@ -97,6 +98,8 @@ pub(crate) use subscribe::Sleepers;
 pub use subscribe::{
     Change, Effect, NoChange, Position, PositionError, Restart, SubscribeError, Subscription,
 };
+pub use value_writer::ValueWriter;
+use value_writer::Writers;
 use versions::{LastVersion, NextVersion, VersionBlock};
 
 /// An embeddable in-memory cache with a byte limit, expiry, versions and, if configured, warm replicas.
@@ -238,6 +241,8 @@ pub(crate) struct Inner {
     /// The largest item; lower than configured while each write has to be acknowledged and its log is small.
     pub(crate) item_bytes_max: AtomicUsize,
     size_classes: SizeClasses,
+    /// Values that have not come whole.
+    writers: Writers,
     /// How many hits an item counts.
     pub(crate) hits_max: u8,
     /// From which marks on a read has nothing to write.
@@ -289,6 +294,7 @@ impl Cache {
             read_counters: ReadCounters::new(),
             hasher,
             size_classes: SizeClasses::new(&pool),
+            writers: Writers::default(),
             pool,
             clock: config.clock,
             group_clock: GroupClock::default(),

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::error::WriteError;
 use crate::mutation::{Marks, Mutation, Version};
 use crate::serving::Serving;
+use crate::storage::{Meta, Value};
 
 /// There is none.
 pub(crate) enum Group {}
@@ -51,6 +52,16 @@ impl Group {
     }
 
     pub(super) fn append(&self, _mutation: &Mutation<'_>, _scratch: &mut Vec<u8>) -> Version {
+        match *self {}
+    }
+
+    pub(super) fn append_in_pieces(
+        &self,
+        _key: &[u8],
+        _value: Value<'_>,
+        _meta: Meta,
+        _scratch: &mut Vec<u8>,
+    ) -> Version {
         match *self {}
     }
 

@@ -416,5 +416,10 @@ impl Inner {
                 drop(cell.lock());
             }
         }
+        if !serving.reigns()
+            && let Err(why) = self.check_writable()
+        {
+            self.refuse_unfinished(&why);
+        }
     }
 }

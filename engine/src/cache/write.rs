@@ -85,14 +85,14 @@ impl Locked<'_> {
 
     /// Who loads this key may have read its source before this write.
     #[inline]
-    fn overtake_loads(&mut self) {
+    pub(super) fn overtake_loads(&mut self) {
         if self.inner.flights_under_way.load(Ordering::Relaxed) != 0 {
             self.inner.overtake_loads(&mut self.cell, self.key, Version(u64::MAX));
         }
     }
 
     /// A value above the limit is refused before anybody looks whether the key is present (rule L3).
-    fn check_item_bytes(&mut self, value_bytes: usize) -> Result<(), Refusal> {
+    pub(super) fn check_item_bytes(&mut self, value_bytes: usize) -> Result<(), Refusal> {
         let bytes = item_bytes(self.key.len(), value_bytes);
         let bytes_max = self.inner.item_bytes_max.load(Ordering::Relaxed);
         if bytes <= bytes_max {
@@ -110,13 +110,16 @@ impl Locked<'_> {
         self.cell.shard.prefetch_for_store();
         match self.cell.shard.reserve(self.hash, footprint, self.moment) {
             Ok(reservation) => Ok(self.store(reservation, value, meta)),
-            Err(error) => {
-                self.refused = Some(footprint);
-                Err(match error {
-                    ReserveError::Shortage { pages } => Refusal::Shortage { pages },
-                    ReserveError::OutOfMemory => WriteError::OutOfMemory { bytes }.into(),
-                })
-            }
+            Err(error) => Err(self.no_room(footprint, bytes, error)),
+        }
+    }
+
+    /// What follows where there is no room for an item of this footprint, whose header, key and value are `bytes`.
+    pub(super) fn no_room(&mut self, footprint: Footprint, bytes: usize, error: ReserveError) -> Refusal {
+        self.refused = Some(footprint);
+        match error {
+            ReserveError::Shortage { pages } => Refusal::Shortage { pages },
+            ReserveError::OutOfMemory => WriteError::OutOfMemory { bytes }.into(),
         }
     }
 
@@ -207,7 +210,7 @@ impl Inner {
 
     /// Wakes whoever ships the log.
     #[inline]
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         if !self.is_watched {
             return;
         }
@@ -344,6 +347,7 @@ impl Inner {
             .set_memory_bytes_max(bytes)
             .map_err(|refused| ConfigError::MemoryTooLarge { bytes, bytes_max: refused.bytes_max })?;
         self.shards.iter().for_each(|cell| cell.lock().shard.unsettle());
+        self.fit_unfinished();
         // Round by round, so that all shards give about the same, until there is no excess or nothing may leave.
         let mut surrendered = 1;
         while surrendered > 0 {
@@ -459,8 +463,18 @@ impl Inner {
 
     #[cold]
     fn set_anyway(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Result<Version, WriteError> {
-        let outcome = self.mutate(key, |locked| locked.put_attributes(value, attributes));
-        let bytes = item_bytes(key.len(), value.len());
+        self.store_anyway(key, value.len(), |locked| locked.put_attributes(value, attributes))
+    }
+
+    /// Has `put` store a value of this length; a failure of it takes an older item along (rule L5).
+    pub(super) fn store_anyway(
+        &self,
+        key: &[u8],
+        value_bytes: usize,
+        put: impl FnMut(&mut Locked<'_>) -> Result<Version, Refusal>,
+    ) -> Result<Version, WriteError> {
+        let outcome = self.mutate(key, put);
+        let bytes = item_bytes(key.len(), value_bytes);
         match outcome {
             Err(WriteError::ItemTooLarge { .. }) => {
                 self.mutate(key, |locked| Ok(locked.remove()))?;
@@ -480,14 +494,23 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Option<Version>, WriteError> {
+        self.store_if_absent(key, value.len(), |locked| locked.put_attributes(value, attributes))
+    }
+
+    pub(super) fn store_if_absent(
+        &self,
+        key: &[u8],
+        value_bytes: usize,
+        mut put: impl FnMut(&mut Locked<'_>) -> Result<Version, Refusal>,
+    ) -> Result<Option<Version>, WriteError> {
         self.mutate(key, |locked| {
-            locked.check_item_bytes(value.len())?;
+            locked.check_item_bytes(value_bytes)?;
             match locked.find_live() {
                 Some((id, _)) => {
                     self.mark(&mut locked.cell, id, locked.hash, |marks| marks.hit(self.hits_max));
                     Ok(None)
                 }
-                None => locked.put_attributes(value, attributes).map(Some),
+                None => put(locked).map(Some),
             }
         })
     }
@@ -498,10 +521,19 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Option<Version>, WriteError> {
+        self.store_if_present(key, value.len(), |locked| locked.put_attributes(value, attributes))
+    }
+
+    pub(super) fn store_if_present(
+        &self,
+        key: &[u8],
+        value_bytes: usize,
+        mut put: impl FnMut(&mut Locked<'_>) -> Result<Version, Refusal>,
+    ) -> Result<Option<Version>, WriteError> {
         self.mutate(key, |locked| {
-            locked.check_item_bytes(value.len())?;
+            locked.check_item_bytes(value_bytes)?;
             match locked.find_live() {
-                Some(_) => locked.put_attributes(value, attributes).map(Some),
+                Some(_) => put(locked).map(Some),
                 None => Ok(None),
             }
         })
@@ -535,12 +567,23 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Swap, WriteError> {
+        let put = |locked: &mut Locked<'_>| locked.put_attributes(value, attributes);
+        self.store_if_unchanged(key, expected, value.len(), put)
+    }
+
+    pub(super) fn store_if_unchanged(
+        &self,
+        key: &[u8],
+        expected: Version,
+        value_bytes: usize,
+        mut put: impl FnMut(&mut Locked<'_>) -> Result<Version, Refusal>,
+    ) -> Result<Swap, WriteError> {
         self.mutate(key, |locked| {
-            locked.check_item_bytes(value.len())?;
+            locked.check_item_bytes(value_bytes)?;
             match locked.find_live() {
                 None => Ok(Swap::NotFound),
                 Some((_, meta)) if meta.cas() != expected.0 => Ok(Swap::Exists),
-                Some(_) => locked.put_attributes(value, attributes).map(Swap::Stored),
+                Some(_) => put(locked).map(Swap::Stored),
             }
         })
     }

@@ -1,7 +1,7 @@
-//! An item's bytes: header, key, value, and how a large one is cut over several chunks.
+//! An item's bytes: header, key, value, in one chunk or several.
 //!
-//! Lives here: the layout, reading and writing it, [`Value`]. Not here: where chunks come from (see `slabs`), who may
-//! read (see `memory`).
+//! Lives here: the layout, reading and writing it, [`Value`]. Not here: where chunks come from (see `slabs`) and how many of
+//! which classes (see `cuts`), who may read (see `memory`).
 //!
 //! ```text
 //!  first chunk   0        8      12       16      20
@@ -22,8 +22,8 @@
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::cuts;
 use super::memory::{ChunkRef, Memory};
-use super::pages::PagePool;
 use super::slabs::{ClassId, Slabs, TAG_AT, TAG_TAIL};
 use super::{Meta, Version};
 use crate::mutation::Marks;
@@ -37,7 +37,7 @@ const HEADER_BYTES_MIN: usize = 20;
 const EXPIRES_AT: usize = 20;
 const TAIL_PREVIOUS_AT: usize = 0;
 const TAIL_NEXT_AT: usize = 4;
-const TAIL_HEADER_BYTES: usize = 12;
+pub(super) const TAIL_HEADER_BYTES: usize = 12;
 
 const MARKS_MASK: u32 = (1 << 5) - 1;
 const HAS_EXPIRY: u32 = 1 << 5;
@@ -55,10 +55,6 @@ const VALUE_BYTES_MASK: u32 = (1 << 12) - 1;
 const SHORT_VALUE_BYTES_MAX: usize = VALUE_BYTES_MASK as usize - 2;
 /// In the state's word: whether the client's own CAS is one.
 const HAS_CLIENT_CAS: u32 = 1;
-
-/// How many different classes one item's chunks come from at most: whole pages, then halves and smaller, each more
-/// than halving what is left.
-const CUTS_MAX: usize = 12;
 
 /// What an item counts as at least: header, key and value. `item_bytes_max` is compared with it.
 pub(crate) fn item_bytes(key_bytes: usize, value_bytes: usize) -> usize {
@@ -89,6 +85,22 @@ impl Footprint {
         Footprint { has_state, ..Footprint::new(key_bytes, value_bytes, meta.flags, meta.expires_at_ms) }
     }
 
+    /// Of an item whose value comes piece by piece: it has room for an expiry in any case, so that where its value lies
+    /// does not depend on when it expires.
+    pub(crate) fn of_unfinished(
+        key_bytes: usize,
+        value_bytes: usize,
+        has_flags: bool,
+        has_state: bool,
+    ) -> Footprint {
+        Footprint { key_bytes, value_bytes, has_expiry: true, has_flags, has_state }
+    }
+
+    /// Where the value of such an item begins in its first chunk, if it has more than one.
+    pub(super) fn chained_value_at(self) -> usize {
+        Shape(self.shape(true)).key_at() + self.key_bytes
+    }
+
     #[inline(always)]
     fn shape(self, is_chained: bool) -> u32 {
         let bit = |condition: bool, bit: u32| if condition { bit } else { 0 };
@@ -107,11 +119,11 @@ impl Footprint {
     #[inline]
     pub(super) fn class_of_whole(self, slabs: &Slabs) -> Option<ClassId> {
         let bytes = self.bytes_in_one_chunk(slabs.memory());
-        slabs.small_fitting_class(bytes).or_else(|| fitting_class(slabs, bytes))
+        slabs.small_fitting_class(bytes).or_else(|| cuts::fitting_class(slabs, bytes))
     }
 
     #[inline]
-    fn bytes_in_one_chunk(self, memory: &Memory) -> usize {
+    pub(super) fn bytes_in_one_chunk(self, memory: &Memory) -> usize {
         let is_long = self.value_bytes > SHORT_VALUE_BYTES_MAX;
         let parts = usize::from(self.has_flags) + usize::from(is_long) + 3 * usize::from(self.has_state);
         let header_bytes = HEADER_BYTES_MIN + 8 * usize::from(self.has_expiry) + 4 * parts;
@@ -329,97 +341,6 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// From which classes an item's chunks come, in the order of its bytes: so many of one, then so many of the next.
-///
-/// 1. The first chunk holds the header and the whole key.
-/// 2. All chunks but the last are full; of a chunk that is not, at most a sixteenth (or 8 bytes) is wasted, except
-///    where the item is too small to be cut without breaking 1.
-#[derive(Debug)]
-pub(super) struct Cuts {
-    cuts: [(ClassId, usize); CUTS_MAX],
-    len: usize,
-}
-
-impl Cuts {
-    pub(super) fn new(slabs: &Slabs, footprint: Footprint) -> Cuts {
-        let mut cuts = Cuts { cuts: [(ClassId(0), 0); CUTS_MAX], len: 0 };
-        if let Some(class) = footprint.class_of_whole(slabs) {
-            cuts.push(class, 1);
-            return cuts;
-        }
-        let whole = footprint.bytes_in_one_chunk(slabs.memory());
-        let whole_chained = whole + 4;
-        let first = slabs.class_at_most(whole_chained).expect("no item is below the smallest chunk");
-        let room = slabs.chunk_bytes(first) - slabs.memory().trailer_bytes();
-        if room < Shape(footprint.shape(true)).key_at() + footprint.key_bytes {
-            cuts.push(slabs.class_at_least(whole).expect("a key fits a page"), 1);
-            return cuts;
-        }
-        cuts.push(first, 1);
-        let mut rest = whole_chained - slabs.chunk_bytes(first);
-        while rest > 0 {
-            let needed = rest + TAIL_HEADER_BYTES;
-            if let Some(class) = fitting_class(slabs, needed) {
-                cuts.push(class, 1);
-                return cuts;
-            }
-            let class = slabs.class_at_most(needed).expect("a small rest has a fitting class");
-            let payload_bytes = slabs.chunk_bytes(class) - TAIL_HEADER_BYTES;
-            cuts.push(class, rest / payload_bytes);
-            rest %= payload_bytes;
-        }
-        cuts
-    }
-
-    fn push(&mut self, class: ClassId, count: usize) {
-        if count == 0 {
-            return;
-        }
-        if self.len > 0 && self.cuts[self.len - 1].0 == class {
-            self.cuts[self.len - 1].1 += count;
-        } else {
-            self.cuts[self.len] = (class, count);
-            self.len += 1;
-        }
-    }
-
-    /// (class, count), in order; no class comes twice.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ClassId, usize)> + use<'_> {
-        self.cuts[..self.len].iter().copied()
-    }
-
-    pub(super) fn count(&self, class: ClassId) -> usize {
-        self.iter().filter(|(other, _)| *other == class).map(|(_, count)| count).sum()
-    }
-}
-
-/// The class of at least `bytes`, unless too many would be wasted.
-#[inline(never)]
-fn fitting_class(slabs: &Slabs, bytes: usize) -> Option<ClassId> {
-    slabs.class_at_least(bytes).filter(|class| fits(*class, slabs.chunk_bytes(*class), bytes))
-}
-
-/// Whether an item of so many bytes may be a whole chunk of this class: unless more than a sixteenth of them (or 8 bytes)
-/// would be wasted.
-pub(super) fn fits(class: ClassId, chunk_bytes: usize, bytes: usize) -> bool {
-    class.0 == 0 || chunk_bytes - bytes <= (bytes / 16).max(8)
-}
-
-/// Which class an item begins in, for who has no shard at hand.
-pub(crate) struct SizeClasses(Slabs);
-
-impl SizeClasses {
-    pub(crate) fn new(pool: &PagePool) -> SizeClasses {
-        SizeClasses(Slabs::new(pool.memory().clone()))
-    }
-
-    /// The place of the class among those of a shard.
-    pub(crate) fn class_of(&self, footprint: Footprint) -> usize {
-        let of_cut = || Cuts::new(&self.0, footprint).cuts[0].0;
-        usize::from(footprint.class_of_whole(&self.0).unwrap_or_else(of_cut).0)
-    }
-}
-
 /// What an item's first chunk has room for: header, key and value.
 fn room(memory: &Memory, first: ChunkRef) -> usize {
     memory.chunk_bytes(first) - memory.trailer_bytes()
@@ -432,6 +353,12 @@ pub(super) fn link_tail(memory: &Memory, previous: Option<ChunkRef>, tail: Chunk
     if let Some(previous) = previous {
         memory.word(previous, TAIL_NEXT_AT).set(tail.get());
     }
+}
+
+/// Links the chain of tails that begins at `tail` behind the last chunk of another.
+pub(super) fn join_tails(memory: &Memory, last: ChunkRef, tail: ChunkRef) {
+    memory.word(last, TAIL_NEXT_AT).set(tail.get());
+    memory.word(tail, TAIL_PREVIOUS_AT).set(last.get());
 }
 
 /// Turns a chain of tails (as [`link_tail`] made it) into an item, its version still missing; gives the bytes of header,
@@ -507,6 +434,33 @@ unsafe fn write_parts(
     meta: Meta,
 ) -> usize {
     let next = memory.word(first, TAIL_NEXT_AT).get();
+    // SAFETY: the caller's.
+    let value_at = unsafe { write_head(memory, first, shape, key, value.len(), meta) };
+    let (mut here, room) = (value.len(), room(memory, first));
+    if shape.has(HAS_NEXT) {
+        here = here.min(room - value_at);
+    }
+    assert!(value_at + here <= room, "a reservation has room for the item it was made for");
+    // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
+    unsafe { memory.write(first, value_at, &value[..here]) };
+    // SAFETY: the caller's.
+    unsafe { write_tails(memory, ChunkRef::from_link(next), &value[here..]) };
+    value_at + value.len()
+}
+
+/// Writes all of an item but its value, its links and its version; gives where the value begins.
+///
+/// # Safety
+/// As for [`write`]; the first chunk names the second one still as [`link_tail`] had it do.
+unsafe fn write_head(
+    memory: &Memory,
+    first: ChunkRef,
+    shape: Shape,
+    key: &[u8],
+    value_bytes: usize,
+    meta: Meta,
+) -> usize {
+    let next = memory.word(first, TAIL_NEXT_AT).get();
     memory.word(first, SHAPE_AT).set(shape.0);
     if shape.has(HAS_EXPIRY) {
         set_expiry(memory, first, meta.expires_at_ms);
@@ -515,24 +469,26 @@ unsafe fn write_parts(
         memory.word(first, shape.flags_at()).set(meta.flags);
     }
     if shape.has(HAS_LENGTH) {
-        memory.word(first, shape.length_at()).set(value.len() as u32);
+        memory.word(first, shape.length_at()).set(value_bytes as u32);
     }
     if shape.has(HAS_STATE) {
         write_state(memory, first, shape.state_at(), meta);
     }
-    let value_at = shape.key_at() + key.len();
-    let (mut here, room) = (value.len(), room(memory, first));
     if shape.has(HAS_NEXT) {
         memory.word(first, shape.next_at()).set(next);
-        here = here.min(room - value_at);
     }
-    assert!(value_at + here <= room, "a reservation has room for the item it was made for");
+    let value_at = shape.key_at() + key.len();
+    assert!(value_at <= room(memory, first), "a reservation has room for the key it was made for");
     // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
-    unsafe {
-        memory.write(first, shape.key_at(), key);
-        memory.write(first, value_at, &value[..here]);
-    }
-    let (mut rest, mut next) = (&value[here..], ChunkRef::from_link(next));
+    unsafe { memory.write(first, shape.key_at(), key) };
+    value_at
+}
+
+/// Writes what is left of a value into the tails from `next` on.
+///
+/// # Safety
+/// They were allocated for it, and nobody else knows them.
+pub(super) unsafe fn write_tails(memory: &Memory, mut next: Option<ChunkRef>, mut rest: &[u8]) {
     while let Some(tail) = next {
         let (piece, after) = rest.split_at(rest.len().min(memory.chunk_bytes(tail) - TAIL_HEADER_BYTES));
         // SAFETY: within the chunk; the caller is the only one who knows it.
@@ -540,7 +496,23 @@ unsafe fn write_parts(
         (rest, next) = (after, ChunkRef::from_link(memory.word(tail, TAIL_NEXT_AT).get()));
     }
     assert!(rest.is_empty(), "a reservation has room for the value it was made for");
-    shape.key_at() + key.len() + value.len()
+}
+
+/// Turns a chain of tails that have the value in them already into an item, its version still missing; gives the bytes of
+/// header, key and value.
+///
+/// # Safety
+/// The chain was allocated for an item of this footprint and has more than one chunk, and nobody else knows it.
+pub(super) unsafe fn write_around(
+    memory: &Memory,
+    first: ChunkRef,
+    footprint: Footprint,
+    key: &[u8],
+    meta: Meta,
+) -> usize {
+    let shape = Shape(footprint.shape(true) | u32::from(meta.marks.0) & MARKS_MASK);
+    // SAFETY: the caller's.
+    unsafe { write_head(memory, first, shape, key, footprint.value_bytes, meta) + footprint.value_bytes }
 }
 
 fn write_state(memory: &Memory, first: ChunkRef, at: usize, meta: Meta) {

@@ -7,11 +7,13 @@
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
 //!           ├─ trade    the most common set, in one go
+//!           ├─ unfinished   values that come piece by piece
 //!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
 //!           ├─ index    hash -> item, the writer's side
-//!           ├─ item     header, key, value, cutting over chunks
+//!           ├─ item     header, key, value
+//!           ├─ cuts     from which classes an item's chunks come
 //!           ├─ accounting   times of access and sums by class, for operators
 //!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
 //!   Table ────┬─ table    hash -> item, the readers' side          (without the shard's lock)
@@ -25,6 +27,7 @@
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod accounting;
+mod cuts;
 mod departures;
 mod due;
 mod expiry;
@@ -47,9 +50,11 @@ mod slabs;
 mod sweep;
 mod table;
 mod trade;
+mod unfinished;
 mod walk;
 
 pub(crate) use accounting::{ClassHeld, whole_seconds};
+pub(crate) use cuts::SizeClasses;
 pub use departures::{Cause, Event};
 pub(crate) use departures::{Departures, is_waiting};
 pub(crate) use expiry::{Moment, Now};
@@ -58,7 +63,7 @@ pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};
 pub use hasher::KeyHash;
 pub(crate) use hasher::KeyHasher;
 pub use item::Value;
-pub(crate) use item::{Footprint, SizeClasses, item_bytes};
+pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use memory::prefetch_to_write;
 pub(crate) use pages::PagePool;
 pub(crate) use policy::Policy;
@@ -68,6 +73,7 @@ pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;
 pub(crate) use table::{Ahead, HeldItem, Look, NotedItem, Tables};
+pub(crate) use unfinished::Unfinished;
 pub(crate) use walk::{WalkId, WalkStep};
 
 use crate::mutation::{Marks, Version};

@@ -37,7 +37,8 @@ const GROWTH: usize = 4;
 ///    limit, and how it is reached after it was lowered.
 /// 2. Each item page from 1 to `fresh_item - 1` is out, kept or released, and so is each line page below
 ///    `fresh_line`, once.
-/// 3. `available` is `page_count_max` less what is out (0 if that is negative), as of the last change.
+/// 3. `unfinished` of those that are out no shard has: values that come piece by piece lie there.
+/// 4. `available` is `page_count_max` less what is out (0 if that is negative), as of the last change.
 pub(crate) struct PagePool {
     memory: Memory,
     shard_count: usize,
@@ -48,6 +49,7 @@ pub(crate) struct PagePool {
     available: AtomicUsize,
     /// As in the state, for those who do not hold it.
     page_count_max: AtomicUsize,
+    unfinished: AtomicUsize,
     state: Mutex<PoolState>,
 }
 
@@ -104,6 +106,7 @@ impl PagePool {
             is_huge,
             available: AtomicUsize::new(page_count_max),
             page_count_max: AtomicUsize::new(page_count_max),
+            unfinished: AtomicUsize::new(0),
             state: Mutex::new(PoolState {
                 page_count_max,
                 memory_bytes_max,
@@ -224,6 +227,22 @@ impl PagePool {
         Some(page)
     }
 
+    /// A page more is to be an unfinished value's; false, and nothing is counted, if `pages_max` are already.
+    pub(super) fn count_unfinished(&self, pages_max: usize) -> bool {
+        let more = |pages: usize| (pages < pages_max).then_some(pages + 1);
+        self.unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// So many pages are no unfinished value's any more.
+    pub(super) fn forget_unfinished(&self, pages: usize) {
+        self.unfinished.fetch_sub(pages, Ordering::Relaxed);
+    }
+
+    /// How many pages unfinished values have.
+    pub(crate) fn unfinished_pages(&self) -> usize {
+        self.unfinished.load(Ordering::Relaxed)
+    }
+
     /// Turns an item page that the caller holds into a line page: all its lines are empty.
     pub(super) fn exchange_for_lines(&self, item_page: u32) -> u32 {
         let mut state = self.state.lock();
@@ -333,7 +352,12 @@ impl PagePool {
             state.page_count_max * self.page_bytes() <= state.memory_bytes_max,
             "page pool 1: the hard limit"
         );
-        assert_eq!(state.out(), pages_out, "page pool 1: every page out is held by a shard");
+        let held = pages_out + self.unfinished_pages();
+        assert_eq!(
+            state.out(),
+            held,
+            "page pool 3: every page out is held by a shard or an unfinished value"
+        );
         let items = state.items_out + state.kept_items.len() + state.released_items.len();
         assert_eq!(items + 1, state.fresh_item as usize, "page pool 2: item pages");
         let lines = state.lines_out + state.kept_lines.len() + state.released_lines.len();
@@ -341,7 +365,7 @@ impl PagePool {
         assert_eq!(
             self.available.load(Ordering::Relaxed),
             state.page_count_max.saturating_sub(state.out()),
-            "page pool 3: hint"
+            "page pool 4: hint"
         );
     }
 }

@@ -18,10 +18,11 @@
 //! rule little more than `p`. Each eviction passes over at most [`REPRIEVES_MAX`] marked items and
 //! copies nothing; each compaction copies less than one page.
 
+use super::cuts::Cuts;
 use super::departures::Cause;
 use super::expiry::Moment;
 use super::index::Removal;
-use super::item::{self, Cuts, Footprint, View};
+use super::item::{self, Footprint, View};
 use super::lru::Outlook;
 use super::memory::{ChunkRef, Memory};
 use super::policy::Policy;
@@ -156,14 +157,23 @@ impl Shard {
             return Ok(reservation);
         }
         let cuts = Cuts::new(&self.slabs, footprint);
-        let made = self.make_room(hash, &cuts, moment);
+        let first = self.reserve_chain(hash, &cuts, moment)?;
+        Ok(Reservation { first: first.expect("an item has a first chunk"), footprint })
+    }
+
+    /// Makes room for chunks that are cut like this and for one more entry of the index, and takes the chunks; none where
+    /// none are cut.
+    pub(super) fn reserve_chain(
+        &mut self,
+        hash: u64,
+        cuts: &Cuts,
+        moment: Moment<'_>,
+    ) -> Result<Option<ChunkRef>, ReserveError> {
+        let made = self.make_room(hash, cuts, moment);
         if made.is_ok() {
-            self.cut_pages(hash, &cuts);
+            self.cut_pages(hash, cuts);
         }
-        let reservation = made.map(|()| {
-            let first = self.allocate_chain(&cuts);
-            Reservation { first, footprint }
-        });
+        let reservation = made.map(|()| self.allocate_chain(cuts));
         self.shortage_told = matches!(reservation, Err(ReserveError::Shortage { .. }));
         self.is_settled = false;
         if reservation.is_err() {
@@ -346,7 +356,7 @@ impl Shard {
         }
     }
 
-    fn allocate_chain(&mut self, cuts: &Cuts) -> ChunkRef {
+    fn allocate_chain(&mut self, cuts: &Cuts) -> Option<ChunkRef> {
         let (mut first, mut previous) = (None, None);
         for (class, count) in cuts.iter() {
             for _ in 0..count {
@@ -357,11 +367,11 @@ impl Shard {
                 previous = Some(chunk);
             }
         }
-        first.expect("an item has a first chunk")
+        first
     }
 
     /// With eviction on no limit is needed: each eviction has its own.
-    fn looks_at_most(&self) -> usize {
+    pub(super) fn looks_at_most(&self) -> usize {
         if self.evict { usize::MAX } else { RECLAIM_LOOKS_MAX.min(self.index.len()) }
     }
 
@@ -390,7 +400,7 @@ impl Shard {
     }
 
     /// One eviction, the chunks of which are free; whether one left.
-    fn evict_one(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
+    pub(super) fn evict_one(&mut self, moment: Moment<'_>, looks_left: &mut usize) -> bool {
         !matches!(self.evict_coldest(moment, looks_left, None), Evicted::Nothing)
     }
 
@@ -621,7 +631,7 @@ impl Shard {
 
     /// Empties one page of a class that has a page's worth of free chunks beyond those kept back; the page is in
     /// hand then. Contents and order stay.
-    fn compact(&mut self, kept_back: impl Fn(ClassId) -> usize) -> bool {
+    pub(super) fn compact(&mut self, kept_back: impl Fn(ClassId) -> usize) -> bool {
         let Some(class) = self.slabs.compactable_class(kept_back) else {
             return false;
         };

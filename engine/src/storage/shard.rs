@@ -357,14 +357,30 @@ impl Shard {
         place: Place,
         publish: impl FnOnce(Marks) -> Version,
     ) -> Version {
-        let hash = at.hash;
-        debug_assert_eq!(hash, self.hasher.hash(key), "the hash is of this key and seed");
+        debug_assert_eq!(at.hash, self.hasher.hash(key), "the hash is of this key and seed");
         let Reservation { first, footprint } = reservation;
         assert_eq!((key.len(), value.len()), (footprint.key_bytes, footprint.value_bytes));
         self.reserved_chunks = 0;
         let memory = self.slabs.memory();
         // SAFETY: the chain was reserved for this footprint, and nothing names it yet.
         let bytes = unsafe { item::write(memory, first, footprint, key, value, meta) };
+        self.enlist(at, first, bytes, key, meta, place, publish)
+    }
+
+    /// An item that is all there but for its version comes into index, list and sums; `bytes` are its header, key and value.
+    #[expect(clippy::too_many_arguments, reason = "an item's parts and its place")]
+    #[inline(always)]
+    pub(super) fn enlist(
+        &mut self,
+        at: Ahead,
+        first: ChunkRef,
+        bytes: usize,
+        key: &[u8],
+        meta: Meta,
+        place: Place,
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Version {
+        let (hash, memory) = (at.hash, self.slabs.memory());
         if self.is_accounting() {
             accounting::note_access(memory, first, self.now_s);
         }

@@ -17,8 +17,8 @@
 use std::num::NonZeroU32;
 
 use super::accounting::ClassHeld;
+use super::cuts;
 use super::due::Dues;
-use super::item;
 use super::memory::{ChunkRef, Memory, PageEntry};
 
 /// The smallest chunk: a header of 20 bytes and four bytes of key and value.
@@ -153,7 +153,7 @@ impl Slabs {
             let class = class_of_units(units);
             let chunk_bytes = classes[usize::from(class)].chunk_bytes as usize;
             let fits = (units * 8).saturating_sub(7) > 0
-                && (units * 8 - 7..=units * 8).all(|bytes| item::fits(ClassId(class), chunk_bytes, bytes));
+                && (units * 8 - 7..=units * 8).all(|bytes| cuts::fits(ClassId(class), chunk_bytes, bytes));
             if fits { class } else { class | MAY_BE_CUT }
         };
         let small_classes = Box::new(std::array::from_fn(small_class));
@@ -211,6 +211,11 @@ impl Slabs {
     pub(super) fn class_at_most(&self, bytes: usize) -> Option<ClassId> {
         let above = self.classes.partition_point(|class| class.chunk_bytes as usize <= bytes);
         above.checked_sub(1).map(|class| ClassId(class as u8))
+    }
+
+    /// The class whose chunks are whole pages.
+    pub(super) fn page_class(&self) -> ClassId {
+        ClassId(self.classes.len() as u8 - 1)
     }
 
     pub(super) fn chunk_bytes(&self, class: ClassId) -> usize {

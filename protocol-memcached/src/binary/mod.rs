@@ -42,11 +42,19 @@ pub struct Limits {
     pub value_bytes_max: usize,
     /// The longest message of an authentication, in bytes. Default 16 KiB.
     pub login_bytes_max: usize,
+    /// From this length on a value is the caller's to take as it comes, in bytes: only the head before it is parsed. Default
+    /// `usize::MAX`, no value.
+    pub large_bytes_min: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { key_bytes_max: 250, value_bytes_max: 1 << 20, login_bytes_max: 16 << 10 }
+        Limits {
+            key_bytes_max: 250,
+            value_bytes_max: 1 << 20,
+            login_bytes_max: 16 << 10,
+            large_bytes_min: usize::MAX,
+        }
     }
 }
 

@@ -19,6 +19,15 @@ pub enum Parsed<'a> {
         /// Bytes to take off the buffer.
         consumed: usize,
     },
+    /// The head of a request with a large value ([`Limits::large_bytes_min`]), in the first `consumed` bytes.
+    Head {
+        /// The request, its value left out.
+        request: Request<'a>,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+        /// The length of the value behind those, in bytes; nothing follows it.
+        value_bytes: usize,
+    },
     /// Less than a request: try again with at least so many bytes from the same start.
     Incomplete {
         /// Bytes needed in all, more than there are.
@@ -57,9 +66,10 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     if !kind.fits(&header, value_bytes, limits) {
         return invalid(Status::INVALID);
     }
-    let is_too_large =
-        matches!(kind, Kind::Store(_) | Kind::Extend(_)) && value_bytes > limits.value_bytes_max;
-    let taken_bytes = if is_too_large { 0 } else { value_bytes };
+    let is_store = matches!(kind, Kind::Store(_) | Kind::Extend(_));
+    let is_too_large = is_store && value_bytes > limits.value_bytes_max;
+    let is_large = is_store && value_bytes >= limits.large_bytes_min;
+    let taken_bytes = if is_too_large || is_large { 0 } else { value_bytes };
     let consumed = HEADER_BYTES + header.body_bytes as usize - value_bytes + taken_bytes;
     let Some(body) = buffer.get(HEADER_BYTES..consumed) else {
         return Parsed::Incomplete { bytes_needed: consumed };
@@ -76,7 +86,10 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
         kind => kind.command(extras, key, value),
     };
     let request = Request { command, quiet: is_quiet(opcode), opaque, cas };
-    Parsed::Complete { request, consumed }
+    match is_large && !is_too_large {
+        true => Parsed::Head { request, consumed, value_bytes },
+        false => Parsed::Complete { request, consumed },
+    }
 }
 
 /// Rule B2's quiet forms.

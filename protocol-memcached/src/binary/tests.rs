@@ -118,6 +118,28 @@ fn l3_a_value_above_the_limit_is_named_and_skipped() {
 }
 
 #[test]
+fn the_head_of_a_large_value_is_enough_unless_it_is_too_large() {
+    let limits = Limits { large_bytes_min: 1000, value_bytes_max: 2000, ..Limits::default() };
+    let bytes = packet(0x01, &[0; 8], b"k", 9 + 1000);
+    let command = Command::Store { mode: StoreMode::Set, key: b"k", flags: 0, expiry: 0, value: b"" };
+    match parse_request(&bytes, &limits) {
+        Parsed::Head { request, consumed, value_bytes: 1000 } => {
+            assert_eq!((request.command, consumed), (command, bytes.len()));
+        }
+        other => panic!("{other:?}"),
+    }
+    let bytes = packet(0x0e, b"", b"k", 1 + 1000);
+    assert!(matches!(parse_request(&bytes, &limits), Parsed::Head { .. }));
+    let bytes = packet(0x01, &[0; 8], b"k", 9 + 999);
+    assert_eq!(parse_request(&bytes, &limits), Parsed::Incomplete { bytes_needed: bytes.len() + 999 });
+    let bytes = packet(0x01, &[0; 8], b"k", 9 + 2001);
+    let Parsed::Complete { request, .. } = parse_request(&bytes, &limits) else { panic!() };
+    assert!(matches!(request.command, Command::TooLarge { .. }));
+    let bytes = packet(0x0d, b"", b"k", 1 + 1000);
+    assert!(matches!(parse_request(&bytes, &limits), Parsed::Invalid { .. }), "a get has no value");
+}
+
+#[test]
 fn q2_before_a_login_only_the_login_and_the_version_are_heard() {
     let open: Vec<u8> = (0..=u8::MAX).filter(|opcode| may_come_before_login(*opcode)).collect();
     assert_eq!(open, [0x0b, 0x20, 0x21, 0x22]);
@@ -192,6 +214,7 @@ proptest! {
                 prop_assert!(bytes_needed <= HEADER_BYTES + 255 + 250 + limits.value_bytes_max);
             }
             Parsed::Invalid { .. } => {}
+            Parsed::Head { .. } => prop_assert!(false, "no value is large unless the limits say so"),
             Parsed::Close => prop_assert!(false, "the magic is right"),
         }
         for cut in 0..bytes.len() {

@@ -33,6 +33,9 @@ pub struct Limits {
     pub line_bytes_max: usize,
     /// The longest line of a get or gat, in bytes. Default 1 MiB; memcached has no bound (rule F6).
     pub get_line_bytes_max: usize,
+    /// From this length on a value is the caller's to take as it comes, in bytes: only the head before it is parsed. Default
+    /// `usize::MAX`, no value.
+    pub large_bytes_min: usize,
 }
 
 impl Default for Limits {
@@ -42,6 +45,7 @@ impl Default for Limits {
             value_bytes_max: 1 << 20,
             line_bytes_max: 2048,
             get_line_bytes_max: 1 << 20,
+            large_bytes_min: usize::MAX,
         }
     }
 }

@@ -25,6 +25,15 @@ pub enum Parsed<'a> {
         /// Bytes to take off the buffer.
         consumed: usize,
     },
+    /// The line of a storage command with a large value ([`Limits::large_bytes_min`]), in the first `consumed` bytes.
+    Head {
+        /// The request, its value left out.
+        store: Store<'a>,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+        /// The length of the value behind those, in bytes; a line end follows it, which is the caller's to check (rules S2, Z3).
+        value_bytes: usize,
+    },
     /// Less than a request: try again with at least so many bytes from the same start.
     Incomplete {
         /// Bytes needed in all, more than there are.
@@ -258,8 +267,16 @@ impl<'a> Line<'a, '_> {
         Parsed::Invalid { reply, consumed: self.consumed, skip: bytes + 2 }
     }
 
+    #[cold]
+    fn head(&self, value_bytes: usize, store: Store<'a>) -> Parsed<'a> {
+        Parsed::Head { store, consumed: self.consumed, value_bytes }
+    }
+
     /// Exactly `bytes` and two more, which must be the line's end (rules S2, Z3).
     fn with_block(&self, bytes: usize, store: Store<'a>) -> Parsed<'a> {
+        if bytes >= self.limits.large_bytes_min {
+            return self.head(bytes, store);
+        }
         let consumed = self.consumed + bytes + 2;
         let Some(block) = self.buffer.get(self.consumed..consumed) else {
             return Parsed::Incomplete { bytes_needed: consumed };

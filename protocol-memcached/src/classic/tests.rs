@@ -117,6 +117,24 @@ fn l3_a_value_above_the_limit_is_named_and_skipped() {
 }
 
 #[test]
+fn the_line_of_a_large_value_is_enough_unless_it_is_too_large() {
+    let limits = Limits { large_bytes_min: 1000, value_bytes_max: 2000, ..Limits::default() };
+    let parse = |text| parse_request(text, &limits);
+    let line = b"cas a 7 9 1000 5 noreply\r\n";
+    let store =
+        Store { command: StoreCommand::Cas(5), key: b"a", flags: 7, exptime: 9, data: b"", noreply: true };
+    let head = Parsed::Head { store, consumed: line.len(), value_bytes: 1000 };
+    assert_eq!(parse(line), head);
+    let whole = [&line[..], &[b'v'; 1000], b"\r\n"].concat();
+    assert_eq!(parse(&whole), head, "whether or not the value has come");
+    assert_eq!(parse(&line[..line.len() - 1]), Parsed::Incomplete { bytes_needed: line.len() });
+    assert_eq!(parse(b"set a 0 0 999\r\n"), Parsed::Incomplete { bytes_needed: 15 + 999 + 2 });
+    let too_large = parse(b"set a 0 0 2001\r\n");
+    assert!(matches!(too_large, Parsed::Complete { request: Request::StoreTooLarge { .. }, .. }));
+    assert!(matches!(parse(b"set a x 0 1000\r\n"), Parsed::Invalid { skip: 1002, .. }));
+}
+
+#[test]
 fn f7_storage_numbers_tolerate_a_plus() {
     let Parsed::Complete { request: Request::Store(store), .. } = parse(b"set a +7 +9 0\r\n\r\n") else {
         panic!()
@@ -261,6 +279,7 @@ proptest! {
                 prop_assert!((1..=bytes.len()).contains(&consumed));
             }
             Parsed::Incomplete { bytes_needed } => prop_assert!(bytes_needed > bytes.len()),
+            Parsed::Head { .. } => prop_assert!(false, "no value is large unless the limits say so"),
             Parsed::Close => {}
         }
         let _ = parse_response(&bytes, &Limits::default());

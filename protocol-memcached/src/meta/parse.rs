@@ -23,6 +23,17 @@ pub enum Parsed<'a> {
         /// Bytes to take off the buffer.
         consumed: usize,
     },
+    /// The line of an `ms` with a large value ([`Limits::large_bytes_min`]), in the first `consumed` bytes.
+    Head {
+        /// What to store under.
+        target: Target<'a>,
+        /// How; the same as the flag `M` says.
+        mode: StoreMode,
+        /// Bytes to take off the buffer.
+        consumed: usize,
+        /// The length of the value behind those, in bytes; a line end follows it, which is the caller's to check (rules S2, Z3).
+        value_bytes: usize,
+    },
     /// Less than a request: try again with at least so many bytes from the same start.
     Incomplete {
         /// Bytes needed in all, more than there are.
@@ -141,7 +152,11 @@ fn parse_store<'a>(
         let request = Request::StoreTooLarge { target, bytes, skip: bytes + 2 };
         return Parsed::Complete { request, consumed: line_bytes };
     }
-    let consumed = line_bytes + bytes as usize + 2;
+    let value_bytes = bytes as usize;
+    if value_bytes >= limits.large_bytes_min {
+        return Parsed::Head { target, mode, consumed: line_bytes, value_bytes };
+    }
+    let consumed = line_bytes + value_bytes + 2;
     let Some(block) = buffer.get(line_bytes..consumed) else {
         return Parsed::Incomplete { bytes_needed: consumed };
     };

@@ -171,6 +171,21 @@ fn l3_d10_a_value_above_the_limit_is_named_and_skipped() {
     assert_eq!((target.key.text(), bytes, skip, consumed), (&b"k"[..], 2_000_000, 2_000_002, 16));
 }
 
+#[test]
+fn the_line_of_a_large_value_is_enough_unless_it_is_too_large() {
+    let limits = Limits { large_bytes_min: 1000, value_bytes_max: 2000, ..Limits::default() };
+    let parse = |text| parse_request(text, &limits);
+    let Parsed::Head { target, mode, consumed, value_bytes } = parse(b"ms k 1000 MA q\r\nabc") else {
+        panic!()
+    };
+    let told = (target.key.text(), target.flags.has(b'q'), mode, consumed, value_bytes);
+    assert_eq!(told, (&b"k"[..], true, StoreMode::Append, 16, 1000));
+    assert_eq!(parse(b"ms k 999\r\n"), Parsed::Incomplete { bytes_needed: 10 + 999 + 2 });
+    let too_large = parse(b"ms k 2001\r\n");
+    assert!(matches!(too_large, Parsed::Complete { request: Request::StoreTooLarge { .. }, .. }));
+    assert!(matches!(parse(b"ms k 1000 !\r\n"), Parsed::Invalid { skip: 1002, .. }));
+}
+
 fn key() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let text = prop::collection::vec(0x21u8..0x7f, 1..250).prop_map(|text| (text, false));
     let binary = prop::collection::vec(any::<u8>(), 1..180).prop_map(|bytes| {
@@ -259,6 +274,7 @@ proptest! {
                 prop_assert!((1..=bytes.len()).contains(&consumed));
             }
             Parsed::Incomplete { bytes_needed } => prop_assert!(bytes_needed > bytes.len()),
+            Parsed::Head { .. } => prop_assert!(false, "no value is large unless the limits say so"),
             Parsed::Close => {}
         }
         if let ParsedResponse::Complete { consumed, .. } = parse_response(&bytes, &Limits::default()) {

@@ -2,7 +2,9 @@
 //!
 //! Lives here: requests to `Cache` calls, outcomes to statuses. Not here: parsing, buffers, passwords (see `users`).
 
-use hotspare::{Attributes, Expiry, ItemRef, Swap, Update, Updated, Version, WriteError, counter};
+use hotspare::{
+    Attributes, Expiry, ItemRef, Swap, Update, Updated, ValueWriter, Version, WriteError, counter,
+};
 use hotspare_memcached::binary::{
     Command, Direction, HEADER_BYTES, Limits, Parsed, REQUEST_MAGIC, Request, Response, Side, Status,
     StoreMode, may_come_before_login, parse_request,
@@ -10,6 +12,7 @@ use hotspare_memcached::binary::{
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
 use super::commands::{Executor, VERSION, is_plainly_no_number, reserve_for, write_error};
+use super::given::Given;
 use super::login::{Login, read_plain};
 use super::observers::SeenStore;
 use super::requests;
@@ -20,12 +23,14 @@ use crate::settings::Protocol;
 const MECHANISM_BYTES_MAX: usize = 32;
 
 /// What a step came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Step {
     /// There is less than a request: so many bytes are needed from the same start.
     Incomplete { bytes_needed: usize },
     /// A request is done: `consumed` bytes go, then `skip` more as they come; or the connection closes.
     Done { consumed: usize, skip: u64, close: bool },
+    /// Behind so many bytes a large value comes, to be written here.
+    Large { consumed: usize, value: ValueWriter },
 }
 
 /// The dialect of a connection whose first byte this is (rule B1).
@@ -47,15 +52,15 @@ pub(crate) fn quiet_success(request: &[u8]) -> Option<Vec<u8>> {
 /// Carries out the request that the input begins with.
 pub(crate) fn step(input: &[u8], login: &mut Login, executor: &mut Executor<'_>, out: &mut Vec<u8>) -> Step {
     let close = Step::Done { consumed: 0, skip: 0, close: true };
-    // Who is not logged in has no value taken: it is refused when its head has come.
-    let value_bytes_max =
-        if login.bars(false) { 0 } else { executor.shared.settings.item_bytes_max.saturating_sub(1) };
-    let limits = Limits { value_bytes_max, ..Limits::default() };
+    let limits = limits_of(login, executor);
     let (opcode, opaque, parsed) = match parse_request(input, &limits) {
         Parsed::Incomplete { bytes_needed } => return Step::Incomplete { bytes_needed },
         Parsed::Close => return close,
         Parsed::Invalid { status, opcode, opaque } => (opcode, opaque, Err(status)),
         Parsed::Complete { request, consumed } => (request.opcode(), request.opaque, Ok((request, consumed))),
+        Parsed::Head { request, consumed, value_bytes } => {
+            return Step::Large { consumed, value: executor.begin_binary_store(&request, value_bytes) };
+        }
     };
     let quiet = parsed.is_ok_and(|(request, _)| request.quiet);
     let answer = Answer { opcode, opaque, quiet, shows_cas: executor.shared.settings.cas_enabled };
@@ -73,6 +78,30 @@ pub(crate) fn step(input: &[u8], login: &mut Login, executor: &mut Executor<'_>,
             Step::Done { consumed, skip: after.skip, close: after.close }
         }
     }
+}
+
+fn limits_of(login: &Login, executor: &Executor<'_>) -> Limits {
+    let settings = &executor.shared.settings;
+    // Who is not logged in has no value taken: it is refused when its head has come.
+    let value_bytes_max = if login.bars(false) { 0 } else { settings.item_bytes_max.saturating_sub(1) };
+    Limits { value_bytes_max, large_bytes_min: settings.large_value_bytes_min, ..Limits::default() }
+}
+
+/// A large value has come whole, behind this head.
+pub(crate) fn finish_store(
+    head: &[u8],
+    value: ValueWriter,
+    login: &Login,
+    executor: &mut Executor<'_>,
+    out: &mut Vec<u8>,
+) {
+    let Parsed::Head { request, .. } = parse_request(head, &limits_of(login, executor)) else {
+        unreachable!("as it was before")
+    };
+    let shows_cas = executor.shared.settings.cas_enabled;
+    let answer = Answer { opcode: request.opcode(), opaque: request.opaque, quiet: request.quiet, shows_cas };
+    executor.counters.requests.count(counted_as(&request));
+    executor.binary_put(&request, value, answer, out);
 }
 
 /// What a request counts as; a set with a CAS to compare is memcached's `cas`.
@@ -177,16 +206,8 @@ impl Executor<'_> {
         match request.command {
             Command::Get { key, with_key, touch } => self.binary_get(key, with_key, touch, answer, out),
             Command::Touch { key, expiry } => self.binary_touch(key, expiry, answer, out),
-            Command::Store { mode, key, flags, expiry, value } => {
-                let attributes = Attributes { flags, expiry: self.expiry(expiry.into()) };
-                let outcome = self.binary_store(mode, key, value, attributes, request.cas);
-                self.note_store(request, key, value, attributes, &outcome);
-                answer.outcome(outcome, out);
-            }
-            Command::Extend { side, key, value } => {
-                let outcome = self.binary_extend(side, key, value, request.cas);
-                self.note_store(request, key, value, Expiry::Never.into(), &outcome);
-                answer.outcome(outcome, out);
+            Command::Store { value, .. } | Command::Extend { value, .. } => {
+                self.binary_put(request, value, answer, out);
             }
             Command::TooLarge { mode, key, bytes } => {
                 self.binary_too_large(mode, key, answer, out);
@@ -262,6 +283,35 @@ impl Executor<'_> {
         self.saw_get(key, found);
     }
 
+    /// Begins to store the large value that comes behind this request.
+    fn begin_binary_store(&self, request: &Request<'_>, value_bytes: usize) -> ValueWriter {
+        let (key, attributes) = match request.command {
+            Command::Store { key, flags, expiry, .. } => {
+                (key, Attributes { flags, expiry: self.expiry(expiry.into()) })
+            }
+            Command::Extend { key, .. } => (key, Expiry::Never.into()),
+            _ => unreachable!("only these have a large value"),
+        };
+        self.shared.cache.begin_value(key, value_bytes, attributes)
+    }
+
+    fn binary_put(&mut self, request: &Request<'_>, value: impl Given, answer: Answer, out: &mut Vec<u8>) {
+        let value_bytes = value.bytes();
+        let (key, attributes, outcome) = match request.command {
+            Command::Store { mode, key, flags, expiry, .. } => {
+                let attributes = Attributes { flags, expiry: self.expiry(expiry.into()) };
+                (key, attributes, self.binary_store(mode, key, value, attributes, request.cas))
+            }
+            Command::Extend { side, key, .. } => {
+                let outcome = value.in_one_piece(|added| self.binary_extend(side, key, added, request.cas));
+                (key, Expiry::Never.into(), outcome)
+            }
+            _ => unreachable!("only these have a value"),
+        };
+        self.note_store(request, key, value_bytes, attributes, &outcome);
+        answer.outcome(outcome, out);
+    }
+
     fn binary_touch(&mut self, key: &[u8], expiry: u32, answer: Answer, out: &mut Vec<u8>) {
         let tell = |item: ItemRef<'_>| (item.flags.to_be_bytes(), item.cas(), item.value.class());
         let found = match self.shared.cache.read_and_touch(key, self.expiry(expiry.into()), tell) {
@@ -284,13 +334,13 @@ impl Executor<'_> {
         &mut self,
         mode: StoreMode,
         key: &[u8],
-        value: &[u8],
+        value: impl Given,
         attributes: Attributes,
         cas: u64,
     ) -> Result<Result<Version, Status>, WriteError> {
         let cache = &self.shared.cache;
         if cas != 0 {
-            let swap = cache.compare_and_swap(key, Version(cas), value, attributes)?;
+            let swap = value.swap(cache, key, Version(cas), attributes)?;
             let (counter, outcome) = match swap {
                 Swap::Stored(version) => (&self.class_found().cas_hits, Ok(version)),
                 Swap::Exists => (&self.class_found().cas_badval, Err(Status::EXISTS)),
@@ -300,9 +350,9 @@ impl Executor<'_> {
             return Ok(outcome);
         }
         Ok(match mode {
-            StoreMode::Set => Ok(cache.set(key, value, attributes)?),
-            StoreMode::Add => cache.add(key, value, attributes)?.ok_or(Status::EXISTS),
-            StoreMode::Replace => cache.replace(key, value, attributes)?.ok_or(Status::NOT_FOUND),
+            StoreMode::Set => Ok(value.set(cache, key, attributes)?),
+            StoreMode::Add => value.add(cache, key, attributes)?.ok_or(Status::EXISTS),
+            StoreMode::Replace => value.replace(cache, key, attributes)?.ok_or(Status::NOT_FOUND),
         })
     }
 
@@ -311,12 +361,12 @@ impl Executor<'_> {
         &self,
         request: &Request<'_>,
         key: &[u8],
-        value: &[u8],
+        value_bytes: usize,
         attributes: Attributes,
         outcome: &Result<Result<Version, Status>, WriteError>,
     ) {
         if outcome.is_ok() {
-            self.count_store(key, value, attributes);
+            self.count_store(key, value_bytes, attributes);
         }
         let status = match outcome {
             Ok(Ok(_)) => "stored",
@@ -327,7 +377,7 @@ impl Executor<'_> {
             Err(_) => "too_large",
         };
         let command = counted_as(request).as_str();
-        self.saw_store(key, SeenStore { command, status, value_bytes: value.len(), attributes });
+        self.saw_store(key, SeenStore { command, status, value_bytes, attributes });
     }
 
     fn binary_extend(

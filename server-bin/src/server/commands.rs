@@ -8,16 +8,19 @@ use std::iter;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use hotspare::{Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, Version, WriteError};
+use hotspare::{
+    Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, ValueWriter, Version, WriteError,
+};
 use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
-    Direction, Keys, Lifetime, Request, Response, ShutdownMode, Store, StoreCommand, Tokens,
-    encode_value_header, lifetime,
+    Direction, ErrorReply, Keys, Lifetime, Limits, Parsed, Request, Response, ShutdownMode, Store,
+    StoreCommand, Tokens, encode_value_header, lifetime, parse_request,
 };
 
 use super::administration::number;
 use super::counters::{ClassCounters, Counters};
 use super::crawler::Dump;
+use super::given::Given;
 use super::observers::SeenStore;
 use super::requests::Command;
 use super::watch::Watch;
@@ -122,7 +125,7 @@ impl Executor<'_> {
             Request::GetAndTouch { with_cas, exptime, keys } => {
                 return self.get(keys, with_cas, Some(exptime), progress, output_bytes_max, out);
             }
-            Request::Store(store) => self.store(&store, out),
+            Request::Store(store) => self.store(&store, store.data, out),
             Request::StoreTooLarge { command, key, noreply, skip, .. } => {
                 self.refuse_too_large(command, key, noreply, out);
                 return Flow::Skip(skip);
@@ -342,8 +345,8 @@ impl Executor<'_> {
 
     /// A store that was carried out or not, as the key's presence said; under the class of what was given. One that
     /// failed counts elsewhere.
-    pub(super) fn count_store(&self, key: &[u8], data: &[u8], attributes: Attributes) {
-        let class = self.shared.cache.class_of(key.len(), data.len(), attributes);
+    pub(super) fn count_store(&self, key: &[u8], value_bytes: usize, attributes: Attributes) {
+        let class = self.shared.cache.class_of(key.len(), value_bytes, attributes);
         self.counters.class(class).cmd_set.add(1);
     }
 
@@ -351,10 +354,14 @@ impl Executor<'_> {
     #[cold]
     pub(super) fn count_bad_block(&self, refused: &[u8]) {
         let Some(line_end) = refused.iter().position(|byte| *byte == b'\n') else { return };
-        if line_end + 1 == refused.len() {
-            return;
+        if line_end + 1 < refused.len() {
+            self.count_refused_line(&refused[..line_end]);
         }
-        let mut words = Tokens::new(&refused[..line_end]).iter();
+    }
+
+    /// [`Executor::count_bad_block`] of a request with this line.
+    pub(super) fn count_refused_line(&self, line: &[u8]) {
+        let mut words = Tokens::new(line.trim_ascii_end()).iter();
         let (name, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let bytes = if name == b"ms" { words.next() } else { words.nth(2) };
         let bytes = bytes.and_then(number).map_or(0, |bytes| bytes as usize);
@@ -367,27 +374,61 @@ impl Executor<'_> {
         self.counters.class(self.shared.cache.class_found())
     }
 
-    fn store(&mut self, store: &Store<'_>, out: &mut Vec<u8>) {
+    /// Begins to store the large value that comes behind this request.
+    pub(crate) fn begin_store(&self, store: &Store<'_>, value_bytes: usize) -> ValueWriter {
+        self.shared.cache.begin_value(store.key, value_bytes, self.attributes_of(store))
+    }
+
+    /// A large value has come whole; none if not the right bytes stood behind it.
+    pub(crate) fn finish_store(
+        &mut self,
+        head: &[u8],
+        value: Option<ValueWriter>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) {
+        let Parsed::Head { store, .. } = parse_request(head, limits) else {
+            unreachable!("as it was before")
+        };
+        match value {
+            Some(value) => {
+                self.counters.requests.count(command_of(&Request::Store(store)));
+                self.store(&store, value, out);
+            }
+            None => {
+                self.count_refused_line(head);
+                if !store.noreply {
+                    ErrorReply::BadDataChunk.encode(out);
+                }
+            }
+        }
+    }
+
+    fn attributes_of(&self, store: &Store<'_>) -> Attributes {
+        Attributes { flags: store.flags, expiry: self.expiry(store.exptime) }
+    }
+
+    fn store(&mut self, store: &Store<'_>, data: impl Given, out: &mut Vec<u8>) {
         let cache = &self.shared.cache;
-        let Store { command, key, data, .. } = *store;
-        let attributes = Attributes { flags: store.flags, expiry: self.expiry(store.exptime) };
+        let (Store { command, key, .. }, value_bytes) = (*store, data.bytes());
+        let attributes = self.attributes_of(store);
         let if_stored = |version: Option<Version>| match version {
             Some(_) => Response::Stored,
             None => Response::NotStored,
         };
         let outcome = match command {
-            StoreCommand::Set => cache.set(key, data, attributes).map(|_| Response::Stored),
-            StoreCommand::Add => cache.add(key, data, attributes).map(if_stored),
-            StoreCommand::Replace => cache.replace(key, data, attributes).map(if_stored),
-            StoreCommand::Append => cache.append(key, data).map(if_stored),
-            StoreCommand::Prepend => cache.prepend(key, data).map(if_stored),
+            StoreCommand::Set => data.set(cache, key, attributes).map(|_| Response::Stored),
+            StoreCommand::Add => data.add(cache, key, attributes).map(if_stored),
+            StoreCommand::Replace => data.replace(cache, key, attributes).map(if_stored),
+            StoreCommand::Append => data.in_one_piece(|data| cache.append(key, data)).map(if_stored),
+            StoreCommand::Prepend => data.in_one_piece(|data| cache.prepend(key, data)).map(if_stored),
             StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
         };
         if outcome.is_ok() {
-            self.count_store(key, data, attributes);
+            self.count_store(key, value_bytes, attributes);
         }
         let (command, status) = (command.name(), store_status(&outcome));
-        self.saw_store(key, SeenStore { command, status, value_bytes: data.len(), attributes });
+        self.saw_store(key, SeenStore { command, status, value_bytes, attributes });
         answer(out, store.noreply, outcome);
     }
 
@@ -395,10 +436,10 @@ impl Executor<'_> {
         &self,
         key: &[u8],
         cas: u64,
-        data: &[u8],
+        data: impl Given,
         attributes: Attributes,
     ) -> Result<Answer, WriteError> {
-        let swap = self.shared.cache.compare_and_swap(key, Version(cas), data, attributes)?;
+        let swap = data.swap(&self.shared.cache, key, Version(cas), attributes)?;
         let (counter, response) = match swap {
             Swap::Stored(_) => (&self.class_found().cas_hits, Response::Stored),
             Swap::Exists => (&self.class_found().cas_badval, Response::Exists),

@@ -10,6 +10,7 @@
 //! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read. Nothing but the bytes counts:
 //! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
+mod incoming;
 mod input;
 mod turn;
 
@@ -34,6 +35,7 @@ use super::registry::State;
 use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
+use incoming::Incoming;
 use input::Input;
 pub(crate) use turn::Turn;
 
@@ -42,6 +44,9 @@ const UNSENT_BYTES_MAX: usize = 256 << 10;
 
 /// The least room that is made for reading.
 const READ_BYTES: usize = 16 << 10;
+
+/// The room that is made for a piece of a large value.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The largest buffer that is kept for the connections of a worker.
 const SHARED_BYTES_MAX: usize = 4 << 20;
@@ -81,7 +86,8 @@ enum Ran {
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
-/// 4. With `in_long_line` there is no line's end in the input, unless `bytes_needed` has come.
+/// 4. With `incoming` all input that is not parsed yet belongs to that value, as far as it goes.
+/// 5. With `in_long_line` there is no line's end in the input, unless `bytes_needed` has come.
 pub(crate) struct Connection {
     input: Input,
     parsed: usize,
@@ -93,6 +99,8 @@ pub(crate) struct Connection {
     /// The input is the beginning of a get's line, above other lines' bound.
     in_long_line: bool,
     progress: Progress,
+    /// A large value that goes into the cache as it comes.
+    incoming: Option<Box<Incoming>>,
     limits: Limits,
     /// The client watches, and sends no more requests.
     watch: Option<Watch>,
@@ -126,9 +134,11 @@ impl Connection {
             bytes_needed: 1,
             in_long_line: false,
             progress: Progress::default(),
+            incoming: None,
             // An item is more than its value (rule L3), so one as long as the limit never fits.
             limits: Limits {
                 value_bytes_max: settings.item_bytes_max.saturating_sub(1),
+                large_bytes_min: settings.large_value_bytes_min,
                 ..Limits::default()
             },
             watch: None,
@@ -175,8 +185,9 @@ impl Connection {
 
     /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
-        let has_begun = self.skip > 0 || self.parsed < self.input.len();
-        let bytes = self.skip.max(self.bytes_needed as u64);
+        let has_begun = self.skip > 0 || self.incoming.is_some() || self.parsed < self.input.len();
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes());
+        let bytes = self.skip.max(self.bytes_needed.max(incoming) as u64);
         (has_begun && self.unsent().is_empty() && self.held.is_empty())
             .then_some(Unfinished { ordinal: self.requests_done, bytes })
     }
@@ -184,7 +195,7 @@ impl Connection {
     /// Whether neither side owes the other anything, as far as it was read.
     pub(crate) fn is_at_rest(&self) -> bool {
         let is_silent = self.unsent().is_empty() && self.held.is_empty();
-        self.skip == 0 && self.parsed == self.input.len() && is_silent
+        self.skip == 0 && self.incoming.is_none() && self.parsed == self.input.len() && is_silent
     }
 
     /// Whether it closes as soon as what is unsent or held has gone.
@@ -199,29 +210,36 @@ impl Connection {
 
     /// What it waits for between its turns.
     pub(crate) fn state(&self) -> State {
-        let input = &self.input[self.parsed..];
-        let is_line_whole = || match self.protocol {
-            Protocol::Binary => input.len() >= HEADER_BYTES,
-            Protocol::Auto | Protocol::Ascii => {
-                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
-            }
-        };
         if self.watch.is_some() {
             State::Watching
         } else if !self.unsent().is_empty() {
             State::Writing
         } else if self.skip > 0 {
             State::Swallowing
-        } else if !input.is_empty() && is_line_whole() {
-            State::TakingData
+        } else if self.parsed < self.input.len() || self.incoming.is_some() {
+            self.state_within_request()
         } else {
             State::Reading
         }
     }
 
+    /// A part of a request has come.
+    #[cold]
+    fn state_within_request(&self) -> State {
+        let input = &self.input[self.parsed..];
+        let is_line_whole = match self.protocol {
+            Protocol::Binary => input.len() >= HEADER_BYTES,
+            Protocol::Auto | Protocol::Ascii => {
+                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
+            }
+        };
+        if self.incoming.is_some() || is_line_whole { State::TakingData } else { State::Reading }
+    }
+
     /// What its buffers take, in bytes.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        self.input.capacity() + self.output.capacity() + self.held.bytes()
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.buffer_bytes());
+        self.input.capacity() + self.output.capacity() + self.held.bytes() + incoming
     }
 
     /// The replies that wait until what they answer is replicated. While there are any, [`Connection::execute`] is to be
@@ -270,8 +288,11 @@ impl Connection {
         }
         let have = self.input.len();
         let known = self.bytes_needed.saturating_sub(have);
-        // A large value's room is taken as its bytes come, doubling: a stated length alone costs nothing.
-        let room = known.clamp(READ_BYTES, READ_BYTES.max(have));
+        // A value's room is taken as its bytes come, doubling: a stated length alone costs nothing.
+        let room = match &self.incoming {
+            None => known.clamp(READ_BYTES, READ_BYTES.max(have)),
+            Some(incoming) => incoming.missing_bytes().clamp(READ_BYTES, PIECE_BYTES),
+        };
         let result = read(self.input.room(room));
         self.input.came(result.as_ref().map_or(0, |count| *count));
         if self.in_long_line {
@@ -330,7 +351,7 @@ impl Connection {
             if self.skip > 0 || input.is_empty() || input.len() < self.bytes_needed {
                 return Stop::InputUsed;
             }
-            if self.parsed >= looked_to {
+            if self.parsed >= looked_to && self.incoming.is_none() {
                 let ahead = keys_ahead(input);
                 if ahead.keys().len() > 1 {
                     executor.shared.cache.prefetch(ahead.keys());
@@ -373,9 +394,10 @@ impl Connection {
     fn execute_held(&mut self, executor: &mut Executor<'_>) -> Ran {
         let Shared { cache, settings, .. } = executor.shared;
         let (begun, request_at) = (self.output.len(), self.parsed);
+        let head = self.incoming.as_ref().map(|incoming| incoming.head().to_vec());
         let (ran, written) = cache.track(|| self.execute_one(executor));
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
-        let request = &self.input[request_at..];
+        let request = head.as_deref().unwrap_or(&self.input[request_at..]);
         let quiet = || match self.protocol {
             Protocol::Binary => binary::quiet_success(request),
             // An error of a quiet meta command is told; `noreply` wants to hear nothing.
@@ -390,6 +412,7 @@ impl Connection {
     fn execute_timed(&mut self, waits_for_acks: bool, executor: &mut Executor<'_>) -> Ran {
         executor.counters.requests.forget_newest();
         let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
+        let large = self.incoming.as_ref().map(|incoming| (incoming.head().to_vec(), incoming.bytes()));
         let ran = if waits_for_acks { self.execute_held(executor) } else { self.execute_one(executor) };
         let time = begun.elapsed();
         if let Some(stopwatch) = &mut self.stopwatch
@@ -397,14 +420,20 @@ impl Connection {
         {
             let is_whole = matches!(ran, Ran::Done);
             let request = &self.input[from..if is_whole { self.parsed } else { self.input.len() }];
+            let (request, request_bytes) =
+                large.as_ref().map_or((request, request.len()), |(head, bytes)| (&head[..], *bytes));
             let answer_bytes = self.output.len().saturating_sub(output_bytes);
-            stopwatch.note(time, is_whole, request, answer_bytes, executor.counters);
+            let bytes = (request_bytes, answer_bytes);
+            stopwatch.note(time, is_whole, request, bytes, executor.counters);
         }
         ran
     }
 
     /// Executes what the input begins with, in the dialect that it is in; there is some.
     fn execute_one(&mut self, executor: &mut Executor<'_>) -> Ran {
+        if self.incoming.is_some() {
+            return self.take_incoming(executor);
+        }
         let input = &self.input[self.parsed..];
         if !self.gate.is_open() {
             return self.look_at_gate(executor);
@@ -425,8 +454,42 @@ impl Connection {
                 Ran::Done
             }
             Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
+            Step::Large { consumed, value } => {
+                let head = &self.input[self.parsed..self.parsed + consumed];
+                let incoming = Incoming::in_text(head, value);
+                self.begin_incoming(incoming, consumed, executor)
+            }
             Step::Close => self.refuse(),
         }
+    }
+
+    /// Behind a head of so many bytes a large value begins, of which a part may be there already.
+    #[cold]
+    fn begin_incoming(&mut self, incoming: Incoming, head_bytes: usize, executor: &mut Executor<'_>) -> Ran {
+        self.parsed += head_bytes;
+        self.incoming = Some(Box::new(incoming));
+        self.take_incoming(executor)
+    }
+
+    /// Takes what has come of a large value, and executes its request if that is all of it.
+    fn take_incoming(&mut self, executor: &mut Executor<'_>) -> Ran {
+        let Some(mut incoming) = self.incoming.take() else { return Ran::Done };
+        self.parsed += incoming.take(&self.input[self.parsed..]);
+        if incoming.missing_bytes() > 0 {
+            self.incoming = Some(incoming);
+            return Ran::NeedsMore { bytes: 1 };
+        }
+        let (head, value) = incoming.finish();
+        match value {
+            Some(value) if self.protocol == Protocol::Binary => {
+                binary::finish_store(&head, value, &self.login, executor, &mut self.output);
+            }
+            value if is_meta(&head) => {
+                executor.finish_meta_store(&head, value, &self.limits, &mut self.output);
+            }
+            value => executor.finish_store(&head, value, &self.limits, &mut self.output),
+        }
+        Ran::Done
     }
 
     /// What came is no request, nor will be.
@@ -462,6 +525,11 @@ impl Connection {
                 self.skip = skip;
                 self.parsed += consumed;
             }
+            Parsed::Head { store, consumed, value_bytes } => {
+                let value = executor.begin_store(&store, value_bytes);
+                let incoming = Incoming::in_text(&self.input[self.parsed..self.parsed + consumed], value);
+                return self.begin_incoming(incoming, consumed, executor);
+            }
             Parsed::Incomplete { bytes_needed } => {
                 self.in_long_line = self.is_in_long_line(bytes_needed);
                 return Ran::NeedsMore { bytes: bytes_needed };
@@ -489,6 +557,11 @@ impl Connection {
     fn execute_binary(&mut self, executor: &mut Executor<'_>) -> Ran {
         match binary::step(&self.input[self.parsed..], &mut self.login, executor, &mut self.output) {
             binary::Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
+            binary::Step::Large { consumed, value } => {
+                let head = &self.input[self.parsed..self.parsed + consumed];
+                let incoming = Incoming::in_packet(head, value);
+                self.begin_incoming(incoming, consumed, executor)
+            }
             binary::Step::Done { consumed, skip, close } => {
                 self.parsed += consumed;
                 self.skip = skip;

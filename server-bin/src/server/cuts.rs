@@ -1,8 +1,8 @@
 //! The check that a connection does the same however its bytes are cut, coming and going; for tests and fuzzing.
 //!
-//! The same script is run twice on two caches that begin alike. Once it comes whole, by [`Connection`]'s own functions;
-//! once through [`Connection::turn`], at a socket that gives and takes pieces. Answers, items, counters, shutdowns and
-//! whether the connection closed must be the same.
+//! The same script is run three times on caches that begin alike. Once it comes whole, by [`Connection`]'s own functions;
+//! once through [`Connection::turn`], at a socket that gives and takes pieces; once whole and with no value so large that it
+//! goes into the cache as it comes. Answers, items, counters, shutdowns and whether the connection closed must be the same.
 //!
 //! Not compared: the values of statistics, which tell the time. Not here: what is said (see `script`).
 
@@ -27,8 +27,11 @@ use crate::settings::Settings;
 use crate::users::Users;
 use script::{Script, Ways};
 
-/// `-I` of the server that is asked: values above it are little work.
-const ITEM_BYTES_MAX: usize = 4 << 10;
+/// `-I` of the server that is asked: three of its cache's pages, and values above it are little work.
+const ITEM_BYTES_MAX: usize = 12 << 10;
+
+/// Values from this length on go into the cache as they come.
+const LARGE_BYTES_MIN: usize = 1_000;
 
 /// `-m` of it: what a script stores may fill it.
 const MEMORY_BYTES_MAX: usize = 2 << 20;
@@ -48,11 +51,14 @@ const STAT: u8 = 0x10;
 /// The two runs differ.
 pub fn check(bytes: &[u8]) {
     let script = Script::read(bytes);
-    let whole = Run::new(&script).whole();
-    let cut = Run::new(&script).in_pieces();
+    let whole = Run::new(&script, LARGE_BYTES_MIN).whole();
+    let cut = Run::new(&script, LARGE_BYTES_MIN).in_pieces();
+    let collected = Run::new(&script, usize::MAX).whole();
     let text = shown(&script.bytes);
     assert_eq!(shown(&whole.answers), shown(&cut.answers), "{text}");
     assert_eq!(whole, cut, "{text}");
+    assert_eq!(shown(&whole.answers), shown(&collected.answers), "{text}");
+    assert_eq!(whole, collected, "{text}");
 }
 
 /// What is left of a run.
@@ -74,9 +80,9 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(script: &'a Script) -> Run<'a> {
+    fn new(script: &'a Script, large_value_bytes_min: usize) -> Run<'a> {
         let shutdowns = Arc::<AtomicU64>::default();
-        let shared = shared(&script.ways, shutdowns.clone());
+        let shared = shared(&script.ways, large_value_bytes_min, shutdowns.clone());
         let connection = Connection::new(&shared.settings);
         Run { script, shared, shutdowns, connection }
     }
@@ -141,11 +147,12 @@ impl<'a> Run<'a> {
     }
 }
 
-fn shared(ways: &Ways, shutdowns: Arc<AtomicU64>) -> Shared {
+fn shared(ways: &Ways, large_value_bytes_min: usize, shutdowns: Arc<AtomicU64>) -> Shared {
     let users = Users::parse(b"ann:other\nbob:secret").expect("lines of users");
     let settings = Settings {
         protocol: ways.protocol,
         item_bytes_max: ITEM_BYTES_MAX,
+        large_value_bytes_min,
         memory_bytes_max: MEMORY_BYTES_MAX,
         ascii_users: if ways.asks_for_user { Some(users.clone()) } else { None },
         sasl_users: if ways.asks_for_sasl { Some(users) } else { None },

@@ -10,7 +10,7 @@ mod count;
 mod get;
 mod store;
 
-use hotspare::{Expiry, ItemRef, WriteError};
+use hotspare::{Expiry, ItemRef, ValueWriter, WriteError};
 use hotspare_memcached::classic::Limits;
 use hotspare_memcached::meta::{
     ErrorReply, Flags, KeyBuffer, Parsed, Request, Status, Target, encode_flag, encode_key_flag,
@@ -22,12 +22,14 @@ use super::commands::{Executor, server_error, write_error};
 use super::requests::Command;
 
 /// What the connection does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Step {
     /// So many bytes are done with; so many behind them are thrown away.
     Done { consumed: usize, skip: u64 },
     /// So many bytes are needed in all.
     Incomplete { bytes_needed: usize },
+    /// Behind so many bytes a large value comes, to be written here.
+    Large { consumed: usize, value: ValueWriter },
     /// It is over.
     Close,
 }
@@ -71,8 +73,35 @@ impl Executor<'_> {
                 reply.encode(out);
                 Step::Done { consumed, skip }
             }
+            Parsed::Head { target, consumed, value_bytes, .. } => {
+                Step::Large { consumed, value: self.begin_meta_store(&target, value_bytes) }
+            }
             Parsed::Incomplete { bytes_needed } => Step::Incomplete { bytes_needed },
             Parsed::Close => Step::Close,
+        }
+    }
+
+    /// A large value has come whole; none if not the right bytes stood behind it.
+    pub(crate) fn finish_meta_store(
+        &mut self,
+        head: &[u8],
+        value: Option<ValueWriter>,
+        limits: &Limits,
+        out: &mut Vec<u8>,
+    ) {
+        let Parsed::Head { target, mode, .. } = parse_request(head, limits) else {
+            unreachable!("as it was before")
+        };
+        let Some(value) = value else {
+            self.count_refused_line(head);
+            return ErrorReply::BadDataChunk.encode(out);
+        };
+        self.counters.cmd_meta.add(1);
+        self.counters.requests.count(Command::MetaSet);
+        let start = out.len();
+        if let Err(error) = self.meta_store(&target, mode, value, out) {
+            out.truncate(start);
+            fail(error, out);
         }
     }
 
@@ -80,7 +109,7 @@ impl Executor<'_> {
     fn execute_meta_request(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<u64, WriteError> {
         match request {
             Request::Get(target) => self.meta_get(target, out)?,
-            Request::Store { target, mode, data } => self.meta_store(target, *mode, data, out)?,
+            Request::Store { target, mode, data } => self.meta_store(target, *mode, *data, out)?,
             Request::StoreTooLarge { target, skip, .. } => {
                 self.counters.store_too_large.add(1);
                 let error = WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 };

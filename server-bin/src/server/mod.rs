@@ -18,6 +18,7 @@ mod counters;
 mod crawler;
 pub(crate) mod cuts;
 mod event_loop;
+mod given;
 mod held;
 mod listener;
 mod login;

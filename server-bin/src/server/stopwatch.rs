@@ -83,7 +83,7 @@ impl Stopwatch {
         time: Duration,
         is_whole: bool,
         request: &[u8],
-        answer_bytes: usize,
+        (request_bytes, answer_bytes): (usize, usize),
         counters: &Counters,
     ) {
         let command = counters.requests.newest();
@@ -96,7 +96,7 @@ impl Stopwatch {
         counters.slow_requests.add(1);
         if self.slow.len() < NOTES_MAX {
             let key = shown(key_of(request, command));
-            let (command, request_bytes) = (command.as_str(), request.len());
+            let command = command.as_str();
             self.slow.push(SlowRequest { command, key, request_bytes, answer_bytes, time });
         }
     }
@@ -228,11 +228,11 @@ mod tests {
     fn only_what_took_as_long_as_the_bound_is_slow_and_all_of_it_is_counted() {
         let counters = Counters::default();
         let mut stopwatch = Stopwatch::new(Some(5));
-        stopwatch.note(Duration::from_micros(4999), true, b"get k\r\n", 5, &counters);
+        stopwatch.note(Duration::from_micros(4999), true, b"get k\r\n", (7, 5), &counters);
         assert!(stopwatch.slow.is_empty());
         for _ in 0..9 {
             counters.requests.count(Command::Get);
-            stopwatch.note(Duration::from_millis(5), true, b"get k\r\n", 5, &counters);
+            stopwatch.note(Duration::from_millis(5), true, b"get k\r\n", (7, 5), &counters);
         }
         assert_eq!((stopwatch.slow.len(), counters.slow_requests.get()), (NOTES_MAX, 9));
         assert_eq!((stopwatch.slow[0].command, &stopwatch.slow[0].key[..]), ("get", "k"));

@@ -15,6 +15,7 @@ mod encrypted_replication;
 mod encryption;
 mod erring_operator;
 mod failover;
+mod large_values;
 mod limits;
 mod listeners;
 mod loads;

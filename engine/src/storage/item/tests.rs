@@ -1,6 +1,7 @@
 //! How items are cut, and where their keys lie.
 
 use super::*;
+use crate::storage::cuts::Cuts;
 
 fn footprints(value_bytes: usize) -> [Footprint; 2] {
     [Footprint::new(16, value_bytes, 0, 0), Footprint::new(16, value_bytes, 1, 1)]

@@ -54,7 +54,8 @@ impl Connection {
             if let (Some(stopwatch), Some(begun)) = (&mut self.stopwatch, begun) {
                 let request = &self.input[self.parsed..];
                 let answer_bytes = sent + self.output.len();
-                stopwatch.note(begun.elapsed(), true, request, answer_bytes, executor.counters);
+                let sizes = (request.len(), answer_bytes);
+                stopwatch.note(begun.elapsed(), true, request, sizes, executor.counters);
             }
             self.parsed += bytes;
             self.bytes_needed = 1;
@@ -70,6 +71,7 @@ impl Connection {
             && self.protocol == Protocol::Ascii
             && self.output.is_empty()
             && self.skip == 0
+            && self.incoming.is_none()
             && self.progress.is_at_start()
             && self.gate.is_open()
             && self.watch.is_none()

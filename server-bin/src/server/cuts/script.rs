@@ -177,7 +177,7 @@ impl Writer<'_> {
         self.out.extend_from_slice(end);
     }
 
-    /// A value: short, a number, around the limit, or far above it.
+    /// A value: short, a number, around the length of large ones, large, around the limit, or far above it.
     fn value(&mut self) -> Vec<u8> {
         let kind = self.input.byte();
         let byte = self.input.byte();
@@ -185,7 +185,8 @@ impl Writer<'_> {
             0..120 => self.input.take(usize::from(byte) % 20).to_vec(),
             120..160 => byte.to_string().into_bytes(),
             160..180 => vec![byte; usize::from(byte) * 8],
-            180..230 => vec![byte; ITEM_BYTES_MAX - 128 + usize::from(byte)],
+            180..200 => vec![byte; usize::from(byte) * 48],
+            200..230 => vec![byte; ITEM_BYTES_MAX - 128 + usize::from(byte)],
             230..240 => vec![byte; 40_000],
             // Commands in a value are none.
             _ => b"get a\r\nquit\r\n".repeat(usize::from(byte) % 400),

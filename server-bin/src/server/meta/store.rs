@@ -1,10 +1,11 @@
 //! `ms` and `md`: storing, deleting, and marking as stale (rules D8 to D11).
 
 use bytes::Bytes;
-use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, WriteError};
+use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, ValueWriter, Version, WriteError};
 use hotspare_memcached::meta::{Flags, Status, StoreMode, Target};
 
 use super::super::commands::Executor;
+use super::super::given::Given;
 use super::super::observers::SeenStore;
 use super::{Facts, KEY_BUFFER, expiry_of, is_cas_right};
 
@@ -19,25 +20,40 @@ struct Stored {
 }
 
 impl Executor<'_> {
+    /// Begins to store the large value that comes behind this request.
+    pub(super) fn begin_meta_store(&self, target: &Target<'_>, value_bytes: usize) -> ValueWriter {
+        let mut buffer = KEY_BUFFER;
+        let (cache, flags) = (&self.shared.cache, &target.flags);
+        let (key, attributes) = (target.key.bytes(&mut buffer), self.attributes(flags));
+        match flags.new_cas.is_some() || flags.has(b'b') || flags.has(b'I') {
+            true => cache.begin_value_with_state(key, value_bytes, attributes),
+            false => cache.begin_value(key, value_bytes, attributes),
+        }
+    }
+
     pub(super) fn meta_store(
         &self,
         target: &Target<'_>,
         mode: StoreMode,
-        data: &[u8],
+        data: impl Given,
         out: &mut Vec<u8>,
     ) -> Result<(), WriteError> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
         let flags = &target.flags;
-        let stored = match self.store_plainly(key, flags, mode, data) {
-            Some(stored) => stored,
-            None => self.store_with(key, flags, mode, data),
+        let value_bytes = data.bytes();
+        let stored = match is_plain(flags, mode) {
+            true => self.store_plainly(key, flags, mode, data),
+            false if is_extension(mode) => {
+                data.in_one_piece(|added| self.extend_with(key, flags, mode, added))
+            }
+            false => self.store_with(key, flags, mode, data),
         };
         let status = status_word(stored.as_ref().map(|stored| stored.status));
         let (command, attributes) = (command_word(mode, flags), self.attributes(flags));
-        self.saw_store(key, SeenStore { command, status, value_bytes: data.len(), attributes });
+        self.saw_store(key, SeenStore { command, status, value_bytes, attributes });
         let stored = stored.map_err(|error| self.drop_overwritten(target, error))?;
-        self.count_store(key, data, attributes);
+        self.count_store(key, value_bytes, attributes);
         if flags.compare_cas.is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
             self.count_cas(stored.status);
         }
@@ -75,39 +91,27 @@ impl Executor<'_> {
         }
     }
 
-    /// The common cases, which the cache has calls for; `None` where it is not so simple.
+    /// The common cases, which the cache has calls for.
     fn store_plainly(
         &self,
         key: &[u8],
         flags: &Flags<'_>,
         mode: StoreMode,
-        data: &[u8],
-    ) -> Option<Result<Stored, WriteError>> {
-        if flags.compare_cas.is_some() || flags.new_cas.is_some() {
-            return None;
-        }
-        let cache = &self.shared.cache;
-        let attributes = self.attributes(flags);
-        let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
-        // That a key was given encoded is kept with the item (rule M3), and stays with one that grows.
-        if flags.has(b'b') && !is_extension {
-            return None;
-        }
-        if is_extension && (flags.vivify_ttl.is_some() || flags.has(b's')) {
-            return None;
-        }
+        data: impl Given,
+    ) -> Result<Stored, WriteError> {
+        let (cache, attributes, bytes) = (&self.shared.cache, self.attributes(flags), data.bytes());
         let version = match mode {
-            StoreMode::Set => cache.set(key, data, attributes).map(Some),
-            StoreMode::Add => cache.add(key, data, attributes),
-            StoreMode::Replace => cache.replace(key, data, attributes),
-            StoreMode::Append => cache.append(key, data),
-            StoreMode::Prepend => cache.prepend(key, data),
-        };
-        Some(version.map(|version| Stored {
+            StoreMode::Set => data.set(cache, key, attributes).map(Some),
+            StoreMode::Add => data.add(cache, key, attributes),
+            StoreMode::Replace => data.replace(cache, key, attributes),
+            StoreMode::Append => data.in_one_piece(|data| cache.append(key, data)),
+            StoreMode::Prepend => data.in_one_piece(|data| cache.prepend(key, data)),
+        }?;
+        Ok(Stored {
             status: if version.is_some() { Status::Ok } else { Status::NotStored },
             cas: version.map_or(0, |version| self.shared.settings.shown_cas(version.0)),
-            bytes: data.len(),
-        }))
+            bytes,
+        })
     }
 
     fn attributes(&self, flags: &Flags<'_>) -> Attributes {
@@ -117,45 +121,70 @@ impl Executor<'_> {
         }
     }
 
+    /// Stores a whole value.
     fn store_with(
         &self,
         key: &[u8],
         flags: &Flags<'_>,
         mode: StoreMode,
-        data: &[u8],
+        data: impl Given,
     ) -> Result<Stored, WriteError> {
-        let mut status = Status::Ok;
-        let mut bytes = data.len();
-        let updated = self.shared.cache.update(key, |item| {
-            let decided = match item {
-                Some(item) => self.store_over(&item, flags, mode, data),
-                None => self.store_new(flags, mode, data),
-            };
-            match decided {
-                Ok((value, attributes, state)) => {
+        let (mut status, bytes) = (Status::Ok, data.bytes());
+        let stored = data.store_if(&self.shared.cache, key, |item| {
+            let decided = self.decide(item.as_ref(), flags, mode);
+            status = decided.err().unwrap_or(Status::Ok);
+            decided.ok()
+        })?;
+        Ok(Stored { status, cas: self.cas_of(flags, stored), bytes })
+    }
+
+    /// Adds to a value, or stores it where there is none.
+    fn extend_with(
+        &self,
+        key: &[u8],
+        flags: &Flags<'_>,
+        mode: StoreMode,
+        added: &[u8],
+    ) -> Result<Stored, WriteError> {
+        let (mut status, mut bytes) = (Status::Ok, added.len());
+        let updated =
+            self.shared.cache.update(key, |item| match self.decide(item.as_ref(), flags, mode) {
+                Ok((attributes, state)) => {
+                    let value = extended(item.as_ref(), mode, added);
                     (status, bytes) = (Status::Ok, value.len());
                     Update::StoreWith { value, attributes, state }
                 }
                 Err(refusal) => {
-                    (status, bytes) = (refusal, data.len());
+                    (status, bytes) = (refusal, added.len());
                     Update::Keep
                 }
-            }
-        })?;
-        let cas = match updated {
-            Updated::Stored(version) => self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)),
-            _ => 0,
+            })?;
+        let stored = match updated {
+            Updated::Stored(version) => Some(version),
+            _ => None,
         };
-        Ok(Stored { status, cas, bytes })
+        Ok(Stored { status, cas: self.cas_of(flags, stored), bytes })
+    }
+
+    fn cas_of(&self, flags: &Flags<'_>, stored: Option<Version>) -> u64 {
+        stored.map_or(0, |version| self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)))
+    }
+
+    /// With what the value is stored (rules D8, D9).
+    fn decide(
+        &self,
+        item: Option<&ItemRef<'_>>,
+        flags: &Flags<'_>,
+        mode: StoreMode,
+    ) -> Result<(Attributes, ItemState), Status> {
+        match item {
+            Some(item) => self.decide_over(item, flags, mode),
+            None => self.decide_new(flags, mode),
+        }
     }
 
     /// What is stored under an absent key (rules D8, D9).
-    fn store_new(
-        &self,
-        flags: &Flags<'_>,
-        mode: StoreMode,
-        data: &[u8],
-    ) -> Result<(Bytes, Attributes, ItemState), Status> {
+    fn decide_new(&self, flags: &Flags<'_>, mode: StoreMode) -> Result<(Attributes, ItemState), Status> {
         let attributes = self.attributes(flags);
         let attributes = match mode {
             StoreMode::Set | StoreMode::Replace if flags.compare_cas.is_some() => {
@@ -168,21 +197,18 @@ impl Executor<'_> {
                 Attributes { expiry: self.expiry(vivify_ttl), ..attributes }
             }
         };
-        let state = fresh_state(flags);
-        Ok((Bytes::copy_from_slice(data), attributes, state))
+        Ok((attributes, fresh_state(flags)))
     }
 
     /// What is stored over an item (rules D8, D9).
-    fn store_over(
+    fn decide_over(
         &self,
         item: &ItemRef<'_>,
         flags: &Flags<'_>,
         mode: StoreMode,
-        data: &[u8],
-    ) -> Result<(Bytes, Attributes, ItemState), Status> {
+    ) -> Result<(Attributes, ItemState), Status> {
         let attributes = self.attributes(flags);
         let fresh = fresh_state(flags);
-        let is_extension = matches!(mode, StoreMode::Append | StoreMode::Prepend);
         if mode == StoreMode::Add {
             // Whatever its CAS is (rule D9).
             return Err(Status::NotStored);
@@ -190,27 +216,18 @@ impl Executor<'_> {
         if !is_cas_right(flags, item) {
             // 0 is nobody's CAS, not an old one (rule C2).
             let is_older = flags.compare_cas.is_some_and(|cas| cas != 0 && cas < item.cas());
-            if is_extension || !flags.has(b'I') || !is_older {
+            if is_extension(mode) || !flags.has(b'I') || !is_older {
                 return Err(Status::Exists);
             }
             // Somebody changed or marked the item since this client read it: its value is kept, but as a stale one.
             let state = ItemState { is_stale: true, is_token_sent: item.state.is_token_sent, ..fresh };
-            let attributes = Attributes { expiry: expiry_of(item), ..attributes };
-            return Ok((Bytes::copy_from_slice(data), attributes, state));
+            return Ok((Attributes { expiry: expiry_of(item), ..attributes }, state));
         }
-        if !is_extension {
-            return Ok((Bytes::copy_from_slice(data), attributes, fresh));
-        }
-        let mut value = Vec::with_capacity(item.value.len() + data.len());
-        if mode == StoreMode::Prepend {
-            value.extend_from_slice(data);
-        }
-        item.value.append_to(&mut value);
-        if mode == StoreMode::Append {
-            value.extend_from_slice(data);
+        if !is_extension(mode) {
+            return Ok((attributes, fresh));
         }
         let state = ItemState { is_key_binary: item.state.is_key_binary, ..fresh };
-        Ok((value.into(), Attributes { flags: item.flags, expiry: expiry_of(item) }, state))
+        Ok((Attributes { flags: item.flags, expiry: expiry_of(item) }, state))
     }
 
     pub(super) fn meta_delete(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
@@ -282,6 +299,36 @@ impl Executor<'_> {
         }
         Ok(status)
     }
+}
+
+fn is_extension(mode: StoreMode) -> bool {
+    matches!(mode, StoreMode::Append | StoreMode::Prepend)
+}
+
+/// Whether the cache has a call for it.
+fn is_plain(flags: &Flags<'_>, mode: StoreMode) -> bool {
+    if flags.compare_cas.is_some() || flags.new_cas.is_some() {
+        return false;
+    }
+    match is_extension(mode) {
+        true => flags.vivify_ttl.is_none() && !flags.has(b's'),
+        // That a key was given encoded is kept with the item (rule M3), and stays with one that grows.
+        false => !flags.has(b'b'),
+    }
+}
+
+/// The item's value, if there is one, with more behind or before it.
+fn extended(item: Option<&ItemRef<'_>>, mode: StoreMode, added: &[u8]) -> Bytes {
+    let Some(item) = item else { return Bytes::copy_from_slice(added) };
+    let mut value = Vec::with_capacity(item.value.len() + added.len());
+    if mode == StoreMode::Prepend {
+        value.extend_from_slice(added);
+    }
+    item.value.append_to(&mut value);
+    if mode == StoreMode::Append {
+        value.extend_from_slice(added);
+    }
+    value.into()
 }
 
 /// The state that an ordinary store gives.

@@ -104,6 +104,17 @@ fn whatever_writes_waits_and_whatever_only_reads_does_not() {
 }
 
 #[test]
+fn a_large_value_that_came_in_pieces_waits_too() {
+    let mut pair = Pair::new();
+    let value: Vec<u8> = (0..100_000).map(|at| (at % 251) as u8).collect();
+    for (line, answered) in [("set k 7 0 100000", "STORED\r\n"), ("ms k 100000 F7 q", "MN\r\n")] {
+        let (before, after) = pair.ask(&[line.as_bytes(), b"\r\n", &value, b"\r\nmn\r\n"].concat());
+        assert!(before.is_empty(), "{line}: {}", before.escape_ascii());
+        assert!(after.starts_with(answered.as_bytes()), "{line}: {}", after.escape_ascii());
+    }
+}
+
+#[test]
 fn a_binary_write_waits_too_and_what_is_answered_behind_a_quiet_one_waits_for_it() {
     let mut pair = Pair::new();
     let set =
@@ -138,6 +149,8 @@ fn a_quiet_write_whose_acks_do_not_come_is_answered_with_an_error() {
     assert_eq!(output[..16], [0x81, 0x11, 0, 0, 0, 0, 0, 0x86, 0, 0, 0, 19, 7, 7, 7, 7]);
     assert_eq!(&output[24..43], b"replication timeout");
     assert_eq!(output[43..45], [0x81, 0x0a]);
+    let large = [b"ms k 100000 q\r\n", &[b'v'; 100_000][..], b"\r\nmn\r\n"].concat();
+    assert_eq!(answered(&large), b"SERVER_ERROR replication timeout\r\nMN\r\n");
     let output = answered(b"ms k 1 q\r\nv\r\nmn\r\n");
     assert_eq!(output, b"SERVER_ERROR replication timeout\r\nMN\r\n");
     assert_eq!(answered(b"set k 0 0 1 noreply\r\nv\r\nmn\r\n"), b"MN\r\n");
