@@ -46,6 +46,9 @@ const READ_BYTES: usize = 16 << 10;
 /// The largest buffer that is kept for the connections of a worker.
 const SHARED_BYTES_MAX: usize = 4 << 20;
 
+/// What a worker's spare connection keeps, beside the buffers that are lent.
+const RESTING_BYTES_MAX: usize = 64 << 10;
+
 /// A request of which a part has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unfinished {
@@ -78,6 +81,26 @@ enum Ran {
     Stopped(Stop),
 }
 
+/// What is kept of a connection while neither side owes the other anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quiet {
+    /// Auto until the first byte has come.
+    protocol: Protocol,
+    login: Login,
+    gate: Gate,
+}
+
+impl Quiet {
+    /// Of a client that has said nothing yet.
+    pub(crate) fn new(settings: &Settings) -> Quiet {
+        Quiet {
+            protocol: settings.protocol,
+            login: Login::new(settings),
+            gate: Gate::new(settings.ascii_users.is_none()),
+        }
+    }
+}
+
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
@@ -102,6 +125,7 @@ pub(crate) struct Connection {
     protocol: Protocol,
     login: Login,
     gate: Gate,
+    /// Of all clients that had this connection in turn.
     requests_done: u64,
     /// It has one turn.
     is_datagram: bool,
@@ -117,6 +141,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(settings: &Settings) -> Connection {
+        let Quiet { protocol, login, gate } = Quiet::new(settings);
         Connection {
             input: Input::default(),
             parsed: 0,
@@ -133,9 +158,9 @@ impl Connection {
             },
             watch: None,
             held: Held::default(),
-            protocol: settings.protocol,
-            login: Login::new(settings),
-            gate: Gate::new(settings.ascii_users.is_none()),
+            protocol,
+            login,
+            gate,
             requests_done: 0,
             is_datagram: false,
             short_read_is_last: false,
@@ -185,6 +210,21 @@ impl Connection {
     pub(crate) fn is_at_rest(&self) -> bool {
         let is_silent = self.unsent().is_empty() && self.held.is_empty();
         self.skip == 0 && self.parsed == self.input.len() && is_silent
+    }
+
+    /// What is left to be kept of it, if that is all: then it may [`resume`](Connection::resume) as any other quiet one.
+    #[inline]
+    pub(crate) fn quiet(&self) -> Option<Quiet> {
+        let Connection { protocol, login, gate, .. } = *self;
+        let is_over = self.closing || self.peer_closed;
+        (self.is_at_rest() && self.watch.is_none() && !is_over).then_some(Quiet { protocol, login, gate })
+    }
+
+    /// Goes on as a connection that was quiet, which this one has to be too.
+    #[inline]
+    pub(crate) fn resume(&mut self, quiet: Quiet) {
+        debug_assert!(self.quiet().is_some() && self.progress.is_at_start() && self.bytes_needed == 1);
+        (self.protocol, self.login, self.gate) = (quiet.protocol, quiet.login, quiet.gate);
     }
 
     /// Whether it closes as soon as what is unsent or held has gone.
@@ -505,6 +545,15 @@ impl Connection {
         }
         if self.output.capacity() == 0 {
             mem::swap(&mut self.output, &mut buffers.output);
+        }
+    }
+
+    /// Of a quiet connection: keeps buffers of the common size for the next turn, which is another client's, and leaves larger
+    /// ones to the worker.
+    #[inline]
+    pub(crate) fn rest(&mut self, buffers: &mut Buffers) {
+        if self.buffer_bytes() > RESTING_BYTES_MAX {
+            self.give_back(buffers);
         }
     }
 

@@ -216,6 +216,33 @@ fn a_large_value_is_sent_from_where_it_lies_and_the_same_bytes_come_however_litt
     assert_eq!((counted.get_hits, counted.cmd_get), (10, 10));
 }
 
+#[test]
+fn a_quiet_connection_hands_its_place_to_another_which_keeps_its_own_dialect_and_login() {
+    let mut shared = shared();
+    shared.settings.ascii_users = Some(crate::users::Users::parse(b"bob:secret").unwrap());
+    let mut connection = Connection::new(&shared.settings);
+    let stranger = Quiet::new(&shared.settings);
+    let ask = |connection: &mut Connection, input: &[u8]| {
+        let mut socket = socket(input, 1000);
+        assert_eq!(run(&shared, connection, &mut socket), Turn::Waiting);
+        socket.output
+    };
+    assert_eq!(ask(&mut connection, b"set a 0 0 10\r\nbob secret\r\n"), b"STORED\r\n");
+    let bob = connection.quiet().unwrap();
+    connection.resume(stranger);
+    assert_eq!(ask(&mut connection, b"get a\r\n"), b"CLIENT_ERROR unauthenticated\r\n");
+    let stranger = connection.quiet().unwrap();
+    connection.resume(bob);
+    assert_eq!(ask(&mut connection, b"get a\r\n"), b"END\r\n");
+    // Who has begun something keeps the place.
+    assert_eq!(ask(&mut connection, b"get"), b"");
+    assert!(connection.quiet().is_none());
+    assert_eq!(ask(&mut connection, b" a\r\n"), b"END\r\n");
+    assert!(connection.quiet().is_some());
+    connection.resume(stranger);
+    assert_eq!(ask(&mut connection, b"get a\r\n"), b"CLIENT_ERROR unauthenticated\r\n");
+}
+
 /// What `docs/what-is-bounded.md` says of a connection's buffers.
 #[test]
 fn no_client_makes_a_connection_hold_more_than_the_sum_of_its_bounds() {
