@@ -502,6 +502,10 @@ impl Worker {
         client.last_active_ms = self.round_ms;
         let mut turn = self.give_turn(key);
         let client = &mut self.clients[key];
+        if client.busy.is_none() && turn == Turn::Waiting && !self.is_draining {
+            // As it is with most.
+            return;
+        }
         if let Err(why) = client.watch_writability(Token(key), self.poll.registry()) {
             tracing::warn!(%why, "can't watch a connection");
             turn = Turn::Closed;
@@ -551,12 +555,15 @@ impl Worker {
         let descriptor = client.peer.descriptor;
         let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
         let kept_bytes = client.buffer_bytes();
-        let mut connection = client.busy.take().unwrap_or_else(|| {
-            let spare = self.spare.take();
-            let mut connection = spare.unwrap_or_else(|| Box::new(Connection::new(&self.shared.settings)));
-            connection.resume(client.quiet);
-            connection
-        });
+        let mut connection = match client.busy.take() {
+            Some(connection) => connection,
+            None => {
+                let spare = self.spare.take();
+                let mut spare = spare.unwrap_or_else(|| Connection::boxed(&self.shared.settings));
+                spare.resume(client.quiet);
+                spare
+            }
+        };
         let is_plain = !client.socket.is_encrypted();
         connection.set_short_read_is_last(is_plain && !client.has_ended);
         connection.set_sends_directly(is_plain);
@@ -574,6 +581,7 @@ impl Worker {
         match connection.quiet() {
             Some(quiet) if is_plain => {
                 (client.quiet, client.awaited) = (quiet, None);
+                client.peer.set_state(State::Reading);
                 connection.rest(&mut self.buffers);
                 self.spare = Some(connection);
             }

@@ -11,11 +11,9 @@ mod get;
 mod store;
 
 use hotspare::{Expiry, ItemRef, WriteError};
-use hotspare_memcached::classic::Limits;
 use hotspare_memcached::meta::{
     ErrorReply, Flags, KeyBuffer, Parsed, Request, Status, Target, encode_flag, encode_key_flag,
     encode_number_flag, encode_status, encode_stored_key, encode_stored_key_flag, encode_ttl_flag, end_line,
-    parse_request,
 };
 
 use super::commands::{Executor, server_error, write_error};
@@ -53,25 +51,25 @@ struct Facts {
 
 impl Executor<'_> {
     /// Executes what the input begins with: a meta command.
-    pub(crate) fn execute_meta(&mut self, input: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Step {
-        match parse_request(input, limits) {
+    pub(crate) fn execute_meta(&mut self, parsed: &Parsed<'_>, input: &[u8], out: &mut Vec<u8>) -> Step {
+        match parsed {
             Parsed::Complete { request, consumed } => {
                 self.counters.cmd_meta.add(1);
-                self.counters.requests.count(command_of(&request));
+                self.counters.requests.count(command_of(request));
                 let start = out.len();
-                let skip = self.execute_meta_request(&request, out).unwrap_or_else(|error| {
+                let skip = self.execute_meta_request(request, out).unwrap_or_else(|error| {
                     out.truncate(start);
                     fail(error, out);
                     0
                 });
-                Step::Done { consumed, skip }
+                Step::Done { consumed: *consumed, skip }
             }
             Parsed::Invalid { reply, consumed, skip } => {
-                self.count_bad_block(&input[..consumed]);
+                self.count_bad_block(&input[..*consumed]);
                 reply.encode(out);
-                Step::Done { consumed, skip }
+                Step::Done { consumed: *consumed, skip: *skip }
             }
-            Parsed::Incomplete { bytes_needed } => Step::Incomplete { bytes_needed },
+            Parsed::Incomplete { bytes_needed } => Step::Incomplete { bytes_needed: *bytes_needed },
             Parsed::Close => Step::Close,
         }
     }

@@ -51,6 +51,9 @@ impl Connection {
 
     /// Executes what has come. A get of one key alone may send its answer.
     fn execute_to(&mut self, socket: &mut impl Write, executor: &mut Executor<'_>) -> Stop {
+        if let Some(first) = self.input.get(self.parsed) {
+            self.settle_protocol(*first);
+        }
         if self.may_answer_directly(executor)
             && let Some((key, bytes)) = plain_get(&self.input[self.parsed..], &self.limits)
             && self.parsed + bytes == self.input.len()
