@@ -15,14 +15,11 @@
 //! assert_eq!(consumed, 9);
 //! ```
 
-mod ahead;
 pub mod binary;
 pub mod classic;
 mod line;
 pub mod meta;
 mod scan;
-
-pub use ahead::{AHEAD_MAX, Ahead, keys_ahead};
 
 /// What a client's buffer begins with, whichever protocol it speaks: `R` is that protocol's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod parse;
 mod request;
 mod response;
 
-pub use parse::{Parsed, parse_request};
+pub use parse::{Parsed, key_ahead, parse_request};
 pub use request::{Command, Request, Side, StoreMode, may_come_before_login};
 pub use response::{ParsedResponse, Response, Status, parse_response};
 

@@ -46,6 +46,16 @@ pub enum Parsed<'a> {
     Close,
 }
 
+/// A glance at the request that the buffer begins with, for whoever fetches memory ahead: its key, and the bytes that it says
+/// it takes. Nothing is checked: of what is no request it may be wrong, and a length may be any that four bytes can state.
+#[inline]
+pub fn key_ahead(buffer: &[u8]) -> Option<(&[u8], usize)> {
+    let header = Header::read(buffer.first_chunk::<HEADER_BYTES>()?);
+    let key_at = HEADER_BYTES + usize::from(header.extras_bytes);
+    let key = buffer.get(key_at..key_at + usize::from(header.key_bytes))?;
+    Some((key, HEADER_BYTES + header.body_bytes as usize))
+}
+
 /// Parses what the buffer begins with. Executes nothing, allocates nothing.
 pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     if buffer.first().is_some_and(|magic| *magic != REQUEST_MAGIC) {

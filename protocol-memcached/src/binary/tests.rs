@@ -253,3 +253,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_glance_finds_the_key_and_the_end_that_the_head_states() {
+    let request = Request {
+        command: Command::Store { mode: StoreMode::Set, key: b"Hello", flags: 1, expiry: 2, value: b"World" },
+        quiet: false,
+        opaque: 0,
+        cas: 0,
+    };
+    let mut bytes = Vec::new();
+    request.encode(&mut bytes);
+    // Its value need not be there.
+    assert_eq!(key_ahead(&bytes[..bytes.len() - 5]), Some((&b"Hello"[..], bytes.len())));
+    assert_eq!(key_ahead(&bytes[..bytes.len() - 6]), None, "its key lacks a byte");
+    assert_eq!(key_ahead(&bytes[..HEADER_BYTES - 1]), None);
+    let boundless = packet(1, b"", b"k", u32::MAX);
+    assert_eq!(key_ahead(&boundless), Some((&b"k"[..], HEADER_BYTES + u32::MAX as usize)));
+}

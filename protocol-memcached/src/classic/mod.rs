@@ -16,8 +16,8 @@ mod response;
 mod token;
 
 pub use operator::OperatorCommand;
+pub(crate) use parse::STATED_BYTES_MAX;
 pub use parse::{Parsed, parse_request, plain_get};
-pub(crate) use parse::{STATED_BYTES_MAX, key_of_plain_get};
 pub use request::{Direction, Lifetime, Request, ShutdownMode, Store, StoreCommand, lifetime};
 pub use response::{ErrorReply, ParsedResponse, Response, encode_value_header, parse_response};
 pub use token::{Keys, Tokens};

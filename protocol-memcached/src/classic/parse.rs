@@ -83,7 +83,7 @@ const PLAIN_GET: &[u8] = b"get ";
 
 /// The key of the most common request, `get KEY`, if that is what the buffer begins with and it is as plain as that.
 #[inline]
-pub(crate) fn key_of_plain_get(buffer: &[u8]) -> Option<&[u8]> {
+fn key_of_plain_get(buffer: &[u8]) -> Option<&[u8]> {
     let line = buffer.strip_prefix(PLAIN_GET)?;
     let (key, behind) = line.split_at(graphic_bytes(line));
     (!key.is_empty() && behind.starts_with(b"\r\n")).then_some(key)

@@ -43,6 +43,17 @@ pub enum Request<'a> {
     Noop,
 }
 
+impl<'a> Request<'a> {
+    /// What it is about; none of a value that is too large, of which bytes are to come that are no request, and of `mn`.
+    pub fn target(&self) -> Option<&Target<'a>> {
+        match self {
+            Request::Get(target) | Request::Delete(target) | Request::Debug(target) => Some(target),
+            Request::Store { target, .. } | Request::Count { target, .. } => Some(target),
+            Request::StoreTooLarge { .. } | Request::Noop => None,
+        }
+    }
+}
+
 /// A key and the flags behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {

@@ -8,7 +8,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -40,8 +39,10 @@ pub(super) struct Accepted {
 /// The listeners, and whose turn it is. Dropping it closes them.
 pub(super) struct Accepting {
     bound: Bound,
-    /// Where each listens; `None`: at every address of the machine, so that a socket has to be asked.
-    listen_addresses: Vec<Option<SocketAddr>>,
+    /// See [`Bound::listen_addresses`].
+    listen_addresses: Vec<Option<Arc<Address>>>,
+    /// Where the newest client was accepted: most come to the same address, and share it.
+    newest_listen_address: Arc<Address>,
     shared: Arc<Shared>,
     /// All workers but the one that accepts.
     others: Vec<WorkerHandle>,
@@ -65,14 +66,10 @@ impl Accepting {
         others: Vec<WorkerHandle>,
         open: Sender<()>,
     ) -> Accepting {
-        let listen_addresses = bound
-            .tcp
-            .iter()
-            .map(|listener| listener.local_addr().ok().filter(|address| !address.ip().is_unspecified()))
-            .collect();
         Accepting {
+            listen_addresses: bound.listen_addresses(),
+            newest_listen_address: Arc::new(Address::Tcp(None)),
             bound,
-            listen_addresses,
             shared,
             others,
             turn: 0,
@@ -175,20 +172,30 @@ impl Accepting {
         Ok(())
     }
 
-    fn accept_one(&self, index: usize) -> std::io::Result<Accepted> {
+    fn accept_one(&mut self, index: usize) -> std::io::Result<Accepted> {
         let now_ms = self.shared.cache.now_ms();
         if let Some((listener, _)) = &self.bound.unix {
             let (socket, _) = listener.accept()?;
-            let path = socket.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
-            let listen_address = Address::Unix(path);
+            let listen_address = self.listen_address(index, || None);
             let peer = Peer::new(socket.as_raw_fd(), Address::Unix(None), listen_address, now_ms);
             return Ok(Accepted { socket: Socket::Unix(socket), peer });
         }
         let (socket, address) = self.bound.tcp[index].accept()?;
-        let listen_address = self.listen_addresses[index].or_else(|| socket.local_addr().ok());
-        let peer =
-            Peer::new(socket.as_raw_fd(), Address::Tcp(Some(address)), Address::Tcp(listen_address), now_ms);
+        let listen_address = self.listen_address(index, || socket.local_addr().ok());
+        let peer = Peer::new(socket.as_raw_fd(), Address::Tcp(Some(address)), listen_address, now_ms);
         Ok(Accepted { socket: self.encrypt(index, socket)?, peer })
+    }
+
+    /// Where a client of this listener was accepted; `ask` asks its socket.
+    fn listen_address(&mut self, index: usize, ask: impl FnOnce() -> Option<SocketAddr>) -> Arc<Address> {
+        if let Some(address) = &self.listen_addresses[index] {
+            return address.clone();
+        }
+        let address = Address::Tcp(ask());
+        if *self.newest_listen_address != address {
+            self.newest_listen_address = Arc::new(address);
+        }
+        self.newest_listen_address.clone()
     }
 
     fn hand_out(&mut self, accepted: Accepted, keep: &mut impl FnMut(Accepted)) {

@@ -18,7 +18,7 @@ const LINE_BYTES_MAX: usize = 2048;
 const LINE_BYTES_MIN: usize = 6;
 
 /// Whether a connection may do what it likes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Gate {
     is_open: bool,
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use hotspare::{
     Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, ValueWriter, Version, WriteError,
 };
-use hotspare_memcached::AHEAD_MAX;
 use hotspare_memcached::classic::{
     Direction, ErrorReply, Keys, Lifetime, Limits, Parsed, Request, Response, ShutdownMode, Store,
     StoreCommand, Tokens, encode_value_header, lifetime, parse_request,
@@ -39,6 +38,9 @@ const SENT_DIRECTLY_BYTES_MIN: usize = 16 << 10;
 
 /// Parts of an answer that one system call sends, of a value in more pieces the first ones.
 const PARTS_MAX: usize = 64;
+
+/// So many keys are looked up at once: as many as a processor can have misses under way for.
+pub(super) const AHEAD_MAX: usize = 16;
 
 /// Executes requests for one worker.
 pub(crate) struct Executor<'a> {
@@ -267,6 +269,25 @@ impl Executor<'_> {
             self.note_read(key, found, false);
         }
         read.map(|()| answered).map_err(read_error)
+    }
+
+    /// Answers gets of one key each, until the output is full or a read is refused; gives how many.
+    pub(super) fn get_each(&self, keys: &[&[u8]], output_bytes_max: usize, out: &mut Vec<u8>) -> usize {
+        let mut found = [None; AHEAD_MAX];
+        let mut answered = 0;
+        let read = self.shared.cache.read_while(keys, |at, item| {
+            found[at] = item.map(|item| write_value(&item, None, out));
+            Response::End.encode(out);
+            answered = at + 1;
+            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        // Who is refused asks once more, alone, and is told why.
+        let _ = read;
+        for (key, found) in keys[..answered].iter().zip(found) {
+            self.counters.requests.count(Command::Get);
+            self.note_read(key, found, false);
+        }
+        answered
     }
 
     /// Answers a get of one key behind which nothing has come, into an empty output. A large value is sent from where it lies,

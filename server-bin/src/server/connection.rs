@@ -10,6 +10,7 @@
 //! [`UNSENT_BYTES_MAX`] unsent nothing more is executed, and nothing more should be read. Nothing but the bytes counts:
 //! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
+mod batch;
 mod incoming;
 mod input;
 mod turn;
@@ -20,14 +21,13 @@ use std::time::{Duration, Instant};
 
 use hotspare::{AckMode, Cache};
 use hotspare_memcached::binary::HEADER_BYTES;
-use hotspare_memcached::classic::{Limits, Parsed, Request, parse_request};
-use hotspare_memcached::keys_ahead;
+use hotspare_memcached::classic::{Limits, Parsed, Request};
 use hotspare_memcached::meta::is_meta;
 
 use super::Shared;
 use super::auth::{Gate, Look};
 use super::binary;
-use super::commands::{Executor, Flow, Progress, server_error};
+use super::commands::{AHEAD_MAX, Executor, Flow, Progress, server_error};
 use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
@@ -35,6 +35,7 @@ use super::registry::State;
 use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
+use batch::{Asked, Batch, Gets};
 use incoming::Incoming;
 use input::Input;
 pub(crate) use turn::Turn;
@@ -50,6 +51,9 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// The largest buffer that is kept for the connections of a worker.
 const SHARED_BYTES_MAX: usize = 4 << 20;
+
+/// What a worker's spare connection keeps, beside the buffers that are lent.
+const RESTING_BYTES_MAX: usize = 64 << 10;
 
 /// A request of which a part has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,26 @@ enum Ran {
     Stopped(Stop),
 }
 
+/// What is kept of a connection while neither side owes the other anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quiet {
+    /// Auto until the first byte has come.
+    protocol: Protocol,
+    login: Login,
+    gate: Gate,
+}
+
+impl Quiet {
+    /// Of a client that has said nothing yet.
+    pub(crate) fn new(settings: &Settings) -> Quiet {
+        Quiet {
+            protocol: settings.protocol,
+            login: Login::new(settings),
+            gate: Gate::new(settings.ascii_users.is_none()),
+        }
+    }
+}
+
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
@@ -110,6 +134,7 @@ pub(crate) struct Connection {
     protocol: Protocol,
     login: Login,
     gate: Gate,
+    /// Of all clients that had this connection in turn.
     requests_done: u64,
     /// It has one turn.
     is_datagram: bool,
@@ -125,6 +150,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(settings: &Settings) -> Connection {
+        let Quiet { protocol, login, gate } = Quiet::new(settings);
         Connection {
             input: Input::default(),
             parsed: 0,
@@ -143,9 +169,9 @@ impl Connection {
             },
             watch: None,
             held: Held::default(),
-            protocol: settings.protocol,
-            login: Login::new(settings),
-            gate: Gate::new(settings.ascii_users.is_none()),
+            protocol,
+            login,
+            gate,
             requests_done: 0,
             is_datagram: false,
             short_read_is_last: false,
@@ -155,6 +181,11 @@ impl Connection {
             is_refused: false,
             stopwatch: None,
         }
+    }
+
+    #[cold]
+    pub(crate) fn boxed(settings: &Settings) -> Box<Connection> {
+        Box::new(Connection::new(settings))
     }
 
     /// One whose requests come in one datagram.
@@ -196,6 +227,21 @@ impl Connection {
     pub(crate) fn is_at_rest(&self) -> bool {
         let is_silent = self.unsent().is_empty() && self.held.is_empty();
         self.skip == 0 && self.incoming.is_none() && self.parsed == self.input.len() && is_silent
+    }
+
+    /// What is left to be kept of it, if that is all: then it may [`resume`](Connection::resume) as any other quiet one.
+    #[inline]
+    pub(crate) fn quiet(&self) -> Option<Quiet> {
+        let Connection { protocol, login, gate, .. } = *self;
+        let is_over = self.closing || self.peer_closed;
+        (self.is_at_rest() && self.watch.is_none() && !is_over).then_some(Quiet { protocol, login, gate })
+    }
+
+    /// Goes on as a connection that was quiet, which this one has to be too.
+    #[inline]
+    pub(crate) fn resume(&mut self, quiet: Quiet) {
+        debug_assert!(self.quiet().is_some() && self.progress.is_at_start() && self.bytes_needed == 1);
+        (self.protocol, self.login, self.gate) = (quiet.protocol, quiet.login, quiet.gate);
     }
 
     /// Whether it closes as soon as what is unsent or held has gone.
@@ -313,8 +359,7 @@ impl Connection {
     }
 
     /// Whether a classic request that is not whole is a get's line, longer than others may be.
-    fn is_in_long_line(&self, bytes_needed: usize) -> bool {
-        let input = &self.input[self.parsed..];
+    fn is_in_long_line(&self, input: &[u8], bytes_needed: usize) -> bool {
         bytes_needed > self.limits.line_bytes_max
             && bytes_needed == input.len() + 1
             && !input.contains(&b'\n')
@@ -327,56 +372,159 @@ impl Connection {
 
     /// Executes what has come.
     pub(crate) fn execute(&mut self, executor: &mut Executor<'_>) -> Stop {
-        // The first request is executed as it is; those behind it, if any, are looked at before.
+        self.release_held(&executor.shared.cache);
+        // Requests are taken apart where they lie, and stay there while they are executed.
+        let input = mem::take(&mut self.input);
+        let stop = self.execute_input(&input, executor);
+        self.input = input;
+        stop
+    }
+
+    /// Executes all that has come, and is not executed yet.
+    fn execute_input(&mut self, all: &[u8], executor: &mut Executor<'_>) -> Stop {
+        let waits_for_acks = !self.held.is_empty() || executor.shared.cache.ack_mode() != AckMode::Async;
+        // The first is executed as it is.
         let mut looked_to = self.parsed + 1;
-        let cache = &executor.shared.cache;
-        self.release_held(cache);
-        let waits_for_acks = !self.held.is_empty() || cache.ack_mode() != AckMode::Async;
         while !self.closing && self.watch.is_none() {
-            if self.unsent().len() > UNSENT_BYTES_MAX {
-                return Stop::OutputFull;
+            if let Some(stop) = self.stop_for_output() {
+                return stop;
             }
-            if self.held.is_full() {
-                return Stop::Holding;
-            }
-            if self.sent > self.unsent().len() {
-                // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
-                self.output.drain(..self.sent);
-                self.sent = 0;
-            }
-            let thrown = self.skip.min((self.input.len() - self.parsed) as u64);
+            let thrown = self.skip.min((all.len() - self.parsed) as u64);
             self.parsed += thrown as usize;
             self.skip -= thrown;
-            let input = &self.input[self.parsed..];
+            let input = &all[self.parsed..];
             if self.skip > 0 || input.is_empty() || input.len() < self.bytes_needed {
                 return Stop::InputUsed;
             }
-            if self.parsed >= looked_to && self.incoming.is_none() {
-                let ahead = keys_ahead(input);
-                if ahead.keys().len() > 1 {
-                    executor.shared.cache.prefetch(ahead.keys());
+            if self.incoming.is_some() {
+                let ran = self.execute_one(&Asked::RestOfValue, input, waits_for_acks, executor);
+                if let Some(stop) = self.stop_after(ran) {
+                    return stop;
                 }
-                // A binary head may state any length.
-                looked_to = self.parsed.saturating_add(ahead.bytes.max(1));
+                continue;
             }
-            let ran = match self.stopwatch {
-                None if waits_for_acks => self.execute_held(executor),
-                None => self.execute_one(executor),
-                Some(_) => self.execute_timed(waits_for_acks, executor),
+            self.settle_protocol(input[0]);
+            if !waits_for_acks && self.execute_gets(input, executor) {
+                continue;
+            }
+            let limits = self.limits;
+            let first = self.ask(input, &limits);
+            if matches!(first, Asked::Binary) && self.parsed >= looked_to {
+                looked_to = self.parsed.saturating_add(fetch_binary(input, &executor.shared.cache));
+            }
+            let stop = match first.key_and_bytes() {
+                Some((key, bytes)) if bytes < input.len() => {
+                    let batch = Batch::read(first, key, &input[bytes..], |rest| self.ask(rest, &limits));
+                    self.execute_batch(&batch, all, waits_for_acks, executor)
+                }
+                _ => {
+                    let ran = self.execute_one(&first, input, waits_for_acks, executor);
+                    self.stop_after(ran)
+                }
             };
-            match ran {
-                Ran::Done => {
-                    self.bytes_needed = 1;
-                    self.requests_done += 1;
-                }
-                Ran::NeedsMore { bytes } => {
-                    self.bytes_needed = bytes;
-                    return Stop::InputUsed;
-                }
-                Ran::Stopped(stop) => return stop,
+            if let Some(stop) = stop {
+                return stop;
             }
         }
         if self.watch.is_some() && !self.held.is_empty() { Stop::Holding } else { Stop::InputUsed }
+    }
+
+    /// What has to go before a further request is executed, if anything.
+    #[inline]
+    fn stop_for_output(&mut self) -> Option<Stop> {
+        if self.unsent().len() > UNSENT_BYTES_MAX {
+            return Some(Stop::OutputFull);
+        }
+        if self.held.is_full() {
+            return Some(Stop::Holding);
+        }
+        if self.sent > self.unsent().len() {
+            // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+        None
+    }
+
+    /// Why nothing more is executed behind a request, if that is so.
+    #[inline]
+    fn stop_after(&mut self, ran: Ran) -> Option<Stop> {
+        match ran {
+            Ran::Done => {
+                self.bytes_needed = 1;
+                self.requests_done += 1;
+                None
+            }
+            Ran::NeedsMore { bytes } => {
+                self.bytes_needed = bytes;
+                Some(Stop::InputUsed)
+            }
+            Ran::Stopped(stop) => Some(stop),
+        }
+    }
+
+    /// Answers the gets of one key each that the input begins with, as one look at all of their keys; false if there are
+    /// not several, or none could be answered so.
+    fn execute_gets(&mut self, input: &[u8], executor: &mut Executor<'_>) -> bool {
+        let is_plain = self.stopwatch.is_none() && self.gate.is_open() && self.progress.is_at_start();
+        if !is_plain || self.protocol != Protocol::Ascii {
+            return false;
+        }
+        let gets = Gets::read(input, &self.limits);
+        if gets.keys().len() < 2 {
+            return false;
+        }
+        let answered = executor.get_each(gets.keys(), self.sent + UNSENT_BYTES_MAX, &mut self.output);
+        self.parsed += gets.bytes(answered);
+        self.bytes_needed = 1;
+        self.requests_done += answered as u64;
+        answered > 0
+    }
+
+    /// Executes requests that lie where the input begins. Behind the last alone may be bytes that are thrown away, or nothing any
+    /// more.
+    fn execute_batch(
+        &mut self,
+        batch: &Batch<'_>,
+        all: &[u8],
+        waits_for_acks: bool,
+        executor: &mut Executor<'_>,
+    ) -> Option<Stop> {
+        if batch.keys().len() > 1 {
+            executor.shared.cache.prefetch(batch.keys());
+        }
+        for (index, asked) in batch.asked().enumerate() {
+            if index > 0
+                && let Some(stop) = self.stop_for_output()
+            {
+                return Some(stop);
+            }
+            let ran = self.execute_one(asked, &all[self.parsed..], waits_for_acks, executor);
+            if let Some(stop) = self.stop_after(ran) {
+                return Some(stop);
+            }
+        }
+        None
+    }
+
+    /// Takes apart what the input begins with.
+    #[inline]
+    fn ask<'a>(&self, input: &'a [u8], limits: &Limits) -> Asked<'a> {
+        if !self.gate.is_open() {
+            return Asked::BeforeGate;
+        }
+        match self.protocol {
+            Protocol::Binary => Asked::Binary,
+            Protocol::Auto | Protocol::Ascii => Asked::in_text(input, limits),
+        }
+    }
+
+    /// The first byte that comes behind the gate says which dialect the client speaks.
+    #[inline]
+    fn settle_protocol(&mut self, first: u8) {
+        if self.protocol == Protocol::Auto && self.gate.is_open() {
+            self.protocol = binary::protocol_of(first);
+        }
     }
 
     /// Moves replies to the output that are acknowledged by now, or never will be.
@@ -390,14 +538,30 @@ impl Connection {
         }
     }
 
+    /// Executes one request, with which the input begins.
+    #[inline]
+    fn execute_one(
+        &mut self,
+        asked: &Asked<'_>,
+        input: &[u8],
+        waits_for_acks: bool,
+        executor: &mut Executor<'_>,
+    ) -> Ran {
+        match self.stopwatch {
+            None if waits_for_acks => self.execute_held(asked, input, executor),
+            None => self.execute_asked(asked, input, executor),
+            Some(_) => self.execute_timed(asked, input, waits_for_acks, executor),
+        }
+    }
+
     /// Executes one request, and holds its reply if it has to wait.
-    fn execute_held(&mut self, executor: &mut Executor<'_>) -> Ran {
+    fn execute_held(&mut self, asked: &Asked<'_>, input: &[u8], executor: &mut Executor<'_>) -> Ran {
         let Shared { cache, settings, .. } = executor.shared;
-        let (begun, request_at) = (self.output.len(), self.parsed);
+        let begun = self.output.len();
         let head = self.incoming.as_ref().map(|incoming| incoming.head().to_vec());
-        let (ran, written) = cache.track(|| self.execute_one(executor));
+        let (ran, written) = cache.track(|| self.execute_asked(asked, input, executor));
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
-        let request = head.as_deref().unwrap_or(&self.input[request_at..]);
+        let request = head.as_deref().unwrap_or(input);
         let quiet = || match self.protocol {
             Protocol::Binary => binary::quiet_success(request),
             // An error of a quiet meta command is told; `noreply` wants to hear nothing.
@@ -407,19 +571,28 @@ impl Connection {
         ran
     }
 
-    /// Executes one request by the stopwatch. Acks that its reply waits for are not in its time.
+    /// Executes one request by the stopwatch. Taking it apart is not in its time, nor are acks that its reply waits for.
     #[cold]
-    fn execute_timed(&mut self, waits_for_acks: bool, executor: &mut Executor<'_>) -> Ran {
+    fn execute_timed(
+        &mut self,
+        asked: &Asked<'_>,
+        input: &[u8],
+        waits_for_acks: bool,
+        executor: &mut Executor<'_>,
+    ) -> Ran {
         executor.counters.requests.forget_newest();
         let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
         let large = self.incoming.as_ref().map(|incoming| (incoming.head().to_vec(), incoming.bytes()));
-        let ran = if waits_for_acks { self.execute_held(executor) } else { self.execute_one(executor) };
+        let ran = match waits_for_acks {
+            true => self.execute_held(asked, input, executor),
+            false => self.execute_asked(asked, input, executor),
+        };
         let time = begun.elapsed();
         if let Some(stopwatch) = &mut self.stopwatch
             && !matches!(ran, Ran::NeedsMore { .. })
         {
             let is_whole = matches!(ran, Ran::Done);
-            let request = &self.input[from..if is_whole { self.parsed } else { self.input.len() }];
+            let request = if is_whole { &input[..self.parsed - from] } else { input };
             let (request, request_bytes) =
                 large.as_ref().map_or((request, request.len()), |(head, bytes)| (&head[..], *bytes));
             let answer_bytes = self.output.len().saturating_sub(output_bytes);
@@ -429,52 +602,41 @@ impl Connection {
         ran
     }
 
-    /// Executes what the input begins with, in the dialect that it is in; there is some.
-    fn execute_one(&mut self, executor: &mut Executor<'_>) -> Ran {
-        if self.incoming.is_some() {
-            return self.take_incoming(executor);
-        }
-        let input = &self.input[self.parsed..];
-        if !self.gate.is_open() {
-            return self.look_at_gate(executor);
-        }
-        if self.protocol == Protocol::Auto {
-            self.protocol = binary::protocol_of(input[0]);
-        }
-        if self.protocol == Protocol::Binary {
-            return self.execute_binary(executor);
-        }
-        if !is_meta(input) {
-            return self.execute_classic(executor);
-        }
-        match executor.execute_meta(input, &self.limits, &mut self.output) {
-            Step::Done { consumed, skip } => {
-                self.parsed += consumed;
-                self.skip = skip;
-                Ran::Done
-            }
-            Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
-            Step::Large { consumed, value } => {
-                let head = &self.input[self.parsed..self.parsed + consumed];
-                let incoming = Incoming::in_text(head, value);
-                self.begin_incoming(incoming, consumed, executor)
-            }
-            Step::Close => self.refuse(),
+    #[inline]
+    fn execute_asked(&mut self, asked: &Asked<'_>, input: &[u8], executor: &mut Executor<'_>) -> Ran {
+        match asked {
+            Asked::Classic(parsed) => self.execute_classic(parsed, input, executor),
+            Asked::Meta(parsed) => match executor.execute_meta(parsed, input, &mut self.output) {
+                Step::Done { consumed, skip } => {
+                    self.parsed += consumed;
+                    self.skip = skip;
+                    Ran::Done
+                }
+                Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
+                Step::Large { consumed, value } => {
+                    self.begin_incoming(Incoming::in_text(&input[..consumed], value), input, executor)
+                }
+                Step::Close => self.refuse(),
+            },
+            Asked::Binary => self.execute_binary(input, executor),
+            Asked::BeforeGate => self.look_at_gate(input, executor),
+            Asked::RestOfValue => self.take_incoming(input, executor),
         }
     }
 
-    /// Behind a head of so many bytes a large value begins, of which a part may be there already.
+    /// The input begins with the head of a request with a large value, of which a part may be there already.
     #[cold]
-    fn begin_incoming(&mut self, incoming: Incoming, head_bytes: usize, executor: &mut Executor<'_>) -> Ran {
-        self.parsed += head_bytes;
+    fn begin_incoming(&mut self, incoming: Incoming, input: &[u8], executor: &mut Executor<'_>) -> Ran {
+        let (head, rest) = input.split_at(incoming.head().len());
+        self.parsed += head.len();
         self.incoming = Some(Box::new(incoming));
-        self.take_incoming(executor)
+        self.take_incoming(rest, executor)
     }
 
     /// Takes what has come of a large value, and executes its request if that is all of it.
-    fn take_incoming(&mut self, executor: &mut Executor<'_>) -> Ran {
+    fn take_incoming(&mut self, input: &[u8], executor: &mut Executor<'_>) -> Ran {
         let Some(mut incoming) = self.incoming.take() else { return Ran::Done };
-        self.parsed += incoming.take(&self.input[self.parsed..]);
+        self.parsed += incoming.take(input);
         if incoming.missing_bytes() > 0 {
             self.incoming = Some(incoming);
             return Ran::NeedsMore { bytes: 1 };
@@ -498,16 +660,17 @@ impl Connection {
         Ran::Done
     }
 
-    fn execute_classic(&mut self, executor: &mut Executor<'_>) -> Ran {
-        match parse_request(&self.input[self.parsed..], &self.limits) {
-            Parsed::Complete { request, consumed } if self.is_datagram && takes_turns(&request) => {
+    #[inline]
+    fn execute_classic(&mut self, parsed: &Parsed<'_>, input: &[u8], executor: &mut Executor<'_>) -> Ran {
+        match parsed {
+            Parsed::Complete { request, consumed } if self.is_datagram && takes_turns(request) => {
                 server_error(&mut self.output, "not over UDP");
                 self.parsed += consumed;
             }
             Parsed::Complete { request, consumed } => {
                 let bound = self.sent + UNSENT_BYTES_MAX;
                 self.progress.is_pipelined = self.output.len() > self.sent;
-                match executor.execute(&request, &mut self.progress, bound, &mut self.output) {
+                match executor.execute(request, &mut self.progress, bound, &mut self.output) {
                     Flow::Next => {}
                     Flow::Skip(bytes) => self.skip = bytes,
                     Flow::Close => self.closing = true,
@@ -518,21 +681,20 @@ impl Connection {
                 self.parsed += consumed;
             }
             Parsed::Invalid { reply, consumed, skip } => {
-                executor.count_bad_block(&self.input[self.parsed..self.parsed + consumed]);
+                executor.count_bad_block(&input[..*consumed]);
                 if let Some(reply) = reply {
                     reply.encode(&mut self.output);
                 }
-                self.skip = skip;
+                self.skip = *skip;
                 self.parsed += consumed;
             }
             Parsed::Head { store, consumed, value_bytes } => {
-                let value = executor.begin_store(&store, value_bytes);
-                let incoming = Incoming::in_text(&self.input[self.parsed..self.parsed + consumed], value);
-                return self.begin_incoming(incoming, consumed, executor);
+                let value = executor.begin_store(store, *value_bytes);
+                return self.begin_incoming(Incoming::in_text(&input[..*consumed], value), input, executor);
             }
             Parsed::Incomplete { bytes_needed } => {
-                self.in_long_line = self.is_in_long_line(bytes_needed);
-                return Ran::NeedsMore { bytes: bytes_needed };
+                self.in_long_line = self.is_in_long_line(input, *bytes_needed);
+                return Ran::NeedsMore { bytes: *bytes_needed };
             }
             Parsed::Close => return self.refuse(),
         }
@@ -540,8 +702,7 @@ impl Connection {
     }
 
     /// Before the gate.
-    fn look_at_gate(&mut self, executor: &Executor<'_>) -> Ran {
-        let input = &self.input[self.parsed..];
+    fn look_at_gate(&mut self, input: &[u8], executor: &Executor<'_>) -> Ran {
         let users = executor.shared.settings.ascii_users.as_ref();
         match users.map_or(Look::Close, |users| self.gate.look(input, users, executor.counters)) {
             Look::Answered { consumed, reply } => {
@@ -554,13 +715,11 @@ impl Connection {
         Ran::Done
     }
 
-    fn execute_binary(&mut self, executor: &mut Executor<'_>) -> Ran {
-        match binary::step(&self.input[self.parsed..], &mut self.login, executor, &mut self.output) {
+    fn execute_binary(&mut self, input: &[u8], executor: &mut Executor<'_>) -> Ran {
+        match binary::step(input, &mut self.login, executor, &mut self.output) {
             binary::Step::Incomplete { bytes_needed } => Ran::NeedsMore { bytes: bytes_needed },
             binary::Step::Large { consumed, value } => {
-                let head = &self.input[self.parsed..self.parsed + consumed];
-                let incoming = Incoming::in_packet(head, value);
-                self.begin_incoming(incoming, consumed, executor)
+                self.begin_incoming(Incoming::in_packet(&input[..consumed], value), input, executor)
             }
             binary::Step::Done { consumed, skip, close } => {
                 self.parsed += consumed;
@@ -578,6 +737,15 @@ impl Connection {
         }
         if self.output.capacity() == 0 {
             mem::swap(&mut self.output, &mut buffers.output);
+        }
+    }
+
+    /// Of a quiet connection: keeps buffers of the common size for the next turn, which is another client's, and leaves larger
+    /// ones to the worker.
+    #[inline]
+    pub(crate) fn rest(&mut self, buffers: &mut Buffers) {
+        if self.buffer_bytes() > RESTING_BYTES_MAX {
+            self.give_back(buffers);
         }
     }
 
@@ -623,6 +791,17 @@ fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
         spare.clear();
         *shared = spare;
     }
+}
+
+/// Has what the next binary requests are about fetched, and gives how many bytes they take; one at least.
+#[inline(never)]
+fn fetch_binary(input: &[u8], cache: &Cache) -> usize {
+    let mut keys = [&[][..]; AHEAD_MAX];
+    let (count, bytes) = batch::binary_keys(input, &mut keys);
+    if count > 1 {
+        cache.prefetch(&keys[..count]);
+    }
+    bytes.max(1)
 }
 
 /// Whether a request goes through the items, or works on after its answer: over TCP others have their turns meanwhile.

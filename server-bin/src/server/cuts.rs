@@ -111,6 +111,7 @@ impl<'a> Run<'a> {
     fn in_pieces(mut self) -> Outcome {
         let script = self.script;
         let mut socket = PieceSocket::new(script);
+        self.connection.set_sends_directly(script.cutting & 8 == 0);
         // More turns than bytes and answers can take, each turned away a few times.
         let turns_max = 100_000 + script.bytes.len() * 1_000;
         for _ in 0..turns_max {

@@ -23,9 +23,9 @@ use slab::Slab;
 use super::Shared;
 use super::accepting::{Accepted, Accepting};
 use super::commands::Executor;
-use super::connection::{Buffers, Connection, Turn, Unfinished};
+use super::connection::{Buffers, Connection, Quiet, Turn, Unfinished};
 use super::counters::Counters;
-use super::registry::Peer;
+use super::registry::{Peer, State};
 use super::stopwatch::{Sampler, Stopwatch};
 use super::tls::CountedSocket;
 use crate::settings::Settings;
@@ -181,10 +181,12 @@ pub(crate) fn spawn(
         clients: Slab::new(),
         ready: Vec::new(),
         turns: Vec::new(),
-        now: Instant::now(),
+        begun: Instant::now(),
+        round_ms: 0,
         now_ms: shared.cache.now_ms(),
         own: Vec::new(),
         buffers: Buffers::default(),
+        spare: None,
         acks_waker: Arc::new(Rouse(waker.clone())).into(),
         waker,
         watching: Vec::new(),
@@ -213,9 +215,13 @@ impl Wake for Rouse {
 
 struct Client {
     socket: Socket,
-    connection: Connection,
+    /// What neither side has done with; none of a plain connection where there is nothing, as there is between most turns.
+    busy: Option<Box<Connection>>,
+    /// What is kept where `busy` is none.
+    quiet: Quiet,
     peer: Arc<Peer>,
-    last_active: Instant,
+    /// In milliseconds from the worker's beginning.
+    last_active_ms: u64,
     is_ready: bool,
     /// Whether the client has said that it sends no more, or the socket is broken.
     has_ended: bool,
@@ -226,19 +232,29 @@ struct Client {
     /// Whether it is among those that watch.
     is_watching: bool,
     /// The unfinished request that the last scan found, and when one found it first.
-    awaited: Option<(Unfinished, Instant)>,
+    awaited: Option<Box<(Unfinished, Instant)>>,
 }
 
 impl Client {
     /// What the client owes the rest of: a request, or before all of them the handshake.
     fn unfinished(&self) -> Option<Unfinished> {
         let handshake = Unfinished { ordinal: u64::MAX, bytes: 0 };
-        if self.socket.is_handshaking() { Some(handshake) } else { self.connection.unfinished() }
+        if self.socket.is_handshaking() { Some(handshake) } else { self.busy.as_ref()?.unfinished() }
+    }
+
+    /// Whether neither side owes the other anything, as far as it was read.
+    fn is_at_rest(&self) -> bool {
+        self.busy.as_ref().is_none_or(|connection| connection.is_at_rest())
+    }
+
+    /// What its buffers take, in bytes.
+    fn buffer_bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |connection| connection.buffer_bytes())
     }
 
     /// Has the poller tell of room from the first time on that something stays unsent.
     fn watch_writability(&mut self, token: Token, registry: &Registry) -> std::io::Result<()> {
-        if self.awaits_room || self.connection.unsent().is_empty() {
+        if self.awaits_room || self.busy.as_ref().is_none_or(|connection| connection.unsent().is_empty()) {
             return Ok(());
         }
         self.awaits_room = true;
@@ -251,18 +267,22 @@ impl Client {
             self.awaited = None;
             return false;
         };
-        let (known, since) = match self.awaited {
-            Some((known, since)) if known.ordinal == found.ordinal => (known, since),
+        let (known, since) = match self.awaited.as_deref() {
+            Some((known, since)) if known.ordinal == found.ordinal => (*known, *since),
             _ => (found, now),
         };
         let bytes = known.bytes.max(found.bytes);
-        self.awaited = Some((Unfinished { bytes, ..found }, since));
+        self.awaited = Some(Box::new((Unfinished { bytes, ..found }, since)));
         let extra_ms = match settings.request_bytes_per_second_min {
             0 => 0,
             rate => bytes.saturating_mul(1000) / rate,
         };
         now - since > Duration::from_millis(settings.request_timeout_ms.saturating_add(extra_ms))
     }
+}
+
+fn ms_since(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Worker {
@@ -278,12 +298,16 @@ struct Worker {
     ready: Vec<usize>,
     /// Room for those whose turn it is, empty between the rounds.
     turns: Vec<usize>,
-    /// When this round began, by both clocks: they are read once for all of its turns.
-    now: Instant,
+    begun: Instant,
+    /// When this round began, by two clocks, which are read once for all of its turns: milliseconds from the worker's
+    /// beginning, read only where idle clients are looked for, and the cache's.
+    round_ms: u64,
     now_ms: u64,
     /// Room for the accepting worker's share, empty between its accepts.
     own: Vec<Accepted>,
     buffers: Buffers,
+    /// What quiet clients have their turns with.
+    spare: Option<Box<Connection>>,
     /// What wakes this worker: the others' way to its watchers.
     waker: Arc<Waker>,
     /// The clients that watch.
@@ -335,7 +359,7 @@ impl Worker {
             }
             self.now_ms = self.shared.cache.now_ms();
             if self.shared.settings.idle_timeout_ms > 0 {
-                self.now = Instant::now();
+                self.round_ms = ms_since(self.begun);
             }
             let mut turns = std::mem::replace(&mut self.ready, std::mem::take(&mut self.turns));
             for key in turns.drain(..) {
@@ -367,7 +391,11 @@ impl Worker {
         let mut first_due = None;
         self.holding.retain(|key| {
             let Some(client) = clients.get_mut(*key) else { return false };
-            let held = client.connection.held();
+            let Some(connection) = &client.busy else {
+                client.is_holding = false;
+                return false;
+            };
+            let held = connection.held();
             client.is_holding = !held.is_empty();
             if held.is_due(cache, now) && !std::mem::replace(&mut client.is_ready, true) {
                 ready.push(*key);
@@ -422,15 +450,16 @@ impl Worker {
             self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
             return;
         }
-        let peer = Arc::new(peer);
+        let (peer, last_active_ms) = (Arc::new(peer), ms_since(self.begun));
         self.shared.operator.registry.add(peer.clone());
         self.shared.operator.observers.saw_connect(&peer.address, peer.descriptor);
         entry.insert(Client {
             awaits_room: socket.is_encrypted(),
             socket,
-            connection: Connection::new(&self.shared.settings),
+            busy: None,
+            quiet: Quiet::new(&self.shared.settings),
             peer,
-            last_active: Instant::now(),
+            last_active_ms,
             is_ready: false,
             has_ended: false,
             is_holding: false,
@@ -469,33 +498,23 @@ impl Worker {
     fn run_turn(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.is_ready = false;
-        client.peer.active_at_ms.store(self.now_ms, Ordering::Relaxed);
-        client.last_active = self.now;
-        let turn = self.give_turn(key);
+        client.peer.note_activity(self.now_ms);
+        client.last_active_ms = self.round_ms;
+        let mut turn = self.give_turn(key);
         let client = &mut self.clients[key];
-        let turn = match client.watch_writability(Token(key), self.poll.registry()) {
-            Ok(()) => turn,
-            Err(why) => {
-                tracing::warn!(%why, "can't watch a connection");
-                Turn::Closed
-            }
-        };
-        client.peer.set_state(client.connection.state());
-        if let Some(watch) = client.connection.watch()
-            && !std::mem::replace(&mut client.is_watching, true)
-        {
-            watch.set_waker(&self.waker);
-            self.watching.push(key);
-            // What was seen before the waker was there has woken nobody.
-            if !std::mem::replace(&mut client.is_ready, true) {
-                self.ready.push(key);
-            }
+        if client.busy.is_none() && turn == Turn::Waiting && !self.is_draining {
+            // As it is with most.
+            return;
         }
-        if !client.connection.held().is_empty() && !std::mem::replace(&mut client.is_holding, true) {
-            self.holding.push(key);
+        if let Err(why) = client.watch_writability(Token(key), self.poll.registry()) {
+            tracing::warn!(%why, "can't watch a connection");
+            turn = Turn::Closed;
         }
+        client.peer.set_state(client.busy.as_ref().map_or(State::Reading, |connection| connection.state()));
+        self.list_if_it_waits(key);
+        let client = &self.clients[key];
         match turn {
-            Turn::Waiting if self.is_draining && client.connection.is_at_rest() => self.close(key, "normal"),
+            Turn::Waiting if self.is_draining && client.is_at_rest() => self.close(key, "normal"),
             Turn::Waiting => {
                 let limited = self.shared.settings.request_timeout_ms > 0;
                 self.awaits_requests |= limited && client.unfinished().is_some();
@@ -505,9 +524,28 @@ impl Worker {
                 self.make_ready(key);
             }
             Turn::Closed => {
-                let reason = if client.connection.is_refused() { "error" } else { "normal" };
-                self.close(key, reason);
+                let is_refused = client.busy.as_ref().is_some_and(|connection| connection.is_refused());
+                self.close(key, if is_refused { "error" } else { "normal" });
             }
+        }
+    }
+
+    /// Notes who watches from now on, and whose replies wait.
+    fn list_if_it_waits(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        let Some(connection) = &client.busy else { return };
+        if let Some(watch) = connection.watch()
+            && !std::mem::replace(&mut client.is_watching, true)
+        {
+            watch.set_waker(&self.waker);
+            self.watching.push(key);
+            // What was seen before the waker was there has woken nobody.
+            if !std::mem::replace(&mut client.is_ready, true) {
+                self.ready.push(key);
+            }
+        }
+        if !connection.held().is_empty() && !std::mem::replace(&mut client.is_holding, true) {
+            self.holding.push(key);
         }
     }
 
@@ -516,21 +554,43 @@ impl Worker {
         let client = &mut self.clients[key];
         let descriptor = client.peer.descriptor;
         let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
-        client.connection.set_short_read_is_last(!client.socket.is_encrypted() && !client.has_ended);
-        client.connection.set_sends_directly(!client.socket.is_encrypted());
-        let kept_bytes = client.connection.buffer_bytes();
-        client.connection.borrow(&mut self.buffers);
+        let kept_bytes = client.buffer_bytes();
+        let mut connection = match client.busy.take() {
+            Some(connection) => connection,
+            None => {
+                let spare = self.spare.take();
+                let mut spare = spare.unwrap_or_else(|| Connection::boxed(&self.shared.settings));
+                spare.resume(client.quiet);
+                spare
+            }
+        };
+        let is_plain = !client.socket.is_encrypted();
+        connection.set_short_read_is_last(is_plain && !client.has_ended);
+        connection.set_sends_directly(is_plain);
+        connection.borrow(&mut self.buffers);
         let is_timed = self.sampler.takes() || self.shared.settings.slow_log_ms.is_some();
         let begun = is_timed.then(Instant::now);
-        client.connection.stopwatch = if is_timed { self.stopwatch.take() } else { None };
-        let turn = client.connection.turn(&mut client.socket, &mut executor);
-        if let (Some(begun), Some(mut stopwatch)) = (begun, client.connection.stopwatch.take()) {
+        connection.stopwatch = if is_timed { self.stopwatch.take() } else { None };
+        let turn = connection.turn(&mut client.socket, &mut executor);
+        if let (Some(begun), Some(mut stopwatch)) = (begun, connection.stopwatch.take()) {
             self.counters.requests.turns.add(begun.elapsed());
             stopwatch.tell(&client.peer.address, &self.shared.operator.slow_log);
             self.stopwatch = Some(stopwatch);
         }
-        client.connection.give_back(&mut self.buffers);
-        let keeps_bytes = client.connection.buffer_bytes();
+        // An encrypted one may have bytes on their way that it knows nothing of; and its session is far larger than it is.
+        match connection.quiet() {
+            Some(quiet) if is_plain => {
+                (client.quiet, client.awaited) = (quiet, None);
+                client.peer.set_state(State::Reading);
+                connection.rest(&mut self.buffers);
+                self.spare = Some(connection);
+            }
+            _ => {
+                connection.give_back(&mut self.buffers);
+                client.busy = Some(connection);
+            }
+        }
+        let keeps_bytes = client.buffer_bytes();
         self.count_buffers(kept_bytes, keeps_bytes);
         turn
     }
@@ -553,7 +613,7 @@ impl Worker {
         if client.is_holding {
             self.holding.retain(|holding| *holding != key);
         }
-        self.count_buffers(client.connection.buffer_bytes(), 0);
+        self.count_buffers(client.buffer_bytes(), 0);
         self.clients.remove(key);
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }
@@ -561,8 +621,8 @@ impl Worker {
     /// Closes connections that are idle, or whose request does not come.
     fn scan(&mut self) {
         let settings = &self.shared.settings;
-        let idle_timeout = Duration::from_millis(settings.idle_timeout_ms);
-        if idle_timeout.is_zero() && !self.awaits_requests {
+        let idle_timeout_ms = settings.idle_timeout_ms;
+        if idle_timeout_ms == 0 && !self.awaits_requests {
             return;
         }
         let now = Instant::now();
@@ -570,14 +630,15 @@ impl Worker {
             return;
         }
         self.next_scan = now + SCAN;
+        let alive_ms = ms_since(self.begun);
         let (mut idle, mut slow) = (Vec::new(), Vec::new());
         let mut awaits_requests = false;
         for (key, client) in &mut self.clients {
             if settings.request_timeout_ms > 0 && client.is_slow(settings, now) {
                 slow.push(key);
-            } else if !idle_timeout.is_zero()
-                && now - client.last_active > idle_timeout
-                && client.connection.watch().is_none()
+            } else if idle_timeout_ms > 0
+                && alive_ms.saturating_sub(client.last_active_ms) > idle_timeout_ms
+                && !client.is_watching
             {
                 idle.push(key);
             }
@@ -596,8 +657,8 @@ impl Worker {
         loop {
             let counters = &self.counters;
             let pending = self.clients.iter_mut().filter_map(|(_, client)| {
-                client
-                    .connection
+                let connection = client.busy.as_mut()?;
+                connection
                     .flush(&mut client.socket, counters)
                     .err()
                     .filter(|why| why.kind() == ErrorKind::WouldBlock)
@@ -607,5 +668,20 @@ impl Worker {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::registry::Address;
+
+    /// What `docs/what-is-bounded.md` says: the client's place, its entry in the list of all, and that list's reference.
+    #[test]
+    fn a_quiet_client_has_no_more_than_its_place_and_its_entry() {
+        // With the counts of references, and a word of the allocator's.
+        let entry = size_of::<Peer>() + 3 * size_of::<usize>();
+        let sum = size_of::<Client>() + entry + size_of::<Arc<Peer>>();
+        assert!(sum <= 176, "{sum} bytes, an entry {entry} of them, an address {}", size_of::<Address>());
     }
 }

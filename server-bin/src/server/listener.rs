@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mio::net::{TcpListener, UnixListener};
 use rustix::fs::Mode;
@@ -90,6 +91,17 @@ impl Bound {
             .iter()
             .map(|(listener, file)| (listener.as_raw_fd(), Address::Unix(Some(file.path.clone()))));
         tcp.chain(unix).map(|(descriptor, address)| Peer::listener(descriptor, address, now_ms)).collect()
+    }
+
+    /// Where clients of each listener are accepted; `None`: at every address of the machine, so that a socket has to be
+    /// asked.
+    pub(crate) fn listen_addresses(&self) -> Vec<Option<Arc<Address>>> {
+        let tcp = self.tcp.iter().map(|listener| {
+            let address = listener.local_addr().ok().filter(|address| !address.ip().is_unspecified())?;
+            Some(Address::Tcp(Some(address)))
+        });
+        let unix = self.unix.iter().map(|(_, file)| Some(Address::Unix(Some(file.path.clone()))));
+        tcp.chain(unix).map(|address| address.map(Arc::new)).collect()
     }
 
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {

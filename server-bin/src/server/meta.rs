@@ -55,28 +55,28 @@ struct Facts {
 
 impl Executor<'_> {
     /// Executes what the input begins with: a meta command.
-    pub(crate) fn execute_meta(&mut self, input: &[u8], limits: &Limits, out: &mut Vec<u8>) -> Step {
-        match parse_request(input, limits) {
+    pub(crate) fn execute_meta(&mut self, parsed: &Parsed<'_>, input: &[u8], out: &mut Vec<u8>) -> Step {
+        match parsed {
             Parsed::Complete { request, consumed } => {
                 self.counters.cmd_meta.add(1);
-                self.counters.requests.count(command_of(&request));
+                self.counters.requests.count(command_of(request));
                 let start = out.len();
-                let skip = self.execute_meta_request(&request, out).unwrap_or_else(|error| {
+                let skip = self.execute_meta_request(request, out).unwrap_or_else(|error| {
                     out.truncate(start);
                     fail(error, out);
                     0
                 });
-                Step::Done { consumed, skip }
+                Step::Done { consumed: *consumed, skip }
             }
             Parsed::Invalid { reply, consumed, skip } => {
-                self.count_bad_block(&input[..consumed]);
+                self.count_bad_block(&input[..*consumed]);
                 reply.encode(out);
-                Step::Done { consumed, skip }
+                Step::Done { consumed: *consumed, skip: *skip }
             }
             Parsed::Head { target, consumed, value_bytes, .. } => {
-                Step::Large { consumed, value: self.begin_meta_store(&target, value_bytes) }
+                Step::Large { consumed: *consumed, value: self.begin_meta_store(target, *value_bytes) }
             }
-            Parsed::Incomplete { bytes_needed } => Step::Incomplete { bytes_needed },
+            Parsed::Incomplete { bytes_needed } => Step::Incomplete { bytes_needed: *bytes_needed },
             Parsed::Close => Step::Close,
         }
     }

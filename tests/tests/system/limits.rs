@@ -76,6 +76,33 @@ fn l7_an_idle_connection_is_closed_and_a_busy_one_is_not() {
     assert!(is_served(&mut busy));
 }
 
+/// What a process has for itself in memory, in bytes, to the page.
+fn anonymous_bytes(server: &Server) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", server.id())).expect("a process");
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).expect("a sum");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of KiB") << 10
+}
+
+/// What `docs/what-is-bounded.md` says of a connection's fixed part, with half as much again for pages and tables that are
+/// not full.
+#[test]
+fn an_idle_connection_takes_less_than_300_bytes() {
+    const CONNECTIONS: u64 = 400;
+    let mut server = server(&["-t", "1"]);
+    let address = server.clients();
+    let quiet = |count| -> Vec<Wire> {
+        let mut wires: Vec<Wire> = (0..count).map(|_| Wire::connect(address)).collect();
+        assert!(wires.iter_mut().all(is_served));
+        wires
+    };
+    let first = quiet(10);
+    let before = anonymous_bytes(&server);
+    let others = quiet(CONNECTIONS);
+    let each = (anonymous_bytes(&server) - before) / CONNECTIONS;
+    assert!(each < 300, "{each} bytes");
+    drop((first, others));
+}
+
 #[test]
 fn a_request_that_does_not_come_in_time_ends_its_connection_and_no_other() {
     let mut server = server(&["-o", "request_timeout=1,request_rate=1000"]);

@@ -243,6 +243,76 @@ fn a_large_value_is_sent_from_where_it_lies_and_the_same_bytes_come_however_litt
     assert_eq!((counted.get_hits, counted.cmd_get), (10, 10));
 }
 
+#[test]
+fn requests_that_come_together_are_answered_as_those_that_come_one_by_one() {
+    let mut inputs = vec![
+        // What is thrown away looks like requests, and is none.
+        "get a|set a 0 0 2100|".to_owned() + &"get a|".repeat(300) + "|get a|mg a v|",
+        "get a|set b x 0 7|get a|12|get b|".to_owned(),
+        "set a 0 0 1 noreply|x|get a|get a b|get b|get a |get  a|gets a|mg a v|get a|".to_owned(),
+        "get a|get a|set a 0 0 1|x|quit|get a|get a|".to_owned(),
+        "get a|get a|\u{1}\u{2}|get a|get a|mn|get a".to_owned(),
+    ];
+    // Above what is looked at together, and an end that has not come.
+    inputs.push("get a|".repeat(100) + "get");
+    inputs.push("set a 0 0 1|y|get a|delete a|ms b 1 q|1|mg b v|incr b 1|touch b 0|".repeat(9) + "get b");
+    for input in inputs {
+        let bytes = input.replace('|', "\r\n").into_bytes();
+        let answers = [1, 7, 4096, 1 << 20].map(|piece_bytes| {
+            let mut shared = shared();
+            shared.settings.item_bytes_max = 1000;
+            let mut connection = Connection::new(&shared.settings);
+            let mut socket = socket(&bytes, piece_bytes);
+            run(&shared, &mut connection, &mut socket);
+            let counted = shared.counters.snapshot();
+            (socket.output, counted.cmd_get, counted.get_misses, connection.requests_done)
+        });
+        let start = &input[..input.len().min(60)];
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{start}");
+        assert!(answers[0].1 > 1, "{start}");
+    }
+}
+
+#[test]
+fn each_get_is_told_that_a_node_serves_no_reads() {
+    let config = Config::new().memory_bytes_max(16 << 20);
+    let replica = config.replication(hotspare::ReplicationConfig::replica_of("nobody"));
+    let shared = Shared { cache: Cache::new(replica).unwrap(), ..shared() };
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket = socket(b"get a\r\nget b\r\nget c\r\n", 1000);
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    let text = String::from_utf8(socket.output).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.lines().all(|line| line.starts_with("SERVER_ERROR ")), "{text}");
+}
+
+#[test]
+fn a_quiet_connection_hands_its_place_to_another_which_keeps_its_own_dialect_and_login() {
+    let mut shared = shared();
+    shared.settings.ascii_users = Some(crate::users::Users::parse(b"bob:secret").unwrap());
+    let mut connection = Connection::new(&shared.settings);
+    let stranger = Quiet::new(&shared.settings);
+    let ask = |connection: &mut Connection, input: &[u8]| {
+        let mut socket = socket(input, 1000);
+        assert_eq!(run(&shared, connection, &mut socket), Turn::Waiting);
+        socket.output
+    };
+    assert_eq!(ask(&mut connection, b"set a 0 0 10\r\nbob secret\r\n"), b"STORED\r\n");
+    let bob = connection.quiet().unwrap();
+    connection.resume(stranger);
+    assert_eq!(ask(&mut connection, b"get a\r\n"), b"CLIENT_ERROR unauthenticated\r\n");
+    let stranger = connection.quiet().unwrap();
+    connection.resume(bob);
+    assert_eq!(ask(&mut connection, b"get a\r\n"), b"END\r\n");
+    // Who has begun something keeps the place.
+    assert_eq!(ask(&mut connection, b"get"), b"");
+    assert!(connection.quiet().is_none());
+    assert_eq!(ask(&mut connection, b" a\r\n"), b"END\r\n");
+    assert!(connection.quiet().is_some());
+    connection.resume(stranger);
+    assert_eq!(ask(&mut connection, b"get a\r\n"), b"CLIENT_ERROR unauthenticated\r\n");
+}
+
 /// What `docs/what-is-bounded.md` says of a connection's buffers.
 #[test]
 fn no_client_makes_a_connection_hold_more_than_the_sum_of_its_bounds() {

@@ -43,8 +43,17 @@ impl Connection {
         self.sends_directly = directly;
     }
 
+    /// Whether there is nothing to execute or to release, as at most turns' beginning.
+    #[inline]
+    fn is_idle(&self) -> bool {
+        self.parsed == self.input.len() && self.held.is_empty() && self.watch.is_none()
+    }
+
     /// Executes what has come. A get of one key alone may send its answer.
     fn execute_to(&mut self, socket: &mut impl Write, executor: &mut Executor<'_>) -> Stop {
+        if let Some(first) = self.input.get(self.parsed) {
+            self.settle_protocol(*first);
+        }
         if self.may_answer_directly(executor)
             && let Some((key, bytes)) = plain_get(&self.input[self.parsed..], &self.limits)
             && self.parsed + bytes == self.input.len()
@@ -84,7 +93,7 @@ impl Connection {
     pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
         let (mut taken, mut is_empty) = (0, false);
         loop {
-            let stop = self.execute_to(socket, executor);
+            let stop = if self.is_idle() { Stop::InputUsed } else { self.execute_to(socket, executor) };
             if self.watch().is_some() && stop != Stop::Holding {
                 return self.turn_watching(socket, executor.counters);
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use hotspare::ManualClock;
+use hotspare_memcached::meta::parse_request;
 
 /// What the server answers, with each line's end as `|`. However the bytes arrive, the answer is the same.
 fn talk(input: &str) -> String {
@@ -539,7 +540,8 @@ fn d6_of_many_clients_one_wins() {
                         let mut out = Vec::new();
                         let counters = Default::default();
                         let mut executor = Executor { shared: &shared, counters: &counters, descriptor: 0 };
-                        let step = executor.execute_meta(b"mg a\r\n", &Limits::default(), &mut out);
+                        let asked = parse_request(b"mg a\r\n", &Limits::default());
+                        let step = executor.execute_meta(&asked, b"mg a\r\n", &mut out);
                         assert!(matches!(step, Step::Done { consumed: 6, skip: 0 }), "{step:?}");
                         String::from_utf8(out).unwrap()
                     })
