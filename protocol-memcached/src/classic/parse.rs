@@ -267,10 +267,15 @@ impl<'a> Line<'a, '_> {
         Parsed::Invalid { reply, consumed: self.consumed, skip: bytes + 2 }
     }
 
+    #[cold]
+    fn head(&self, value_bytes: usize, store: Store<'a>) -> Parsed<'a> {
+        Parsed::Head { store, consumed: self.consumed, value_bytes }
+    }
+
     /// Exactly `bytes` and two more, which must be the line's end (rules S2, Z3).
     fn with_block(&self, bytes: usize, store: Store<'a>) -> Parsed<'a> {
         if bytes >= self.limits.large_bytes_min {
-            return Parsed::Head { store, consumed: self.consumed, value_bytes: bytes };
+            return self.head(bytes, store);
         }
         let consumed = self.consumed + bytes + 2;
         let Some(block) = self.buffer.get(self.consumed..consumed) else {

@@ -185,11 +185,16 @@ impl Connection {
 
     /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
-        let has_begun = self.skip > 0 || self.incoming.is_some() || self.parsed < self.input.len();
+        let has_begun = self.skip > 0 || self.parsed < self.input.len() || self.incoming.is_some();
+        (has_begun && self.unsent().is_empty() && self.held.is_empty()).then(|| self.begun())
+    }
+
+    /// [`Connection::unfinished`] where there is one.
+    #[cold]
+    fn begun(&self) -> Unfinished {
         let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes());
         let bytes = self.skip.max(self.bytes_needed.max(incoming) as u64);
-        (has_begun && self.unsent().is_empty() && self.held.is_empty())
-            .then_some(Unfinished { ordinal: self.requests_done, bytes })
+        Unfinished { ordinal: self.requests_done, bytes }
     }
 
     /// Whether neither side owes the other anything, as far as it was read.
@@ -210,24 +215,30 @@ impl Connection {
 
     /// What it waits for between its turns.
     pub(crate) fn state(&self) -> State {
-        let input = &self.input[self.parsed..];
-        let is_line_whole = || match self.protocol {
-            Protocol::Binary => input.len() >= HEADER_BYTES,
-            Protocol::Auto | Protocol::Ascii => {
-                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
-            }
-        };
         if self.watch.is_some() {
             State::Watching
         } else if !self.unsent().is_empty() {
             State::Writing
         } else if self.skip > 0 {
             State::Swallowing
-        } else if self.incoming.is_some() || !input.is_empty() && is_line_whole() {
-            State::TakingData
+        } else if self.parsed < self.input.len() || self.incoming.is_some() {
+            self.state_within_request()
         } else {
             State::Reading
         }
+    }
+
+    /// A part of a request has come.
+    #[cold]
+    fn state_within_request(&self) -> State {
+        let input = &self.input[self.parsed..];
+        let is_line_whole = match self.protocol {
+            Protocol::Binary => input.len() >= HEADER_BYTES,
+            Protocol::Auto | Protocol::Ascii => {
+                input[..input.len().min(self.limits.line_bytes_max)].contains(&b'\n')
+            }
+        };
+        if self.incoming.is_some() || is_line_whole { State::TakingData } else { State::Reading }
     }
 
     /// What its buffers take, in bytes.
