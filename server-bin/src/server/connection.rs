@@ -216,11 +216,16 @@ impl Connection {
 
     /// The request that the client owes the rest of. None while the client lets answers lie, for then nothing is read.
     pub(crate) fn unfinished(&self) -> Option<Unfinished> {
-        let has_begun = self.skip > 0 || self.incoming.is_some() || self.parsed < self.input.len();
+        let has_begun = self.skip > 0 || self.parsed < self.input.len() || self.incoming.is_some();
+        (has_begun && self.unsent().is_empty() && self.held.is_empty()).then(|| self.begun())
+    }
+
+    /// [`Connection::unfinished`] where there is one.
+    #[cold]
+    fn begun(&self) -> Unfinished {
         let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.bytes());
         let bytes = self.skip.max(self.bytes_needed.max(incoming) as u64);
-        (has_begun && self.unsent().is_empty() && self.held.is_empty())
-            .then_some(Unfinished { ordinal: self.requests_done, bytes })
+        Unfinished { ordinal: self.requests_done, bytes }
     }
 
     /// Whether neither side owes the other anything, as far as it was read.
