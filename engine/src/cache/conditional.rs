@@ -117,6 +117,15 @@ impl Cache {
         })
     }
 
+    /// Whether a value of this length is one that may be stored under the key: what each store says before it looks at what is
+    /// there, for an [`Cache::update`] whose closure may keep what it finds. An error counts as a refused store does.
+    ///
+    /// # Errors
+    /// [`WriteError::ItemTooLarge`], or no write is possible now.
+    pub fn check_value_bytes(&self, key: impl AsRef<[u8]>, value_bytes: usize) -> Result<(), WriteError> {
+        self.inner.check_value_bytes(key.as_ref(), value_bytes)
+    }
+
     /// Removes the item if it is there and the condition holds; whether it was removed. The condition runs while the
     /// item's shard is locked, as the closure of [`Cache::update`] does.
     ///

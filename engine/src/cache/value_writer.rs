@@ -291,9 +291,10 @@ impl ValueWriter {
     /// A copy of the whole value instead of an item, on the program's own heap; what has come leaves the cache's memory.
     ///
     /// # Errors
-    /// What [`ValueWriter::write`] has said, or bytes are missing.
+    /// What [`ValueWriter::write`] has said, bytes are missing, or no write is possible now.
     pub fn into_value(self) -> Result<Vec<u8>, WriteError> {
         self.check_whole()?;
+        self.inner.check_value_bytes(&self.key, self.value_bytes)?;
         let held = self.held.lock();
         let Some(unfinished) = &held.value else {
             return Err(held.refusal.clone().unwrap_or_else(|| self.out_of_memory()));

@@ -539,6 +539,10 @@ impl Inner {
         })
     }
 
+    pub(super) fn check_value_bytes(&self, key: &[u8], value_bytes: usize) -> Result<(), WriteError> {
+        self.mutate(key, |locked| locked.check_item_bytes(value_bytes))
+    }
+
     pub(crate) fn extend(
         &self,
         key: &[u8],

@@ -395,6 +395,7 @@ impl Executor<'_> {
             };
             return Ok(extended.ok_or(Status::NOT_STORED));
         }
+        cache.check_value_bytes(key, added.len())?;
         let mut refusal = Status::NOT_STORED;
         let updated = cache.update(key, |item| match item {
             None => Update::Keep,

@@ -146,6 +146,7 @@ impl Executor<'_> {
         mode: StoreMode,
         added: &[u8],
     ) -> Result<Stored, WriteError> {
+        self.shared.cache.check_value_bytes(key, added.len())?;
         let (mut status, mut bytes) = (Status::Ok, added.len());
         let updated =
             self.shared.cache.update(key, |item| match self.decide(item.as_ref(), flags, mode) {
