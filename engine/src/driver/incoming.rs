@@ -7,7 +7,7 @@ use crate::replication::message::{Message, Reject, RejectCode, Standing, to_wire
 use crate::replication::position::Lineage;
 use crate::replication::primary::{Grant, PrimarySession};
 use crate::replication::session::FrameNumbers;
-use crate::replication::transport::Link;
+use crate::replication::transport::{Link, LinkError};
 use crate::replication::{Role, Warning};
 
 use super::downstream::Downstream;
@@ -53,8 +53,12 @@ impl Incoming {
                 return Outcome::Done;
             }
             Received::Ended(why) => {
-                if let Some(why) = why {
-                    tracing::warn!(peer = %peer.identity(), %why, "closed a replication link");
+                match why {
+                    // Who hears elsewhere whom to follow, or dies, leaves so before it has said anything.
+                    None | Some(LinkError::Broken(_)) => {
+                        tracing::debug!(peer = %peer.identity(), "a link ended before its first frame");
+                    }
+                    Some(why) => tracing::warn!(peer = %peer.identity(), %why, "closed a replication link"),
                 }
                 return Outcome::Done;
             }

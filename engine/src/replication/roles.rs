@@ -143,12 +143,13 @@ pub(crate) struct Roles {
 impl Roles {
     pub(crate) fn new(config: &ReplicationConfig) -> Roles {
         let mut random = Random { seeded: config.random_seed };
+        let (role, link) = match config.start {
+            Start::Primary => (Role::Primary, LinkState::None),
+            Start::Follower => (Role::Replica, LinkState::Connecting),
+        };
         let has_budget = config.unacked_ms_max.is_some() || config.unacked_bytes_max.is_some();
         let mut roles = Roles {
-            role: match config.start {
-                Start::Primary => Role::Primary,
-                Start::Follower => Role::Replica,
-            },
+            role,
             node: config.node.unwrap_or_else(|| random.u128()),
             slot: config.slot,
             slot_is_given: config.slot_is_given,
@@ -169,10 +170,7 @@ impl Roles {
             has_data: false,
             installing: false,
             level: false,
-            link: match config.start {
-                Start::Primary => LinkState::None,
-                Start::Follower => LinkState::Connecting,
-            },
+            link,
             acks_needed: config.ack_mode.replicas(),
             is_strict: config.ack_mode.is_strict(),
             level_replicas: 0,

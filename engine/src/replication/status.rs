@@ -310,11 +310,9 @@ impl fmt::Display for PromoteError {
                 )
             }
             PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
-            PromoteError::NotPrimary { primary: Some(address) } => {
-                write!(f, "only a primary hands over; that is the node at {address}")
-            }
-            PromoteError::NotPrimary { primary: None } => {
-                write!(f, "only a primary hands over, and this node knows none")
+            PromoteError::NotPrimary { primary } => {
+                let primary = primary.as_deref().unwrap_or("a node that this one does not know");
+                write!(f, "only the primary hands over, which is {primary}")
             }
             PromoteError::NotTakenOver => {
                 write!(

@@ -95,7 +95,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use hotspare::transport::MemoryNetwork;
-    use hotspare::{Config, Expiry, ReplicationConfig, Replicator};
+    use hotspare::{AckMode, Config, Expiry, ReplicationConfig, Replicator};
 
     use super::*;
 
@@ -124,6 +124,7 @@ mod tests {
         drop(second);
         network.remove("b");
         first.poll(&mut cx);
+        primary.set_ack_mode(AckMode::of(1)).unwrap();
         let text_without = write(&primary, &CountersSnapshot::default());
         assert!(text_without.contains("hotspare_warnings 1\n"), "{:?}", primary.status().warnings);
         let line = format!("hotspare_unacked_writes{{node=\"{:032x}\"}} 1\n", 7);

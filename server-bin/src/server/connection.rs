@@ -587,12 +587,17 @@ impl Connection {
     ) -> Ran {
         executor.counters.requests.forget_newest();
         let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
-        let large = self.incoming.as_ref().map(|incoming| (incoming.head().to_vec(), incoming.bytes()));
+        let large = self.incoming.as_ref();
+        let until_now = large.map_or(Duration::ZERO, |incoming| incoming.time);
+        let large = large.map(|incoming| (incoming.head().to_vec(), incoming.bytes()));
         let ran = match waits_for_acks {
             true => self.execute_held(asked, input, executor),
             false => self.execute_asked(asked, input, executor),
         };
-        let time = begun.elapsed();
+        let time = until_now + begun.elapsed();
+        if let Some(incoming) = &mut self.incoming {
+            incoming.time = time;
+        }
         if let Some(stopwatch) = &mut self.stopwatch
             && !matches!(ran, Ran::NeedsMore { .. })
         {
@@ -627,36 +632,6 @@ impl Connection {
             Asked::BeforeGate => self.look_at_gate(input, executor),
             Asked::RestOfValue => self.take_incoming(input, executor),
         }
-    }
-
-    /// The input begins with the head of a request with a large value, of which a part may be there already.
-    #[cold]
-    fn begin_incoming(&mut self, incoming: Incoming, input: &[u8], executor: &mut Executor<'_>) -> Ran {
-        let (head, rest) = input.split_at(incoming.head().len());
-        self.parsed += head.len();
-        self.incoming = Some(Box::new(incoming));
-        self.take_incoming(rest, executor)
-    }
-
-    /// Takes what has come of a large value, and executes its request if that is all of it.
-    fn take_incoming(&mut self, input: &[u8], executor: &mut Executor<'_>) -> Ran {
-        let Some(mut incoming) = self.incoming.take() else { return Ran::Done };
-        self.parsed += incoming.take(input);
-        if incoming.missing_bytes() > 0 {
-            self.incoming = Some(incoming);
-            return Ran::NeedsMore { bytes: 1 };
-        }
-        let (head, value) = incoming.finish();
-        match value {
-            Some(value) if self.protocol == Protocol::Binary => {
-                binary::finish_store(&head, value, &self.login, executor, &mut self.output);
-            }
-            value if is_meta(&head) => {
-                executor.finish_meta_store(&head, value, &self.limits, &mut self.output);
-            }
-            value => executor.finish_store(&head, value, &self.limits, &mut self.output),
-        }
-        Ran::Done
     }
 
     /// What came is no request, nor will be.

@@ -55,7 +55,7 @@ fn a_spare_that_lacks_an_acknowledged_write_gets_it_before_it_reigns() {
         third.kill_9();
         let (code, said) = admin::post(second.admin(), "/promote").unwrap();
         assert_eq!(code, 409, "{said}");
-        assert!(said.contains("1 of 2 nodes answered"), "{said}");
+        assert!(said.contains("1 of 2 nodes that have to said what they hold"), "{said}");
         let (code, said) = admin::post(second.admin(), "/promote?force=1").unwrap();
         assert_eq!(code, 200, "{said}");
     }

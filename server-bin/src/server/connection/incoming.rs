@@ -1,12 +1,20 @@
 //! A request with a large value, which goes into the cache as it comes.
 //!
-//! Lives here: the request's head, how far its value has come, and what stands behind that. Not here: when a value is large
+//! Lives here: the request's head, how far its value has come, what stands behind that, and that it is executed then. Not here: when a value is large
 //! (see [`Settings::large_value_bytes_min`](crate::settings::Settings::large_value_bytes_min)), what is done when it is whole
 //! (see `commands`, `meta`, `binary`).
 //!
 //! So however large values may be, a connection holds a piece of one only: the rest is the cache's, and counts as items do.
 
+use std::time::Duration;
+
 use hotspare::ValueWriter;
+use hotspare_memcached::meta::is_meta;
+
+use super::{Connection, Ran};
+use crate::server::binary;
+use crate::server::commands::Executor;
+use crate::settings::Protocol;
 
 /// What stands behind a value in text (rules S2, Z3).
 const LINE_END: [u8; 2] = *b"\r\n";
@@ -17,16 +25,24 @@ pub(super) struct Incoming {
     /// What has come of the two bytes behind a value in text.
     behind: Vec<u8>,
     behind_bytes: usize,
+    /// What its pieces took until now, by the stopwatch.
+    pub(super) time: Duration,
 }
 
 impl Incoming {
     pub(super) fn in_text(head: &[u8], value: ValueWriter) -> Incoming {
-        Incoming { head: head.to_vec(), value, behind: Vec::new(), behind_bytes: LINE_END.len() }
+        Incoming {
+            head: head.to_vec(),
+            value,
+            behind: Vec::new(),
+            behind_bytes: LINE_END.len(),
+            time: Duration::ZERO,
+        }
     }
 
     /// A value with nothing behind it.
     pub(super) fn in_packet(head: &[u8], value: ValueWriter) -> Incoming {
-        Incoming { head: head.to_vec(), value, behind: Vec::new(), behind_bytes: 0 }
+        Incoming { head: head.to_vec(), value, behind: Vec::new(), behind_bytes: 0, time: Duration::ZERO }
     }
 
     /// The request but for its value.
@@ -65,5 +81,42 @@ impl Incoming {
     pub(super) fn finish(self) -> (Vec<u8>, Option<ValueWriter>) {
         let is_ended = self.behind == LINE_END[..self.behind_bytes];
         (self.head, is_ended.then_some(self.value))
+    }
+}
+
+impl Connection {
+    /// The input begins with the head of a request with a large value, of which a part may be there already.
+    #[cold]
+    pub(super) fn begin_incoming(
+        &mut self,
+        incoming: Incoming,
+        input: &[u8],
+        executor: &mut Executor<'_>,
+    ) -> Ran {
+        let (head, rest) = input.split_at(incoming.head().len());
+        self.parsed += head.len();
+        self.incoming = Some(Box::new(incoming));
+        self.take_incoming(rest, executor)
+    }
+
+    /// Takes what has come of a large value, and executes its request if that is all of it.
+    pub(super) fn take_incoming(&mut self, input: &[u8], executor: &mut Executor<'_>) -> Ran {
+        let Some(mut incoming) = self.incoming.take() else { return Ran::Done };
+        self.parsed += incoming.take(input);
+        if incoming.missing_bytes() > 0 {
+            self.incoming = Some(incoming);
+            return Ran::NeedsMore { bytes: 1 };
+        }
+        let (head, value) = incoming.finish();
+        match value {
+            Some(value) if self.protocol == Protocol::Binary => {
+                binary::finish_store(&head, value, &self.login, executor, &mut self.output);
+            }
+            value if is_meta(&head) => {
+                executor.finish_meta_store(&head, value, &self.limits, &mut self.output);
+            }
+            value => executor.finish_store(&head, value, &self.limits, &mut self.output),
+        }
+        Ran::Done
     }
 }
