@@ -248,7 +248,8 @@ impl Life {
             self.check_sign(now)?;
             return Ok(false);
         }
-        values::judge(&self.input)?;
+        // A hundred huge values on their way are more than the half of the memory that may hold such.
+        values::judge(&self.input, self.kind == Kind::Huge)?;
         tally.judged += 1;
         self.input.clear();
         self.batches -= 1;

@@ -39,7 +39,7 @@ fn quiet(server: &Server) -> io::Result<TcpStream> {
 
 /// Bytes a connection.
 fn measure(program: &Program, connections: usize) -> io::Result<f64> {
-    let server = Server::start(program, false, false)?;
+    let server = Server::start(program, false, None)?;
     let first = quiet(&server)?;
     let before_kib = server.resident_kib()?;
     let others = (1..connections).map(|_| quiet(&server)).collect::<io::Result<Vec<_>>>()?;
