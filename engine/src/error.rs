@@ -218,14 +218,6 @@ fn at(primary: &Option<String>) -> String {
     }
 }
 
-/// What a node says that reigned, or was to, and does not.
-fn write_fenced(f: &mut fmt::Formatter<'_>, primary: &Option<String>) -> fmt::Result {
-    match primary {
-        Some(address) => write!(f, "another node is primary now, at {address}"),
-        None => write!(f, "this node is no primary any more, and knows of no other one"),
-    }
-}
-
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -240,7 +232,7 @@ impl fmt::Display for ReadError {
             ReadError::Stale { behind_ms, primary } => {
                 write!(f, "this replica may be {behind_ms} ms behind, which is too much; {}", at(primary))
             }
-            ReadError::Fenced { primary } => write_fenced(f, primary),
+            ReadError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
         }
     }
 }
@@ -287,7 +279,7 @@ impl fmt::Display for WriteError {
             WriteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             WriteError::ForeignCursor => write!(f, "the cache was copied anew meanwhile; begin again"),
             WriteError::Replica { primary } => write!(f, "this node is a replica; {}", at(primary)),
-            WriteError::Fenced { primary } => write_fenced(f, primary),
+            WriteError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
             WriteError::NotEnoughReplicas { level, needed } => {
                 write!(f, "not enough replicas: {level} of {needed} are level")
             }
