@@ -258,9 +258,7 @@ impl Group {
     ) -> Version {
         let Meta { flags, expires_at_ms, marks, client_cas, .. } = meta;
         if self.is_oversized(key.len() + value.len()) {
-            let version = self.append(&Mutation::Delete { key }, scratch);
-            self.log.lock().oversized += 1;
-            return version;
+            return self.append_fitting(&Mutation::Delete { key }, true, scratch);
         }
         let value = &value.to_vec();
         self.append(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
@@ -268,18 +266,25 @@ impl Group {
 
     /// Encodes and appends. A record too large for the log or a frame goes in as a deletion of its key.
     pub(super) fn append(&self, mutation: &Mutation<'_>, scratch: &mut Vec<u8>) -> Version {
-        scratch.clear();
-        let key_and_value = match mutation {
-            Mutation::Put { key, value, .. } => key.len() + value.len(),
-            _ => 0,
-        };
-        let oversized = self.is_oversized(key_and_value);
         match mutation {
-            Mutation::Put { key, .. } if oversized => record::encode(&Mutation::Delete { key }, scratch),
-            fits => record::encode(fits, scratch),
+            Mutation::Put { key, value, .. } if self.is_oversized(key.len() + value.len()) => {
+                self.append_fitting(&Mutation::Delete { key }, true, scratch)
+            }
+            fits => self.append_fitting(fits, false, scratch),
         }
+    }
+
+    /// [`Group::append`] of what fits, or of the deletion that stands for what does not.
+    fn append_fitting(
+        &self,
+        mutation: &Mutation<'_>,
+        stands_for_oversized: bool,
+        scratch: &mut Vec<u8>,
+    ) -> Version {
+        scratch.clear();
+        record::encode(mutation, scratch);
         let mut log = self.log.lock();
-        log.oversized += u64::from(oversized);
+        log.oversized += u64::from(stands_for_oversized);
         let (_, version) = log.append(scratch);
         drop(log);
         LAST_WRITTEN.set(version.0);

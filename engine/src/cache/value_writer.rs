@@ -386,7 +386,8 @@ impl Inner {
             if self.pool.unfinished_pages() <= pages_max {
                 return;
             }
-            held.lock().refuse(WriteError::OutOfMemory { bytes: 0 });
+            // Why is said where nothing else is: there is no memory for it.
+            held.lock().value = None;
         }
     }
 }

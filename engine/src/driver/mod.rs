@@ -396,9 +396,12 @@ impl Replicator {
 /// Whether replicas are asked for leases: in strict, and where a promotion needs promises, so that this primary knows who
 /// has made none. By nobody else: a replica that may itself be stale counts nobody.
 fn needs_leases(group: &Group) -> bool {
+    let is_strict = group.lease.is_strict();
+    if !is_strict && group.acks.needed() == 0 {
+        return false;
+    }
     let roles = group.roles.lock();
-    let asks = group.lease.is_strict() || (group.acks.needed() > 0 && roles.positions_needed() > 1);
-    asks && roles.role() == Role::Primary
+    roles.role() == Role::Primary && (is_strict || roles.positions_needed() > 1)
 }
 
 /// Has replicas count that have lost their memory, once that can't matter: as many others as the mode asks for have followed

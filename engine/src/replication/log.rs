@@ -525,7 +525,9 @@ impl Log {
     /// Notes what an eviction pass did with the item of this hash, for replicas that are being copied.
     pub(crate) fn append_pass(&mut self, hash: u64, pass: Pass) -> bool {
         let is_told = !self.has_old_reader && self.append_as_mark(&pass_body(hash, pass));
-        self.last_load = if is_told { self.last_seq() + 1 } else { self.last_load };
+        if is_told {
+            self.last_load = self.last_seq() + 1;
+        }
         is_told
     }
 

@@ -195,8 +195,8 @@ impl Lineage {
     /// Adds a branch that begins after a random gap behind the newest one. `random` is the gap's source.
     pub(crate) fn mint(&mut self, term: Term, branch: Branch, random: u64, promoted: bool) -> LineageEntry {
         let (last, gap_max) = self.newest().map_or((0, FIRST_GAP_MAX), |entry| (entry.last, GAP_MAX));
-        // After a reign that used its seqs up, the new term makes versions rise although seqs begin anew is not
-        // possible within one lineage: seqs rise for ever, and a group ends at SEQ_MAX (8.8e12 mutations).
+        // Seqs rise for ever within a lineage, whatever the term: a group ends at SEQ_MAX (8.8e12 mutations, of which its first
+        // branch may begin at half).
         let start = last + 2 + random % gap_max;
         self.push(LineageEntry { term, branch, start, last: start - 1, promoted })
     }

@@ -11,10 +11,12 @@
 //! how they are cut, coming or going, changes nothing of what is done and answered (`cuts` checks it).
 
 mod batch;
+mod buffers;
 mod incoming;
 mod input;
 mod turn;
 
+use std::borrow::Cow;
 use std::io::Read as _;
 use std::mem;
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
 use batch::{Asked, Batch, Gets};
+pub(crate) use buffers::Buffers;
 use incoming::Incoming;
 use input::Input;
 pub(crate) use turn::Turn;
@@ -48,12 +51,6 @@ const READ_BYTES: usize = 16 << 10;
 
 /// The room that is made for a piece of a large value.
 const PIECE_BYTES: usize = 64 << 10;
-
-/// The largest buffer that is kept for the connections of a worker.
-const SHARED_BYTES_MAX: usize = 4 << 20;
-
-/// What a worker's spare connection keeps, beside the buffers that are lent.
-const RESTING_BYTES_MAX: usize = 64 << 10;
 
 /// A request of which a part has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -559,18 +556,25 @@ impl Connection {
         }
     }
 
+    /// What tells which request is executed, where the input begins: of a large value that is under way its head.
+    fn request<'a>(&self, input: &'a [u8]) -> Cow<'a, [u8]> {
+        match &self.incoming {
+            Some(incoming) => Cow::Owned(incoming.head().to_vec()),
+            None => Cow::Borrowed(input),
+        }
+    }
+
     /// Executes one request, and holds its reply if it has to wait.
     fn execute_held(&mut self, asked: &Asked<'_>, input: &[u8], executor: &mut Executor<'_>) -> Ran {
         let Shared { cache, settings, .. } = executor.shared;
         let begun = self.output.len();
-        let head = self.incoming.as_ref().map(|incoming| incoming.head().to_vec());
+        let request = self.request(input);
         let (ran, written) = cache.track(|| self.execute_asked(asked, input, executor));
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
-        let request = head.as_deref().unwrap_or(input);
         let quiet = || match self.protocol {
-            Protocol::Binary => binary::quiet_success(request),
+            Protocol::Binary => binary::quiet_success(&request),
             // An error of a quiet meta command is told; `noreply` wants to hear nothing.
-            Protocol::Auto | Protocol::Ascii => is_meta(request).then(Vec::new),
+            Protocol::Auto | Protocol::Ascii => is_meta(&request).then(Vec::new),
         };
         self.held.take(&mut self.output, begun, written, quiet, timeout);
         ran
@@ -587,14 +591,13 @@ impl Connection {
     ) -> Ran {
         executor.counters.requests.forget_newest();
         let (from, output_bytes, begun) = (self.parsed, self.output.len(), Instant::now());
-        let large = self.incoming.as_ref();
-        let until_now = large.map_or(Duration::ZERO, |incoming| incoming.time);
-        let large = large.map(|incoming| (incoming.head().to_vec(), incoming.bytes()));
+        let request = self.request(input);
+        let large = self.incoming.as_ref().map(|incoming| (incoming.bytes(), incoming.time));
         let ran = match waits_for_acks {
             true => self.execute_held(asked, input, executor),
             false => self.execute_asked(asked, input, executor),
         };
-        let time = until_now + begun.elapsed();
+        let time = begun.elapsed() + large.map_or(Duration::ZERO, |(_, until_now)| until_now);
         if let Some(incoming) = &mut self.incoming {
             incoming.time = time;
         }
@@ -602,12 +605,10 @@ impl Connection {
             && !matches!(ran, Ran::NeedsMore { .. })
         {
             let is_whole = matches!(ran, Ran::Done);
-            let request = if is_whole { &input[..self.parsed - from] } else { input };
-            let (request, request_bytes) =
-                large.as_ref().map_or((request, request.len()), |(head, bytes)| (&head[..], *bytes));
+            let here_bytes = if is_whole { self.parsed - from } else { input.len() };
+            let request_bytes = large.map_or(here_bytes, |(bytes, _)| bytes);
             let answer_bytes = self.output.len().saturating_sub(output_bytes);
-            let bytes = (request_bytes, answer_bytes);
-            stopwatch.note(time, is_whole, request, bytes, executor.counters);
+            stopwatch.note(time, is_whole, &request, (request_bytes, answer_bytes), executor.counters);
         }
         ran
     }
@@ -708,68 +709,6 @@ impl Connection {
                 Ran::Done
             }
         }
-    }
-
-    /// Takes the worker's buffers for those it has none of.
-    pub(crate) fn borrow(&mut self, buffers: &mut Buffers) {
-        if self.input.capacity() == 0 {
-            mem::swap(&mut self.input, &mut buffers.input);
-        }
-        if self.output.capacity() == 0 {
-            mem::swap(&mut self.output, &mut buffers.output);
-        }
-    }
-
-    /// Of a quiet connection: keeps buffers of the common size for the next turn, which is another client's, and leaves larger
-    /// ones to the worker.
-    #[inline]
-    pub(crate) fn rest(&mut self, buffers: &mut Buffers) {
-        if self.buffer_bytes() > RESTING_BYTES_MAX {
-            self.give_back(buffers);
-        }
-    }
-
-    /// Leaves the buffers to the worker, and keeps what has to stay in one that fits: a quiet connection has none.
-    pub(crate) fn give_back(&mut self, buffers: &mut Buffers) {
-        if let Some(spare) = self.input.give_memory(self.parsed) {
-            self.parsed = 0;
-            if is_worth_keeping(spare.capacity(), buffers.input.capacity()) {
-                buffers.input = spare;
-            }
-        }
-        keep_rest(&mut self.output, &mut self.sent, &mut buffers.output);
-    }
-}
-
-/// Buffers that the connections of a worker use in turn.
-#[derive(Debug, Default)]
-pub(crate) struct Buffers {
-    input: Input,
-    output: Vec<u8>,
-}
-
-/// Whether a buffer of this capacity is to take the place of one that is shared.
-fn is_worth_keeping(capacity: usize, shared_capacity: usize) -> bool {
-    capacity > shared_capacity && capacity <= SHARED_BYTES_MAX
-}
-
-/// Has `own` hold no more than what follows `done`; the memory it does not need becomes `shared`, or goes.
-fn keep_rest(own: &mut Vec<u8>, done: &mut usize, shared: &mut Vec<u8>) {
-    let rest_bytes = own.len() - *done;
-    if rest_bytes > 0 && rest_bytes >= own.capacity() / 2 {
-        return;
-    }
-    if rest_bytes > SHARED_BYTES_MAX {
-        // Moved within its buffer: a large value is never there once more for it.
-        own.drain(..mem::take(done));
-        return own.shrink_to_fit();
-    }
-    let rest = own[*done..].to_vec();
-    *done = 0;
-    let mut spare = mem::replace(own, rest);
-    if is_worth_keeping(spare.capacity(), shared.capacity()) {
-        spare.clear();
-        *shared = spare;
     }
 }
 

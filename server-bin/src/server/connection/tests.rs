@@ -9,6 +9,7 @@ mod watchers;
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 
+use super::buffers::SHARED_BYTES_MAX;
 use super::*;
 use crate::server::Shared;
 use crate::server::counters::AllCounters;

@@ -7,17 +7,13 @@ use std::io::{self, BufRead, BufReader, Error, Write};
 use std::net::TcpStream;
 
 use clap::Parser;
-use hotspare_compare::served::process::{Family, Program, Server, programs};
+use hotspare_compare::served::process::{Chosen, Family, Program, Server};
 use hotspare_server::bench::load::Address;
 
 #[derive(Parser)]
 struct Args {
-    /// Our program.
-    #[arg(long, default_value = "../../target/release/hotspare")]
-    hotspare: String,
-    /// More servers, each as NAME=COMMAND, of memcached's family: its flags say where to listen.
-    #[arg(long)]
-    server: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Connections; each takes a descriptor of this process (`ulimit -n`).
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
@@ -46,19 +42,17 @@ fn measure(program: &Program, connections: usize) -> io::Result<f64> {
     let more_kib = server.resident_kib()?.saturating_sub(before_kib);
     drop((first, others));
     let each = (more_kib << 10) as f64 / connections as f64;
-    println!("{:10} {more_kib:6} KiB for {connections} idle connections, {each:4.0} bytes each", program.name);
+    println!(
+        "{:10} {more_kib:6} KiB for {connections} idle connections, {each:4.0} bytes each",
+        program.name
+    );
     Ok(each)
 }
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut all = programs(&args.hotspare, args.threads, args.connections + 100);
+    let mut all = args.chosen.programs(args.threads, args.connections + 100);
     all.retain(|program| program.family == Family::Memcached);
-    for server in &args.server {
-        if let Some((name, line)) = server.split_once('=') {
-            all.push(Program::new(name, Family::Memcached, line));
-        }
-    }
     let mut first = None;
     for program in &all {
         let each = measure(program, args.connections)?;

@@ -10,20 +10,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use hotspare_compare::served::median;
-use hotspare_compare::served::process::{Family, Program, Server, pin_to_core, programs};
+use hotspare_compare::served::process::{Chosen, Server, pin_to_core};
 use hotspare_compare::served::workload::{Slice, WORKLOADS, Workload, fill, run};
 
 #[derive(Parser)]
 struct Args {
-    /// Our program.
-    #[arg(long, default_value = "../../target/release/hotspare")]
-    hotspare: String,
-    /// More servers, each as NAME=COMMAND, of memcached's family: its flags say where to listen.
-    #[arg(long)]
-    server: Vec<String>,
-    /// Only these servers, by name.
-    #[arg(long, value_delimiter = ',')]
-    names: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Only these workloads, by name.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -35,17 +28,6 @@ struct Args {
     /// Threads of each server; with more than one they have both cores.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-}
-
-fn chosen_programs(args: &Args) -> Vec<Program> {
-    let mut all = programs(&args.hotspare, args.threads, 20_000);
-    for server in &args.server {
-        if let Some((name, line)) = server.split_once('=') {
-            all.push(Program::new(name, Family::Memcached, line));
-        }
-    }
-    all.retain(|program| args.names.is_empty() || args.names.contains(&program.name));
-    all
 }
 
 /// Runs a workload on all servers in turn, and prints its lines; the last server is what the others are compared with.
@@ -93,7 +75,7 @@ fn main() -> io::Result<()> {
         if !workloads.iter().any(|workload| workload.unix == unix) {
             continue;
         }
-        for program in chosen_programs(&args) {
+        for program in args.chosen.programs(args.threads, 20_000) {
             match Server::start(&program, unix, (args.threads == 1).then_some(0)) {
                 Ok(server) => {
                     fill(&server)?;

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hotspare_compare::served::process::{Family, Program, Server, programs};
+use hotspare_compare::served::process::{Chosen, Program, Server};
 use hotspare_compare::served::workload::{WORKLOADS, Workload};
 use hotspare_server::bench::load::{self, Generator, Load, Population};
 use hotspare_server::bench::requests::Dialect;
@@ -32,15 +32,8 @@ fn places() -> io::Result<usize> {
 
 #[derive(Parser)]
 struct Args {
-    /// Our program.
-    #[arg(long, default_value = "../../target/release/hotspare")]
-    hotspare: String,
-    /// More servers, each as NAME=COMMAND, of memcached's family.
-    #[arg(long)]
-    server: Vec<String>,
-    /// Only these servers, by name.
-    #[arg(long, value_delimiter = ',')]
-    names: Vec<String>,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Only these workloads, by name.
     #[arg(long, value_delimiter = ',', default_value = "W1,W2,W3,W4,W4n,W6,W8,W9")]
     only: Vec<String>,
@@ -191,18 +184,12 @@ fn measure(program: &Program, workload: Workload, args: &Args) -> io::Result<()>
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let mut all = programs(&args.hotspare, 1, places()?);
-    for server in &args.server {
-        if let Some((name, line)) = server.split_once('=') {
-            all.push(Program::new(name, Family::Memcached, line));
-        }
-    }
+    let all = args.chosen.programs(1, places()?);
     for workload in
         WORKLOADS.into_iter().filter(|workload| args.only.iter().any(|name| name == workload.name))
     {
         for program in &all {
-            let is_named = args.names.is_empty() || args.names.contains(&program.name);
-            if is_named && workload.is_for(program.family, &program.name) {
+            if workload.is_for(program.family, &program.name) {
                 measure(program, workload, &args)?;
             }
         }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use hotspare_server::bench::load::Address;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,12 +59,42 @@ impl Program {
 pub fn programs(hotspare: &str, threads: usize, connections: usize) -> Vec<Program> {
     let ours = format!("{hotspare} -m 1024 -c {connections} -t {threads}");
     let memcached = format!("memcached -u nobody -m 1024 -c {connections} -t {threads}");
-    let redis = format!("redis-server --save '' --appendonly no --maxclients {connections}");
+    // Where nothing is to be kept a replica's copy is not either: it would stay in the folder as a file.
+    let redis =
+        format!("redis-server --save '' --appendonly no --rdb-del-sync-files yes --maxclients {connections}");
     vec![
         Program::new("hotspare", Family::Memcached, &ours),
         Program::new("memcached", Family::Memcached, &memcached),
         Program::new("redis", Family::Redis, &redis),
     ]
+}
+
+/// Which servers are compared.
+#[derive(Debug, Clone, Args)]
+pub struct Chosen {
+    /// Our program.
+    #[arg(long, default_value = "../../target/release/hotspare")]
+    pub hotspare: String,
+    /// More servers, each as NAME=COMMAND, of memcached's family: its flags say where to listen.
+    #[arg(long)]
+    pub server: Vec<String>,
+    /// Only these servers, by name.
+    #[arg(long, value_delimiter = ',')]
+    pub names: Vec<String>,
+}
+
+impl Chosen {
+    /// Their programs, with so many threads each and places for so many connections.
+    pub fn programs(&self, threads: usize, connections: usize) -> Vec<Program> {
+        let mut all = programs(&self.hotspare, threads, connections);
+        for server in &self.server {
+            if let Some((name, line)) = server.split_once('=') {
+                all.push(Program::new(name, Family::Memcached, line));
+            }
+        }
+        all.retain(|program| self.names.is_empty() || self.names.contains(&program.name));
+        all
+    }
 }
 
 /// A running server; ends with its owner.
