@@ -47,6 +47,8 @@ pub enum Bug {
     ChecksumIgnored,
     /// A frame that comes a second time is taken a second time.
     RepeatsTaken,
+    /// Replicas are told of no read.
+    ReadsUntold,
 }
 
 /// The bugs that a node has: none.

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use hotspare::ReplicationConfig;
 use serde::Serialize;
 
 pub use crate::args::DemoOptions;
@@ -101,7 +102,7 @@ pub enum Joins {
 }
 
 /// What is played.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Course {
     /// Memory of each node.
     pub capacity: Capacity,
@@ -115,7 +116,15 @@ pub struct Course {
     pub seeds_apart: bool,
     /// How fast requests come.
     pub pace: Pace,
+    /// Whether they wait for a spare that is [`BEHIND_WRITES_MAX`] writes behind, and the kill for one that is behind at all. Then
+    /// what is seen does not depend on how much of the processor the spare gets.
+    pub waits_for_spare: bool,
+    /// What is to be different about the pair's replication.
+    pub adjust: fn(ReplicationConfig) -> ReplicationConfig,
 }
+
+/// How many writes a spare may be behind where requests wait for it: about a millisecond's at 200 000 requests a second.
+pub const BEHIND_WRITES_MAX: u64 = 256;
 
 /// How fast requests come at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +161,8 @@ impl Default for Course {
             seed: 1,
             seeds_apart: false,
             pace: Pace::UNBOUNDED,
+            waits_for_spare: false,
+            adjust: |replication| replication,
         }
     }
 }
@@ -315,6 +326,9 @@ fn play_showing(source: &Source, course: &Course, style: chart::ProgressStyle) -
         value_bytes += bytes;
         if run.played.is_multiple_of(32) {
             course.pace.wait(began, run.played, value_bytes);
+            if course.waits_for_spare {
+                run.stage.await_position(BEHIND_WRITES_MAX)?;
+            }
         }
         if run.played % run.window_requests == 0 {
             run.windows.push(run.stage.take_ratios(run.window_requests));
@@ -337,6 +351,7 @@ struct Run {
     played: u64,
     windows: Vec<Ratios>,
     failed_over: (u64, Duration),
+    waits_for_spare: bool,
 }
 
 impl Run {
@@ -357,6 +372,7 @@ impl Run {
             played: 0,
             windows: Vec::new(),
             failed_over: (0, Duration::ZERO),
+            waits_for_spare: course.waits_for_spare,
         })
     }
 
@@ -375,6 +391,9 @@ impl Run {
             }
         }
         if self.played == self.killed_at {
+            if self.waits_for_spare {
+                self.stage.await_position(0)?;
+            }
             self.failed_over = self.stage.fail_over()?;
         }
         Ok(())

@@ -22,6 +22,7 @@ pub(super) struct Stage {
     came_back_empty: Cache,
     config: Config,
     spare_config: Config,
+    adjust: fn(ReplicationConfig) -> ReplicationConfig,
     /// The largest item that the nodes take, in bytes.
     pub(super) item_bytes_max: usize,
     /// Evictions for each set before the kill: the lesser of the primary's and its spare's.
@@ -45,12 +46,13 @@ impl Stage {
             false => config.clone(),
         };
         Ok(Stage {
-            primary: Some(start(&of_node(&config, 0), ReplicationConfig::primary())?),
+            primary: Some(start(&of_node(&config, 0), (course.adjust)(ReplicationConfig::primary()))?),
             spare: None,
             joined_late: course.joins != Joins::AtStart,
             never_failed: new_cache(&of_node(&config, 1))?,
             came_back_empty: new_cache(&of_node(&config, 2))?,
             spare_config: of_node(&config, 3),
+            adjust: course.adjust,
             config,
             item_bytes_max,
             evictions_per_set: 0.0,
@@ -63,7 +65,8 @@ impl Stage {
     pub(super) fn start_spare(&mut self) -> Result<(), String> {
         let address = self.primary.as_ref().and_then(|(_, node)| node.listen_address());
         let address = address.ok_or("the primary is dead")?.to_string();
-        self.spare = Some(start(&self.spare_config, ReplicationConfig::replica_of(address))?);
+        let replication = (self.adjust)(ReplicationConfig::replica_of(address));
+        self.spare = Some(start(&self.spare_config, replication)?);
         Ok(())
     }
 
@@ -83,6 +86,24 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
+    }
+
+    /// Waits until the spare is at most so many writes behind its primary, if there are both and it has been taken.
+    pub(super) fn await_position(&self, behind_max: u64) -> Result<(), String> {
+        let (Some((primary, _)), Some((spare, _))) = (&self.primary, &self.spare) else { return Ok(()) };
+        let (written, end) = (primary.status().seq, Instant::now() + ATTACH_TIMEOUT);
+        loop {
+            let status = spare.status();
+            let is_taken = matches!(status.link, LinkState::Installing | LinkState::Streaming);
+            // In the middle of a full copy its position is that of the log beside it.
+            if !is_taken || status.seq + behind_max >= written {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("the spare did not follow: {} of {written} writes", status.seq));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 
     /// A read at each node, and where it missed a set.

@@ -5,11 +5,16 @@
 //! from the start, and with one that joins after a quarter of the requests. The primary is killed at half. Printed is the worst
 //! window after it, in points below the node that never failed: the median of the rounds, each with another hash seed. Requests
 //! come as fast as a network lets them (`--rate`, `--megabytes`).
+//!
+//! It measures how much a spare knows of what is hot, not how fast it is: requests wait for a spare that is
+//! 256 writes behind, and the kill for one that is behind at all. So it says the same on a busy machine as on a quiet one;
+//! `--unpaced` lets a spare fall behind for want of processor time. `--without-marks` has nobody told of reads: then it fails.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use hotspare::{Bug, ReplicationConfig};
 use hotspare_server::demo::{self, Capacity, Course, Figures, Joins, Pace, Ratios, Source};
 
 /// The bar: points in the worst window, on traces of at least so many requests.
@@ -33,6 +38,12 @@ struct Args {
     /// Megabytes of their values a second, if there is a rate.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=4000))]
     megabytes: u32,
+    /// Wait for no spare.
+    #[arg(long)]
+    unpaced: bool,
+    /// Have nobody told of reads, to see that this is found.
+    #[arg(long)]
+    without_marks: bool,
     /// Print how far below the other node each window lies, of each round.
     #[arg(long)]
     windows: bool,
@@ -73,11 +84,16 @@ fn rows(args: &Args, trace: &Path) -> Result<bool, String> {
         0 => Pace::UNBOUNDED,
         requests => Pace { requests, value_bytes: args.megabytes * 1_000_000 },
     };
+    let adjust: fn(ReplicationConfig) -> ReplicationConfig = match args.without_marks {
+        true => |replication| replication.bug(Bug::ReadsUntold),
+        false => |replication| replication,
+    };
     for (memory, capacity, value_bytes) in capacities() {
         for (when, joins) in [("at the start", Joins::AtStart), ("at a quarter", Joins::AtQuarter)] {
             let rounds = (1..=args.rounds).map(|seed| {
+                let (seeds_apart, waits_for_spare) = (args.seeds_apart, !args.unpaced);
                 let course =
-                    Course { capacity, value_bytes, joins, seed, seeds_apart: args.seeds_apart, pace };
+                    Course { capacity, value_bytes, joins, seed, seeds_apart, pace, waits_for_spare, adjust };
                 demo::play(&Source::Trace(trace.to_owned()), &course)
             });
             let rounds: Vec<Figures> = rounds.collect::<Result<_, _>>()?;
