@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use hotspare::transport::MemoryNetwork;
-use hotspare::{Cache, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator, Role, Status};
+use hotspare::{
+    AckMode, Cache, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator, Role, Status,
+};
 
 const ITEMS: usize = 300;
 
@@ -13,12 +15,14 @@ struct Tree {
     clock: Arc<ManualClock>,
     network: MemoryNetwork,
     nodes: Vec<(&'static str, Cache, Option<Replicator>)>,
+    /// Takes what it is sent, and does nothing.
+    hung: Option<&'static str>,
 }
 
 impl Tree {
     fn new() -> Tree {
         let clock = Arc::new(ManualClock::new(1_000_000));
-        let mut tree = Tree { clock, network: MemoryNetwork::new(), nodes: Vec::new() };
+        let mut tree = Tree { clock, network: MemoryNetwork::new(), nodes: Vec::new(), hung: None };
         tree.join("a", ReplicationConfig::primary());
         for number in 0..ITEMS {
             tree.set("a", &format!("key{number}"));
@@ -67,7 +71,8 @@ impl Tree {
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..ms / 5 {
             self.clock.advance_ms(5);
-            for (_, _, replicator) in &mut self.nodes {
+            let hung = self.hung;
+            for (_, _, replicator) in self.nodes.iter_mut().filter(|node| Some(node.0) != hung) {
                 replicator.iter_mut().for_each(|replicator| {
                     replicator.poll(&mut cx);
                 });
@@ -209,4 +214,29 @@ fn a_replica_that_asks_for_nothing_special_is_sent_to_the_primary() {
     tree.join("c", ReplicationConfig::replica_of("b"));
     tree.run_ms(2_000);
     assert_eq!((tree.status("a").replicas.len(), tree.status("c").depth), (2, 1));
+}
+
+/// One that came up with nothing visits the primary to be counted, where promotions ask.
+#[test]
+fn a_primary_that_hangs_keeps_no_replicas_replica_from_its_parent() {
+    let mut tree = Tree::new();
+    tree.join("b", ReplicationConfig::replica_of("a"));
+    tree.run_ms(1_000);
+    tree.hung = Some("a");
+    let mode = AckMode::SemiSync { replicas: 1 };
+    tree.join("c", ReplicationConfig::replica_of("b").peer("a").ack(mode).cascade());
+    tree.run_ms(200);
+    for _ in 0..120 {
+        tree.run_ms(10);
+        let status = tree.status("c");
+        assert_eq!((status.link, status.depth), (LinkState::Streaming, 2), "{status:?}");
+    }
+    tree.hung = None;
+    let mut visits = 0;
+    for _ in 0..200 {
+        tree.run_ms(100);
+        visits += u32::from(tree.status("c").depth == 1);
+    }
+    assert!(visits > 0, "it is counted once the primary answers");
+    assert_eq!((tree.status("c").link, tree.status("c").depth), (LinkState::Streaming, 2));
 }

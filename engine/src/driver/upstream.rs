@@ -14,6 +14,7 @@ use crate::replication::session::SessionEnd;
 use crate::replication::transport::Channel;
 use crate::replication::{LinkState, hello::Hello};
 
+use super::announce::{Answer, Call, introduction};
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
 use super::store::CacheStore;
 use super::{Turn, fenced_notice, heed_fence};
@@ -43,6 +44,8 @@ pub(crate) struct Upstream {
     /// It follows the primary itself, to be counted; or is to, from `visit_ends_ms` on.
     visits: bool,
     visit_ends_ms: u64,
+    /// The primary is asked whether it answers, before this node leaves its parent to visit it.
+    knock: Option<Call>,
 }
 
 /// What came of reading a channel.
@@ -67,7 +70,10 @@ pub(crate) struct Attached {
 impl Upstream {
     pub(crate) fn deadline_ms(&self) -> u64 {
         match &self.attached {
-            Some(attached) => attached.session.deadline_ms(),
+            Some(attached) => {
+                let knock_ms = self.knock.as_ref().map_or(u64::MAX, Call::deadline_ms);
+                attached.session.deadline_ms().min(knock_ms)
+            }
             None => self.next_dial_ms,
         }
     }
@@ -140,21 +146,36 @@ impl Upstream {
     }
 
     /// Begins or ends a visit of the primary, if it is time; whether it was.
-    fn visit(&mut self, turn: &Turn<'_, '_>) -> bool {
-        let mut roles = turn.group.roles.lock();
+    fn visit(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let is_over = turn.now.local_ms >= self.visit_ends_ms;
-        let round = match roles.primary_to_visit() {
-            Some(primary) if is_over => vec![primary.to_owned()],
-            None if self.visits && (is_over || !roles.forgot) => Vec::new(),
+        let (primary, forgot) = {
+            let roles = turn.group.roles.lock();
+            (roles.primary_to_visit().map(str::to_owned), roles.forgot)
+        };
+        let round = match primary {
+            Some(primary) if is_over && self.is_answered(turn, &primary) => vec![primary],
+            None if self.visits && (is_over || !forgot) => Vec::new(),
             _ => return false,
         };
-        roles.link = LinkState::Connecting;
-        drop(roles);
+        turn.group.roles.lock().link = LinkState::Connecting;
+        self.knock = None;
         self.visits = !round.is_empty();
         self.visit_ends_ms = turn.now.local_ms + VISIT_MS;
         (self.round, self.attached, self.next_dial_ms) = (round, None, turn.now.local_ms);
         turn.group.desk.link_ended(turn.now.local_ms);
         true
+    }
+
+    /// Whether the primary answers now, whatever it says: one that hangs must not keep this node from its parent.
+    fn is_answered(&mut self, turn: &mut Turn<'_, '_>, primary: &str) -> bool {
+        let known = self.knock.take().filter(|knock| knock.address() == primary);
+        let mut knock = known.unwrap_or_else(|| Call::new(primary.to_owned(), turn.now.local_ms));
+        match knock.turn(turn, |turn| introduction(turn, Purpose::Ask), |_, _, _, _| Answer::Heard) {
+            Answer::Heard => return true,
+            Answer::None => self.knock = Some(knock),
+            Answer::Failed => self.visit_ends_ms = turn.now.local_ms + VISIT_MS,
+        }
+        false
     }
 
     fn begin_round(&mut self, turn: &Turn<'_, '_>) {
