@@ -34,10 +34,14 @@ impl Group {
     }
 
     fn boot(&mut self, index: usize, config: ReplicationConfig) {
+        self.boot_by(index as u8, index, config);
+    }
+
+    fn boot_by(&mut self, slot: u8, index: usize, config: ReplicationConfig) {
         self.network.remove(NAMES[index]);
         self.nodes[index] = None;
         let seed = hotspare::Clock::now_ms(&*self.clock) + index as u64;
-        let config = config.slot(index as u8).random_seed(seed);
+        let config = config.slot(slot).random_seed(seed);
         let config = Config::new().memory_bytes_max(32 << 20).clock(self.clock.clone()).replication(config);
         let cache = Cache::new(config).unwrap();
         let replicator = Replicator::new(&cache, self.network.transport(NAMES[index])).unwrap();
@@ -346,4 +350,35 @@ fn a_primary_that_began_alone_yields_to_one_that_it_could_not_ask_and_that_never
     group.set_apart(1, 2, false);
     group.run(5_000);
     assert_eq!((group.role(1), group.role(2), group.items(2)), (Role::Primary, Role::Replica, 1));
+}
+
+/// The term that a founder begins with says nothing but its slot.
+#[test]
+fn a_founder_of_a_higher_slot_yields_to_a_spare_that_can_prove_nothing() {
+    let mut group = Group::with_spare();
+    group.boot_by(7, 0, ReplicationConfig::primary());
+    group.run(5_000);
+    assert_eq!((group.role(0), group.role(1), group.items(1)), (Role::Fenced, Role::Replica, 1));
+    assert!(
+        group.warns(0, |warning| matches!(warning, Warning::CameUpEmpty { address, .. } if address == "b"))
+    );
+    group.ends_well();
+}
+
+/// Each was asked by the other, and answered that it holds nothing, before either reigned.
+#[test]
+fn of_two_founders_that_come_up_at_once_one_follows_the_other() {
+    let mut group = Group::with_spare();
+    group.kill(0);
+    group.kill(1);
+    group.boot(0, ReplicationConfig::primary().peer("b"));
+    group.boot(1, ReplicationConfig::primary().peer("a"));
+    group.run(5_000);
+    let roles = [group.role(0), group.role(1)];
+    let primary = roles.iter().position(|role| *role == Role::Primary).unwrap();
+    assert_eq!(roles[1 - primary], Role::Replica);
+    assert_eq!(group.cache(1 - primary).status().link, LinkState::Streaming);
+    group.cache(primary).set("new", "v", Expiry::Never).unwrap();
+    group.run(100);
+    assert_eq!(group.items(1 - primary), 1);
 }

@@ -5,8 +5,8 @@ use std::panic::catch_unwind;
 
 use hotspare::Bug;
 use tests::simulation::scenarios::{
-    cascade_acks, chain, erring, evictions, mixed, reborn, registers_of, semi_sync, skewed, spoilt, stalls,
-    strict_chain, three_nodes, with_loads,
+    cascade_acks, chain, erring, evictions, founders, mixed, reborn, registers_of, semi_sync, skewed, spoilt,
+    stalls, strict_chain, three_nodes, with_loads,
 };
 use tests::simulation::{Setting, Summary, registers, run, run_with};
 
@@ -62,6 +62,19 @@ fn a_primary_that_comes_up_empty_neither_empties_nor_overrules_its_spares() {
     let outranked = over(seeds(), reborn).outranked;
     // Mostly they ask first, so few are refused at once.
     assert!(outranked[0] > 0, "nobody was outranked: {outranked:?}");
+}
+
+/// A spare that had said that it holds nothing, since it had lost its memory, was copied again before its answer was read.
+#[test]
+fn seed_200217_a_spare_that_was_reborn_since_it_was_met_outranks_nobody_by_what_it_says() {
+    run_with(200_217, reborn(200_217));
+}
+
+/// Also where several come up at the same moment: P9 says that one reigns in the end, and the others follow it.
+#[test]
+fn of_nodes_that_all_come_up_as_primaries_one_stays_and_nobody_who_holds_items_is_emptied() {
+    let total = over(seeds(), founders);
+    assert!(total.crashes > 0 && total.installs > 0 && total.mutations > 0, "nothing happened: {total:?}");
 }
 
 #[test]

@@ -187,11 +187,8 @@ impl Campaign {
         }
         self.take_up_term(turn);
         if turn.group.roles.lock().founds() {
+            // Those that have answered are told as well: one of them may have begun the group at the same moment.
             let outcome = turn.cache.promote_as(Promotion::Founding);
-            let mut roles = turn.group.roles.lock();
-            // They follow by themselves.
-            self.answers.iter().for_each(|(address, _)| roles.has_heard_of_reign(address));
-            drop(roles);
             return self.end(turn, outcome.map(|_| ()));
         }
         let unreached = self.calls.iter().map(|call| call.address()).collect::<Vec<_>>().join(", ");

@@ -111,8 +111,12 @@ fn judge_follower(hello: &Hello, proven: bool, roles: &Roles, lineage: &Lineage)
         Role::Fenced | Role::Standalone => return Verdict::Reject(RejectCode::NotPrimary),
     }
     // A primary that began empty, and a peer that holds the group's items: this node is the one that forgot.
-    let forgot = roles.yields() && hello.position.is_some() && !lineage.shares_branch_with(&hello.lineage);
-    if forgot && hello.term_seen >= roles.term_seen {
+    let holds = hello.position.is_some() && !hello.lineage.is_unwritten();
+    let forgot = roles.yields() && holds && !lineage.shares_branch_with(&hello.lineage);
+    // This reign's term says nothing of what others hold, but for the slot in it or where it is above one that was heard of:
+    // what counts is that the other one's would be above it.
+    let next = hello.term_seen.next_for(hello.slot);
+    if forgot && (hello.term_seen >= roles.term_seen || next.is_some_and(|next| next > roles.term_seen)) {
         return Verdict::StepDown;
     }
     match hello.term_seen > roles.term_seen && !roles.bugs.has(Bug::LowerTerm) {
@@ -133,6 +137,7 @@ mod tests {
         let mut lineage = Lineage::default();
         for (term, branch) in entries {
             lineage.mint(Term(*term), Branch(*branch), 0, true);
+            lineage.advance();
         }
         lineage
     }
@@ -216,12 +221,27 @@ mod tests {
         roles.young = true;
         let holder = hello(&roles, Purpose::Follow, &[(16, 99)]);
         assert_eq!(judge(&holder, false, &roles, &ours), Verdict::StepDown);
+        let mut unwritten = Lineage::default();
+        unwritten.mint(Term(16), Branch(99), 0, false);
+        let bare = Hello { lineage: unwritten, ..holder.clone() };
+        assert_eq!(judge(&bare, false, &roles, &ours), Verdict::Attach, "it holds nothing either");
         let empty = Hello { position: None, ..holder };
         assert_eq!(judge(&empty, false, &roles, &ours), Verdict::Attach);
         let half_copied = Hello { term_seen: Term(50), ..empty };
         assert_eq!(judge(&half_copied, false, &roles, &ours), Verdict::Outgrow);
         roles.young = false;
         assert_eq!(judge(&half_copied, false, &roles, &ours), Verdict::Reject(RejectCode::UnprovenTerm));
+    }
+
+    #[test]
+    fn a_founder_yields_whatever_slot_its_term_is_of_but_not_to_a_reign_before_one_that_it_has_heard_of() {
+        let (mut roles, ours) = primary();
+        (roles.young, roles.term_seen) = (true, Term(31));
+        let holder = hello(&roles, Purpose::Follow, &[(16, 99)]);
+        assert_eq!(judge(&holder, false, &roles, &ours), Verdict::StepDown);
+        // It has outgrown term 33 by that of the third round.
+        roles.term_seen = Term(48);
+        assert_eq!(judge(&holder, false, &roles, &ours), Verdict::Attach);
     }
 
     #[test]

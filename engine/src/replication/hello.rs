@@ -70,7 +70,7 @@ pub(crate) struct Hello {
     /// Whether it knows the log's entries that say what an eviction pass did.
     pub(crate) follows_evictions: bool,
     /// Whether it came up with nothing, and no primary has counted it since: what it acknowledged or promised before is not in
-    /// what it holds now, wherever that came from.
+    /// what it holds now, wherever that came from. One that does not know to say so may have forgotten.
     pub(crate) forgot: bool,
 }
 
@@ -143,9 +143,7 @@ impl Hello {
         if self.follows_evictions {
             put(out, FOLLOWS_EVICTIONS, &[1]);
         }
-        if self.forgot {
-            put(out, FORGOT, &[1]);
-        }
+        put(out, FORGOT, &[self.forgot.into()]);
     }
 
     /// Whether it knows what it has promised, so that writes and leases may count on it at once.
@@ -158,7 +156,7 @@ impl Hello {
         self.knows_loads && self.follows_evictions
     }
 
-    /// Reads a tag list. A tag that is missing has its zero; one that is unknown is skipped; the last of two counts.
+    /// Reads a tag list. A tag that is missing has its zero, but for one who does not say that it remembers; one that is unknown is skipped; the last of two counts.
     pub(crate) fn decode(mut bytes: &[u8]) -> Result<Hello, FrameError> {
         let mut hello = Hello {
             version: 0,
@@ -181,7 +179,7 @@ impl Hello {
             takes_apart: false,
             knows_loads: false,
             follows_evictions: false,
-            forgot: false,
+            forgot: true,
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -226,7 +224,7 @@ impl Hello {
             TAKES_APART => self.takes_apart = value == [1],
             KNOWS_LOADS => self.knows_loads = value == [1],
             FOLLOWS_EVICTIONS => self.follows_evictions = value == [1],
-            FORGOT => self.forgot = value == [1],
+            FORGOT => self.forgot = value != [0],
             _ => {}
         }
         Some(())
@@ -312,6 +310,16 @@ mod tests {
         hello().encode(&mut bytes);
         let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
         assert_eq!(whole, 21, "nothing, and behind each of the twenty tags before the last");
+    }
+
+    #[test]
+    fn who_does_not_know_to_say_that_it_forgot_is_not_counted_at_once() {
+        let mut bytes = Vec::new();
+        Hello { forgot: false, ..hello() }.encode(&mut bytes);
+        assert!(Hello::decode(&bytes).unwrap().remembers());
+        let older = bytes.len() - 4;
+        assert_eq!(bytes[older], FORGOT);
+        assert!(!Hello::decode(&bytes[..older]).unwrap().remembers());
     }
 
     #[test]

@@ -171,6 +171,12 @@ impl Lineage {
         })
     }
 
+    /// Whether nothing was ever written in this history, so that whoever holds it holds nothing. A full lineage may have
+    /// forgotten.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.entries.len() < LINEAGE_MAX && self.entries.iter().all(|entry| entry.last < entry.start)
+    }
+
     /// How many mutations of another history are not in this one, as far as that one names its branches.
     pub(crate) fn lacks_of(&self, other: &Lineage) -> Seq {
         let lacking = other.entries.iter().map(|theirs| {

@@ -67,7 +67,7 @@ impl World {
         // A group that promises something has nobody begin it a second time.
         let Setting { semi_sync, skewed_clocks, .. } = self.setting;
         let forgot = was_primary && self.one_in(2) && !semi_sync && !skewed_clocks;
-        let forgot = if self.setting.reborn { index == 0 } else { forgot };
+        let forgot = if self.setting.reborn { index == 0 } else { forgot || self.setting.founds };
         if forgot {
             self.readers.stop();
         }
@@ -100,7 +100,7 @@ impl World {
         if self.nodes[index].stopped > 0 {
             return;
         }
-        if self.setting.reborn {
+        if self.setting.reborn || self.setting.founds {
             return self.promote_unforced(index, &status);
         }
         if self.setting.errs && status.role == Role::Replica && status.seq == 0 {

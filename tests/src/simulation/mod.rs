@@ -55,6 +55,10 @@ pub struct Setting {
     /// Whether nodes know only the first one, which comes up again as a primary whenever it has crashed, and peers prove nothing;
     /// an operator promotes whomever he likes, without force.
     pub reborn: bool,
+    /// Whether every node comes up as a primary that names all others, each time.
+    pub founds: bool,
+    /// Whether peers prove nothing.
+    pub unproven: bool,
     /// A bug that every node has.
     pub bug: Option<Bug>,
     /// Whether full copies and hints have channels of their own, which reorder against the log; hints are lost, too.
@@ -85,6 +89,8 @@ impl Default for Setting {
             fewer_acks: false,
             errs: false,
             reborn: false,
+            founds: false,
+            unproven: false,
             bug: None,
             channels_apart: false,
             skewed_clocks: false,

@@ -209,14 +209,15 @@ impl Oracle {
     }
 
     /// P10: while a node keeps its memory, its history goes on, or that of a node promoted by a higher term replaces
-    /// it: nobody who merely forgot everything does.
+    /// it: nobody who merely forgot everything does. A history in which nothing was written is nothing to lose.
     pub fn check_history(&mut self, index: usize, inspection: &Inspection, when: &str) {
         let history: Vec<(u32, u128)> = inspection.lineage.iter().map(|entry| (entry.0, entry.1)).collect();
         let known = self.histories.entry(index).or_default();
         let goes_on = known.is_empty() || known.iter().any(|entry| history.contains(entry));
         let promoted_above = history.len() > 1 && history.last() > known.last();
         assert!(goes_on || promoted_above, "P10: {when}: node {index} went from {known:?} to {history:?}");
-        *known = history;
+        let is_written = inspection.lineage.iter().any(|(_, _, first, last)| first <= last);
+        *known = if is_written { history } else { Vec::new() };
     }
 
     /// P2, P3, P7: the node's items are what its history, up to its position, comes to.

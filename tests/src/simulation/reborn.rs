@@ -8,20 +8,37 @@ use super::NAMES;
 use super::checks::is_whole;
 use super::world::World;
 
+/// Whom a node says that it has met which holds what it came up without, and how far that one had got.
+fn met(status: &Status) -> Option<(usize, u64)> {
+    let (address, seq) = status.warnings.iter().find_map(|warning| match warning {
+        Warning::CameUpEmpty { address, seq, .. } => Some((address, *seq)),
+        _ => None,
+    })?;
+    Some((NAMES.iter().position(|name| name == address)?, seq))
+}
+
 impl World {
     /// The node that holds items of the group and lives on, where this one has come up with nothing and has met it.
-    pub(super) fn who_outranks(&self, status: &Status) -> Option<&'static str> {
-        let holder = status.warnings.iter().find_map(|warning| match warning {
-            Warning::CameUpEmpty { address, seq, .. } => Some((address, *seq)),
-            _ => None,
-        });
-        let (address, seq) = holder?;
-        let other = NAMES.iter().position(|name| name == address)?;
-        let (theirs, items) = (self.nodes[other].cache.status().role, self.nodes[other].cache.stats().items);
-        // Where it lost its memory since, and holds a newer history, that is not the one that was met.
+    pub(super) fn who_outranks(&self, index: usize, status: &Status) -> Option<&'static str> {
+        let (other, seq) = met(status)?;
+        let (theirs, items) = (self.nodes[other].cache.status(), self.nodes[other].cache.stats().items);
+        // Where it lost its memory since, and holds a newer history, or was copied again when it had answered, that is not
+        // the one that was met.
         let lineage = self.nodes[other].cache.inspect().lineage;
-        let is_met = lineage.iter().any(|(_, _, first, last)| (*first..=*last).contains(&seq));
-        (theirs != Role::Primary && items > 0 && is_met).then_some(NAMES[other])
+        let met_in = self.met.get(&(self.nodes[index].life, seq));
+        let is_met = lineage.iter().any(|(_, _, first, last)| (*first..=*last).contains(&seq))
+            && met_in.is_none_or(|life| *life == self.nodes[other].life);
+        // Of two that came up with nothing, and have yielded to each other, either may be promoted.
+        let has_yielded = theirs.promotable.is_err_and(|why| why.contains("came up with nothing"));
+        (theirs.role != Role::Primary && items > 0 && is_met && !has_yielded).then_some(NAMES[other])
+    }
+
+    /// Notes whom this node has met that holds what it came up without.
+    pub(super) fn note_holder(&mut self, index: usize, status: &Status) {
+        if let Some((other, seq)) = met(status) {
+            let life = self.nodes[other].life;
+            self.met.entry((self.nodes[index].life, seq)).or_insert(life);
+        }
     }
 
     /// P18: without force no node that came up with nothing reigns over one that it has met and that holds the group's items.
@@ -29,7 +46,7 @@ impl World {
         if status.role == Role::Primary {
             return;
         }
-        let outranks = self.who_outranks(status);
+        let outranks = self.who_outranks(index, status);
         let cache = self.nodes[index].cache.clone();
         let begun = cache.begin_promotion(false);
         self.summary.outranked[0] += u64::from(outranks.is_some());

@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 15] = [
+pub const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -33,6 +33,11 @@ pub const SCENARIOS: [Scenario; 15] = [
         name: "reborn",
         what: "a primary that always comes up as one again, empty, and nodes that know only it: nobody is emptied or overruled",
         run: |seed| Ok(format!("{:?}", run_with(seed, reborn(seed)))),
+    },
+    Scenario {
+        name: "founders",
+        what: "every node comes up as a primary that names the others: one stays, and nobody who holds items is emptied",
+        run: |seed| Ok(format!("{:?}", run_with(seed, founders(seed)))),
     },
     Scenario {
         name: "semi-sync",
@@ -130,7 +135,13 @@ pub fn erring(_seed: u64) -> Setting {
 
 /// Three nodes without certificates or a secret that know only the first, which always comes up as a primary.
 pub fn reborn(_seed: u64) -> Setting {
-    Setting { reborn: true, ..Setting::default() }
+    Setting { reborn: true, unproven: true, ..Setting::default() }
+}
+
+/// Two nodes and three, in turn, each of which comes up as a primary that names all others; half of them prove nothing.
+pub fn founders(seed: u64) -> Setting {
+    let (nodes, unproven) = (2 + (seed % 2) as usize, seed % 4 < 2);
+    Setting { nodes, founds: true, unproven, ..Setting::default() }
 }
 
 /// Two nodes and three, in turn; each write waits for all others, or for one of two.
@@ -190,9 +201,11 @@ pub fn evictions(seed: u64) -> Setting {
 
 /// Groups of several kinds whose nodes are of any version; some of their clients read through.
 pub fn mixed(seed: u64) -> Setting {
-    let setting = match seed % 4 {
-        0 => three_nodes(seed),
+    let setting = match seed % 8 {
+        0 | 4 => three_nodes(seed),
         1 => semi_sync(seed),
+        // Where one of two replicas is enough, it matters who has forgotten what it promised.
+        5 => Setting { fewer_acks: true, ..semi_sync(seed) },
         _ => Setting { loads: true, ..three_nodes(seed) },
     };
     Setting { mixed: true, ..setting }

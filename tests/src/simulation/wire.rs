@@ -23,8 +23,15 @@ use rand::{RngExt, SeedableRng};
 const HELLO: u8 = 1;
 const APPEND: u8 = 4;
 
+/// Entries of the log without a seq, by their length, as kinds of records that no record has: what an eviction pass did, and
+/// that a shard is whole. A hint is one that every version knows.
+const UNNUMBERED: u8 = 0x80;
+const HINT_BYTES: u8 = 8;
+const PASS: u8 = UNNUMBERED | 9;
+const WHOLE_SHARD: u8 = UNNUMBERED | 13;
+
 /// What nodes learnt: the tag that names it, the kinds of frames and of records that come with it.
-const LESSONS: [(u8, &[u8], &[u8]); 7] = [
+const LESSONS: [(u8, &[u8], &[u8]); 9] = [
     // To roll back, to cascade, to lease, to load for the group.
     (13, &[], &[]),
     (14, &[19], &[]),
@@ -34,6 +41,9 @@ const LESSONS: [(u8, &[u8], &[u8]); 7] = [
     (19, &[24], &[]),
     (28, &[28], &[]),
     (29, &[], &[]),
+    // To follow another node's evictions, to say that it forgot what it had promised.
+    (30, &[30], &[PASS, WHOLE_SHARD]),
+    (31, &[], &[]),
 ];
 
 /// One of this many frames is spoilt on its way.
@@ -53,7 +63,7 @@ pub(super) type SharedNotes = Arc<Mutex<Notes>>;
 
 /// Which lessons a node has yet to learn, a bit for each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Lacks(u8);
+pub(super) struct Lacks(u16);
 
 impl Lacks {
     /// Any of them, each by chance.
@@ -107,7 +117,7 @@ impl Lacks {
     }
 }
 
-/// The first byte of each record in an `Append`'s body.
+/// The first byte of each record in an `Append`'s body, and what lies between them but hints.
 fn kinds_of_records(mut body: &[u8]) -> Vec<u8> {
     // Term, branch, seq, clock, and how many bytes the records are: numbers of seven bits a byte.
     for _ in 0..5 {
@@ -118,9 +128,11 @@ fn kinds_of_records(mut body: &[u8]) -> Vec<u8> {
     while let Some((length, behind)) = body.split_first_chunk::<4>() {
         let length = u32::from_le_bytes(*length);
         let (entry, rest) = behind.split_at((length & !(1 << 31)) as usize);
-        // The highest bit tells of a hint.
-        if length & 1 << 31 == 0 {
-            kinds.extend(entry.first());
+        // The highest bit tells of an entry without a seq.
+        match entry.len() as u8 {
+            _ if length & 1 << 31 == 0 => kinds.extend(entry.first()),
+            HINT_BYTES => {}
+            bytes => kinds.push(UNNUMBERED | bytes),
         }
         body = rest;
     }

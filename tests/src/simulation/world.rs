@@ -2,6 +2,7 @@
 //!
 //! Not here: what goes wrong (see `faults`), what must hold (see `checks` and `oracle`).
 
+use std::collections::HashMap;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ pub(super) struct World {
     pub(super) subscribers: Subscribers,
     pub(super) readers: Readers,
     pub(super) loaders: Loaders,
+    /// For a node in one of its lives, and the place in history of a node that it met: in which life it met that one.
+    pub(super) met: HashMap<(Life, u64), Life>,
     /// No more faults.
     pub(super) heals: bool,
     pub(super) summary: Summary,
@@ -78,7 +81,7 @@ impl World {
             clocks: Clocks::new(seed, setting),
             network: match setting.channels_apart {
                 true => MemoryNetwork::new().with_channels_apart(),
-                false if setting.reborn => MemoryNetwork::new().without_proof(),
+                false if setting.unproven => MemoryNetwork::new().without_proof(),
                 false => MemoryNetwork::new(),
             },
             nodes: Vec::new(),
@@ -88,6 +91,7 @@ impl World {
             subscribers: Subscribers::new(seed, loaders.silent.clone()),
             readers: Readers::new(seed),
             loaders,
+            met: HashMap::new(),
             heals: false,
             summary: Summary::default(),
             notes: SharedNotes::default(),
@@ -116,6 +120,7 @@ impl World {
                 0 => ReplicationConfig::primary(),
                 _ => ReplicationConfig::replica_of(NAMES[0]),
             },
+            false if self.setting.founds && !self.heals => ReplicationConfig::primary(),
             false => ReplicationConfig::follower(),
         }
     }
@@ -198,7 +203,7 @@ impl World {
         let mut cx = Context::from_waker(Waker::noop());
         let before = self.nodes[index].cache.status();
         let was_primary = before.role == Role::Primary;
-        let outranks = self.who_outranks(&before);
+        let outranks = self.who_outranks(index, &before);
         // Only who looks for a primary may find that it is ahead of it.
         let looks = before.link == LinkState::Connecting;
         let inspected = looks.then(|| self.nodes[index].cache.inspect());
@@ -206,6 +211,7 @@ impl World {
             replicator.poll(&mut cx);
         }
         let after = self.nodes[index].cache.status();
+        self.note_holder(index, &after);
         self.check_attachment(index, &before, &after);
         self.nodes[index].polled_in = self.incarnations;
         if after.roll_backs > before.roll_backs
