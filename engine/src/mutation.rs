@@ -92,6 +92,15 @@ pub struct Attributes {
     pub expiry: Expiry,
 }
 
+impl Attributes {
+    pub(crate) const NONE: Attributes = Attributes { flags: 0, expiry: Expiry::Never };
+
+    #[inline(always)]
+    pub(crate) fn are_none(&self) -> bool {
+        self.flags == 0 && matches!(self.expiry, Expiry::Never)
+    }
+}
+
 impl From<Expiry> for Attributes {
     fn from(expiry: Expiry) -> Self {
         Attributes { flags: 0, expiry }

@@ -66,11 +66,18 @@ impl VersionBlock {
     /// The version of a store, which is counted, where items below `floor` are dead.
     #[inline(always)]
     pub(super) fn give(&mut self, next: &mut NextVersion, last: &LastVersion, floor: u64) -> Version {
+        let version = self.next(next, last, floor);
+        next.count_store();
+        version
+    }
+
+    /// What [`VersionBlock::give`] would, for a store that may come to nothing; one that does not is to be counted.
+    #[inline(always)]
+    pub(super) fn next(&mut self, next: &mut NextVersion, last: &LastVersion, floor: u64) -> Version {
         if next.0 >= self.end || next.0 < floor {
             self.take(next, last);
         }
-        next.0 += 1;
-        Version(next.0 - 1)
+        Version(next.0)
     }
 
     #[cold]
@@ -98,7 +105,7 @@ impl VersionBlock {
 }
 
 impl NextVersion {
-    /// Counts a store that has its version from elsewhere.
+    /// Counts a store, whose version was the next one or came from elsewhere.
     #[inline(always)]
     pub(super) fn count_store(&mut self) {
         self.0 += 1;
@@ -129,6 +136,17 @@ mod tests {
         block.forget_stores(next);
         let before = block.give(next, &last, 0);
         assert_eq!((block.stores(next), block.give(next, &last, 0) > before), (1, true));
+    }
+
+    #[test]
+    fn a_version_under_which_nothing_was_stored_is_the_next_again_and_does_not_count() {
+        let last = LastVersion::new(false);
+        let (mut next, mut block) = (NextVersion::default(), VersionBlock::default());
+        let first = block.give(&mut next, &last, 0);
+        let second = block.next(&mut next, &last, 0);
+        assert_eq!((second.0, block.stores(&next)), (first.0 + 1, 1));
+        assert_eq!(block.give(&mut next, &last, 0), second);
+        assert_eq!(block.stores(&next), 2);
     }
 
     #[test]

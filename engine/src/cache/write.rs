@@ -374,10 +374,14 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Version, WriteError> {
-        if self.is_special {
-            return self.set_anyway(key, value, attributes);
-        }
-        match self.set_at_once(key, value, attributes) {
+        let done = if self.is_special {
+            None
+        } else if attributes.are_none() && !self.is_watched {
+            self.set_unwatched(key, value)
+        } else {
+            self.set_at_once(key, value, attributes)
+        };
+        match done {
             Some(version) => Ok(version),
             None => self.set_anyway(key, value, attributes),
         }
@@ -385,7 +389,13 @@ impl Inner {
 
     /// The common case of a set: a primary without an appointment stores an item of one chunk in one go. Does nothing
     /// (but make room) and gives `None` where it is not so simple; everything is checked anew then.
-    fn set_at_once(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Option<Version> {
+    #[inline(always)]
+    fn set_in_one_go<const MAY_BE_WATCHED: bool>(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Option<Version> {
         if Inner::is_key_length_wrong(key) || is_inside_read() {
             return None;
         }
@@ -400,51 +410,61 @@ impl Inner {
             return None;
         }
         cell.shard.prefetch_for_store();
-        let is_bare = attributes.flags == 0 && attributes.expiry == Expiry::Never;
-        let traded = if is_bare { self.trade(&mut cell, at, key, value) } else { None };
+        let traded = match attributes.are_none() {
+            true => self.trade::<MAY_BE_WATCHED>(&mut cell, at, key, value),
+            false => None,
+        };
         let version = match traded {
             Some(version) => version,
             None => self.set_in_reserved(&mut cell, hash, key, value, attributes)?,
         };
         self.sweep_a_bit(&mut cell);
         drop(cell);
-        self.tell_events();
+        if MAY_BE_WATCHED {
+            self.tell_events();
+        }
         Some(version)
     }
 
-    /// [`Inner::set_at_once`] of an item that has nothing but key and value, where it takes the place of the one that leaves.
+    /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, where it takes the place of the one that leaves.
     #[inline(always)]
-    fn trade(&self, cell: &mut ShardCell, at: Ahead, key: &[u8], value: &[u8]) -> Option<Version> {
+    fn trade<const MAY_BE_WATCHED: bool>(
+        &self,
+        cell: &mut ShardCell,
+        at: Ahead,
+        key: &[u8],
+        value: &[u8],
+    ) -> Option<Version> {
         if self.flights_under_way.load(Ordering::Relaxed) != 0 {
             return None;
         }
         let ShardCell { shard, next_version, versions, .. } = cell;
         let floor = self.floors.highest();
         shard.note_moment(self.moment());
-        if shard.tells_passes()
+        if MAY_BE_WATCHED
+            && shard.tells_passes()
             && let Some(group) = &self.group
         {
             // What was passed by before this store lies before it. (No trade is begun where somebody is to be told of what
             // leaves for it.)
             group.log_passes(shard);
         }
-        let trade = shard.begin_trade(at, key, value, floor)?;
-        let group = if self.is_watched { self.group.as_ref() } else { None };
-        let version = match group {
-            None => versions.give(next_version, &self.last_version, floor),
-            Some(group) => {
-                next_version.count_store();
-                group.append_plain(key, value, trade.marks())
-            }
+        let group = if MAY_BE_WATCHED && self.is_watched { self.group.as_ref() } else { None };
+        let Some(group) = group else {
+            let version = versions.next(next_version, &self.last_version, floor);
+            shard.trade(at, key, value, floor, |_| version)?;
+            next_version.count_store();
+            return Some(version);
         };
-        trade.finish(version);
-        if let Some(group) = group {
-            group.ring();
-        }
+        let version = shard.trade(at, key, value, floor, |marks| {
+            next_version.count_store();
+            group.append_plain(key, value, marks)
+        })?;
+        group.ring();
         Some(version)
     }
 
-    /// [`Inner::set_at_once`] of an item of any kind.
+    /// [`Inner::set_in_one_go`] of an item of any kind.
     #[inline(never)]
     fn set_in_reserved(
         &self,
@@ -459,6 +479,16 @@ impl Inner {
         let footprint = Footprint::of(key.len(), value.len(), &meta);
         let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
         Some(self.store(cell, at, key, reservation, value, meta))
+    }
+
+    /// [`Inner::set_in_one_go`] of any item of any cache.
+    fn set_at_once(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Option<Version> {
+        self.set_in_one_go::<true>(key, value, attributes)
+    }
+
+    /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, of a cache that has neither listener nor group.
+    fn set_unwatched(&self, key: &[u8], value: &[u8]) -> Option<Version> {
+        self.set_in_one_go::<false>(key, value, Attributes::NONE)
     }
 
     #[cold]

@@ -90,6 +90,7 @@ impl Shard {
     }
 
     /// An item was stored.
+    #[cold]
     #[inline(never)]
     pub(super) fn account_stored(&mut self, first: ChunkRef, bytes: usize, is_main: bool) {
         let class = self.slabs.class_of(first);
@@ -110,6 +111,7 @@ impl Shard {
     }
 
     /// An item on probation is evicted, and has left.
+    #[cold]
     #[inline(never)]
     pub(super) fn account_evicted_plainly(&mut self, first: ChunkRef, bytes: usize) {
         self.account_evicted(first);

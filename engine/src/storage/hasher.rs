@@ -66,12 +66,6 @@ impl KeyHasher {
     /// The hash of a key under the seed of this moment.
     #[inline(never)]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
-        self.hash_inline(key)
-    }
-
-    /// [`KeyHasher::hash`], for the few places where a call costs too much.
-    #[inline(always)]
-    pub(crate) fn hash_inline(&self, key: &[u8]) -> u64 {
         match &self.0.custom {
             None => rapidhash_v3_seeded(key, &self.current().secrets),
             Some(custom) => self.hash_by(&**custom, key),
@@ -100,6 +94,7 @@ impl KeyHasher {
     }
 
     /// Whether another function is in the place of rapidhash.
+    #[inline]
     pub(crate) fn is_custom(&self) -> bool {
         self.0.custom.is_some()
     }

@@ -120,6 +120,13 @@ pub(super) struct EntryGuard<'a> {
     home: usize,
 }
 
+/// Whether there can be an entry more without a page of home lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Growth {
+    Possible,
+    WantsPage,
+}
+
 /// What is to become of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removal {
@@ -278,10 +285,12 @@ impl Index {
         self.entries >= self.limits.page_from
     }
 
-    /// Whether, once any entry has gone, one of this hash can be added without a page.
-    #[inline]
-    pub(super) fn has_room_to_trade(&self, hash: u64) -> bool {
-        self.entries <= self.limits.page_from && !self.lacks_overflow(hash)
+    /// Whether an entry of this hash can be added without a page, if so only once any other has gone; `None` if not even then.
+    #[inline(always)]
+    pub(super) fn room_to_trade(&self, hash: u64) -> Option<Growth> {
+        let growth = if self.entries < self.limits.page_from { Growth::Possible } else { Growth::WantsPage };
+        let is_too_full = growth == Growth::WantsPage && self.entries > self.limits.page_from;
+        (!is_too_full && !self.lacks_overflow(hash)).then_some(growth)
     }
 
     /// Begins to store an entry, in the place of the one that `is_match` accepts, or as a new one;
@@ -289,33 +298,29 @@ impl Index {
     /// The hash is the one that was looked ahead for.
     #[inline(always)]
     pub(super) fn begin_store(&self, at: Ahead, is_match: impl FnMut(ChunkRef) -> bool) -> Spot<'_> {
-        let at = if self.is_ahead(at) { at } else { self.look_ahead(at.hash) };
+        let at = if self.is_ahead(&at) { at } else { self.look_ahead(at.hash) };
         // SAFETY: it is the one still, or was looked for just now.
-        match unsafe { self.begin_plainly(at) } {
-            Ok(PlainSpot { guard, len, is_ghost }) => {
+        let line = unsafe { at.line() };
+        match self.begin_plainly(line, at.hash) {
+            Some(PlainSpot { guard, len, is_ghost }) => {
                 Spot { last: guard.line(), guard, len, found: None, is_ghost }
             }
-            Err(guard) => self.begin_in_chain(guard, at.hash, is_match),
+            None => self.begin_in_chain_coldly(line, at.hash, is_match),
         }
     }
 
-    /// [`Index::begin_store`] where the line that was looked ahead for is the one still, in the most common case: the line
-    /// is alone, has room, and has no entry of this tag. Otherwise gives the locked line.
-    ///
-    /// # Safety
-    /// [`Index::is_ahead`] says so of it.
+    /// [`Index::begin_store`] in the home line of this hash, in the most common case: it is alone, has room, and has no
+    /// entry of this tag.
     #[inline(always)]
-    pub(super) unsafe fn begin_plainly(&self, at: Ahead) -> Result<PlainSpot<'_>, LineGuard<'_>> {
-        debug_assert!(self.is_ahead(at));
-        // SAFETY: the caller's: it was looked ahead for in this table.
-        let mut guard = unsafe { at.line() }.lock();
-        let line = guard.changing();
-        let tags = line.tags();
+    pub(super) fn begin_plainly<'a>(&self, home: &'a Line, hash: u64) -> Option<PlainSpot<'a>> {
+        let mut guard = home.lock();
+        let tags = home.tags();
         let len = tags.len();
-        if !line.is_alone() || len == SLOTS || tags.slots_with(tag(at.hash)) != 0 {
-            return Err(guard);
+        if !home.is_last() || len == SLOTS || tags.slots_with(tag(hash)) != 0 {
+            return None;
         }
-        Ok(PlainSpot { guard, len, is_ghost: line.take_ghost(len, fingerprint(at.hash)) })
+        let is_ghost = guard.changing().take_ghost(len, fingerprint(hash));
+        Some(PlainSpot { guard, len, is_ghost })
     }
 
     /// [`Index::finish_store`] of such a spot, which replaces nothing.
@@ -324,18 +329,31 @@ impl Index {
         spot.guard.line().set(spot.len, tag(hash), chunk.get());
     }
 
-    /// [`Index::begin_store`] in any case but the plain one; the line is locked.
-    #[inline(never)]
+    /// [`Index::begin_store`] in the chain of this hash's home line, in any case.
+    #[inline(always)]
     pub(super) fn begin_in_chain<'a>(
         &'a self,
-        guard: LineGuard<'a>,
+        home: &'a Line,
         hash: u64,
         is_match: impl FnMut(ChunkRef) -> bool,
     ) -> Spot<'a> {
-        let walk = self.table().walk(guard.line(), hash, is_match);
+        let mut guard = home.lock();
+        let walk = self.table().walk(guard.changing(), hash, is_match);
         let (last, len) = (walk.last, walk.last.len());
         let is_ghost = last.take_ghost(len, fingerprint(hash));
         Spot { guard, last, len, found: walk.found, is_ghost }
+    }
+
+    /// [`Index::begin_in_chain`], out of line.
+    #[cold]
+    #[inline(never)]
+    fn begin_in_chain_coldly<'a>(
+        &'a self,
+        home: &'a Line,
+        hash: u64,
+        is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> Spot<'a> {
+        self.begin_in_chain(home, hash, is_match)
     }
 
     /// Counts an entry that was added; may split one line.
@@ -409,14 +427,14 @@ impl Index {
 
     /// [`Index::lock_entry`] of the hash that was looked ahead for, if its line is the one still.
     #[inline(always)]
-    pub(super) fn lock_if_ahead(&self, ahead: Ahead) -> Option<EntryGuard<'_>> {
+    pub(super) fn lock_if_ahead(&self, ahead: &Ahead) -> Option<EntryGuard<'_>> {
         let (line, home) = self.table().line_ahead(ahead)?;
         Some(EntryGuard { guard: line.lock(), home })
     }
 
     /// Whether the line that was looked ahead for is the one still.
     #[inline(always)]
-    pub(super) fn is_ahead(&self, ahead: Ahead) -> bool {
+    pub(super) fn is_ahead(&self, ahead: &Ahead) -> bool {
         self.table().line_ahead(ahead).is_some()
     }
 
@@ -432,7 +450,7 @@ impl Index {
     pub(super) fn remove(&self, entry: EntryGuard<'_>, hash: u64, chunk: ChunkRef, as_ghost: bool) {
         let EntryGuard { mut guard, home } = entry;
         let line = guard.changing();
-        let (last, len) = if line.is_alone() {
+        let (last, len) = if line.is_last() {
             let tags = line.tags();
             let (slots, end) = (tags.slots_with(tag(hash)), tags.len() - 1);
             let slot = line.slot_of(slots, chunk.get()).expect(INDEXED);
@@ -450,6 +468,7 @@ impl Index {
 
     /// Takes an entry out of the chain that begins with this line, which is locked and is being changed; gives the
     /// chain's last line and how many entries that has.
+    #[cold]
     #[inline(never)]
     fn remove_from_chain<'a>(&'a self, home: &'a Line, hash: u64, chunk: ChunkRef) -> (&'a Line, usize) {
         let walk = self.table().walk(home, hash, |found| found == chunk);
@@ -461,8 +480,8 @@ impl Index {
         walk.last.set(end, 0, 0);
         let number = walk.before_last.overflow();
         // The kinds of what is left, for the line that is asked most; those before it may have one too many.
-        walk.before_last.set_overflow(if end == 0 { 0 } else { number });
-        (0..end).for_each(|slot| walk.before_last.add_kind(walk.last.tag(slot)));
+        let kinds = walk.last.kinds_of_first(end);
+        walk.before_last.set_overflow_for(if end == 0 { 0 } else { number }, kinds);
         if end == 0 {
             self.free_overflow(number - 1);
             return (walk.before_last, walk.before_last.len());
@@ -484,6 +503,7 @@ impl Index {
         usize::from(ghosts.most[usize::from(is_split)])
     }
 
+    #[cold]
     #[inline(never)]
     fn count_ghosts(&self) {
         let count = self.count();
@@ -688,6 +708,7 @@ impl Index {
         }
     }
 
+    #[cold]
     fn free_overflow(&self, number: u32) {
         let line = self.table().overflow(number);
         line.wipe();

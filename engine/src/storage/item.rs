@@ -227,15 +227,12 @@ impl<'a> View<'a> {
         unsafe { self.0.bytes(first, shape.key_at(), shape.key_bytes()) }
     }
 
-    /// [`View::key`] where the item most likely has nothing else before the key.
+    /// [`View::key`] of an item that has nothing else before the key.
     #[inline(always)]
-    pub(super) fn key_quickly(self, first: ChunkRef) -> &'a [u8] {
+    pub(super) fn key_of_plain(self, first: ChunkRef) -> Option<&'a [u8]> {
         let shape = Shape::of(self.0, first);
-        if !shape.is_plain() {
-            return self.key(first);
-        }
         // SAFETY: as for `key`.
-        unsafe { self.0.bytes(first, HEADER_BYTES_MIN, shape.key_bytes()) }
+        shape.is_plain().then(|| unsafe { self.0.bytes(first, HEADER_BYTES_MIN, shape.key_bytes()) })
     }
 
     /// The item's shape, if it has this key.

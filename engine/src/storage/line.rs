@@ -41,7 +41,7 @@ pub(super) const OVERFLOW_MAX: u32 = (1 << 18) - 1;
 pub(super) struct Line {
     tags: [AtomicU8; SLOTS],
     latch: Latch,
-    /// The kinds in the low six bits, then the number's two highest.
+    /// The kinds in the low six bits, then the number's two lowest.
     overflow_high: AtomicU8,
     overflow_low: AtomicU16,
     references: [AtomicU32; SLOTS],
@@ -105,26 +105,37 @@ impl Line {
     /// In a chain: the next overflow line's number + 1. In the free list: the same. 0 is none.
     #[inline]
     pub(super) fn overflow(&self) -> u32 {
-        u32::from(self.overflow_high.load(Relaxed) >> KINDS) << 16
-            | u32::from(self.overflow_low.load(Relaxed))
+        self.link() >> (8 + KINDS)
+    }
+
+    /// The four bytes from the latch on, the latch lowest.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        let link: u32;
+        // SAFETY: the line is 64 bytes long and aligned, and latch and overflow are the four from byte 12 on. Others may lock
+        // meanwhile: the load stands for one relaxed load of each atomic, as in `tags`. (Two loads and their parts took 4
+        // instructions more.)
+        unsafe {
+            std::arch::asm!(
+                "mov {link:e}, dword ptr [{line} + 12]",
+                link = lateout(reg) link,
+                line = in(reg) std::ptr::from_ref(self),
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        link
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fn link(&self) -> u32 {
+        u32::from(self.overflow_high.load(Relaxed)) << 8 | u32::from(self.overflow_low.load(Relaxed)) << 16
     }
 
     /// Whether no line follows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn is_last(&self) -> bool {
         self.overflow() == 0
-    }
-
-    /// [`Line::is_last`], for whoever has locked both shard and line.
-    #[inline(always)]
-    pub(super) fn is_alone(&self) -> bool {
-        /// The number, of the word that begins with the latch, in this processor's order.
-        const NUMBER: u32 = u32::from_ne_bytes([0, 0xc0, 0xff, 0xff]);
-        // SAFETY: the line is 64 bytes long and aligned, and the latch and the overflow are the four from byte 12 on. Nobody
-        // writes these meanwhile: the caller has locked the line, so a try to lock it fails, which writes nothing. (Two loads
-        // and their parts took 4 instructions more.)
-        let word = unsafe { std::ptr::from_ref(self).cast::<u32>().add(3).read() };
-        word & NUMBER == 0
     }
 
     /// Whether entries of this tag may be in the lines that follow.
@@ -135,9 +146,21 @@ impl Line {
 
     /// Another successor; the kinds that are found there are none until they are added.
     pub(super) fn set_overflow(&self, number: u32) {
-        debug_assert!(number <= OVERFLOW_MAX);
-        self.overflow_high.store(((number >> 16) as u8) << KINDS, Relaxed);
-        self.overflow_low.store(number as u16, Relaxed);
+        self.set_overflow_for(number, 0);
+    }
+
+    /// Another successor, where entries of these kinds are.
+    #[inline]
+    pub(super) fn set_overflow_for(&self, number: u32, kinds: u8) {
+        debug_assert!(number <= OVERFLOW_MAX && kinds >> KINDS == 0);
+        self.overflow_high.store((number << KINDS) as u8 | kinds, Relaxed);
+        self.overflow_low.store((number >> (8 - KINDS)) as u16, Relaxed);
+    }
+
+    /// The kinds of the tags in the first `len` slots.
+    #[inline]
+    pub(super) fn kinds_of_first(&self, len: usize) -> u8 {
+        self.tags[..len].iter().fold(0, |kinds, tag| kinds | kind(tag.load(Relaxed)))
     }
 
     /// An entry of this tag is in one of the lines that follow.

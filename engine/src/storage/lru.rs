@@ -121,6 +121,7 @@ impl Lru {
         }
     }
 
+    #[cold]
     #[inline(never)]
     fn coldest_behind(&self, memory: &Memory, mut node: Node, is_main: bool) -> Option<ChunkRef> {
         let end = if is_main { PROBATION } else { MAIN };
@@ -142,12 +143,21 @@ impl Lru {
         (first.0 == number).then(|| unsafe { ChunkRef::of_entry(number) })
     }
 
-    /// Takes the item that is the coldest on probation out of the list.
+    /// Takes the item that is the coldest on probation out of the list; gives what is hotter, if that is an item.
     #[inline(always)]
-    pub(super) fn unlink_coldest_on_probation(&mut self, memory: &Memory, coldest: ChunkRef) {
+    pub(super) fn unlink_coldest_on_probation(
+        &mut self,
+        memory: &Memory,
+        coldest: ChunkRef,
+    ) -> Option<ChunkRef> {
         let hotter = Node(memory.word(coldest, HOTTER_AT).get());
         self.beginnings[PROBATION.0 as usize - 1].hotter = hotter;
-        self.set_colder(memory, hotter, PROBATION);
+        let item = hotter.item();
+        match item {
+            Some(item) => memory.word(item, COLDER_AT).set(PROBATION.0),
+            None => self.marker_mut(hotter).colder = PROBATION,
+        }
+        item
     }
 
     /// The hottest item of a queue, or what is there in its place, becomes colder than this new one.
@@ -192,7 +202,7 @@ impl Lru {
     /// What is just hotter than an item, if that is an item.
     #[inline]
     pub(super) fn hotter_item(&self, memory: &Memory, item: ChunkRef) -> Option<ChunkRef> {
-        self.links(memory, item.into()).hotter.item()
+        Node(memory.word(item, HOTTER_AT).get()).item()
     }
 
     /// Tells the processor that a store at the hot end of a queue is about to come.

@@ -469,7 +469,7 @@ impl Shard {
     #[inline(never)]
     pub(super) fn evict_plainly(&mut self, floor: u64, class: ClassId) -> Option<ChunkRef> {
         let is_full = !self.pool.has_pages() && !self.slabs.is_compactable();
-        if !is_full || !(self.is_settled || self.settle()) || self.listens && self.is_told_what_leaves() {
+        if !is_full || !(self.is_settled || self.settle()) {
             return None;
         }
         let first = self.lru.coldest_on_probation(self.ahead)?;
@@ -478,7 +478,7 @@ impl Shard {
         }
         let memory = self.slabs.memory();
         // With its line locked, so that a read either was before, and counts, or finds nothing.
-        let entry = self.index.lock_if_ahead(self.ahead_at)?;
+        let entry = self.index.lock_if_ahead(&self.ahead_at)?;
         let (version, bytes, marks) = item::plain_unhit(memory, first)?;
         let is_small = self.policy.is_small(bytes, self.item_bytes, self.index.len());
         let is_of_class = self.slabs.is_small_fitting(bytes + memory.trailer_bytes(), class);
@@ -486,9 +486,9 @@ impl Shard {
             return None;
         }
         debug_assert_eq!(self.slabs.class_of(first), class);
-        self.index.remove(entry, self.ahead_at.hash, first, true);
-        self.lru.unlink_coldest_on_probation(self.slabs.memory(), first);
         self.item_bytes -= bytes;
+        self.index.remove(entry, self.ahead_at.hash, first, true);
+        let next = self.lru.unlink_coldest_on_probation(self.slabs.memory(), first);
         self.probation_bytes -= bytes;
         self.count_eviction(class, !marks.is_fetched(), self.index.len() - 1);
         if self.is_accounting() {
@@ -497,8 +497,11 @@ impl Shard {
         let is_main_empty = self.probation_bytes == self.item_bytes;
         self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(bytes as u64) };
         self.ahead = 0;
-        if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
-            self.prefetch_to_leave(next);
+        let key = next.and_then(|next| Some((next, self.view().key_of_plain(next)?)));
+        match key {
+            // No other hash function is settled.
+            Some((next, key)) => self.prefetch_to_leave(next, self.hasher.hash_as_usual(key)),
+            None => self.prefetch_coldest(),
         }
         Some(first)
     }
@@ -507,8 +510,19 @@ impl Shard {
     /// changed.
     #[cold]
     fn settle(&mut self) -> bool {
-        self.is_settled = self.evict && !self.shortage_told && !self.should_ask_others(1);
-        self.is_settled
+        let may_be_plain =
+            self.evict && !self.hasher.is_custom() && !self.shortage_told && !self.should_ask_others(1);
+        self.is_settled = may_be_plain && !self.listens;
+        may_be_plain && !(self.listens && self.is_told_what_leaves())
+    }
+
+    /// [`Shard::prefetch_to_leave`] of the item that is the coldest on probation, if there is one.
+    #[cold]
+    #[inline(never)]
+    fn prefetch_coldest(&mut self) {
+        if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
+            self.prefetch_to_leave(next, self.hash_of(next));
+        }
     }
 
     #[inline(always)]
@@ -603,9 +617,7 @@ impl Shard {
         let bytes = self.unlink_item(first, cause);
         let is_main_empty = self.probation_bytes == self.item_bytes;
         self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(owed_bytes) };
-        if let Some(next) = self.lru.coldest(self.slabs.memory(), false) {
-            self.prefetch_to_leave(next);
-        }
+        self.prefetch_coldest();
         let is_fitting =
             keep.is_some() && keep == self.slabs.class_at_least(bytes + self.memory().trailer_bytes());
         if is_fitting && item::is_whole(self.slabs.memory(), first) {
@@ -620,10 +632,10 @@ impl Shard {
     /// bytes were fetched at the eviction before, and the bytes of the one behind it. (Each of these would be a wait for
     /// memory under the shard's lock.)
     #[inline(always)]
-    fn prefetch_to_leave(&mut self, next: ChunkRef) {
+    fn prefetch_to_leave(&mut self, next: ChunkRef, hash: u64) {
         let memory = self.slabs.memory();
         self.ahead = next.get();
-        self.ahead_at = self.index.look_ahead(self.hasher.hash_inline(self.view().key_quickly(next)));
+        self.ahead_at = self.index.look_ahead(hash);
         if let Some(after) = self.lru.hotter_item(memory, next) {
             memory.prefetch_to_reuse(after);
         }

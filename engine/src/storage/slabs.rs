@@ -190,7 +190,7 @@ impl Slabs {
     /// The class of whose chunks an item of `bytes` is one, as far as a table says so.
     #[inline]
     pub(super) fn small_fitting_class(&self, bytes: usize) -> Option<ClassId> {
-        let class = *self.small_classes.get(bytes.saturating_add(7) / 8)?;
+        let class = *self.small_classes.get(bytes.wrapping_add(7) / 8)?;
         (class & MAY_BE_CUT == 0).then_some(ClassId(class))
     }
 
@@ -198,7 +198,7 @@ impl Slabs {
     #[inline]
     pub(super) fn is_small_fitting(&self, bytes: usize, class: ClassId) -> bool {
         debug_assert_eq!(class.0 & MAY_BE_CUT, 0);
-        self.small_classes.get(bytes.saturating_add(7) / 8) == Some(&class.0)
+        self.small_classes.get(bytes.wrapping_add(7) / 8) == Some(&class.0)
     }
 
     /// Whether a chunk of this class can be allocated.

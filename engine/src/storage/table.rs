@@ -112,7 +112,7 @@ impl Ahead {
     /// # Safety
     /// It was looked ahead for in a table that lives as long as `'a`.
     #[inline(always)]
-    pub(super) unsafe fn line<'a>(self) -> &'a Line {
+    pub(super) unsafe fn line<'a>(&self) -> &'a Line {
         // SAFETY: the caller's; a table's lines live as long as it does.
         unsafe { self.line.as_ref() }
     }
@@ -310,7 +310,7 @@ impl Table {
 
     /// The line that was looked ahead for and its number, if it is the one still.
     #[inline(always)]
-    pub(super) fn line_ahead(&self, ahead: Ahead) -> Option<(&Line, usize)> {
+    pub(super) fn line_ahead(&self, ahead: &Ahead) -> Option<(&Line, usize)> {
         if ahead.state != self.state() {
             return None;
         }
@@ -380,22 +380,34 @@ impl Table {
         mut is_match: impl FnMut(ChunkRef) -> bool,
     ) -> Walk<'a> {
         let tag = tag(hash);
-        let mut walk = Walk { found: None, before_last: home, last: home };
+        let (mut before_last, mut last) = (home, home);
         loop {
-            let line = walk.last;
-            let mut slots = line.slots_with(tag);
-            while slots != 0 && walk.found.is_none() {
+            let mut slots = last.slots_with(tag);
+            while slots != 0 {
                 let slot = slots.trailing_zeros() as usize;
-                if let Some(chunk) = ChunkRef::from_link(line.reference(slot))
+                if let Some(chunk) = ChunkRef::from_link(last.reference(slot))
                     && is_match(chunk)
                 {
-                    walk.found = Some((line, slot, chunk));
+                    let found = Some((last, slot, chunk));
+                    (before_last, last) = self.walk_on(before_last, last);
+                    return Walk { found, before_last, last };
                 }
                 slots &= slots - 1;
             }
+            match last.overflow() {
+                0 => return Walk { found: None, before_last, last },
+                next => (before_last, last) = (last, self.overflow(next - 1)),
+            }
+        }
+    }
+
+    /// How a chain ends, from this line, and the one before it, on.
+    #[inline(always)]
+    fn walk_on<'a>(&'a self, mut before: &'a Line, mut line: &'a Line) -> (&'a Line, &'a Line) {
+        loop {
             match line.overflow() {
-                0 => return walk,
-                next => (walk.before_last, walk.last) = (line, self.overflow(next - 1)),
+                0 => return (before, line),
+                next => (before, line) = (line, self.overflow(next - 1)),
             }
         }
     }

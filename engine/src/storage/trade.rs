@@ -5,98 +5,55 @@
 //! Not here: every other case (see `room` and `shard`); a test compares the two ways.
 
 use super::accounting;
-use super::index::{Index, PlainSpot, Spot};
+use super::index::{Growth, Spot};
 use super::item::{self, View, item_bytes};
-use super::memory::ChunkRef;
+use super::line::Line;
+use super::memory::{ChunkRef, Memory};
 use super::shard::Shard;
 use super::table::Ahead;
 use super::{Cause, Marks, Version};
 
-/// Where the item's entry goes; its line is locked.
-enum Place<'a> {
-    Plain(PlainSpot<'a>),
-    InChain(Spot<'a>),
-}
-
-impl Place<'_> {
-    /// The entry is there, and the line is not locked any more; gives what it has referred to before.
-    #[inline(always)]
-    fn finish(self, index: &Index, hash: u64, first: ChunkRef) -> Option<ChunkRef> {
-        match self {
-            Place::Plain(spot) => {
-                index.finish_plainly(spot, hash, first);
-                None
-            }
-            Place::InChain(spot) => index.finish_store(spot, hash, first),
-        }
-    }
-}
-
-/// An item that is all there but for its version, and that nothing names yet; its line is locked.
-#[must_use]
-pub(crate) struct Trade<'a> {
-    shard: &'a mut Shard,
-    place: Place<'a>,
-    hash: u64,
-    first: ChunkRef,
-    bytes: usize,
-    is_main: bool,
-    /// Whether nobody left for it.
-    is_more: bool,
-}
-
-impl Trade<'_> {
-    /// The item's marks.
-    #[inline(always)]
-    pub(crate) fn marks(&self) -> Marks {
-        marks(self.is_main)
-    }
-
-    /// The item is stored under this version.
-    #[inline(always)]
-    pub(crate) fn finish(self, version: Version) {
-        let Trade { shard, place, hash, first, bytes, is_main, is_more } = self;
-        let memory = shard.slabs.memory();
-        item::set_version(memory, first, version);
-        let replaced = place.finish(&shard.index, hash, first);
-        shard.lru.push_new(memory, first, is_main);
-        shard.item_bytes += bytes;
-        shard.probation_bytes += if is_main { 0 } else { bytes };
-        if shard.is_accounting() {
-            shard.account_stored(first, bytes, is_main);
-        }
-        if is_more || replaced.is_some() {
-            shard.settle_trade(replaced, is_more);
-        }
-    }
-}
-
-/// Of an item that begins in this queue.
+/// Makes what is written an item of this queue, under the version that `publish` gives.
 #[inline(always)]
-fn marks(is_main: bool) -> Marks {
-    if is_main { Marks::default().in_main() } else { Marks::default() }
+fn publish_as(
+    memory: &Memory,
+    first: ChunkRef,
+    key_bytes: usize,
+    value_bytes: usize,
+    is_main: bool,
+    publish: impl FnOnce(Marks) -> Version,
+) -> Version {
+    let marks = if is_main { Marks::default().in_main() } else { Marks::default() };
+    item::set_plain_shape(memory, first, key_bytes, value_bytes, marks);
+    let version = publish(marks);
+    item::set_version(memory, first, version);
+    version
 }
 
 impl Shard {
-    /// Begins to store an item that has nothing but key and value, as a reservation and a commit at
+    /// Stores an item that has nothing but key and value, as a reservation and a commit at
     /// [`Place::New`](super::Place) would, in a free chunk or that of the item that leaves for it. `None` where it is not so simple: then
     /// nothing has changed. The hash is the one that was looked ahead for, and of this key; items older than `floor` may be
-    /// dead.
+    /// dead. `publish` runs while the item's line is locked: it is told the marks and gives the version.
+    ///
+    /// What is rare lies out of line, so that what all sets need stays in registers.
     #[inline(always)]
-    pub(crate) fn begin_trade<'a>(
-        &'a mut self,
+    pub(crate) fn trade(
+        &mut self,
         at: Ahead,
         key: &[u8],
         value: &[u8],
         floor: u64,
-    ) -> Option<Trade<'a>> {
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Option<Version> {
         let bytes = item_bytes(key.len(), value.len());
-        let class = self.slabs.small_fitting_class(bytes + self.memory().trailer_bytes())?;
-        if !self.index.has_room_to_trade(at.hash) || !self.index.is_ahead(at) {
+        let class = self.slabs.small_fitting_class(bytes.wrapping_add(self.memory().trailer_bytes()))?;
+        let growth = self.index.room_to_trade(at.hash)?;
+        if !self.index.is_ahead(&at) {
             return None;
         }
         debug_assert_eq!(at.hash, self.hasher.hash(key), "the hash is of this key and seed");
-        let is_more = !self.index.wants_home_page() && self.slabs.has_free_chunk(class);
+        let is_more = growth == Growth::Possible && self.slabs.has_free_chunk(class);
         let first = match is_more {
             true => self.slabs.allocate(class)?,
             false => self.evict_plainly(floor, class)?,
@@ -108,24 +65,58 @@ impl Shard {
             accounting::note_access(memory, first, self.now_s);
         }
         let items = self.index.len() - usize::from(!is_more);
-        // SAFETY: it hands out what leads to lines, never into the shard; those live as long as the index, and the trade
-        // borrows the whole shard until it has unlocked them.
-        let index: &'a Index = unsafe { &*std::ptr::from_ref(&self.index) };
-        // SAFETY: the line that was looked ahead for is the one still, as found above: an eviction splits and merges none.
-        let (place, is_main) = match unsafe { index.begin_plainly(at) } {
-            Ok(spot) => {
-                let is_main = spot.is_ghost || self.is_trial(items);
-                (Place::Plain(spot), is_main)
-            }
-            Err(guard) => {
-                let view = self.view();
-                let spot = index.begin_in_chain(guard, at.hash, |chunk| view.has_key(chunk, key));
-                let is_main = self.begins_in_main(&spot, items);
-                (Place::InChain(spot), is_main)
-            }
+        // SAFETY: it was looked ahead for in this index, as found above, of which the shard has the lines for as long as it
+        // lives. (It is the hash's home still: an eviction splits and merges none.)
+        let home = unsafe { at.line() };
+        let Some(spot) = self.index.begin_plainly(home, at.hash) else {
+            return Some(self.trade_in_chain(home, at.hash, first, key, value.len(), is_more, publish));
         };
-        item::set_plain_shape(memory, first, key.len(), value.len(), marks(is_main));
-        Some(Trade { shard: self, place, hash: at.hash, first, bytes, is_main, is_more })
+        let is_main = spot.is_ghost || self.is_trial(items);
+        let version = publish_as(memory, first, key.len(), value.len(), is_main, publish);
+        self.index.finish_plainly(spot, at.hash, first);
+        self.enlist_traded(first, bytes, is_main);
+        if is_more {
+            self.settle_trade(None, is_more);
+        }
+        Some(version)
+    }
+
+    /// The rest of a trade, once key and value are written, where the key's line goes on elsewhere, is full, or may have the
+    /// key already.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "what the trade has found so far")]
+    #[inline(never)]
+    fn trade_in_chain(
+        &mut self,
+        home: &Line,
+        hash: u64,
+        first: ChunkRef,
+        key: &[u8],
+        value_bytes: usize,
+        is_more: bool,
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Version {
+        let (memory, view) = (self.slabs.memory(), self.view());
+        let spot = self.index.begin_in_chain(home, hash, |chunk| view.has_key(chunk, key));
+        let is_main = self.begins_in_main(&spot, self.index.len() - usize::from(!is_more));
+        let version = publish_as(memory, first, key.len(), value_bytes, is_main, publish);
+        let replaced = self.index.finish_store(spot, hash, first);
+        self.enlist_traded(first, item_bytes(key.len(), value_bytes), is_main);
+        if is_more || replaced.is_some() {
+            self.settle_trade(replaced, is_more);
+        }
+        version
+    }
+
+    /// A traded item comes into list and sums.
+    #[inline(always)]
+    fn enlist_traded(&mut self, first: ChunkRef, bytes: usize, is_main: bool) {
+        self.lru.push_new(self.slabs.memory(), first, is_main);
+        self.item_bytes += bytes;
+        self.probation_bytes += if is_main { 0 } else { bytes };
+        if self.is_accounting() {
+            self.account_stored(first, bytes, is_main);
+        }
     }
 
     /// Whether a new item goes to the main queue, where there are so many others.
@@ -136,6 +127,7 @@ impl Shard {
     }
 
     /// The index has an entry more or less, unless both; the item that was stored under the key before leaves.
+    #[cold]
     #[inline(never)]
     fn settle_trade(&mut self, replaced: Option<ChunkRef>, is_more: bool) {
         if is_more {

@@ -259,12 +259,8 @@ impl Model {
         let is_bare = place == Place::New && footprint == Footprint::new(bytes.len(), size, 0, 0);
         let at = self.shards[shard].index.look_ahead(hash);
         let floor = self.floors.highest();
-        let traded = if is_bare {
-            let trade = self.shards[shard].begin_trade(at, &bytes, &value, floor);
-            trade.map(|trade| trade.finish(version))
-        } else {
-            None
-        };
+        let traded =
+            if is_bare { self.shards[shard].trade(at, &bytes, &value, floor, |_| version) } else { None };
         if traded.is_some() {
             self.follow_evictions(shard);
             self.trades += 1;

@@ -48,8 +48,7 @@ fn try_put(
 fn put(shard: &mut Shard, key: &str, value: &[u8]) -> bool {
     let hash = shard.hasher.hash(key.as_bytes());
     let at = shard.index.look_ahead(hash);
-    if let Some(trade) = shard.begin_trade(at, key.as_bytes(), value, 0) {
-        trade.finish(PLAIN.version);
+    if shard.trade(at, key.as_bytes(), value, 0, |_| PLAIN.version).is_some() {
         return true;
     }
     try_put(shard, key.as_bytes(), value, PLAIN, Place::New).unwrap();
@@ -513,9 +512,11 @@ fn an_item_has_its_time_of_access_before_anybody_can_read_it() {
     let coldest = shard.lru.coldest(&memory, false).unwrap();
     shard.note_moment(moment(&9_000));
     let at = shard.index.look_ahead(hash);
-    let trade = shard.begin_trade(at, key, &value, 0).expect("the coldest gives way");
-    assert_eq!(accounting::accessed_s(&memory, coldest), 9, "a trade");
-    trade.finish(PLAIN.version);
+    let version = |_| {
+        assert_eq!(accounting::accessed_s(&memory, coldest), 9, "a trade");
+        PLAIN.version
+    };
+    shard.trade(at, key, &value, 0, version).expect("the coldest gives way");
     assert_eq!(find(&shard, "key 0000").map(ItemId::chunk), Some(coldest));
 }
 
