@@ -12,13 +12,11 @@ const fn repeated(byte: u8) -> u64 {
 /// eight bytes, the first lowest, and gives back a word whose lowest set bit lies in the first chosen one of them.
 #[inline(always)]
 fn bytes_before(text: &[u8], is_end: impl Fn(u8) -> bool, ends: impl Fn(u64) -> u64) -> usize {
-    let mut at = 0;
-    while let Some(eight) = text[at..].first_chunk::<8>() {
+    for (at, eight) in text.as_chunks::<8>().0.iter().enumerate() {
         let found = ends(u64::from_le_bytes(*eight));
         if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
+            return 8 * at + found.trailing_zeros() as usize / 8;
         }
-        at += 8;
     }
     // The last eight once more, as far as they were looked at: none of those is an end.
     if let Some(eight) = text.last_chunk::<8>() {

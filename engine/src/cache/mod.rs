@@ -48,7 +48,7 @@ mod write;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
@@ -249,6 +249,8 @@ pub(crate) struct Inner {
     read_enough: u8,
     /// Whether it is kept when items were accessed.
     is_accounting: bool,
+    /// The second of the accesses of this round; 0 where each looks at the clock.
+    round_s: AtomicU32,
     pub(crate) serving: AtomicU8,
     pub(crate) group: Option<Group>,
     events: Option<Events>,
@@ -310,6 +312,7 @@ impl Cache {
             hits_max: policy.hits_max,
             read_enough: Marks::read_enough(policy.hits_max, config.accounting),
             is_accounting: config.accounting,
+            round_s: AtomicU32::new(0),
             is_watched: group.is_some() || events.is_some(),
             serving: AtomicU8::new(serving as u8),
             group,

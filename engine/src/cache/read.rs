@@ -9,6 +9,7 @@
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
+use crate::clock::Millis;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
@@ -17,7 +18,7 @@ use crate::storage::{HeldItem, ItemId, Look, Meta, NotedItem, ReserveError, whol
 use super::counters::{HereStripe, ReadOutcome, ReadingHere, is_inside_read};
 use super::latency::Timed;
 use super::write::Refusal;
-use super::{Inner, ItemRef, ItemState, ShardCell};
+use super::{Cache, Inner, ItemRef, ItemState, ShardCell};
 
 /// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
 const BATCH: usize = 16;
@@ -166,7 +167,16 @@ impl Inner {
         if item.count_read(self.hits_max) {
             self.tell_mark(hash);
         }
-        self.is_accounting.then(|| item.note_access(whole_seconds(self.now_ms())).into())
+        self.is_accounting.then(|| item.note_access(self.access_s()).into())
+    }
+
+    /// When an item that is read now is accessed, in seconds.
+    #[inline]
+    fn access_s(&self) -> u32 {
+        match self.round_s.load(Ordering::Relaxed) {
+            0 => whole_seconds(self.now_ms()),
+            round_s => round_s,
+        }
     }
 
     /// When an item was last accessed, as its readers see it.
@@ -243,13 +253,13 @@ impl Inner {
     /// Has the processor fetch the lines and items of at most [`BATCH`] keys, all at once; gives their hashes.
     #[inline]
     fn fetch_ahead<K: AsRef<[u8]>>(&self, batch: &[K]) -> [u64; BATCH] {
-        let mut hashes = [0; BATCH];
-        for (hash, key) in hashes.iter_mut().zip(batch) {
-            *hash = self.hasher.hash(key.as_ref());
-            self.tables.of(*hash).prefetch_line(*hash);
+        let (mut hashes, mut lines) = ([0; BATCH], [None; BATCH]);
+        for ((hash, line), key) in hashes.iter_mut().zip(&mut lines).zip(batch) {
+            *hash = self.hasher.hash_inline(key.as_ref());
+            *line = self.tables.of(*hash).prefetch_line(*hash);
         }
-        for hash in &hashes[..batch.len()] {
-            self.tables.of(*hash).prefetch_item(*hash);
+        for line in lines.iter().take(batch.len()).flatten() {
+            line.prefetch_item();
         }
         hashes
     }
@@ -264,15 +274,12 @@ impl Inner {
             let hashes = self.fetch_ahead(batch);
             for (hash, key) in hashes.into_iter().zip(batch) {
                 let key = key.as_ref();
-                self.check_read(key)?;
-                let found = match (HereStripe::own(), HereStripe::shared()) {
-                    (Some(stripe), _) => {
-                        self.read_hashed(stripe, hash, key, |item| reader(at, Some(item)))?
+                let read = |item: ItemRef<'_>| reader(at, Some(item));
+                let found = match HereStripe::own() {
+                    Some(stripe) if !Inner::is_key_length_wrong(key) => {
+                        self.read_hashed(stripe, hash, key, read)?
                     }
-                    (None, Some(stripe)) => {
-                        self.read_hashed(stripe, hash, key, |item| reader(at, Some(item)))?
-                    }
-                    (None, None) => self.read_closely(hash, key, |item| reader(at, Some(item)))?,
+                    _ => self.read_checked(hash, key, read)?,
                 };
                 if found.unwrap_or_else(|| reader(at, None)).is_break() {
                     return Ok(());
@@ -281,6 +288,22 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// One of several reads that is refused, or of a thread that has no counters of its own.
+    #[cold]
+    #[inline(never)]
+    fn read_checked<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        self.check_read(key)?;
+        match HereStripe::shared() {
+            Some(stripe) => self.read_hashed(stripe, hash, key, reader),
+            None => self.read_closely(hash, key, reader),
+        }
     }
 
     /// Finds where a flush is due at some time, or this node does not serve everything.
@@ -417,6 +440,39 @@ impl Inner {
             self.tell_mark(hash);
         }
         self.note_access(cell, id);
+    }
+}
+
+impl Cache {
+    /// Gives [`Cache::now_ms`], and has reads of any thread note that moment as the one of their access
+    /// ([`Config::accounting`](crate::Config::accounting)) until this is called again, where they would look at the clock
+    /// each: for a program that serves requests in rounds, and says so at the beginning of each. When items expire is still
+    /// looked at by each read.
+    ///
+    /// ```
+    /// use hotspare::{Cache, Config, Expiry, ManualClock};
+    /// use std::sync::Arc;
+    ///
+    /// let clock = Arc::new(ManualClock::new(1_000_000));
+    /// let cache = Cache::new(Config::new().clock(clock.clone()).accounting(true))?;
+    /// cache.set("motd", "hello", Expiry::Never)?;
+    /// assert_eq!(cache.begin_round(), 1_000_000);
+    /// clock.advance_ms(60_000);
+    /// cache.get("motd")?;
+    /// assert_eq!(cache.read("motd", |item| item.accessed_s)?, Some(Some(1_000)), "the round's");
+    /// cache.begin_round();
+    /// cache.get("motd")?;
+    /// assert_eq!(cache.read("motd", |item| item.accessed_s)?, Some(Some(1_060)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn begin_round(&self) -> Millis {
+        let now_ms = self.inner.now_ms();
+        let round_s = whole_seconds(now_ms);
+        // Written once a second, since all threads that read have the line.
+        if self.inner.round_s.load(Ordering::Relaxed) != round_s {
+            self.inner.round_s.store(round_s, Ordering::Relaxed);
+        }
+        now_ms
     }
 }
 

@@ -50,6 +50,7 @@ pub(super) fn accessed_s(memory: &Memory, first: ChunkRef) -> u32 {
 }
 
 /// It was accessed; when it had been before that. Writes only when the second is another.
+#[inline]
 pub(super) fn note_access(memory: &Memory, first: ChunkRef, now_s: u32) -> u32 {
     let word = memory.word(first, accessed_at(memory, first));
     let before = word.get();
@@ -59,6 +60,7 @@ pub(super) fn note_access(memory: &Memory, first: ChunkRef, now_s: u32) -> u32 {
     before
 }
 
+#[inline]
 fn accessed_at(memory: &Memory, first: ChunkRef) -> usize {
     memory.chunk_bytes(first) - TRAILER_BYTES
 }

@@ -334,6 +334,11 @@ fn same(a: &[u8], b: &[u8]) -> bool {
             let last = a.len() - 8;
             b.len() == a.len() && (word(a, 0) ^ word(b, 0)) | (word(a, last) ^ word(b, last)) == 0
         }
+        17..=32 => {
+            let (middle, last) = (a.len() - 16, a.len() - 8);
+            let differs = |at: usize| word(a, at) ^ word(b, at);
+            b.len() == a.len() && differs(0) | differs(8) | differs(middle) | differs(last) == 0
+        }
         _ => a == b,
     }
 }
@@ -660,6 +665,7 @@ pub struct Value<'a> {
 
 impl<'a> Value<'a> {
     /// Its length, in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -691,12 +697,22 @@ impl<'a> Value<'a> {
     }
 
     /// The whole value as one slice, if it lies in one piece.
+    #[inline]
     pub fn as_slice(&self) -> Option<&'a [u8]> {
         (self.first.len() == self.len).then_some(self.first)
     }
 
     /// Appends the value to `out`.
+    #[inline]
     pub fn append_to(&self, out: &mut Vec<u8>) {
+        match self.as_slice() {
+            Some(whole) => out.extend_from_slice(whole),
+            None => self.append_pieces_to(out),
+        }
+    }
+
+    #[inline(never)]
+    fn append_pieces_to(&self, out: &mut Vec<u8>) {
         out.reserve(self.len);
         for piece in self.pieces() {
             out.extend_from_slice(piece);

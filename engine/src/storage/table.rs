@@ -318,30 +318,15 @@ impl Table {
         Some((unsafe { ahead.line() }, ahead.home as usize))
     }
 
-    /// Tells the processor that the line of this hash is about to be read.
-    #[inline]
-    pub(crate) fn prefetch_line(&self, hash: u64) {
+    /// Tells the processor that the line of this hash is about to be read, and gives the line; none of an empty index.
+    #[inline(always)]
+    pub(crate) fn prefetch_line(&self, hash: u64) -> Option<FetchedLine<'_>> {
         let state = self.state();
-        if state.count() > 0 {
-            prefetch(self.home(state.home(hash)));
-        }
-    }
-
-    /// Tells the processor that the item with this hash, if its line names one, is about to be read. A peek: it
-    /// locks nothing, so it may be wrong.
-    #[inline]
-    pub(crate) fn prefetch_item(&self, hash: u64) {
-        let state = self.state();
-        if state.count() == 0 {
-            return;
-        }
-        let line = self.home(state.home(hash));
-        let slots = line.slots_with(tag(hash));
-        if slots != 0
-            && let Some(chunk) = ChunkRef::from_link(line.reference(slots.trailing_zeros() as usize))
-        {
-            self.memory.prefetch(chunk);
-        }
+        (state.count() > 0).then(|| {
+            let line = self.home(state.home(hash));
+            prefetch(line);
+            FetchedLine { line, memory: &self.memory, tag: tag(hash) }
+        })
     }
 
     /// The entry of this hash, in a chain that the caller may read, that `is_match` accepts.
@@ -482,6 +467,27 @@ impl Table {
     }
 }
 
+/// The line of a hash as of a moment ago: locked by nobody, so what it names may be wrong.
+#[derive(Clone, Copy)]
+pub(crate) struct FetchedLine<'a> {
+    line: &'a Line,
+    memory: &'a Memory,
+    tag: u8,
+}
+
+impl FetchedLine<'_> {
+    /// Tells the processor that the item with the hash, if the line names one, is about to be read.
+    #[inline(always)]
+    pub(crate) fn prefetch_item(self) {
+        let slots = self.line.slots_with(self.tag);
+        if slots != 0
+            && let Some(chunk) = ChunkRef::from_link(self.line.reference(slots.trailing_zeros() as usize))
+        {
+            self.memory.prefetch(chunk);
+        }
+    }
+}
+
 /// A chain, as [`Table::walk`] saw it.
 pub(super) struct Walk<'a> {
     /// The line and slot of the entry that was looked for, and its chunk.
@@ -595,6 +601,7 @@ impl NotedItem<'_> {
     }
 
     /// It is accessed now, of a cache with accounting; when it was before that.
+    #[inline]
     pub(crate) fn note_access(self, now_s: u32) -> u32 {
         accounting::note_access(self.memory, self.first, now_s)
     }

@@ -209,8 +209,7 @@ impl<'a> Line<'a, '_> {
 
     /// At least one key, and none too long (rules F5, R2).
     fn are_keys(&self, keys: Tokens<'_>) -> bool {
-        let mut keys = keys.iter().map(|key| self.is_key(key)).peekable();
-        keys.peek().is_some() && keys.all(|is_key| is_key)
+        keys.are_words_within(self.limits.key_bytes_max)
     }
 
     fn get_and_touch(&self, mut words: Tokens<'a>, with_cas: bool) -> Parsed<'a> {

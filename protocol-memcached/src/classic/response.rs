@@ -92,7 +92,37 @@ impl ErrorReply {
 }
 
 /// Appends `VALUE <key> <flags> <bytes>[ <cas>]`; the value and a line end follow (rule R1).
+#[inline]
 pub fn encode_value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64>, out: &mut Vec<u8>) {
+    if flags != 0 || bytes > SHORT_BYTES_MAX || cas.is_some() {
+        return encode_any_value_header(key, flags, bytes, cas, out);
+    }
+    out.extend_from_slice(b"VALUE ");
+    out.extend_from_slice(key);
+    let (behind_key, len) = short_behind_key(bytes);
+    // As many bytes each time, of which some may go again: a copy of that many needs no call.
+    let end = out.len() + len;
+    out.extend_from_slice(&behind_key);
+    out.truncate(end);
+}
+
+/// The longest value whose length has three digits.
+const SHORT_BYTES_MAX: usize = 999;
+
+/// What stands between key and value where flags are 0 and the length has at most three digits, and how long that is.
+#[inline]
+fn short_behind_key(bytes: usize) -> ([u8; 8], usize) {
+    let digit = |number: usize| b'0' as u64 + (number % 10) as u64;
+    // The text's first byte is a word's lowest.
+    let digits = digit(bytes / 100) | digit(bytes / 10) << 8 | digit(bytes) << 16;
+    let line_end = u64::from(b'\r') | u64::from(b'\n') << 8;
+    let zeros = usize::from(bytes < 100) + usize::from(bytes < 10);
+    let rest = (digits | line_end << 24) >> (8 * zeros);
+    ((u64::from_le_bytes(*b" 0 \0\0\0\0\0") | rest << 24).to_le_bytes(), 8 - zeros)
+}
+
+/// [`encode_value_header`] of any value.
+fn encode_any_value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64>, out: &mut Vec<u8>) {
     // Three numbers, a space before each, and the line's end; written from its end on.
     let mut behind_key = [b' '; 3 * (1 + number::DIGITS_MAX) + 2];
     let end = behind_key.len() - 2;

@@ -9,6 +9,48 @@ fn parse(text: &[u8]) -> Parsed<'_> {
     parse_request(text, &Limits::default())
 }
 
+proptest! {
+    #[test]
+    fn r2_a_key_too_long_is_found_wherever_it_stands(
+        words in proptest::collection::vec((0..4_usize, prop_oneof![1..5_usize, 240..260_usize]), 0..9),
+        end in 0..3_usize,
+    ) {
+        let mut line = "get ".to_owned();
+        for (spaces, bytes) in &words {
+            line += &" ".repeat(1 + spaces);
+            line += &"k".repeat(*bytes);
+        }
+        line += &(" ".repeat(end) + "\r\n");
+        let are_keys = !words.is_empty() && words.iter().all(|(_, bytes)| *bytes <= 250);
+        match parse(line.as_bytes()) {
+            Parsed::Complete { request: Request::Get { mut keys, .. }, consumed } => {
+                prop_assert!(are_keys && consumed == line.len());
+                let mut room = [&b""[..]; 9];
+                let count = keys.take_words(&mut room);
+                let lengths: Vec<usize> = room[..count].iter().map(|key| key.len()).collect();
+                prop_assert_eq!(lengths, words.iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>());
+            }
+            Parsed::Invalid { reply: Some(ErrorReply::BadLine), consumed, .. } => {
+                prop_assert!(!are_keys && consumed == line.len());
+            }
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn r1_a_value_of_any_length_has_its_header() {
+    for bytes in (0..1100).chain([9_999, 10_000, usize::from(u16::MAX)]) {
+        for (flags, cas) in [(0, None), (7, None), (0, Some(3))] {
+            let mut out = b"x".to_vec();
+            encode_value_header(b"key", flags, bytes, cas, &mut out);
+            let cas = cas.map_or(String::new(), |cas: u64| format!(" {cas}"));
+            let expected = format!("xVALUE key {flags} {bytes}{cas}\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+}
+
 fn reply(text: &[u8]) -> (&'static str, usize, u64) {
     match parse(text) {
         Parsed::Invalid { reply, consumed, skip } => (reply.map_or("", ErrorReply::as_str), consumed, skip),

@@ -24,6 +24,48 @@ impl<'a> Tokens<'a> {
         std::iter::from_fn(move || rest.next_word())
     }
 
+    /// Passes over so many words.
+    pub fn skip_words(&mut self, words: usize) {
+        for _ in 0..words {
+            self.next_word();
+        }
+    }
+
+    /// Takes as many words off as there is room for; gives how many those are.
+    ///
+    /// ```
+    /// use hotspare_memcached::classic::Tokens;
+    /// let (mut words, mut room) = (Tokens::new(b"a  bc d"), [&b""[..]; 2]);
+    /// assert_eq!((words.take_words(&mut room), room), (2, [&b"a"[..], b"bc"]));
+    /// assert_eq!((words.take_words(&mut room), room[0]), (1, &b"d"[..]));
+    /// ```
+    #[inline]
+    pub fn take_words(&mut self, room: &mut [&'a [u8]]) -> usize {
+        let mut taken = 0;
+        while let Some(place) = room.get_mut(taken)
+            && let Some(word) = self.next_word()
+        {
+            *place = word;
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Whether there is a word, and none is longer than this.
+    pub(crate) fn are_words_within(self, bytes_max: usize) -> bool {
+        let mut rest = self.line;
+        rest.iter().any(|byte| *byte != b' ')
+            && loop {
+                // It begins where a word may.
+                let Some(window) = rest.get(..=bytes_max) else { break true };
+                match memchr::memrchr(b' ', window) {
+                    // All words before this space are shorter than the window.
+                    Some(space) => rest = &rest[space + 1..],
+                    None => break false,
+                }
+            }
+    }
+
     /// The bytes of the words that are left, and of the spaces around them.
     pub(crate) fn bytes(&self) -> usize {
         self.line.len()

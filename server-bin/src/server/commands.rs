@@ -200,13 +200,11 @@ impl Executor<'_> {
         output_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Flow {
-        let mut rest = keys.iter();
-        for _ in 0..progress.keys_answered {
-            rest.next();
-        }
+        let mut rest = keys;
+        rest.skip_words(progress.keys_answered);
+        let mut batch = [&[][..]; AHEAD_MAX];
         loop {
-            let mut batch = [&[][..]; AHEAD_MAX];
-            let count = batch.iter_mut().zip(&mut rest).map(|(place, key)| *place = key).count();
+            let count = rest.take_words(&mut batch);
             let batch = &batch[..count];
             if batch.is_empty() {
                 break;
@@ -265,9 +263,7 @@ impl Executor<'_> {
             answered = at + 1;
             if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        for (key, found) in keys[..answered].iter().zip(found) {
-            self.note_read(key, found, false);
-        }
+        self.note_reads(&keys[..answered], &found);
         read.map(|()| answered).map_err(read_error)
     }
 
@@ -283,10 +279,8 @@ impl Executor<'_> {
         });
         // Who is refused asks once more, alone, and is told why.
         let _ = read;
-        for (key, found) in keys[..answered].iter().zip(found) {
-            self.counters.requests.count(Command::Get);
-            self.note_read(key, found, false);
-        }
+        self.counters.requests.count_several(Command::Get, answered);
+        self.note_reads(&keys[..answered], &found);
         answered
     }
 
@@ -348,6 +342,27 @@ impl Executor<'_> {
     fn note_read(&self, key: &[u8], found: Option<(usize, usize)>, touched: bool) {
         self.count_read(found.map(|(_, class)| class), touched);
         self.saw_get(key, found);
+    }
+
+    /// [`Executor::note_read`] of several keys of gets, all at once.
+    #[inline]
+    fn note_reads(&self, keys: &[&[u8]], found: &[Option<(usize, usize)>]) {
+        if self.shared.operator.observers.wants_gets() {
+            for (key, found) in keys.iter().zip(found) {
+                self.saw_get(key, *found);
+            }
+        }
+        let (counters, found) = (self.counters, &found[..keys.len()]);
+        let mut hits = 0;
+        // Most often all of one class.
+        for of_one_class in found.chunk_by(|one, next| is_same_class(*one, *next)) {
+            if let Some(Some((_, class))) = of_one_class.first() {
+                counters.class(*class).get_hits.add(of_one_class.len() as u64);
+                hits += of_one_class.len();
+            }
+        }
+        counters.cmd_get.add(keys.len() as u64);
+        counters.get_misses.add((keys.len() - hits) as u64);
     }
 
     /// `class`: of what was found.
@@ -562,12 +577,19 @@ pub(super) fn is_plainly_no_number(value_bytes: usize) -> bool {
 
 /// Makes room for a value and what stands behind it. A large one's room is taken exactly: an output that doubled for the
 /// last few bytes would count as half empty once some of it is sent.
+#[inline]
 pub(super) fn reserve_for(value_bytes: usize, out: &mut Vec<u8>) {
     const LARGE_BYTES: usize = 1 << 20;
     const BEHIND_BYTES: usize = 64;
     if value_bytes >= LARGE_BYTES {
         out.reserve_exact(value_bytes + BEHIND_BYTES);
     }
+}
+
+/// Whether both keys were found, as items of one class, or neither.
+#[inline]
+fn is_same_class(one: Option<(usize, usize)>, next: Option<(usize, usize)>) -> bool {
+    one.map(|(_, class)| class) == next.map(|(_, class)| class)
 }
 
 /// Gives the value's length and its item's class.

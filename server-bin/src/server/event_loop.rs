@@ -300,7 +300,7 @@ struct Worker {
     turns: Vec<usize>,
     begun: Instant,
     /// When this round began, by two clocks, which are read once for all of its turns: milliseconds from the worker's
-    /// beginning, read only where idle clients are looked for, and the cache's.
+    /// beginning, read only where idle clients are looked for, and the cache's, which is the moment of its accesses too.
     round_ms: u64,
     now_ms: u64,
     /// Room for the accepting worker's share, empty between its accepts.
@@ -357,7 +357,7 @@ impl Worker {
             if self.accepting.as_ref().and_then(Accepting::due).is_some_and(|due| due <= Instant::now()) {
                 self.accept();
             }
-            self.now_ms = self.shared.cache.now_ms();
+            self.now_ms = self.shared.cache.begin_round();
             if self.shared.settings.idle_timeout_ms > 0 {
                 self.round_ms = ms_since(self.begun);
             }

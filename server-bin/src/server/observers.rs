@@ -62,6 +62,12 @@ impl Observers {
         self.wanted.load(Ordering::Relaxed) & any_of != 0
     }
 
+    /// Whether anybody wants to know of keys that are asked for.
+    #[inline]
+    pub(super) fn wants_gets(&self) -> bool {
+        self.wants(DETAIL | FETCHERS)
+    }
+
     pub(crate) fn set_detail(&self, on: bool) {
         match on {
             true => self.wanted.fetch_or(DETAIL, Ordering::Relaxed),
@@ -131,7 +137,7 @@ impl Executor<'_> {
     /// A key was asked for; with the value's length and the item's class, if there is one.
     #[inline]
     pub(crate) fn saw_get(&self, key: &[u8], found: Option<(usize, usize)>) {
-        if self.shared.operator.observers.wants(DETAIL | FETCHERS) {
+        if self.shared.operator.observers.wants_gets() {
             self.look_at_get(key, found);
         }
     }

@@ -202,6 +202,7 @@ fn answer(datagram: &[u8], executor: &mut Executor<'_>) -> Option<(u16, Vec<u8>)
     if header[4..6] != [0, 1] || requests.is_empty() {
         return None;
     }
+    executor.shared.cache.begin_round();
     let answer = Connection::of_datagram(&executor.shared.settings).answer_at_once(requests, executor);
     (!answer.is_empty()).then_some((id, answer))
 }

@@ -49,3 +49,16 @@ fn key_lies_behind_each_part_of_the_header_that_is_there() {
         assert_eq!(shape.key_at(), shape.next_at() + next_bytes);
     }
 }
+
+#[test]
+fn keys_that_differ_in_any_one_byte_are_not_the_same() {
+    for bytes in 0..70 {
+        let key: Vec<u8> = (0..bytes).collect();
+        assert!(same(&key, &key.clone()), "{bytes}");
+        for at in 0..key.len() {
+            let mut other = key.clone();
+            other[at] ^= 0x80;
+            assert!(!same(&key, &other) && !same(&other, &key), "{bytes} bytes, at {at}");
+        }
+    }
+}

@@ -275,6 +275,25 @@ fn requests_that_come_together_are_answered_as_those_that_come_one_by_one() {
 }
 
 #[test]
+fn keys_of_one_get_count_under_their_own_classes_and_as_misses() {
+    let shared = shared();
+    for (key, bytes) in [("s1", 10), ("s2", 10), ("large", 3000)] {
+        shared.cache.set(key, vec![b'v'; bytes], Expiry::Never).unwrap();
+    }
+    let class = |key: &str| shared.cache.peek(key, |item| item.value.class()).unwrap().unwrap();
+    let (small, large) = (class("s1"), class("large"));
+    assert_ne!(small, large);
+    let mut connection = Connection::new(&shared.settings);
+    let mut socket =
+        socket(b"get s1 s2 none large s1 none none\r\nget s1\r\nget none\r\nget large\r\n", 1000);
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    let counted = shared.counters.snapshot();
+    assert_eq!((counted.cmd_get, counted.get_hits, counted.get_misses), (10, 6, 4));
+    assert_eq!([small, large].map(|class| shared.counters.class(class).get_hits), [4, 2]);
+    assert_eq!(counted.requests.by_command().find(|(word, ..)| *word == "get").unwrap().1, 4);
+}
+
+#[test]
 fn each_get_is_told_that_a_node_serves_no_reads() {
     let config = Config::new().memory_bytes_max(16 << 20);
     let replica = config.replication(hotspare::ReplicationConfig::replica_of("nobody"));
