@@ -249,9 +249,7 @@ fn run(
             tracing::error!(%why, "the replication poller failed; replication stops");
             return;
         }
-        if events.iter().any(|event| event.token() != WAKER) {
-            arrivals.note();
-        }
+        events.iter().for_each(|event| arrivals.note(event.token()));
     }
 }
 
