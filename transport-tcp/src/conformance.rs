@@ -9,7 +9,7 @@ use hotspare::transport::conformance::{self, Subject};
 use hotspare_tls::issue::Authority;
 use mio::Poll;
 
-use crate::transport::{Arrivals, TcpTransport};
+use crate::transport::{Arrivals, LINK, LISTENER, TcpTransport};
 use crate::{Credentials, Options};
 
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -41,7 +41,7 @@ impl Subject for Tcp {
     }
 
     fn rest(&mut self) {
-        self.arrivals.note();
+        [LINK, LISTENER].into_iter().for_each(|token| self.arrivals.note(token));
         std::thread::sleep(Duration::from_millis(1));
     }
 

@@ -52,10 +52,6 @@ use transport::{Arrivals, TcpTransport};
 
 const WAKER: Token = Token(0);
 
-/// How long the thread sleeps while writes keep coming, so that writers need not wake it (design §9, which says 200 µs: why this is
-/// more is in the engine's ARCHITECTURE.md). The system adds some 50 µs.
-const LINGER: Duration = Duration::from_micros(450);
-
 /// The longest sleep: a bound on what a missed event could cost.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -233,7 +229,7 @@ fn run(
         let timeout = match next {
             Next::Now => Duration::ZERO,
             Next::Soon => {
-                std::thread::sleep(LINGER);
+                std::thread::sleep(replicator.linger());
                 Duration::ZERO
             }
             // While draining, acks bring the wake-up; the time-out bounds it.
@@ -249,9 +245,7 @@ fn run(
             tracing::error!(%why, "the replication poller failed; replication stops");
             return;
         }
-        if events.iter().any(|event| event.token() != WAKER) {
-            arrivals.note();
-        }
+        events.iter().for_each(|event| arrivals.note(event.token()));
     }
 }
 

@@ -177,7 +177,7 @@ impl TcpLink {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(LinkError::Frame(error))),
             }
-            let arrivals = self.arrivals.count();
+            let arrivals = self.arrivals.links();
             if self.drained_at == Some(arrivals) {
                 return Poll::Pending;
             }

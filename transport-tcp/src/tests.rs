@@ -9,6 +9,8 @@ use rustls::pki_types::pem::PemObject;
 
 use super::*;
 use crate::conformance::credentials;
+use crate::transport::{LINK, LISTENER};
+use hotspare::transport::Transport;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -205,4 +207,20 @@ fn a_shutdown_drains_what_replicas_lack() {
     }
     node.shutdown(Duration::from_secs(10));
     assert_eq!(spare.status().seq, old.status().seq);
+}
+
+#[test]
+fn a_listener_is_asked_when_the_poller_has_told_of_it_and_not_for_what_links_bring() {
+    let (arrivals, poll) = (Arrivals::default(), Poll::new().unwrap());
+    let (options, registry) = (Options::new().listen(loopback()), poll.registry().try_clone().unwrap());
+    let mut transport = TcpTransport::open(options, 1 << 20, registry, arrivals.clone()).unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let address = transport.listen_address.unwrap();
+    let mut accepts = || transport.poll_accept(&mut cx).is_ready();
+    assert!(!accepts());
+    let _caller = TcpStream::connect(address).unwrap();
+    arrivals.note(LINK);
+    assert!(!accepts(), "somebody waits, of whom the poller will tell");
+    arrivals.note(LISTENER);
+    assert!(accepts() && !accepts());
 }

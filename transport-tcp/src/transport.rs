@@ -17,22 +17,40 @@ use crate::link::TcpLink;
 use crate::socket::Socket;
 use crate::{Options, StartError};
 
-/// Every socket but the waker has the same token: any event means that all links are looked at.
-pub(crate) const SOCKET: Token = Token(1);
+/// The sockets of all links have the same token: any event means that all of them are looked at.
+pub(crate) const LINK: Token = Token(1);
+
+/// The socket that others dial.
+pub(crate) const LISTENER: Token = Token(2);
 
 /// How often the poller has told of sockets. They are registered by edge: one that had nothing has nothing until the next
 /// time, and is not asked before.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Arrivals(Arc<AtomicU64>);
+pub(crate) struct Arrivals(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    links: AtomicU64,
+    listener: AtomicU64,
+}
 
 impl Arrivals {
-    /// The poller has told of one or several.
-    pub(crate) fn note(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// The poller has told of a socket with this token.
+    pub(crate) fn note(&self, token: Token) {
+        match token {
+            LINK => self.0.links.fetch_add(1, Ordering::Relaxed),
+            LISTENER => self.0.listener.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 
-    pub(crate) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    /// Of links.
+    pub(crate) fn links(&self) -> u64 {
+        self.0.links.load(Ordering::Relaxed)
+    }
+
+    fn listener(&self) -> u64 {
+        self.0.listener.load(Ordering::Relaxed)
     }
 }
 
@@ -75,7 +93,10 @@ impl TcpTransport {
         }
         let refused = |why| StartError::Listen(address, why);
         let mut listener = TcpListener::bind(address).map_err(refused)?;
-        transport.registry.register(&mut listener, SOCKET, Interest::READABLE).map_err(StartError::System)?;
+        transport
+            .registry
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .map_err(StartError::System)?;
         transport.listen_address = Some(listener.local_addr().map_err(refused)?);
         transport.listener = Some(listener);
         Ok(transport)
@@ -105,7 +126,7 @@ impl TcpTransport {
         address: String,
         side: Side,
     ) -> Result<Box<dyn Link>, std::io::Error> {
-        self.registry.register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
+        self.registry.register(&mut stream, LINK, Interest::READABLE | Interest::WRITABLE)?;
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce).map_err(|error| std::io::Error::other(error.to_string()))?;
         let handshake = Handshake::new(side, self.secret.clone(), nonce);
@@ -137,7 +158,7 @@ impl Transport for TcpTransport {
     }
 
     fn poll_accept(&mut self, _cx: &mut Context<'_>) -> Poll<Box<dyn Link>> {
-        let arrivals = self.arrivals.count();
+        let arrivals = self.arrivals.listener();
         if self.drained_at == Some(arrivals) {
             return Poll::Pending;
         }

@@ -27,6 +27,7 @@ mod upstream;
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -54,6 +55,13 @@ const INCOMING_MAX: usize = 64;
 /// (design §9).
 const LINGER_AFTER_SHIPPING_MS: u64 = 2;
 
+/// How long who drives collects writes before the next turn, where nobody waits for acks (design §9, which says 200 µs: why this
+/// is more is in ARCHITECTURE.md). The system adds some 50 µs.
+const LINGER: Duration = Duration::from_micros(950);
+
+/// The same where writes are refused above a budget of what replicas lack.
+const LINGER_WITHIN_BUDGET: Duration = Duration::from_micros(450);
+
 /// How often the driver looks by itself while the link of a replica that is behind takes nothing, in milliseconds.
 const STALLED_LOOK_MS: u64 = 5;
 
@@ -71,7 +79,7 @@ const LOAD_LEASES_INTERVAL_MS: u64 = 500;
 pub enum Next {
     /// At once: there is more to do.
     Now,
-    /// Within about 500 µs: writes are coming, and nobody will wake the task for them.
+    /// Behind about as long as [`Replicator::linger`] says: writes are coming, and nobody will wake the task for them.
     Soon,
     /// At this moment of the cache's own clock, or when the waker is called.
     At(Millis),
@@ -190,6 +198,16 @@ impl Replicator {
             load_leases_due_ms: 0,
             standing: (0, LinkState::None),
         })
+    }
+
+    /// How long whoever polls sleeps at [`Next::Soon`], and collects writes meanwhile: about a millisecond, or half of one with a budget
+    /// ([`ReplicationConfig::max_unacked_ms`](crate::ReplicationConfig::max_unacked_ms), or in bytes). More is shipped at less
+    /// cost, and is at risk for longer.
+    pub fn linger(&self) -> Duration {
+        match self.cache.inner.group.as_ref() {
+            Some(group) if group.has_budget() => LINGER_WITHIN_BUDGET,
+            _ => LINGER,
+        }
     }
 
     /// Does all that can be done now.

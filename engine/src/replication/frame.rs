@@ -125,8 +125,20 @@ impl std::error::Error for FrameError {}
 
 /// Writes one frame around a body that `write_body` appends.
 pub(crate) fn encode(kind: Kind, number: u32, write_body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    let mut frame = vec![0; HEADER_BYTES];
+    let mut frame = begin(0);
     write_body(&mut frame);
+    finish(kind, number, frame)
+}
+
+/// The beginning of a frame, with room for a body of so many bytes; the body is appended, then the frame finished.
+pub(crate) fn begin(body_bytes: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(HEADER_BYTES + body_bytes);
+    frame.resize(HEADER_BYTES, 0);
+    frame
+}
+
+/// The whole frame that was begun.
+pub(crate) fn finish(kind: Kind, number: u32, mut frame: Vec<u8>) -> Bytes {
     seal(kind as u8, number, &mut frame);
     frame.into()
 }

@@ -15,6 +15,7 @@
 //! Owns the invariant: seqs are contiguous within a branch; one missing number is a bug, not an error.
 
 mod entry;
+mod ring;
 
 use std::collections::VecDeque;
 
@@ -26,153 +27,13 @@ use super::risk::LogEnd;
 use crate::mutation::{Marks, Pass, Version};
 pub(crate) use entry::{Entry, WholeShard, entries, first_entry};
 use entry::{MARK_BIT, entry_bytes, pass_body};
+use ring::ByteRing;
 
 /// Bytes in front of each record.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
 /// Marks take at most one part in so many of the log; more are refused, and go as hints.
 const MARKS_DIVISOR: u64 = 4;
-
-/// Bytes in fixed pieces, as one long string that grows at the end and is forgotten from the front.
-///
-/// 1. `start <= end`, both counted from the first byte ever written.
-/// 2. `pieces[i]` holds bytes from `(start / piece_bytes + i) * piece_bytes` on; `piece_bytes` is a power of two.
-#[derive(Debug)]
-struct ByteRing {
-    pieces: VecDeque<Box<[u8]>>,
-    spare: Option<Box<[u8]>>,
-    piece_bytes: usize,
-    piece_shift: u32,
-    start: u64,
-    end: u64,
-}
-
-impl ByteRing {
-    fn new(piece_bytes: usize) -> ByteRing {
-        assert!(piece_bytes.is_power_of_two());
-        let piece_shift = piece_bytes.ilog2();
-        ByteRing { pieces: VecDeque::new(), spare: None, piece_bytes, piece_shift, start: 0, end: 0 }
-    }
-
-    /// Where in its piece a byte lies.
-    fn within(&self, at: u64) -> usize {
-        at as usize & (self.piece_bytes - 1)
-    }
-
-    #[inline]
-    fn append(&mut self, bytes: &[u8]) {
-        let within = self.within(self.end);
-        let is_inside = within != 0 && within + bytes.len() <= self.piece_bytes;
-        match self.pieces.back_mut() {
-            Some(piece) if is_inside => {
-                piece[within..within + bytes.len()].copy_from_slice(bytes);
-                self.end += bytes.len() as u64;
-            }
-            _ => self.append_over_pieces(bytes),
-        }
-    }
-
-    /// The next `count` bytes, to be written, if they are in one piece.
-    #[inline(always)]
-    fn append_in_place(&mut self, count: usize) -> Option<&mut [u8]> {
-        let within = self.within(self.end);
-        let piece = self.pieces.back_mut().filter(|_| within != 0)?;
-        let place = piece.get_mut(within..within + count)?;
-        self.end += count as u64;
-        Some(place)
-    }
-
-    #[inline(never)]
-    fn append_over_pieces(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let within = self.within(self.end);
-            if within == 0 || self.pieces.is_empty() {
-                let fresh = self.spare.take().unwrap_or_else(|| vec![0; self.piece_bytes].into());
-                self.pieces.push_back(fresh);
-            }
-            let piece = self.pieces.back_mut().expect("a piece was just added");
-            let count = bytes.len().min(self.piece_bytes - within);
-            piece[within..within + count].copy_from_slice(&bytes[..count]);
-            self.end += count as u64;
-            bytes = &bytes[count..];
-        }
-    }
-
-    /// Appends `count` bytes from `at` on to `out`.
-    fn copy_to(&self, mut at: u64, mut count: usize, out: &mut Vec<u8>) {
-        let first_piece = self.start >> self.piece_shift;
-        while count > 0 {
-            let piece = &self.pieces[((at >> self.piece_shift) - first_piece) as usize];
-            let within = self.within(at);
-            let part = count.min(self.piece_bytes - within);
-            out.extend_from_slice(&piece[within..within + part]);
-            at += part as u64;
-            count -= part;
-        }
-    }
-
-    #[inline(always)]
-    fn forget(&mut self, count: u64) {
-        let before = self.start >> self.piece_shift;
-        self.start += count;
-        let pieces = (self.start >> self.piece_shift) - before;
-        if pieces > 0 {
-            self.forget_pieces(pieces);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn forget_pieces(&mut self, pieces: u64) {
-        for _ in 0..pieces {
-            self.spare = self.pieces.pop_front();
-        }
-    }
-
-    /// [`ByteRing::length_at`] where it starts.
-    #[inline(always)]
-    fn length_at_start(&self) -> u32 {
-        let within = self.within(self.start);
-        match self.pieces.front().and_then(|piece| piece.get(within..)?.first_chunk()) {
-            Some(bytes) => u32::from_le_bytes(*bytes),
-            None => self.length_over_pieces(self.start),
-        }
-    }
-
-    /// Forgets from the end all behind `end`.
-    fn truncate(&mut self, end: u64) {
-        assert!(self.start <= end && end <= self.end);
-        let first_piece = self.start >> self.piece_shift;
-        self.pieces.truncate((end.div_ceil(self.piece_bytes as u64) - first_piece) as usize);
-        self.end = end;
-    }
-
-    fn clear(&mut self) {
-        self.pieces.clear();
-        self.start = 0;
-        self.end = 0;
-    }
-
-    #[inline]
-    fn length_at(&self, at: u64) -> u32 {
-        let piece = &self.pieces[((at >> self.piece_shift) - (self.start >> self.piece_shift)) as usize];
-        match piece[self.within(at)..].first_chunk() {
-            Some(bytes) => u32::from_le_bytes(*bytes),
-            None => self.length_over_pieces(at),
-        }
-    }
-
-    #[inline(never)]
-    fn length_over_pieces(&self, at: u64) -> u32 {
-        let mut bytes = Vec::with_capacity(LENGTH_BYTES);
-        self.copy_to(at, LENGTH_BYTES, &mut bytes);
-        u32::from_le_bytes(bytes.try_into().expect("four bytes were copied"))
-    }
-
-    fn memory_bytes(&self) -> usize {
-        (self.pieces.len() + usize::from(self.spare.is_some())) * self.piece_bytes
-    }
-}
 
 /// Where a reader stands: behind which seq, and at which byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,19 +69,22 @@ pub(crate) enum LogRead {
 
 /// 1. The bytes of all that is retained, lengths included, are at most `bytes_max`: the oldest leave before the newest
 ///    enters.
-/// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole; there are
-///    `retained_records` of them.
-/// 3. `mark_bytes` is what marks and their like take of the ring: at most one part in [`MARKS_DIVISOR`], and the words that
-///    a shard is whole, of which each copy has one a shard.
-/// 4. No record behind `last_of_many` concerns more than one item, and none behind `last_load` says who loads a key.
+/// 2. Retained seqs are `first_seq..=last`, those of gaps between branches excepted, without a hole.
+/// 3. What lies in front of the ring's end, less what lies in front of its start, is retained: so many records, and so many
+///    bytes of marks and their like. Those are at most one part in [`MARKS_DIVISOR`], and the words that a shard is whole, of
+///    which each copy has one a shard.
+/// 4. An entry that ends at `calm_until` or in front of it has room, in the newest piece, and no landmark is due for it; a record
+///    is retained.
+/// 5. No record behind `last_of_many` concerns more than one item, and none behind `last_load` says who loads a key.
 #[derive(Debug)]
 pub(crate) struct Log {
     ring: ByteRing,
     lineage: Lineage,
     /// The seq of the record at the ring's start; last + 1 if none is retained.
     first_seq: Seq,
-    retained_records: u64,
-    mark_bytes: u64,
+    in_front_of_start: Sums,
+    in_front_of_end: Sums,
+    calm_until: u64,
     /// The seq of the last flush of any kind; 0 before the first.
     last_of_many: Seq,
     /// The seq of the last record that says who loads a key; 0 before the first.
@@ -241,11 +105,12 @@ pub(crate) struct Log {
 /// piece is walked under the log's lock.
 ///
 /// 1. `offset` and `after` of entries rise; all records in front of `offset` have a seq of at most `after`.
-/// 2. None lies beyond the log's end. Those that were forgotten at its beginning go when the next one comes.
+/// 2. None lies beyond the log's end. Those in front of its beginning go when more is forgotten.
 #[derive(Debug, Default)]
 struct Landmarks {
     entries: VecDeque<Landmark>,
-    /// Where the log has to end for the next one.
+    /// An entry that ends behind this has the next one in front of it: where a piece of the log's memory ends, so that appending
+    /// takes care of both at once.
     next_at: u64,
 }
 
@@ -253,6 +118,14 @@ struct Landmarks {
 struct Landmark {
     after: Seq,
     offset: u64,
+    in_front: Sums,
+}
+
+/// What lies in front of a place in the log, since it began or took another history.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    records: u64,
+    mark_bytes: u64,
 }
 
 impl Landmarks {
@@ -260,6 +133,20 @@ impl Landmarks {
     fn before(&self, seq: Seq) -> Option<Landmark> {
         let count = self.entries.partition_point(|landmark| landmark.after < seq);
         self.entries.get(count.checked_sub(1)?).copied()
+    }
+
+    /// The last one that is no further than at this offset, and has no later record in front of it.
+    fn last_within(&self, offset_max: u64, seq_max: Seq) -> Option<Landmark> {
+        let is_within = |landmark: &Landmark| landmark.offset <= offset_max && landmark.after <= seq_max;
+        let count = self.entries.partition_point(is_within);
+        self.entries.get(count.checked_sub(1)?).copied()
+    }
+
+    /// Forgets those that do not lie behind the log's start.
+    fn forget(&mut self, start: u64) {
+        while self.entries.front().is_some_and(|landmark| landmark.offset <= start) {
+            self.entries.pop_front();
+        }
     }
 
     /// Forgets those that the end of the log no longer holds: also where a mark alone lies in front of it, its seq is
@@ -287,8 +174,9 @@ impl Log {
             ring: ByteRing::new(piece_bytes),
             lineage: Lineage::default(),
             first_seq: 1,
-            retained_records: 0,
-            mark_bytes: 0,
+            in_front_of_start: Sums::default(),
+            in_front_of_end: Sums::default(),
+            calm_until: 0,
             last_of_many: 0,
             last_load: 0,
             has_old_reader: false,
@@ -346,6 +234,16 @@ impl Log {
         self.ring.end - self.ring.start
     }
 
+    #[inline]
+    fn retained_records(&self) -> u64 {
+        self.in_front_of_end.records - self.in_front_of_start.records
+    }
+
+    #[inline]
+    fn mark_bytes(&self) -> u64 {
+        self.in_front_of_end.mark_bytes - self.in_front_of_start.mark_bytes
+    }
+
     pub(crate) fn cuts(&self) -> Cuts {
         self.cuts
     }
@@ -363,9 +261,10 @@ impl Log {
     /// Forgets everything and takes another history, at whose end it stands.
     pub(crate) fn restart(&mut self, lineage: Lineage) {
         self.ring.clear();
+        self.calm_until = 0;
         self.landmarks = Landmarks::default();
-        self.retained_records = 0;
-        self.mark_bytes = 0;
+        self.in_front_of_start = Sums::default();
+        self.in_front_of_end = Sums::default();
         self.first_seq = lineage.newest().map_or(1, |entry| entry.last + 1);
         self.lineage = lineage;
         self.cuts.restarts += 1;
@@ -375,7 +274,7 @@ impl Log {
     /// The lowest seq that this node can roll back to: the log holds all that follows, and each record of it concerns
     /// one key.
     pub(crate) fn undo_floor(&self) -> Seq {
-        let first = if self.retained_records == 0 { self.last_seq() + 1 } else { self.first_seq };
+        let first = if self.retained_records() == 0 { self.last_seq() + 1 } else { self.first_seq };
         let held = self.lineage.seq_before(first);
         if self.bugs.has(Bug::RollBackOverFlushes) { held } else { held.max(self.last_of_many) }
     }
@@ -397,16 +296,17 @@ impl Log {
             let bytes = entry_bytes(length);
             cursor.offset += bytes;
             match length & MARK_BIT {
-                0 => self.retained_records -= 1,
-                _ => self.mark_bytes -= bytes,
+                0 => self.in_front_of_end.records -= 1,
+                _ => self.in_front_of_end.mark_bytes -= bytes,
             }
         }
         self.cuts.truncations += 1;
         self.fills.forget_all();
         self.ring.truncate(end);
+        self.calm_until = 0;
         self.landmarks.truncate(end, position.seq, self.ring.piece_bytes);
         self.lineage.truncate_to(position);
-        if self.retained_records == 0 {
+        if self.retained_records() == 0 {
             self.first_seq = position.seq + 1;
         }
         true
@@ -434,30 +334,17 @@ impl Log {
             return;
         }
         let last = oldest.last;
-        while self.retained_records > 0 && self.first_seq <= last {
+        while self.retained_records() > 0 && self.first_seq <= last {
             self.forget_oldest();
         }
+        self.calm_until = 0;
     }
 
     fn begin_branch(&mut self, entry: LineageEntry) -> LineageEntry {
-        if self.retained_records == 0 {
+        if self.retained_records() == 0 {
             self.first_seq = entry.start;
         }
         entry
-    }
-
-    /// Makes room for a record of so many bytes and gives it the next seq.
-    #[inline(always)]
-    fn begin_append(&mut self, record_bytes: usize) -> (Seq, Version) {
-        self.make_room(LENGTH_BYTES + record_bytes);
-        self.note_landmark();
-        let (seq, version) = self.lineage.advance();
-        let version = self.version(Term(version.term()), version.seq());
-        if self.retained_records == 0 {
-            self.first_seq = seq;
-        }
-        self.retained_records += 1;
-        (seq, version)
     }
 
     /// [`Log::append`] of a put of an item that has nothing but key and value: written where it stays.
@@ -477,44 +364,93 @@ impl Log {
     #[inline(always)]
     fn append_in_place<const IS_SHORT: bool>(&mut self, key: &[u8], value: &[u8], marks: Marks) -> Version {
         let record_bytes = record::plain_put_bytes::<IS_SHORT>(key, value);
-        let (_, version) = self.begin_append(record_bytes);
-        match self.ring.append_in_place(LENGTH_BYTES + record_bytes) {
-            Some(place) => {
-                let (length, record) = place.split_at_mut(LENGTH_BYTES);
-                length.copy_from_slice(&(record_bytes as u32).to_le_bytes());
-                record::write_plain_put::<IS_SHORT>(key, value, marks, record);
-            }
-            None => self.append_over_pieces::<IS_SHORT>(key, value, marks, record_bytes),
+        let entry_bytes = LENGTH_BYTES + record_bytes;
+        if self.ring.end + entry_bytes as u64 > self.calm_until {
+            return self.append_with_care::<IS_SHORT>(key, value, marks, record_bytes);
         }
+        let (_, version) = self.take_seq();
+        let (length, record) = self.ring.append_in_place(entry_bytes).split_at_mut(LENGTH_BYTES);
+        length.copy_from_slice(&(record_bytes as u32).to_le_bytes());
+        record::write_plain_put::<IS_SHORT>(key, value, marks, record);
         version
     }
 
     #[cold]
     #[inline(never)]
-    fn append_over_pieces<const IS_SHORT: bool>(
+    fn append_with_care<const IS_SHORT: bool>(
         &mut self,
         key: &[u8],
         value: &[u8],
         marks: Marks,
         record_bytes: usize,
-    ) {
+    ) -> Version {
         let mut record = vec![0; record_bytes];
         record::write_plain_put::<IS_SHORT>(key, value, marks, &mut record);
-        self.ring.append(&(record_bytes as u32).to_le_bytes());
-        self.ring.append(&record);
+        self.append(&record).1
     }
 
     /// Appends a record and gives it the next seq.
     pub(crate) fn append(&mut self, record: &[u8]) -> (Seq, Version) {
-        let (seq, version) = self.begin_append(record.len());
+        let is_calm = self.begin_entry(record.len());
+        let (seq, version) = self.take_seq();
+        if !is_calm && self.retained_records() == 1 {
+            self.first_seq = seq;
+        }
         match record::scope_of(record) {
             Scope::Item => {}
             Scope::Load => self.last_load = seq,
             Scope::Many => self.last_of_many = seq,
         }
-        self.ring.append(&(record.len() as u32).to_le_bytes());
-        self.ring.append(record);
+        self.end_entry(record.len() as u32, record, is_calm);
         (seq, version)
+    }
+
+    #[inline(always)]
+    fn take_seq(&mut self) -> (Seq, Version) {
+        let (seq, version) = self.lineage.advance();
+        self.in_front_of_end.records += 1;
+        (seq, self.version(Term(version.term()), version.seq()))
+    }
+
+    /// Makes room for an entry of so many bytes; whether there was need of nothing.
+    #[inline]
+    fn begin_entry(&mut self, bytes: usize) -> bool {
+        let is_calm = self.ring.end + (LENGTH_BYTES + bytes) as u64 <= self.calm_until;
+        if !is_calm {
+            self.prepare(LENGTH_BYTES + bytes);
+        }
+        is_calm
+    }
+
+    #[inline]
+    fn end_entry(&mut self, length: u32, bytes: &[u8], is_calm: bool) {
+        self.ring.append(&length.to_le_bytes());
+        self.ring.append(bytes);
+        if !is_calm {
+            self.calm_down();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn prepare(&mut self, needed: usize) {
+        while self.retained_bytes() + needed as u64 > self.bytes_max as u64 && self.retained_bytes() > 0 {
+            self.forget_stretch();
+        }
+        let end = self.ring.end + needed as u64;
+        if end > self.landmarks.next_at {
+            self.add_landmark(end);
+        }
+    }
+
+    /// Looks how far appending is simple again.
+    #[cold]
+    #[inline(never)]
+    fn calm_down(&mut self) {
+        let has_room_until = self.ring.start + self.bytes_max as u64;
+        let is_simple = self.retained_records() > 0;
+        let until = has_room_until.min(self.landmarks.next_at).min(self.ring.piece_end());
+        self.calm_until = if is_simple { until } else { 0 };
     }
 
     /// Notes that the item of this hash was read; false if marks take their share of the log already.
@@ -545,7 +481,7 @@ impl Log {
     /// A mark, or what goes as one, if marks do not take their share of the log already.
     fn append_as_mark(&mut self, bytes: &[u8]) -> bool {
         let needed = (LENGTH_BYTES + bytes.len()) as u64;
-        let has_room = (self.mark_bytes + needed) * MARKS_DIVISOR <= self.bytes_max as u64;
+        let has_room = (self.mark_bytes() + needed) * MARKS_DIVISOR <= self.bytes_max as u64;
         if has_room {
             self.append_unnumbered(bytes);
         }
@@ -553,48 +489,35 @@ impl Log {
     }
 
     fn append_unnumbered(&mut self, bytes: &[u8]) {
-        let needed = LENGTH_BYTES + bytes.len();
-        self.make_room(needed);
-        self.note_landmark();
-        self.mark_bytes += needed as u64;
-        self.ring.append(&(bytes.len() as u32 | MARK_BIT).to_le_bytes());
-        self.ring.append(bytes);
+        let is_calm = self.begin_entry(bytes.len());
+        self.in_front_of_end.mark_bytes += (LENGTH_BYTES + bytes.len()) as u64;
+        self.end_entry(bytes.len() as u32 | MARK_BIT, bytes, is_calm);
     }
 
-    /// An entry is about to be appended.
-    #[inline]
-    fn note_landmark(&mut self) {
-        if self.ring.end >= self.landmarks.next_at {
-            self.add_landmark();
-        }
+    /// In front of the entry that is to end there.
+    fn add_landmark(&mut self, end: u64) {
+        let (offset, in_front) = (self.ring.end, self.in_front_of_end);
+        self.landmarks.entries.push_back(Landmark { after: self.last_seq(), offset, in_front });
+        self.landmarks.next_at = (end + 1).next_multiple_of(self.ring.piece_bytes as u64);
     }
 
-    #[cold]
-    fn add_landmark(&mut self) {
-        let (start, offset) = (self.ring.start, self.ring.end);
-        while self.landmarks.entries.front().is_some_and(|landmark| landmark.offset < start) {
-            self.landmarks.entries.pop_front();
-        }
-        self.landmarks.entries.push_back(Landmark { after: self.last_seq(), offset });
-        self.landmarks.next_at = offset + self.ring.piece_bytes as u64;
+    /// Forgets all in front of the next landmark, unread: so it costs an append next to nothing.
+    fn forget_stretch(&mut self) {
+        self.landmarks.forget(self.ring.start);
+        let Some(next) = self.landmarks.entries.pop_front() else { return self.forget_oldest() };
+        self.ring.forget(next.offset - self.ring.start);
+        self.in_front_of_start = next.in_front;
+        self.first_seq = self.seq_after(next.after);
     }
 
-    #[inline]
-    fn make_room(&mut self, needed: usize) {
-        while self.retained_bytes() + needed as u64 > self.bytes_max as u64 && self.retained_bytes() > 0 {
-            self.forget_oldest();
-        }
-    }
-
-    #[inline(always)]
     fn forget_oldest(&mut self) {
-        let length = self.ring.length_at_start();
+        let length = self.ring.length_at(self.ring.start);
         let bytes = entry_bytes(length);
         self.ring.forget(bytes);
         if length & MARK_BIT != 0 {
-            self.mark_bytes -= bytes;
+            self.in_front_of_start.mark_bytes += bytes;
         } else {
-            self.retained_records -= 1;
+            self.in_front_of_start.records += 1;
             self.first_seq = self.seq_after(self.first_seq);
         }
     }
@@ -625,7 +548,7 @@ impl Log {
         if !self.lineage.contains(position) {
             return None;
         }
-        if self.retained_records == 0 || self.seq_after(position.seq) > self.last_seq() {
+        if self.retained_records() == 0 || self.seq_after(position.seq) > self.last_seq() {
             return (position.seq >= self.last_seq() || self.nothing_after(position))
                 .then_some(LogCursor { position, offset: self.ring.end });
         }
@@ -669,7 +592,7 @@ impl Log {
     pub(crate) fn cursor_at_start(&self) -> Option<LogCursor> {
         let holds_first = |entry: &&LineageEntry| (entry.start..=entry.last).contains(&self.first_seq);
         match self.lineage.entries().iter().find(holds_first) {
-            Some(entry) if self.retained_records > 0 => {
+            Some(entry) if self.retained_records() > 0 => {
                 let position = Position { branch: entry.branch, seq: self.first_seq - 1 };
                 Some(LogCursor { position, offset: self.ring.start })
             }
@@ -684,7 +607,18 @@ impl Log {
 
     /// As [`Log::read`], but no further than to where the log ended once.
     pub(crate) fn read_until(&self, cursor: &mut LogCursor, bytes_max: usize, until: LogEnd) -> LogRead {
-        let seq_max = until.seq;
+        self.read_behind(cursor, bytes_max, until, |_, _, bytes| Vec::with_capacity(bytes))
+    }
+
+    /// As [`Log::read_until`], but behind what `begin` makes of the branch's term, the position that the records follow and how many
+    /// bytes they are.
+    pub(crate) fn read_behind(
+        &self,
+        cursor: &mut LogCursor,
+        bytes_max: usize,
+        until: LogEnd,
+        begin: impl FnOnce(Term, Position, usize) -> Vec<u8>,
+    ) -> LogRead {
         if cursor.offset < self.ring.start || cursor.offset > self.ring.end {
             return LogRead::Overtaken;
         }
@@ -693,32 +627,68 @@ impl Log {
             return LogRead::Overtaken;
         };
         let entry = self.lineage.entries()[index];
-        let prev = cursor.position;
-        let begin = cursor.offset;
-        while cursor.offset < self.ring.end {
-            let length = self.ring.length_at(cursor.offset);
-            let is_record = length & MARK_BIT == 0;
-            let bytes = entry_bytes(length);
-            let is_beyond = is_record && cursor.position.seq >= entry.last.min(seq_max);
-            let is_full = cursor.offset > begin && cursor.offset + bytes - begin > bytes_max as u64;
-            if is_beyond || is_full || cursor.offset >= until.bytes {
-                break;
-            }
-            cursor.offset += bytes;
-            cursor.position.seq += u64::from(is_record);
-        }
-        if cursor.offset > begin {
-            let mut bytes = Vec::with_capacity((cursor.offset - begin) as usize);
-            self.ring.copy_to(begin, (cursor.offset - begin) as usize, &mut bytes);
+        let (prev, offset) = (cursor.position, cursor.offset);
+        self.pass_over(cursor, entry, bytes_max, until);
+        if cursor.offset > offset {
+            let count = (cursor.offset - offset) as usize;
+            let mut bytes = begin(entry.term, prev, count);
+            self.ring.copy_to(offset, count, &mut bytes);
             return LogRead::Records { bytes, term: entry.term, prev };
         }
         match self.lineage.entries().get(index + 1) {
-            Some(next) if cursor.position.seq >= entry.last && next.start <= seq_max.saturating_add(1) => {
+            Some(next) if cursor.position.seq >= entry.last && next.start <= until.seq.saturating_add(1) => {
                 cursor.position = Position { branch: next.branch, seq: next.start - 1 };
                 LogRead::NewBranch(*next)
             }
             _ => LogRead::AtEnd,
         }
+    }
+
+    /// Moves the cursor over what is to be read of its branch; gives how many entries were looked at for that.
+    fn pass_over(
+        &self,
+        cursor: &mut LogCursor,
+        branch: LineageEntry,
+        bytes_max: usize,
+        until: LogEnd,
+    ) -> usize {
+        let begin = cursor.offset;
+        let seq_max = branch.last.min(until.seq);
+        let reach = begin.saturating_add(bytes_max as u64);
+        if let Some(place) = self.place_within(reach.min(until.bytes), seq_max)
+            && place.offset > begin
+        {
+            (cursor.offset, cursor.position.seq) = (place.offset, cursor.position.seq.max(place.after));
+            // What remains would be read entry by entry; it can as well begin the next piece.
+            if place.offset - begin >= bytes_max as u64 / 2 {
+                return 0;
+            }
+        }
+        let mut walked = 0;
+        while cursor.offset < self.ring.end.min(until.bytes) {
+            let length = self.ring.length_at(cursor.offset);
+            let is_record = length & MARK_BIT == 0;
+            let bytes = entry_bytes(length);
+            let is_beyond = is_record && cursor.position.seq >= seq_max;
+            let is_full = cursor.offset > begin && cursor.offset + bytes > reach;
+            if is_beyond || is_full {
+                break;
+            }
+            cursor.offset += bytes;
+            cursor.position.seq += u64::from(is_record);
+            walked += 1;
+        }
+        walked
+    }
+
+    /// The last place between two entries that is known without a look at them: the log's end or a landmark, no further than at
+    /// this offset, with no record in front of it behind `seq_max`.
+    fn place_within(&self, offset_max: u64, seq_max: Seq) -> Option<Landmark> {
+        let (after, offset, in_front) = (self.last_seq(), self.ring.end, self.in_front_of_end);
+        if offset <= offset_max && after <= seq_max {
+            return Some(Landmark { after, offset, in_front });
+        }
+        self.landmarks.last_within(offset_max, seq_max)
     }
 }
 

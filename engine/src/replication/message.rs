@@ -145,13 +145,19 @@ pub(crate) struct Append<'a> {
 }
 
 impl Append<'_> {
+    /// A frame up to its records, with room for so many bytes of them: whoever has them in pieces puts them there, and then
+    /// finishes the frame.
+    pub(crate) fn begin_frame(term: Term, prev: Position, clock_ms: u64, record_bytes: usize) -> Vec<u8> {
+        let frame = frame::begin(APPEND_HEAD_BYTES_MAX + record_bytes);
+        let head = (term.0, prev.branch.0, prev.seq, clock_ms, record_bytes);
+        postcard::to_extend(&head, frame).expect("a vector takes any number of bytes")
+    }
+
     /// As postcard has it, but with the records, of which there may be many, copied in one piece.
-    fn encode(&self, out: &mut Vec<u8>) {
-        let Append { term, branch, prev_seq, clock_ms, records } = self;
-        out.reserve_exact(APPEND_HEAD_BYTES_MAX + records.len());
-        let head = (term, branch, prev_seq, clock_ms, records.len());
-        *out = postcard::to_extend(&head, std::mem::take(out)).expect("a vector takes any number of bytes");
-        out.extend_from_slice(records);
+    fn encode(&self, number: u32) -> Bytes {
+        let mut frame = Append::begin_frame(Term(self.term), self.prev(), self.clock_ms, self.records.len());
+        frame.extend_from_slice(self.records);
+        frame::finish(Kind::Append, number, frame)
     }
 }
 
@@ -432,7 +438,7 @@ impl Message<'_> {
             Message::Hello(hello) => frame::encode(Kind::Hello, number, |out| hello.encode(out)),
             Message::HelloOk(body) => encode_body(Kind::HelloOk, number, body),
             Message::Reject(body) => encode_body(Kind::Reject, number, body),
-            Message::Append(body) => frame::encode(Kind::Append, number, |out| body.encode(out)),
+            Message::Append(body) => body.encode(number),
             Message::Ack(body) => encode_body(Kind::Ack, number, body),
             Message::Heartbeat(body) => encode_body(Kind::Heartbeat, number, body),
             Message::InstallBegin(body) => encode_body(Kind::InstallBegin, number, body),

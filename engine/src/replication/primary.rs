@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 
 use super::acks::AckMode;
 use super::bug::{Bug, Bugs};
-use super::frame::HEADER_BYTES;
+use super::frame::{HEADER_BYTES, Kind};
 use super::hello::Hello;
 use super::install::{InstallSource, ItemsAt};
 use super::loads::Lending;
@@ -614,18 +614,11 @@ impl PrimarySession {
         let everything = LogEnd { seq: Seq::MAX, bytes: u64::MAX, at_ms: 0 };
         let until = waits_for.map_or(everything, |(_, items)| items.log_end());
         let bytes_max = APPEND_BYTES_MAX.min(self.frame_bytes_max / 2);
-        let read = log.lock().read_until(&mut self.cursor, bytes_max, until);
+        let read = log.lock().read_behind(&mut self.cursor, bytes_max, until, |term, prev, bytes| {
+            Append::begin_frame(term, prev, now.group_ms, bytes)
+        });
         match read {
-            LogRead::Records { bytes, term, prev } => {
-                let append = Append {
-                    term: term.0,
-                    branch: prev.branch.0,
-                    prev_seq: prev.seq,
-                    clock_ms: now.group_ms,
-                    records: &bytes,
-                };
-                Ok(Some(self.numbers.encode(&Message::Append(append))))
-            }
+            LogRead::Records { bytes: frame, .. } => Ok(Some(self.numbers.finish(Kind::Append, frame))),
             LogRead::NewBranch(entry) => Ok(Some(self.numbers.encode(&Message::Lineage(entry.into())))),
             LogRead::AtEnd => Ok(None),
             LogRead::Overtaken if self.overtaken < OVERTAKEN_MAX => {

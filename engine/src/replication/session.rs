@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::bug::{Bug, Bugs};
-use super::frame::FrameError;
+use super::frame::{self, FrameError, Kind};
 use super::message::{ByeReason, Fenced, Message, RejectCode};
 use super::transport::Channel;
 
@@ -108,10 +108,17 @@ impl FrameNumbers {
     }
 
     pub(crate) fn encode_on(&mut self, channel: Channel, message: &Message<'_>) -> Bytes {
+        message.encode(self.take_next(channel))
+    }
+
+    /// The whole of a frame for the live channel that was begun.
+    pub(crate) fn finish(&mut self, kind: Kind, frame: Vec<u8>) -> Bytes {
+        frame::finish(kind, self.take_next(Channel::Live), frame)
+    }
+
+    fn take_next(&mut self, channel: Channel) -> u32 {
         let next = &mut self.next_out[channel as usize];
-        let number = *next;
-        *next = number.wrapping_add(1);
-        message.encode(number)
+        std::mem::replace(next, next.wrapping_add(1))
     }
 
     /// Counts a frame that was read before this counter took over.

@@ -33,11 +33,40 @@ fn read_all(log: &Log, position: Position, bytes_max: usize) -> Option<Vec<(Bran
     }
 }
 
+impl Log {
+    /// Looks at every entry.
+    fn check_invariants(&self) {
+        let (mut offset, mut records, mut mark_bytes) = (self.ring.start, 0, 0);
+        while offset < self.ring.end {
+            let length = self.ring.length_at(offset);
+            match length & MARK_BIT {
+                0 => records += 1,
+                _ => mark_bytes += entry_bytes(length),
+            }
+            offset += entry_bytes(length);
+        }
+        assert_eq!(
+            (offset, records, mark_bytes),
+            (self.ring.end, self.retained_records(), self.mark_bytes())
+        );
+        assert!(self.retained_bytes() <= self.bytes_max as u64);
+        if records > 0 {
+            let after = (1..records).fold(self.first_seq, |seq, _| self.seq_after(seq));
+            assert_eq!(after, self.lineage.seq_before(Seq::MAX), "the last of {records} records");
+        }
+        let landmarks = &self.landmarks.entries;
+        assert!(landmarks.iter().is_sorted_by(|a, b| a.offset < b.offset && a.after <= b.after));
+        assert!(landmarks.back().is_none_or(|last| last.offset <= self.ring.end));
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(usize),
     Mark(u64),
     Mint(u64),
+    /// Back by so many positions.
+    RollBack(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,6 +74,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0usize..1500).prop_map(Step::Append),
         4 => any::<u64>().prop_map(Step::Mark),
         1 => any::<u64>().prop_map(Step::Mint),
+        1 => (1usize..8).prop_map(Step::RollBack),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -76,7 +106,15 @@ proptest! {
                     term = term.next_for(3).unwrap();
                     log.mint(term, Branch(u128::from(term.0)), random, true);
                 }
+                Step::RollBack(count) => {
+                    let (position, index) = positions[positions.len().saturating_sub(count + 1)];
+                    if log.lineage().contains(position) && log.truncate_to(position) {
+                        all.truncate(index);
+                        positions.retain(|(_, behind)| *behind <= index);
+                    }
+                }
             }
+            log.check_invariants();
             positions.push((log.position().unwrap(), all.len()));
             prop_assert!(log.memory_bytes() <= 8 << 10);
         }
@@ -129,7 +167,7 @@ fn a_position_is_found_without_walking_more_than_a_piece_of_the_log() {
     assert!(longest > 100 && longest <= entries, "{longest} of {entries}");
     assert!(log.landmarks.entries.len() <= log.bytes_max / log.ring.piece_bytes + 3);
     // Cut back, and grown again.
-    let middle = log.first_seq + log.retained_records / 2;
+    let middle = log.first_seq + log.retained_records() / 2;
     assert!(log.truncate_to(Position { branch: Branch(1), seq: middle }));
     check(&log, &mut longest);
     for _ in 0..50_000 {
@@ -137,6 +175,61 @@ fn a_position_is_found_without_walking_more_than_a_piece_of_the_log() {
     }
     check(&log, &mut longest);
     assert!(longest <= entries, "{longest} of {entries}");
+}
+
+#[test]
+fn what_is_forgotten_leaves_in_stretches_of_a_piece_and_the_rest_stays() {
+    let mut log = Log::new(1 << 20);
+    log.mint(Term(16), Branch(1), 0, false);
+    let (mut steps, mut least) = (0, u64::MAX);
+    for number in 0..40_000 {
+        let before = log.ring.start;
+        log.append(&put_record(number));
+        if log.ring.start > before {
+            steps += 1;
+            least = least.min(log.retained_bytes());
+        }
+    }
+    let piece_bytes = log.ring.piece_bytes as u64;
+    assert!(least > log.bytes_max as u64 - piece_bytes - 200, "{least} of {}", log.bytes_max);
+    assert!(steps <= log.ring.start / piece_bytes + 1, "{steps} times");
+}
+
+#[test]
+fn a_reader_of_much_looks_at_few_entries_of_it() {
+    let mut log = Log::new(4 << 20);
+    log.mint(Term(16), Branch(1), 0, false);
+    let mut cursor = log.cursor_at_end().unwrap();
+    let branch = |log: &Log| log.lineage().entries()[0];
+    let everything = LogEnd { seq: Seq::MAX, bytes: u64::MAX, at_ms: 0 };
+    for number in 0..30_000 {
+        log.append(&put_record(number));
+        if number % 5 == 0 {
+            log.append_mark(number);
+        }
+    }
+    let (mut pieces, mut walked) = (0, 0);
+    while cursor.offset < log.ring.end {
+        let before = cursor;
+        walked += log.pass_over(&mut cursor, branch(&log), 256 << 10, everything);
+        assert!(cursor.offset > before.offset && cursor.offset - before.offset <= 256 << 10);
+        // One who looks at each entry comes to the same place.
+        let mut seq = before.position.seq;
+        let mut bytes = Vec::new();
+        log.ring.copy_to(before.offset, (cursor.offset - before.offset) as usize, &mut bytes);
+        seq += entries(&bytes).filter(|entry| matches!(entry, Some(Entry::Record(_)))).count() as u64;
+        assert_eq!(cursor.position.seq, seq);
+        pieces += 1;
+    }
+    assert!(pieces <= 14 && walked == 0, "{pieces} pieces, {walked} entries");
+    assert_eq!(cursor, log.cursor_at_end().unwrap());
+    // What ends in the middle of a stretch is looked for there.
+    let mut cursor =
+        log.cursor_at(log.position().map(|end| Position { seq: end.seq - 20_000, ..end }).unwrap()).unwrap();
+    let until = LogEnd { seq: cursor.position.seq + 1_500, ..everything };
+    walked = log.pass_over(&mut cursor, branch(&log), 256 << 10, until);
+    assert_eq!(cursor.position.seq, until.seq);
+    assert!(walked < 1_000, "{walked}");
 }
 
 #[test]
@@ -214,7 +307,7 @@ fn a_log_cut_back_reads_and_goes_on_as_if_it_had_never_gone_further() {
         assert_eq!(log.append(b"next").0, to.seq + 1);
         assert_eq!(read_all(&log, to, 500).unwrap(), [(to.branch, to.seq + 1, b"next".to_vec())]);
         // What marks take was counted down with them: there is room for as many as in the beginning.
-        assert!(log.mark_bytes <= cut as u64 * 12);
+        assert!(log.mark_bytes() <= cut as u64 * 12);
     }
 }
 
