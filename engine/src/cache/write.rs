@@ -13,7 +13,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
     Ahead, Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation,
-    ReserveError, item_bytes, prefetch_to_write,
+    ReserveError, SeedId, item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
@@ -377,7 +377,19 @@ impl Inner {
         if self.is_special {
             return self.set_anyway(key, value, attributes);
         }
-        match self.set_at_once(key, value, attributes) {
+        self.set_hashed(self.hasher.hash_and_seed(key), key, value, attributes)
+    }
+
+    /// [`Inner::set`] of a key with this hash, under this seed, in a cache that is not special.
+    #[inline]
+    pub(super) fn set_hashed(
+        &self,
+        hash: (u64, SeedId),
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Version, WriteError> {
+        match self.set_at_once(hash, key, value, attributes) {
             Some(version) => Ok(version),
             None => self.set_anyway(key, value, attributes),
         }
@@ -385,11 +397,16 @@ impl Inner {
 
     /// The common case of a set: a primary without an appointment stores an item of one chunk in one go. Does nothing
     /// (but make room) and gives `None` where it is not so simple; everything is checked anew then.
-    fn set_at_once(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Option<Version> {
+    fn set_at_once(
+        &self,
+        (hash, seed): (u64, SeedId),
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Option<Version> {
         if Inner::is_key_length_wrong(key) || is_inside_read() {
             return None;
         }
-        let (hash, seed) = self.hasher.hash_and_seed(key);
         let cell = self.cell(hash);
         prefetch_cell(cell);
         let at = self.tables.look_ahead(hash);

@@ -93,6 +93,12 @@ impl KeyHasher {
         (rapidhash_v3_seeded(key, &current.secrets), SeedId(std::ptr::from_ref(current).addr()))
     }
 
+    /// Which seed it is now.
+    #[inline]
+    pub(crate) fn seed_id(&self) -> SeedId {
+        SeedId(std::ptr::from_ref(self.current()).addr())
+    }
+
     /// Whether the seed is that one still.
     #[inline]
     pub(crate) fn is_seed(&self, seed: SeedId) -> bool {

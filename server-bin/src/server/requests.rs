@@ -121,6 +121,13 @@ impl Requests {
         self.newest.store(command as u8, Ordering::Relaxed);
     }
 
+    /// So many requests of this command were executed.
+    #[inline]
+    pub(crate) fn count_several(&self, command: Command, requests: usize) {
+        self.counts[command as usize].add(requests as u64);
+        self.newest.store(command as u8, Ordering::Relaxed);
+    }
+
     /// Forgets what was counted last: what is not counted is of no command.
     pub(crate) fn forget_newest(&self) {
         self.newest.store(Command::Other as u8, Ordering::Relaxed);
