@@ -53,8 +53,8 @@ pub use cache::{
 };
 pub use cache::{
     Cache, ClassAges, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef,
-    ItemState, Latencies, Lease, LoadError, LoadPolicy, Lookup, Swap, Update, Updated, Value, ValueWriter,
-    Waiting,
+    ItemState, Latencies, Lease, LoadError, LoadPolicy, Lookup, Put, Swap, Update, Updated, Value,
+    ValueWriter, Waiting,
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]

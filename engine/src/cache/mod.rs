@@ -38,6 +38,7 @@ mod role_changes;
 #[cfg(feature = "serde")]
 mod roll_back;
 mod scan;
+mod set_while;
 #[cfg(feature = "serde")]
 mod subscribe;
 mod sweep;
@@ -66,6 +67,7 @@ pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
+pub use set_while::Put;
 
 use arithmetic::Direction;
 pub use classes::{ClassAges, ClassStats, ItemDetails};

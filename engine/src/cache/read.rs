@@ -21,7 +21,7 @@ use super::write::Refusal;
 use super::{Cache, Inner, ItemRef, ItemState, ShardCell};
 
 /// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 impl Inner {
     #[inline(always)]
@@ -252,7 +252,7 @@ impl Inner {
 
     /// Has the processor fetch the lines and items of at most [`BATCH`] keys, all at once; gives their hashes.
     #[inline]
-    fn fetch_ahead<K: AsRef<[u8]>>(&self, batch: &[K]) -> [u64; BATCH] {
+    pub(super) fn fetch_ahead<K: AsRef<[u8]>>(&self, batch: &[K]) -> [u64; BATCH] {
         let (mut hashes, mut lines) = ([0; BATCH], [None; BATCH]);
         for ((hash, line), key) in hashes.iter_mut().zip(&mut lines).zip(batch) {
             *hash = self.hasher.hash_inline(key.as_ref());

@@ -13,7 +13,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
     Ahead, Cause, Footprint, ItemId, Meta, Moment, PREFIX_BYTES_MAX, PREFIXES_MAX, Place, Reservation,
-    ReserveError, item_bytes, prefetch_to_write,
+    ReserveError, SeedId, item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
@@ -374,12 +374,24 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Version, WriteError> {
-        let done = if self.is_special {
-            None
-        } else if attributes.are_none() && !self.is_watched {
-            self.set_unwatched(key, value)
-        } else {
-            self.set_at_once(key, value, attributes)
+        if self.is_special {
+            return self.set_anyway(key, value, attributes);
+        }
+        self.set_hashed(self.hasher.hash_and_seed(key), key, value, attributes)
+    }
+
+    /// [`Inner::set`] of a key with this hash, under this seed, in a cache that is not special.
+    #[inline]
+    pub(super) fn set_hashed(
+        &self,
+        hash: (u64, SeedId),
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Version, WriteError> {
+        let done = match attributes.are_none() && !self.is_watched {
+            true => self.set_unwatched(hash, key, value),
+            false => self.set_at_once(hash, key, value, attributes),
         };
         match done {
             Some(version) => Ok(version),
@@ -392,6 +404,7 @@ impl Inner {
     #[inline(always)]
     fn set_in_one_go<const MAY_BE_WATCHED: bool>(
         &self,
+        (hash, seed): (u64, SeedId),
         key: &[u8],
         value: &[u8],
         attributes: Attributes,
@@ -399,7 +412,6 @@ impl Inner {
         if Inner::is_key_length_wrong(key) || is_inside_read() {
             return None;
         }
-        let (hash, seed) = self.hasher.hash_and_seed(key);
         let cell = self.cell(hash);
         prefetch_cell(cell);
         let at = self.tables.look_ahead(hash);
@@ -482,13 +494,19 @@ impl Inner {
     }
 
     /// [`Inner::set_in_one_go`] of any item of any cache.
-    fn set_at_once(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Option<Version> {
-        self.set_in_one_go::<true>(key, value, attributes)
+    fn set_at_once(
+        &self,
+        hash: (u64, SeedId),
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Option<Version> {
+        self.set_in_one_go::<true>(hash, key, value, attributes)
     }
 
     /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, of a cache that has neither listener nor group.
-    fn set_unwatched(&self, key: &[u8], value: &[u8]) -> Option<Version> {
-        self.set_in_one_go::<false>(key, value, Attributes::NONE)
+    fn set_unwatched(&self, hash: (u64, SeedId), key: &[u8], value: &[u8]) -> Option<Version> {
+        self.set_in_one_go::<false>(hash, key, value, Attributes::NONE)
     }
 
     #[cold]

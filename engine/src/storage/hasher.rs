@@ -66,6 +66,12 @@ impl KeyHasher {
     /// The hash of a key under the seed of this moment.
     #[inline(never)]
     pub(crate) fn hash(&self, key: &[u8]) -> u64 {
+        self.hash_inline(key)
+    }
+
+    /// As [`KeyHasher::hash`], for a loop over keys.
+    #[inline]
+    pub(crate) fn hash_inline(&self, key: &[u8]) -> u64 {
         match &self.0.custom {
             None => rapidhash_v3_seeded(key, &self.current().secrets),
             Some(custom) => self.hash_by(&**custom, key),
@@ -85,6 +91,12 @@ impl KeyHasher {
         debug_assert!(!self.is_custom());
         let current = self.current();
         (rapidhash_v3_seeded(key, &current.secrets), SeedId(std::ptr::from_ref(current).addr()))
+    }
+
+    /// Which seed it is now.
+    #[inline]
+    pub(crate) fn seed_id(&self) -> SeedId {
+        SeedId(std::ptr::from_ref(self.current()).addr())
     }
 
     /// Whether the seed is that one still.

@@ -61,7 +61,7 @@ pub(crate) use expiry::{Moment, Now};
 pub(crate) use floors::Floors;
 pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};
 pub use hasher::KeyHash;
-pub(crate) use hasher::KeyHasher;
+pub(crate) use hasher::{KeyHasher, SeedId};
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use memory::prefetch_to_write;

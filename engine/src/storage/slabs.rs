@@ -345,6 +345,9 @@ impl Slabs {
         if was_full {
             self.link_partial(number);
         }
+        // Most likely it is what the next item of its class gets: a store into memory that has yet to be fetched holds up the
+        // locked instruction behind it.
+        self.memory.prefetch_to_reuse(chunk);
         None
     }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `request` | requests, and their bytes |
 //! | `parse` | bytes to requests |
+//! | `plain_set` | the same for the most common store alone |
 //! | `response` | responses, both ways |
 //! | `operator` | the commands of operators, by name only |
 //! | `number`, `token` | words and numbers of a line |
@@ -11,6 +12,7 @@
 pub(crate) mod number;
 mod operator;
 mod parse;
+mod plain_set;
 mod request;
 mod response;
 mod token;
@@ -18,6 +20,7 @@ mod token;
 pub use operator::OperatorCommand;
 pub(crate) use parse::STATED_BYTES_MAX;
 pub use parse::{Parsed, parse_request, plain_get};
+pub use plain_set::plain_set;
 pub use request::{Direction, Lifetime, Request, ShutdownMode, Store, StoreCommand, lifetime};
 pub use response::{ErrorReply, ParsedResponse, Response, encode_value_header, parse_response};
 pub use token::{Keys, Tokens};

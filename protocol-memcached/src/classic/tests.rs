@@ -259,6 +259,16 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..300)
 }
 
+fn number_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("0".to_owned()),
+        "[0-9]{1,3}",
+        "[0-9]{9,12}",
+        "[+-]?[0-9]{0,2}",
+        any::<u32>().prop_map(|number| number.to_string())
+    ]
+}
+
 fn command() -> impl Strategy<Value = StoreCommand> {
     prop_oneof![
         Just(StoreCommand::Set),
@@ -310,6 +320,39 @@ proptest! {
                 Parsed::Incomplete { bytes_needed } => prop_assert!(bytes_needed > cut && bytes_needed <= bytes.len()),
                 other => prop_assert!(false, "cut at {}: {:?}", cut, other),
             }
+        }
+    }
+
+    #[test]
+    fn a_plain_set_is_what_the_whole_parser_makes_of_it(
+        key in prop_oneof![key(), prop::collection::vec(0x1cu8..0x24, 0..4), prop::collection::vec(0x21u8..0x7f, 248..253)],
+        flags in number_text(), exptime in number_text(), stated in prop::option::of(number_text()),
+        data in value(), space in " {1,2}", behind in " ?(noreply)? ?", end in "\r?\n?", rest in value(),
+    ) {
+        let stated = stated.unwrap_or_else(|| data.len().to_string());
+        let words = [flags, exptime, stated].join(&space);
+        let line = [b"set ", &key[..], b" ", words.as_bytes(), behind.as_bytes(), b"\r\n"].concat();
+        let bytes = [&line[..], &data, end.as_bytes(), &rest].concat();
+        for limits in [
+            Limits::default(),
+            Limits { large_bytes_min: 100, ..Limits::default() },
+            Limits { value_bytes_max: 100, ..Limits::default() },
+            Limits { line_bytes_max: line.len() - 1, ..Limits::default() },
+        ] {
+            if let Some((store, consumed)) = plain_set(&bytes, &limits) {
+                prop_assert_eq!(parse_request(&bytes, &limits), Parsed::Complete { request: Request::Store(store), consumed });
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_common_sets_are_plain(key in key(), data in value(), flags: u32, exptime in 0i64..10_000_000_000, noreply: bool) {
+        let store = Store { command: StoreCommand::Set, key: &key, flags, exptime, data: &data, noreply };
+        let mut bytes = Vec::new();
+        Request::Store(store).encode(&mut bytes);
+        prop_assert_eq!(plain_set(&bytes, &Limits::default()), Some((store, bytes.len())));
+        for cut in 0..bytes.len() {
+            prop_assert_eq!(plain_set(&bytes[..cut], &Limits::default()), None);
         }
     }
 

@@ -19,6 +19,12 @@ impl<'a> Key<'a> {
         decodes.then_some(Key { text, is_binary })
     }
 
+    /// A key that is not encoded.
+    #[inline]
+    pub(super) fn of_text(text: &'a [u8]) -> Key<'a> {
+        Key { text, is_binary: false }
+    }
+
     /// The text on the line.
     pub fn text(self) -> &'a [u8] {
         self.text

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `request` | requests, and their bytes |
 //! | `parse` | bytes to requests |
+//! | `plain_get` | the same for the most common read alone |
 //! | `flags` | the letters behind the key, one set for all commands |
 //! | `key`, `base64` | keys, as text or encoded |
 //! | `response` | responses, both ways |
@@ -25,12 +26,14 @@ mod base64;
 mod flags;
 mod key;
 mod parse;
+mod plain_get;
 mod request;
 mod response;
 
 pub use flags::{Flag, Flags};
 pub use key::{Key, KeyBuffer, encode_stored_key};
 pub use parse::{Parsed, is_meta, parse_request};
+pub use plain_get::plain_get;
 pub use request::{Direction, Request, StoreMode, Target};
 pub use response::{
     ErrorReply, ParsedResponse, Response, Status, encode_flag, encode_key_flag, encode_number_flag,

@@ -98,7 +98,7 @@ fn parse_line<'a>(name: &[u8], mut words: Tokens<'a>, limits: &Limits) -> Result
     if name == b"ma" {
         // Whatever is wrong with its flags has one name (rules M2, D12).
         let target = parse_target(key, words).map_err(|_| ErrorReply::InvalidOrDuplicateFlag)?;
-        let direction = match target.flags.mode {
+        let direction = match target.flags.mode() {
             None | Some(b'I' | b'+') => Direction::Up,
             Some(b'D' | b'-') => Direction::Down,
             Some(_) => return Err(ErrorReply::InvalidCountMode),
@@ -176,7 +176,7 @@ fn parse_store_target<'a>(
     }
     check_count(words, 3)?;
     let target = parse_target(key, words)?;
-    let mode = StoreMode::named(target.flags.mode).ok_or(ErrorReply::InvalidStoreMode)?;
+    let mode = StoreMode::named(target.flags.mode()).ok_or(ErrorReply::InvalidStoreMode)?;
     target.flags.check_opaque()?;
     Ok((target, mode))
 }

@@ -253,13 +253,41 @@ proptest! {
         prop_assert_eq!(&again, &bytes);
         if let (Request::Store { data: read, mode: read_mode, target: read_target }, Request::Store { data, mode, target }) = (read, request) {
             prop_assert_eq!((read, read_mode, read_target.key), (data, mode, target.key));
-            prop_assert_eq!((read_target.flags.ttl, read_target.flags.compare_cas), (target.flags.ttl, target.flags.compare_cas));
+            prop_assert_eq!((read_target.flags.ttl(), read_target.flags.compare_cas()), (target.flags.ttl(), target.flags.compare_cas()));
         }
         for cut in 0..bytes.len() {
             match parse(&bytes[..cut]) {
                 Parsed::Incomplete { bytes_needed } => prop_assert!(bytes_needed > cut && bytes_needed <= bytes.len()),
                 other => prop_assert!(false, "cut at {}: {:?}", cut, other),
             }
+        }
+    }
+
+    #[test]
+    fn a_plain_get_is_what_the_whole_parser_makes_of_it(
+        key in "[!-~]{0,4}|[!-~]{248,252}", words in "( {1,2}[vkfscqOtbT][!-~]{0,2}){0,3}|( [vkfscq]){0,8}( O[!-~]{0,32})?",
+        end in "\r?\n?", rest in prop::collection::vec(any::<u8>(), 0..9),
+    ) {
+        let line = ["mg ", &key, &words, &end].concat();
+        let bytes = [line.as_bytes(), &rest].concat();
+        for limits in [Limits::default(), Limits { line_bytes_max: line.len() - 1, ..Limits::default() }] {
+            if let Some((target, consumed)) = plain_get(&bytes, &limits) {
+                prop_assert_eq!(parse_request(&bytes, &limits), Parsed::Complete { request: Request::Get(target), consumed });
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_common_gets_are_plain((key, is_binary) in key(), opaque in "[!-~]{0,31}", order in any::<u64>()) {
+        let opaque = format!("O{opaque}");
+        let letters = ["v", "k", "f", "s", "c", "q", &opaque].into_iter().enumerate();
+        let words: String =
+            letters.filter(|(at, _)| order >> at & 1 != 0).map(|(_, word)| format!(" {word}")).collect();
+        let line = [b"mg ", &key[..], words.as_bytes(), b"\r\n"].concat();
+        let is_plain = plain_get(&line, &Limits::default()).is_some_and(|(_, consumed)| consumed == line.len());
+        prop_assert!(is_plain || is_binary);
+        for cut in 0..line.len() {
+            prop_assert_eq!(plain_get(&line[..cut], &Limits::default()), None);
         }
     }
 

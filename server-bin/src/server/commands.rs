@@ -339,7 +339,7 @@ impl Executor<'_> {
 
     /// A key was asked for and answered; with the value's length and its item's class, if there is one.
     #[inline]
-    fn note_read(&self, key: &[u8], found: Option<(usize, usize)>, touched: bool) {
+    pub(super) fn note_read(&self, key: &[u8], found: Option<(usize, usize)>, touched: bool) {
         self.count_read(found.map(|(_, class)| class), touched);
         self.saw_get(key, found);
     }
@@ -440,7 +440,7 @@ impl Executor<'_> {
         }
     }
 
-    fn attributes_of(&self, store: &Store<'_>) -> Attributes {
+    pub(super) fn attributes_of(&self, store: &Store<'_>) -> Attributes {
         Attributes { flags: store.flags, expiry: self.expiry(store.exptime) }
     }
 
@@ -630,7 +630,7 @@ fn reply(out: &mut Vec<u8>, noreply: bool, response: Response<'_>) {
 }
 
 /// Answers an outcome; `noreply` suppresses errors, too (rule F10).
-fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>) {
+pub(super) fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>) {
     match outcome {
         Ok(response) => reply(out, noreply, response),
         Err(_) if noreply => {}
@@ -640,7 +640,7 @@ fn answer(out: &mut Vec<u8>, noreply: bool, outcome: Result<Answer, WriteError>)
 }
 
 /// memcached's word for what became of a store (rule G8).
-fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str {
+pub(super) fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str {
     match outcome {
         Ok(Response::Stored) => "stored",
         Ok(Response::Exists) => "exists",

@@ -14,6 +14,7 @@ mod batch;
 mod buffers;
 mod incoming;
 mod input;
+mod plain;
 mod turn;
 
 use std::borrow::Cow;
@@ -37,7 +38,7 @@ use super::registry::State;
 use super::stopwatch::Stopwatch;
 use super::watch::Watch;
 use crate::settings::{Protocol, Settings};
-use batch::{Asked, Batch, Gets};
+use batch::{Asked, Batch};
 pub(crate) use buffers::Buffers;
 use incoming::Incoming;
 use input::Input;
@@ -406,7 +407,7 @@ impl Connection {
                 continue;
             }
             self.settle_protocol(input[0]);
-            if !waits_for_acks && self.execute_gets(input, executor) {
+            if !waits_for_acks && self.execute_plainly(input, executor) {
                 continue;
             }
             let limits = self.limits;
@@ -463,24 +464,6 @@ impl Connection {
             }
             Ran::Stopped(stop) => Some(stop),
         }
-    }
-
-    /// Answers the gets of one key each that the input begins with, as one look at all of their keys; false if there are
-    /// not several, or none could be answered so.
-    fn execute_gets(&mut self, input: &[u8], executor: &mut Executor<'_>) -> bool {
-        let is_plain = self.stopwatch.is_none() && self.gate.is_open() && self.progress.is_at_start();
-        if !is_plain || self.protocol != Protocol::Ascii {
-            return false;
-        }
-        let gets = Gets::read(input, &self.limits);
-        if gets.keys().len() < 2 {
-            return false;
-        }
-        let answered = executor.get_each(gets.keys(), self.sent + UNSENT_BYTES_MAX, &mut self.output);
-        self.parsed += gets.bytes(answered);
-        self.bytes_needed = 1;
-        self.requests_done += answered as u64;
-        answered > 0
     }
 
     /// Executes requests that lie where the input begins. Behind the last alone may be bytes that are thrown away, or nothing any

@@ -20,6 +20,7 @@ use hotspare_memcached::meta::{
 
 use super::commands::{Executor, server_error, write_error};
 use super::requests::Command;
+pub(crate) use get::PlainGet;
 
 /// What the connection does next.
 #[derive(Debug)]
@@ -146,15 +147,25 @@ impl Executor<'_> {
         expires_at_ms.map(|moment| moment.saturating_sub(self.shared.cache.now_ms()).div_ceil(1000))
     }
 
-    fn facts(&self, item: &ItemRef<'_>) -> Facts {
+    /// Of what depends on the time only what the request asks for: that costs a look at the clock each.
+    fn facts(&self, target: &Target<'_>, item: &ItemRef<'_>) -> Facts {
+        let (has_age, has_ttl) = (target.flags.has(b'l'), target.flags.has(b't'));
+        Facts {
+            unread_s: if has_age { self.unread_s(item) } else { 0 },
+            ttl_s: if has_ttl { self.ttl_s(item.expires_at_ms) } else { None },
+            ..self.timeless_facts(item)
+        }
+    }
+
+    fn timeless_facts(&self, item: &ItemRef<'_>) -> Facts {
         Facts {
             cas: self.shared.settings.shown_cas(item.cas()),
             client_flags: item.flags,
             is_fetched: item.is_fetched,
-            unread_s: self.unread_s(item),
+            unread_s: 0,
             is_key_binary: item.state.is_key_binary,
             bytes: item.value.len(),
-            ttl_s: self.ttl_s(item.expires_at_ms),
+            ttl_s: None,
         }
     }
 
@@ -187,7 +198,12 @@ impl Executor<'_> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
         let cache = &self.shared.cache;
-        let found = cache.peek(key, |item| self.facts(&item))?.zip(cache.details(key)?);
+        let facts = |item: ItemRef<'_>| Facts {
+            unread_s: self.unread_s(&item),
+            ttl_s: self.ttl_s(item.expires_at_ms),
+            ..self.timeless_facts(&item)
+        };
+        let found = cache.peek(key, facts)?.zip(cache.details(key)?);
         let Some((facts, details)) = found else {
             encode_status(Status::Miss, out);
             end_line(out);
@@ -248,7 +264,7 @@ impl Facts {
 
 /// Whether the CAS to compare with, if there is one, is the item's; 0 is nobody's (rule C2).
 fn is_cas_right(flags: &Flags<'_>, item: &ItemRef<'_>) -> bool {
-    flags.compare_cas.is_none_or(|cas| cas != 0 && cas == item.cas())
+    flags.compare_cas().is_none_or(|cas| cas != 0 && cas == item.cas())
 }
 
 /// The expiry that an item has.

@@ -28,6 +28,7 @@ mod operator;
 mod prefixes;
 mod registry;
 mod requests;
+mod sets;
 mod stats;
 mod stopwatch;
 mod tls;

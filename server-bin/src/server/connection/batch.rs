@@ -3,7 +3,7 @@
 //!
 //! Lives here: where one ends and the next begins. Not here: what is done with them (see `connection`).
 
-use hotspare_memcached::classic::{self, Limits, Request, Store, plain_get};
+use hotspare_memcached::classic::{self, Limits, Request, Store};
 use hotspare_memcached::{binary, meta};
 
 use crate::server::commands::AHEAD_MAX;
@@ -109,36 +109,4 @@ pub(super) fn binary_keys<'a>(input: &'a [u8], keys: &mut [&'a [u8]; AHEAD_MAX])
         bytes = bytes.saturating_add(more);
     }
     (count, bytes)
-}
-
-/// The keys of gets in a row, of one key each.
-#[derive(Debug)]
-pub(super) struct Gets<'a> {
-    keys: [&'a [u8]; AHEAD_MAX],
-    len: usize,
-}
-
-impl<'a> Gets<'a> {
-    /// Those that the input begins with.
-    #[inline]
-    pub(super) fn read(mut input: &'a [u8], limits: &Limits) -> Gets<'a> {
-        let mut gets = Gets { keys: [&[]; AHEAD_MAX], len: 0 };
-        while gets.len < AHEAD_MAX
-            && let Some((key, bytes)) = plain_get(input, limits)
-        {
-            gets.keys[gets.len] = key;
-            gets.len += 1;
-            input = &input[bytes..];
-        }
-        gets
-    }
-
-    pub(super) fn keys(&self) -> &[&'a [u8]] {
-        &self.keys[..self.len]
-    }
-
-    /// The bytes that the first so many gets take.
-    pub(super) fn bytes(&self, gets: usize) -> usize {
-        self.keys[..gets].iter().map(|key| b"get ".len() + key.len() + b"\r\n".len()).sum()
-    }
 }

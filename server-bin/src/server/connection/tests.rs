@@ -257,6 +257,21 @@ fn requests_that_come_together_are_answered_as_those_that_come_one_by_one() {
     // Above what is looked at together, and an end that has not come.
     inputs.push("get a|".repeat(100) + "get");
     inputs.push("set a 0 0 1|y|get a|delete a|ms b 1 q|1|mg b v|incr b 1|touch b 0|".repeat(9) + "get b");
+    inputs.push(
+        "get a|".to_owned()
+            + &"set a 5 0 1|x|set b 0 9 2 noreply|yz|".repeat(20)
+            + "get a b|set a 0 0 1 noreply|xx|set",
+    );
+    inputs.push(
+        "stats detail on|get a:1|set a:1 0 0 1|x|set a:2 7 0 0||get a:1|get a:2|stats detail dump|get b|"
+            .to_owned(),
+    );
+    inputs.push(
+        "ms a 1 F7|x|".to_owned()
+            + &"mg a v O1|mg a|mg no k O2|mg a s c f k q|mg no q|mg a t|mg a v|mg a q|get a|".repeat(9)
+            + "mg a",
+    );
+    inputs.push("set a 0 0 1|x|md a I|mg a v O1|mg a s O2|mg a v|mg b v N30|mg b v|ms YQ== 1 b|y|mg a k|mg a k v|get a|".to_owned());
     for input in inputs {
         let bytes = input.replace('|', "\r\n").into_bytes();
         let answers = [1, 7, 4096, 1 << 20].map(|piece_bytes| {
@@ -266,7 +281,10 @@ fn requests_that_come_together_are_answered_as_those_that_come_one_by_one() {
             let mut socket = socket(&bytes, piece_bytes);
             run(&shared, &mut connection, &mut socket);
             let counted = shared.counters.snapshot();
-            (socket.output, counted.cmd_get, counted.get_misses, connection.requests_done)
+            let commands: Vec<_> = counted.requests.by_command().map(|(_, count, _)| count).collect();
+            let reads = (counted.cmd_get, counted.get_hits, counted.get_misses);
+            let others = (counted.cmd_set, counted.cmd_meta, counted.store_too_large);
+            (socket.output, reads.0, reads, others, commands, connection.requests_done)
         });
         let start = &input[..input.len().min(60)];
         assert!(answers.iter().all(|answer| *answer == answers[0]), "{start}");
@@ -291,6 +309,37 @@ fn keys_of_one_get_count_under_their_own_classes_and_as_misses() {
     assert_eq!((counted.cmd_get, counted.get_hits, counted.get_misses), (10, 6, 4));
     assert_eq!([small, large].map(|class| shared.counters.class(class).get_hits), [4, 2]);
     assert_eq!(counted.requests.by_command().find(|(word, ..)| *word == "get").unwrap().1, 4);
+}
+
+#[test]
+fn sets_in_a_row_stop_where_the_output_is_full() {
+    let shared = shared();
+    let mut connection = Connection::new(&shared.settings);
+    connection.output = vec![b'x'; UNSENT_BYTES_MAX - 20];
+    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
+    let mut sets = &b"set a 0 0 1\r\nx\r\n".repeat(10)[..];
+    connection.fill(|room| std::io::Read::read(&mut sets, room)).unwrap();
+    assert_eq!(connection.execute(&mut executor), Stop::OutputFull);
+    assert_eq!((connection.requests_done, shared.counters.snapshot().cmd_set), (3, 3));
+    connection.was_sent(UNSENT_BYTES_MAX);
+    assert_eq!(connection.execute(&mut executor), Stop::InputUsed);
+    assert_eq!((connection.requests_done, shared.counters.snapshot().cmd_set), (10, 10));
+}
+
+#[test]
+fn each_set_is_told_that_a_node_takes_no_writes_unless_it_wants_no_reply() {
+    let config = Config::new().memory_bytes_max(16 << 20);
+    let replica = config.replication(hotspare::ReplicationConfig::replica_of("nobody"));
+    let shared = Shared { cache: Cache::new(replica).unwrap(), ..shared() };
+    let mut connection = Connection::new(&shared.settings);
+    let set = "set a 0 0 1\r\nx\r\n";
+    let sets = [set, set, "set a 0 0 1 noreply\r\nx\r\n", set].concat();
+    let mut socket = socket(sets.as_bytes(), 1000);
+    assert_eq!(run(&shared, &mut connection, &mut socket), Turn::Waiting);
+    let text = String::from_utf8(socket.output).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(text.lines().all(|line| line.starts_with("SERVER_ERROR ")), "{text}");
+    assert_eq!(shared.counters.snapshot().cmd_set, 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
 use hotspare::AckMode;
-use hotspare_memcached::classic::plain_get;
+use hotspare_memcached::classic::{plain_get, plain_set};
 
 use super::{Connection, Stop, UNSENT_BYTES_MAX};
 use crate::server::commands::Executor;
@@ -54,24 +54,37 @@ impl Connection {
         if let Some(first) = self.input.get(self.parsed) {
             self.settle_protocol(*first);
         }
-        if self.may_answer_directly(executor)
-            && let Some((key, bytes)) = plain_get(&self.input[self.parsed..], &self.limits)
-            && self.parsed + bytes == self.input.len()
-        {
-            let begun = self.stopwatch.is_some().then(Instant::now);
-            let sent = executor.get_directly(key, socket, &mut self.output);
-            if let (Some(stopwatch), Some(begun)) = (&mut self.stopwatch, begun) {
-                let request = &self.input[self.parsed..];
-                let answer_bytes = sent + self.output.len();
-                let sizes = (request.len(), answer_bytes);
-                stopwatch.note(begun.elapsed(), true, request, sizes, executor.counters);
-            }
-            self.parsed += bytes;
-            self.bytes_needed = 1;
-            self.requests_done += 1;
+        if self.may_answer_directly(executor) && self.execute_alone(socket, executor) {
             return Stop::InputUsed;
         }
         self.execute(executor)
+    }
+
+    /// Executes the plain get or set behind which nothing has come; false if that is not what has come.
+    fn execute_alone(&mut self, socket: &mut impl Write, executor: &Executor<'_>) -> bool {
+        let input = &self.input[self.parsed..];
+        let (limits, out) = (&self.limits, &mut self.output);
+        let begun;
+        let sent = match (plain_get(input, limits), plain_set(input, limits)) {
+            (Some((key, bytes)), _) if bytes == input.len() => {
+                begun = self.stopwatch.is_some().then(Instant::now);
+                executor.get_directly(key, socket, out)
+            }
+            (None, Some((store, bytes))) if bytes == input.len() => {
+                begun = self.stopwatch.is_some().then(Instant::now);
+                executor.set(&executor.put_of(&store), store.noreply, out);
+                0
+            }
+            _ => return false,
+        };
+        if let (Some(stopwatch), Some(begun)) = (&mut self.stopwatch, begun) {
+            let sizes = (input.len(), sent + self.output.len());
+            stopwatch.note(begun.elapsed(), true, input, sizes, executor.counters);
+        }
+        self.parsed = self.input.len();
+        self.bytes_needed = 1;
+        self.requests_done += 1;
+        true
     }
 
     /// Whether nothing stands between a request and its answer's way out.

@@ -84,7 +84,7 @@ impl Executor<'_> {
         if b"CETct".iter().any(|letter| flags.has(*letter)) {
             return Ok(None);
         }
-        let delta = flags.delta.unwrap_or(1);
+        let delta = flags.delta().unwrap_or(1);
         let counted = match direction {
             Direction::Up => self.shared.cache.incr(key, delta),
             Direction::Down => self.shared.cache.decr(key, delta),
@@ -94,7 +94,7 @@ impl Executor<'_> {
                 let class = Some(self.shared.cache.class_found());
                 Ok(Some(Counted::Number { number, cas: 0, expires_at_ms: None, class }))
             }
-            Ok(None) if flags.vivify_ttl.is_some() => Ok(None),
+            Ok(None) if flags.vivify_ttl().is_some() => Ok(None),
             Ok(None) => Ok(Some(Counted::Refused(Status::NotFound))),
             Err(CounterError::Write(error)) => Err(error),
             Err(_) => Ok(Some(Counted::NotANumber)),
@@ -128,7 +128,7 @@ impl Executor<'_> {
             was_fetched = item.is_some_and(|item| is_in_place && item.is_fetched);
             let is_key_binary = item.map_or(flags.has(b'b'), |item| item.state.is_key_binary);
             let marks = item.filter(|_| is_in_place).map_or(ItemState::default(), |item| item.state);
-            let state = ItemState { client_cas: flags.new_cas, is_key_binary, ..marks };
+            let state = ItemState { client_cas: flags.new_cas(), is_key_binary, ..marks };
             Update::StoreWith { value: value.into(), attributes, state }
         })?;
         if was_fetched {
@@ -136,7 +136,7 @@ impl Executor<'_> {
             self.count_as_read(key);
         }
         if let (Updated::Stored(version), Counted::Number { cas, .. }) = (updated, &mut counted) {
-            *cas = self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0));
+            *cas = self.shared.settings.shown_cas(flags.new_cas().unwrap_or(version.0));
         }
         Ok(counted)
     }
@@ -149,9 +149,9 @@ impl Executor<'_> {
         direction: Direction,
     ) -> Result<(u64, usize, Attributes), Counted> {
         let Some(item) = item else {
-            flags.vivify_ttl.ok_or(Counted::Refused(Status::NotFound))?;
+            flags.vivify_ttl().ok_or(Counted::Refused(Status::NotFound))?;
             let ttl = flags.vivified_ttls().0.unwrap_or_default();
-            return Ok((flags.initial.unwrap_or_default(), 0, self.expiry(ttl).into()));
+            return Ok((flags.initial().unwrap_or_default(), 0, self.expiry(ttl).into()));
         };
         if is_plainly_no_number(item.value.len()) {
             return Err(Counted::NotANumber);
@@ -160,12 +160,12 @@ impl Executor<'_> {
             return Err(Counted::Refused(Status::Exists));
         }
         let number = item.value.as_slice().and_then(parse_number).ok_or(Counted::NotANumber)?;
-        let delta = flags.delta.unwrap_or(1);
+        let delta = flags.delta().unwrap_or(1);
         let number = match direction {
             Direction::Up => number.wrapping_add(delta),
             Direction::Down => number.saturating_sub(delta),
         };
-        let expiry = flags.ttl.map_or(expiry_of(&item), |ttl| self.expiry(ttl));
+        let expiry = flags.ttl().map_or(expiry_of(&item), |ttl| self.expiry(ttl));
         Ok((number, item.value.len(), Attributes { flags: item.flags, expiry }))
     }
 }

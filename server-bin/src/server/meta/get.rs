@@ -1,11 +1,14 @@
 //! `mg`: a read that may touch, make, and hand out the token to recache (rules D1 to D7).
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, WriteError};
 use hotspare_memcached::classic::{Lifetime, lifetime};
 use hotspare_memcached::meta::{Status, Target, encode_flag, encode_status, encode_value_status, end_line};
 
-use super::super::commands::{Executor, reserve_for};
+use super::super::commands::{AHEAD_MAX, Executor, reserve_for};
+use super::super::requests::Command;
 use super::{Facts, KEY_BUFFER, encode_flags, expiry_of};
 
 /// What `mg` tells of an item.
@@ -22,6 +25,17 @@ enum Look {
         /// Seconds since it was accessed before this look.
         unread_s: u64,
     },
+}
+
+/// One with flags that change nothing (see `hotspare_memcached::meta::plain_get`).
+#[derive(Clone, Copy)]
+pub(crate) struct PlainGet<'a>(pub(crate) Target<'a>);
+
+impl AsRef<[u8]> for PlainGet<'_> {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        self.0.key.text()
+    }
 }
 
 /// One `mg` under way.
@@ -64,7 +78,7 @@ impl Executor<'_> {
                     self.count_meta_get(&get, Some((0, class)));
                     return Ok(());
                 }
-                None if target.flags.vivify_ttl.is_some() => {}
+                None if target.flags.vivify_ttl().is_some() => {}
                 None => {
                     self.count_meta_get(&get, None);
                     // Rule D7.
@@ -75,10 +89,42 @@ impl Executor<'_> {
         }
     }
 
+    /// Answers plain ones, at most [`AHEAD_MAX`], until the output is full, a read is refused, or one would win a token; gives how many.
+    pub(crate) fn meta_get_each(
+        &self,
+        gets: &[PlainGet<'_>],
+        output_bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let (mut found, mut answered) = ([None; AHEAD_MAX], 0);
+        let read = self.shared.cache.read_while(gets, |at, item| {
+            let PlainGet(target) = &gets[at];
+            let get = Get { target, key: target.key.text(), ttl_before_s: None, may_win: true };
+            match &item {
+                Some(item) if self.is_token_free(&get, item) => return ControlFlow::Break(()),
+                Some(item) => {
+                    self.encode_hit(&get, item, self.facts(target, item), false, out);
+                    found[at] = Some((item.value.len(), item.value.class()));
+                }
+                None => Self::meta_status(target, Status::Miss, Status::Miss, None, out),
+            }
+            answered = at + 1;
+            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        // Who is refused, or wins, asks once more, alone.
+        let _ = read;
+        for (get, found) in gets[..answered].iter().zip(found) {
+            self.note_read(get.as_ref(), found, false);
+        }
+        self.counters.cmd_meta.add(answered as u64);
+        self.counters.requests.count_several(Command::MetaGet, answered);
+        answered
+    }
+
     /// `found`: the value's length, and its item's class.
     fn count_meta_get(&self, get: &Get<'_>, found: Option<(usize, usize)>) {
         // What was not found was not touched: memcached counts the miss of a get.
-        let is_touched = get.target.flags.ttl.is_some() && found.is_some();
+        let is_touched = get.target.flags.ttl().is_some() && found.is_some();
         self.count_read(found.map(|(_, class)| class), is_touched);
         self.saw_get(get.key, found);
     }
@@ -86,7 +132,7 @@ impl Executor<'_> {
     /// Rule D3: `t` before `T` tells the old time to live, `R` before `T` compares with it.
     fn ttl_before_s(&self, target: &Target<'_>, key: &[u8]) -> Result<Option<Option<u64>>, WriteError> {
         let flags = &target.flags;
-        let is_asked = flags.ttl.is_some() && (flags.is_before(b't', b'T') || flags.is_before(b'R', b'T'));
+        let is_asked = flags.ttl().is_some() && (flags.is_before(b't', b'T') || flags.is_before(b'R', b'T'));
         if !is_asked {
             return Ok(None);
         }
@@ -98,16 +144,16 @@ impl Executor<'_> {
         let look = |item: ItemRef<'_>| {
             let is_token_free = self.is_token_free(get, &item);
             // An item that `T` has ended is a hit once more, and nobody else can win its token (rules D3, X1).
-            let has_ttl = get.target.flags.ttl.is_some();
+            let has_ttl = get.target.flags.ttl().is_some();
             let is_over = has_ttl && item.expires_at_ms.is_some_and(|moment| moment <= cache.now_ms());
             if is_token_free && !is_over {
                 return Look::TokenFree { is_fetched: item.is_fetched, unread_s: self.unread_s(&item) };
             }
-            self.encode_hit(get, &item, self.facts(&item), is_token_free, out);
+            self.encode_hit(get, &item, self.facts(get.target, &item), is_token_free, out);
             Look::Answered { bytes: item.value.len(), class: item.value.class() }
         };
         let flags = &get.target.flags;
-        Ok(match flags.ttl {
+        Ok(match flags.ttl() {
             Some(ttl) if flags.has(b'u') => cache.peek_and_touch(get.key, self.expiry(ttl), look)?,
             Some(ttl) => cache.read_and_touch(get.key, self.expiry(ttl), look)?,
             None if flags.has(b'u') => cache.peek(get.key, look)?,
@@ -127,7 +173,7 @@ impl Executor<'_> {
                 Some(before) if flags.is_before(b'R', b'T') => before,
                 _ => self.ttl_s(item.expires_at_ms),
             };
-            let wanted_s = flags.recache_ttl.map(|seconds| match lifetime(seconds) {
+            let wanted_s = flags.recache_ttl().map(|seconds| match lifetime(seconds) {
                 Lifetime::Never | Lifetime::AlreadyExpired => 0,
                 Lifetime::Seconds(seconds) => seconds,
                 Lifetime::UnixTime(moment) => moment.saturating_sub(self.shared.cache.now_ms() / 1000),
@@ -152,7 +198,13 @@ impl Executor<'_> {
             out.truncate(start);
             let Some(item) = item.filter(|item| self.is_token_free(get, item)) else { return Update::Keep };
             found = (item.value.len(), item.value.class());
-            self.encode_hit(get, &item, Facts { is_fetched, unread_s, ..self.facts(&item) }, true, out);
+            self.encode_hit(
+                get,
+                &item,
+                Facts { is_fetched, unread_s, ..self.facts(get.target, &item) },
+                true,
+                out,
+            );
             Update::StoreWith {
                 value: item.value.to_vec().into(),
                 attributes: Attributes { flags: item.flags, expiry: expiry_of(&item) },
@@ -180,7 +232,7 @@ impl Executor<'_> {
     fn vivify(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<bool, WriteError> {
         let flags = &get.target.flags;
         let (Some(ttl), told_ttl) = flags.vivified_ttls() else { return Ok(false) };
-        if flags.vivify_ttl.is_none() {
+        if flags.vivify_ttl().is_none() {
             return Ok(false);
         }
         let is_key_binary = get.target.key.is_binary();
@@ -191,7 +243,7 @@ impl Executor<'_> {
                 value: Bytes::new(),
                 attributes: expiry.into(),
                 state: ItemState {
-                    client_cas: flags.new_cas,
+                    client_cas: flags.new_cas(),
                     is_token_sent: true,
                     is_key_binary,
                     ..ItemState::default()
@@ -204,7 +256,7 @@ impl Executor<'_> {
             self.count_as_read(get.key);
         }
         let facts = Facts {
-            cas: self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)),
+            cas: self.shared.settings.shown_cas(flags.new_cas().unwrap_or(version.0)),
             client_flags: 0,
             is_fetched: false,
             unread_s: 0,
@@ -254,7 +306,7 @@ impl Executor<'_> {
 
 /// A value that the client has already is withheld (rule D2).
 fn is_value_wanted(target: &Target<'_>, facts: &Facts) -> bool {
-    target.flags.has(b'v') && target.flags.compare_cas != Some(facts.cas)
+    target.flags.has(b'v') && target.flags.compare_cas() != Some(facts.cas)
 }
 
 fn begin_hit(target: &Target<'_>, facts: &Facts, out: &mut Vec<u8>) {

@@ -25,7 +25,7 @@ impl Executor<'_> {
         let mut buffer = KEY_BUFFER;
         let (cache, flags) = (&self.shared.cache, &target.flags);
         let (key, attributes) = (target.key.bytes(&mut buffer), self.attributes(flags));
-        match flags.new_cas.is_some() || flags.has(b'b') || flags.has(b'I') {
+        match flags.new_cas().is_some() || flags.has(b'b') || flags.has(b'I') {
             true => cache.begin_value_with_state(key, value_bytes, attributes),
             false => cache.begin_value(key, value_bytes, attributes),
         }
@@ -54,7 +54,7 @@ impl Executor<'_> {
         self.saw_store(key, SeenStore { command, status, value_bytes, attributes });
         let stored = stored.map_err(|error| self.drop_overwritten(target, error))?;
         self.count_store(key, value_bytes, attributes);
-        if flags.compare_cas.is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
+        if flags.compare_cas().is_some() && matches!(mode, StoreMode::Set | StoreMode::Replace) {
             self.count_cas(stored.status);
         }
         let facts = Facts {
@@ -116,8 +116,8 @@ impl Executor<'_> {
 
     fn attributes(&self, flags: &Flags<'_>) -> Attributes {
         Attributes {
-            flags: flags.client_flags.unwrap_or_default(),
-            expiry: self.expiry(flags.ttl.unwrap_or_default()),
+            flags: flags.client_flags().unwrap_or_default(),
+            expiry: self.expiry(flags.ttl().unwrap_or_default()),
         }
     }
 
@@ -168,7 +168,7 @@ impl Executor<'_> {
     }
 
     fn cas_of(&self, flags: &Flags<'_>, stored: Option<Version>) -> u64 {
-        stored.map_or(0, |version| self.shared.settings.shown_cas(flags.new_cas.unwrap_or(version.0)))
+        stored.map_or(0, |version| self.shared.settings.shown_cas(flags.new_cas().unwrap_or(version.0)))
     }
 
     /// With what the value is stored (rules D8, D9).
@@ -188,13 +188,13 @@ impl Executor<'_> {
     fn decide_new(&self, flags: &Flags<'_>, mode: StoreMode) -> Result<(Attributes, ItemState), Status> {
         let attributes = self.attributes(flags);
         let attributes = match mode {
-            StoreMode::Set | StoreMode::Replace if flags.compare_cas.is_some() => {
+            StoreMode::Set | StoreMode::Replace if flags.compare_cas().is_some() => {
                 return Err(Status::NotFound);
             }
             StoreMode::Set | StoreMode::Add => attributes,
             StoreMode::Replace => return Err(Status::NotStored),
             StoreMode::Append | StoreMode::Prepend => {
-                let vivify_ttl = flags.vivify_ttl.ok_or(Status::NotStored)?;
+                let vivify_ttl = flags.vivify_ttl().ok_or(Status::NotStored)?;
                 Attributes { expiry: self.expiry(vivify_ttl), ..attributes }
             }
         };
@@ -216,7 +216,7 @@ impl Executor<'_> {
         }
         if !is_cas_right(flags, item) {
             // 0 is nobody's CAS, not an old one (rule C2).
-            let is_older = flags.compare_cas.is_some_and(|cas| cas != 0 && cas < item.cas());
+            let is_older = flags.compare_cas().is_some_and(|cas| cas != 0 && cas < item.cas());
             if is_extension(mode) || !flags.has(b'I') || !is_older {
                 return Err(Status::Exists);
             }
@@ -235,7 +235,7 @@ impl Executor<'_> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
         let flags = &target.flags;
-        let is_plain = !flags.has(b'I') && !flags.has(b'x') && flags.compare_cas.is_none();
+        let is_plain = !flags.has(b'I') && !flags.has(b'x') && flags.compare_cas().is_none();
         let status = match is_plain {
             true if self.shared.cache.delete(key)? => Status::Ok,
             true => Status::NotFound,
@@ -272,13 +272,13 @@ impl Executor<'_> {
             if !marks_stale && !empties {
                 return Update::Remove;
             }
-            let expiry = match flags.ttl {
+            let expiry = match flags.ttl() {
                 Some(ttl) => self.expiry(ttl),
                 None if empties => Expiry::Never,
                 None => expiry_of(&item),
             };
             let (value, client_flags) = match empties {
-                true => (Bytes::new(), flags.client_flags.unwrap_or_default()),
+                true => (Bytes::new(), flags.client_flags().unwrap_or_default()),
                 false => (item.value.to_vec().into(), item.flags),
             };
             stays_fetched = item.is_fetched && !empties;
@@ -287,7 +287,7 @@ impl Executor<'_> {
                 value,
                 attributes: Attributes { flags: client_flags, expiry },
                 state: ItemState {
-                    client_cas: flags.new_cas.or(kept_cas),
+                    client_cas: flags.new_cas().or(kept_cas),
                     is_stale: marks_stale,
                     is_token_sent: false,
                     is_key_binary: item.state.is_key_binary,
@@ -308,11 +308,11 @@ fn is_extension(mode: StoreMode) -> bool {
 
 /// Whether the cache has a call for it.
 fn is_plain(flags: &Flags<'_>, mode: StoreMode) -> bool {
-    if flags.compare_cas.is_some() || flags.new_cas.is_some() {
+    if flags.compare_cas().is_some() || flags.new_cas().is_some() {
         return false;
     }
     match is_extension(mode) {
-        true => flags.vivify_ttl.is_none() && !flags.has(b's'),
+        true => flags.vivify_ttl().is_none() && !flags.has(b's'),
         // That a key was given encoded is kept with the item (rule M3), and stays with one that grows.
         false => !flags.has(b'b'),
     }
@@ -334,7 +334,7 @@ fn extended(item: Option<&ItemRef<'_>>, mode: StoreMode, added: &[u8]) -> Bytes 
 
 /// The state that an ordinary store gives.
 fn fresh_state(flags: &Flags<'_>) -> ItemState {
-    ItemState { client_cas: flags.new_cas, is_key_binary: flags.has(b'b'), ..ItemState::default() }
+    ItemState { client_cas: flags.new_cas(), is_key_binary: flags.has(b'b'), ..ItemState::default() }
 }
 
 /// What watchers are told of a store (rule G8).
@@ -352,7 +352,7 @@ fn status_word(stored: Result<Status, &WriteError>) -> &'static str {
 /// The classic command that does the same.
 fn command_word(mode: StoreMode, flags: &Flags<'_>) -> &'static str {
     match mode {
-        StoreMode::Set | StoreMode::Replace if flags.compare_cas.is_some() => "cas",
+        StoreMode::Set | StoreMode::Replace if flags.compare_cas().is_some() => "cas",
         StoreMode::Set => "set",
         StoreMode::Add => "add",
         StoreMode::Append => "append",

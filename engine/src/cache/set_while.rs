@@ -1,0 +1,173 @@
+//! Sets of many keys, whose lines and items are fetched ahead of time.
+//!
+//! Lives here: in which order, and that each key is hashed once. Not here: how one of them is stored (see `write`).
+
+use std::ops::ControlFlow;
+
+use crate::error::WriteError;
+use crate::mutation::{Attributes, Version};
+
+use super::read::BATCH;
+use super::{Cache, Inner};
+
+/// What [`Cache::set_while`] stores.
+///
+/// ```
+/// use hotspare::{Expiry, Put};
+/// let put = Put { key: b"a", value: b"1", attributes: Expiry::Never.into() };
+/// assert_eq!(Put::default().attributes, put.attributes);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Put<'a> {
+    /// Under which key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// What it carries besides.
+    pub attributes: Attributes,
+}
+
+impl AsRef<[u8]> for Put<'_> {
+    fn as_ref(&self) -> &[u8] {
+        self.key
+    }
+}
+
+impl Cache {
+    /// Stores many items, each as [`Cache::set`] does and in this order, in less time: the processor fetches what the next ones
+    /// touch while one is stored. The closure is told the place of each and what became of it, and may break off: those
+    /// behind are not stored.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Put};
+    /// # use std::ops::ControlFlow;
+    /// # let cache = Cache::new(Config::new())?;
+    /// let puts = [("a", "1"), ("b", "2")].map(|(key, value)| Put {
+    ///     key: key.as_bytes(),
+    ///     value: value.as_bytes(),
+    ///     ..Put::default()
+    /// });
+    /// cache.set_while(&puts, |at, stored| {
+    ///     assert!(stored.is_ok(), "{at}");
+    ///     ControlFlow::Continue(())
+    /// });
+    /// assert!(cache.contains("a")? && cache.contains("b")?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_while(
+        &self,
+        puts: &[Put<'_>],
+        told: impl FnMut(usize, Result<Version, WriteError>) -> ControlFlow<()>,
+    ) {
+        self.inner.set_while(puts, told);
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn set_while(
+        &self,
+        puts: &[Put<'_>],
+        mut told: impl FnMut(usize, Result<Version, WriteError>) -> ControlFlow<()>,
+    ) {
+        let mut at = 0;
+        for batch in puts.chunks(BATCH) {
+            // Of before the hashes: with another one since they are not used.
+            let seed = self.hasher.seed_id();
+            let hashes = self.fetch_ahead(batch);
+            for (hash, put) in hashes.into_iter().zip(batch) {
+                let stored = match self.is_special {
+                    true => self.set(put.key, put.value, put.attributes),
+                    false => self.set_hashed((hash, seed), put.key, put.value, put.attributes),
+                };
+                if told(at, stored).is_break() {
+                    return;
+                }
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::mutation::Expiry;
+    use crate::storage::KeyHash;
+
+    /// Keys of the same place and tag.
+    struct Constant;
+
+    impl KeyHash for Constant {
+        fn hash(&self, _seed: u64, _key: &[u8]) -> u64 {
+            7
+        }
+    }
+
+    fn configs() -> [Config; 3] {
+        let config = || Config::new().memory_bytes_max(4 << 20).item_bytes_max(1 << 10);
+        [config(), config().key_hash(Arc::new(Constant)), config().latency_histograms(true)]
+    }
+
+    #[test]
+    fn sets_of_many_keys_come_to_what_sets_one_by_one_come_to() {
+        let (large, long_key) = (vec![7; 2 << 10], vec![b'k'; 2000]);
+        let attributes = Attributes { flags: 5, expiry: Expiry::At(u64::MAX) };
+        let mut puts: Vec<Put<'_>> = [&b"a"[..], b"b", b"a", b"", &long_key, b"c"]
+            .into_iter()
+            .map(|key| Put { key, value: key, attributes })
+            .collect();
+        puts.extend((0..200u8).map(|_| Put { key: b"d", value: b"1", ..Put::default() }));
+        puts.push(Put { key: b"b", value: &large, ..Put::default() });
+        puts.push(Put { key: b"c", value: b"2", ..Put::default() });
+        for (many, one) in configs().into_iter().zip(configs()) {
+            let (many, one) = (Cache::new(many).unwrap(), Cache::new(one).unwrap());
+            let mut outcomes = Vec::new();
+            many.set_while(&puts, |at, stored| {
+                assert_eq!(at, outcomes.len());
+                outcomes.push(stored);
+                ControlFlow::Continue(())
+            });
+            let expected: Vec<_> =
+                puts.iter().map(|put| one.set(put.key, put.value, put.attributes)).collect();
+            assert_eq!(outcomes, expected);
+            for key in ["a", "b", "c", "d"] {
+                assert_eq!(many.get(key).unwrap(), one.get(key).unwrap(), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_breaks_off_has_the_others_not_stored() {
+        let cache = Cache::new(Config::new()).unwrap();
+        let keys: Vec<String> = (0..40).map(|number| format!("k{number}")).collect();
+        let puts: Vec<Put<'_>> =
+            keys.iter().map(|key| Put { key: key.as_bytes(), ..Put::default() }).collect();
+        cache.set_while(
+            &puts,
+            |at, _| if at == 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) },
+        );
+        let stored = keys.iter().filter(|key| cache.contains(key).unwrap()).count();
+        assert_eq!((stored, cache.contains("k20").unwrap()), (21, true));
+    }
+
+    #[test]
+    fn a_set_inside_a_read_is_refused_each() {
+        let cache = Cache::new(Config::new()).unwrap();
+        cache.set("a", "1", Expiry::Never).unwrap();
+        let puts = [Put { key: b"b", ..Put::default() }; 3];
+        let mut refused = 0;
+        cache
+            .read("a", |_| {
+                cache.set_while(&puts, |_, stored| {
+                    refused += usize::from(stored == Err(WriteError::InsideRead));
+                    ControlFlow::Continue(())
+                });
+            })
+            .unwrap();
+        assert_eq!(refused, 3);
+    }
+}
