@@ -639,6 +639,7 @@ impl Cache {
         let mut stats = Stats {
             memory_bytes: self.inner.pool.memory_bytes() as u64,
             memory_bytes_max: self.inner.pool.memory_bytes_max() as u64,
+            pinned_bytes: self.inner.pool.pinned_bytes() as u64,
             shards: self.inner.shards.len() as u64,
             ..Stats::default()
         };

@@ -9,7 +9,7 @@ use std::time::Instant;
 use hotspare::AckMode;
 use hotspare_memcached::classic::plain_get;
 
-use super::{Connection, Stop, UNSENT_BYTES_MAX};
+use super::{Connection, Stop};
 use crate::server::commands::Executor;
 use crate::server::counters::Counters;
 use crate::server::watch::Watch;
@@ -59,7 +59,7 @@ impl Connection {
             && self.parsed + bytes == self.input.len()
         {
             let begun = self.stopwatch.is_some().then(Instant::now);
-            let sent = executor.get_directly(key, socket, &mut self.output);
+            let sent = executor.get_directly(key, socket, &mut self.output) + executor.outgoing.bytes();
             if let (Some(stopwatch), Some(begun)) = (&mut self.stopwatch, begun) {
                 let request = &self.input[self.parsed..];
                 let answer_bytes = sent + self.output.len();
@@ -69,6 +69,7 @@ impl Connection {
             self.parsed += bytes;
             self.bytes_needed = 1;
             self.requests_done += 1;
+            self.take_outgoing(executor);
             return Stop::InputUsed;
         }
         self.execute(executor)
@@ -102,7 +103,7 @@ impl Connection {
             match flushed {
                 Ok(()) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    if self.unsent().len() > UNSENT_BYTES_MAX || stop != Stop::InputUsed {
+                    if self.is_output_full() || stop != Stop::InputUsed {
                         return Turn::Waiting;
                     }
                 }
@@ -166,22 +167,5 @@ impl Connection {
             }
         }
         Turn::MoreToDo
-    }
-
-    /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
-    pub(crate) fn flush(&mut self, socket: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
-        while !self.unsent().is_empty() {
-            match socket.write(self.unsent()) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    counters.bytes_written.add(count as u64);
-                    self.was_sent(count);
-                }
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
-            }
-        }
-        // An encrypted socket may hold some of it still.
-        socket.flush()
     }
 }

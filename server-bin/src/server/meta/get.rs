@@ -5,7 +5,7 @@ use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, WriteErr
 use hotspare_memcached::classic::{Lifetime, lifetime};
 use hotspare_memcached::meta::{Status, Target, encode_flag, encode_status, encode_value_status, end_line};
 
-use super::super::commands::{Executor, reserve_for};
+use super::super::commands::Executor;
 use super::{Facts, KEY_BUFFER, encode_flags, expiry_of};
 
 /// What `mg` tells of an item.
@@ -245,8 +245,7 @@ impl Executor<'_> {
         }
         end_line(out);
         if is_value_wanted(get.target, &facts) {
-            reserve_for(item.value.len(), out);
-            item.value.append_to(out);
+            self.outgoing.append(&item.value, out);
             end_line(out);
         }
     }
