@@ -78,7 +78,7 @@ pub use replication::{
     PromoteError, ReplicaStatus, Role, Status, Warning, Written,
 };
 pub use stats::Stats;
-pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX};
+pub use storage::{Cause, Event, KeyHash, PREFIX_BYTES_MAX, PREFIXES_MAX, PinnedValue};
 #[cfg(feature = "serde")]
 pub use typed::{Typed, TypedError};
 

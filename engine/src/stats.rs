@@ -15,6 +15,9 @@ pub struct Stats {
     pub memory_bytes: u64,
     /// The hard limit of `memory_bytes`.
     pub memory_bytes_max: u64,
+    /// Bytes of `memory_bytes` that are values whose items have gone, while somebody still sends them
+    /// ([`PinnedValue`](crate::PinnedValue)).
+    pub pinned_bytes: u64,
     /// Bytes of `memory_bytes` that are the index.
     pub index_bytes: u64,
     /// Reads that found a live item.

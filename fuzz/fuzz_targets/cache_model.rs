@@ -10,6 +10,7 @@
 //! 3. A version is given once, and each of a key is above all that the key had before; where versions are in order (on demand, and in
 //!    a group) each is above all of any key.
 //! 4. The storage's invariants hold, and the memory limit where eviction is on.
+//! 5. A value that comes piece by piece is stored whole or not at all, and one that is pinned stays as it was.
 //!
 //! The first byte of an input chooses the settings, the rest spells operations. HOTSPARE_FUZZ_PRINT set to anything
 //! prints them, to read what an artifact does.
@@ -21,8 +22,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use hotspare::{
-    Attributes, Cache, Clock, Config, CounterError, Eviction, Expiry, Item, ManualClock, ReplicationConfig,
-    Swap, Version, WriteError,
+    Attributes, Cache, Clock, Config, CounterError, Eviction, Expiry, Item, ManualClock, PinnedValue,
+    ReplicationConfig, Swap, ValueWriter, Version, WriteError,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -35,6 +36,8 @@ const MIB: usize = 1 << 20;
 const FILL_BYTES_MAX: usize = 2 * MIB;
 /// Below the largest value that is decoded: some are refused.
 const ITEM_BYTES_MAX: usize = 36 << 10;
+/// Values that come, and those that are pinned, at one time.
+const PIECES_MAX: usize = 6;
 /// More than any item's header.
 const HEADER_BYTES_MAX: usize = 64;
 /// Values up to this length lie in one piece, so that a counter is found in them.
@@ -133,6 +136,36 @@ enum Op {
     Advance {
         by_ms: u64,
     },
+    /// A value of this length comes piece by piece from here on.
+    Begin {
+        key: u16,
+        len: usize,
+        attributes: Attributes,
+    },
+    Write {
+        which: usize,
+        bytes: usize,
+    },
+    /// By a set, an add, a replace, or not at all.
+    Finish {
+        which: usize,
+        way: u8,
+    },
+    Pin {
+        key: u16,
+    },
+    Unpin {
+        which: usize,
+    },
+}
+
+/// A value of which a part has come.
+struct Coming {
+    key: u16,
+    attributes: Attributes,
+    value: Vec<u8>,
+    written: usize,
+    writer: ValueWriter,
 }
 
 /// A value by what makes it, so that an operation is short when it is printed.
@@ -217,8 +250,12 @@ impl Input<'_> {
         Some(Attributes { flags, expiry })
     }
 
+    fn place(&mut self) -> Option<usize> {
+        Some(usize::from(self.byte()?) % PIECES_MAX)
+    }
+
     fn op(&mut self) -> Option<Op> {
-        Some(match self.byte()? % 32 {
+        Some(match self.byte()? % 40 {
             0..=5 => Op::Set { key: self.key()?, value: self.value()?, attributes: self.attributes()? },
             6 | 7 => Op::Add { key: self.key()?, value: self.value()?, attributes: self.attributes()? },
             8 => Op::Replace { key: self.key()?, value: self.value()?, attributes: self.attributes()? },
@@ -252,7 +289,16 @@ impl Input<'_> {
             26 => Op::Flush,
             27 => Op::FlushAt { at: self.expiry()? },
             28 => Op::Resize { bytes: MIB - 4096 + usize::from(self.byte()?) * 16_384 },
-            _ => Op::Advance { by_ms: u64::from(self.byte()? % 64) },
+            29..=31 => Op::Advance { by_ms: u64::from(self.byte()? % 64) },
+            32 | 33 => Op::Begin {
+                key: self.key()?,
+                len: usize::from(self.byte()?) * 144,
+                attributes: self.attributes()?,
+            },
+            34 | 35 => Op::Write { which: self.place()?, bytes: usize::from(self.byte()?) * 200 },
+            36 | 37 => Op::Finish { which: self.place()?, way: self.byte()? % 4 },
+            38 => Op::Pin { key: self.key()? },
+            _ => Op::Unpin { which: self.place()? },
         })
     }
 }
@@ -277,6 +323,9 @@ struct Model {
     versions: Versions,
     /// Counts the values made.
     nonce: u64,
+    coming: Vec<Coming>,
+    /// What each was when it was pinned.
+    pinned: Vec<(PinnedValue, Vec<u8>)>,
 }
 
 fn key_of(key: u16) -> Vec<u8> {
@@ -330,7 +379,7 @@ impl Model {
         // A cache is made with a megabyte a shard at least; so its shards compete for one.
         cache.resize(MIB).expect("a megabyte is enough");
         let versions = Versions { in_order, ..Versions::default() };
-        Model { cache, clock, evicts, items: BTreeMap::new(), flush_at_ms: 0, versions, nonce: 0 }
+        Model { cache, clock, evicts, items: BTreeMap::new(), flush_at_ms: 0, versions, nonce: 0, coming: Vec::new(), pinned: Vec::new() }
     }
 
     fn apply(&mut self, op: &Op) {
@@ -380,6 +429,71 @@ impl Model {
                 assert!(!is_done || bytes >= MIB, "{bytes} bytes are too few");
             }
             Op::Advance { by_ms } => self.clock.advance_ms(by_ms),
+            Op::Begin { key, len, attributes } if self.coming.len() < PIECES_MAX => {
+                let value = self.make(Value::Bytes { len });
+                let writer = self.cache.begin_value(key_of(key), len, attributes);
+                self.coming.push(Coming { key, attributes, value, written: 0, writer });
+            }
+            Op::Write { which, bytes } if which < self.coming.len() => self.write(which, bytes),
+            Op::Finish { which, way } if which < self.coming.len() => self.finish(which, way),
+            Op::Pin { key } if self.pinned.len() < PIECES_MAX => self.pin(key),
+            Op::Unpin { which } if which < self.pinned.len() => drop(self.pinned.swap_remove(which)),
+            Op::Begin { .. } | Op::Write { .. } | Op::Finish { .. } | Op::Pin { .. } | Op::Unpin { .. } => {}
+        }
+    }
+
+    fn write(&mut self, which: usize, bytes: usize) {
+        let Coming { value, written, writer, .. } = &mut self.coming[which];
+        let end = value.len().min(*written + bytes);
+        // Why it is refused is said again when it is stored.
+        let _ = writer.write(&value[*written..end]);
+        *written = end;
+        assert_eq!(writer.missing_bytes(), value.len() - end);
+    }
+
+    fn finish(&mut self, which: usize, way: u8) {
+        let Coming { key, attributes, value, written, writer } = self.coming.swap_remove(which);
+        let stored = match way {
+            0 => writer.set().map(Some),
+            1 => writer.add(),
+            2 => writer.replace(),
+            _ => return,
+        };
+        match (stored, way) {
+            (Ok(Some(version)), _) => {
+                assert_eq!(written, value.len(), "a part was stored");
+                match way {
+                    1 => self.was_missing(key),
+                    2 => drop(self.present(key)),
+                    _ => {}
+                }
+                self.was_stored(key, value, attributes, version);
+            }
+            (Ok(None), 1) => drop(self.present(key)),
+            (Ok(None), _) => self.was_missing(key),
+            // Values that are unfinished together may be too many for the memory.
+            (Err(WriteError::ValueLength { .. }), _) => assert!(written < value.len(), "a whole one was refused"),
+            (Err(WriteError::OutOfMemory { .. }), 0) => drop(self.items.remove(&key)),
+            (Err(WriteError::OutOfMemory { .. }), _) => {}
+            (Err(other), _) => {
+                self.may_be_refused(&other, key, value.len());
+                if way == 0 {
+                    self.items.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// What is read later is what it was.
+    fn pin(&mut self, key: u16) {
+        let read = self.cache.read(key_of(key), |item| item.value.pin()).expect("the key is in range");
+        match read {
+            Some(Some(pinned)) => {
+                let value = self.present(key).value.clone();
+                self.pinned.push((pinned, value));
+            }
+            Some(None) => drop(self.present(key)),
+            None => self.was_missing(key),
         }
     }
 
@@ -559,7 +673,10 @@ impl Model {
             WriteError::ItemTooLarge { .. } => {
                 assert!(bytes + HEADER_BYTES_MAX > ITEM_BYTES_MAX, "{refused}")
             }
-            WriteError::OutOfMemory { .. } => assert!(!self.evicts, "{refused}"),
+            WriteError::OutOfMemory { .. } => {
+                let is_held = !self.coming.is_empty() || !self.pinned.is_empty();
+                assert!(!self.evicts || is_held, "{refused}");
+            }
             other => panic!("{other}"),
         }
     }
@@ -587,7 +704,14 @@ impl Model {
     fn check(&self) {
         self.cache.check_invariants();
         let stats = self.cache.stats();
-        assert!(!self.evicts || stats.memory_bytes <= stats.memory_bytes_max, "{stats:?}");
+        let is_held = !self.coming.is_empty() || !self.pinned.is_empty();
+        assert!(!self.evicts || is_held || stats.memory_bytes <= stats.memory_bytes_max, "{stats:?}");
+        for (pinned, value) in &self.pinned {
+            assert_eq!(pinned.len(), value.len());
+            let mut rest = &value[..];
+            let is_next = |piece: &[u8]| rest.split_off(..piece.len()).is_some_and(|found| found == piece);
+            assert!(pinned.pieces_from(0).all(is_next) && rest.is_empty(), "a pinned value changed");
+        }
     }
 }
 

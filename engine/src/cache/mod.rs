@@ -19,6 +19,7 @@ mod conditional;
 mod copies;
 mod counters;
 mod events;
+mod flush;
 #[cfg(feature = "serde")]
 mod group;
 mod group_clock;
@@ -644,6 +645,7 @@ impl Cache {
         let mut stats = Stats {
             memory_bytes: self.inner.pool.memory_bytes() as u64,
             memory_bytes_max: self.inner.pool.memory_bytes_max() as u64,
+            pinned_bytes: self.inner.pool.pinned_bytes() as u64,
             shards: self.inner.shards.len() as u64,
             ..Stats::default()
         };

@@ -31,6 +31,10 @@ pub(crate) struct Writers(Mutex<Vec<Arc<Mutex<Held>>>>);
 /// What a writer holds.
 struct Held {
     value: Option<Unfinished>,
+    /// What has come, once there was no page for it.
+    on_heap: Option<Vec<u8>>,
+    /// Whether it goes there instead of being refused.
+    may_leave: bool,
     /// Why the value will not be stored.
     refusal: Option<WriteError>,
 }
@@ -38,8 +42,18 @@ struct Held {
 impl Held {
     /// Gives up what has come.
     fn refuse(&mut self, why: WriteError) {
-        self.value = None;
+        (self.value, self.on_heap) = (None, None);
         self.refusal.get_or_insert(why);
+    }
+
+    /// Gives its pages back; whether what has come goes on elsewhere.
+    fn leave_pages(&mut self) -> bool {
+        if let Some(value) = self.value.take()
+            && self.may_leave
+        {
+            self.on_heap = Some(value.pieces().collect::<Vec<_>>().concat());
+        }
+        self.on_heap.is_some()
     }
 }
 
@@ -50,8 +64,8 @@ impl Held {
 /// not touch it. All such values of a cache together hold at most half of
 /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) (or one item of
 /// [`Config::item_bytes_max`](crate::Config::item_bytes_max), if that is more), and other items leave for them as they grow. A
-/// value that would go beyond that is refused, as one is for which no memory is left, and gives back what it had. So does one
-/// when this node stops being a primary, and one that a lower [`Cache::resize`] has no room for.
+/// value that would go beyond that is refused, as one is for which no memory is left, and gives back what it had
+/// ([`ValueWriter::or_on_heap`] says otherwise). So does one when this node stops being a primary, and one that a lower [`Cache::resize`] has no room for.
 ///
 /// Whoever is refused may go on writing, to find out about the end of what comes: nothing is kept of it, and storing it gives
 /// the error.
@@ -134,7 +148,7 @@ impl ValueWriter {
         let footprint =
             refusal.is_none().then(|| Footprint::of_unfinished(key.len(), value_bytes, has_flags, has_state));
         let value = footprint.map(|footprint| Unfinished::new(&inner.pool, &inner.size_classes, footprint));
-        let held = Arc::new(Mutex::new(Held { value, refusal }));
+        let held = Arc::new(Mutex::new(Held { value, on_heap: None, may_leave: false, refusal }));
         inner.writers.0.lock().push(held.clone());
         ValueWriter {
             inner: inner.clone(),
@@ -156,6 +170,20 @@ impl ValueWriter {
     /// How many bytes are still to be written.
     pub fn missing_bytes(&self) -> usize {
         self.value_bytes - self.written_bytes
+    }
+
+    /// Has it go on outside of the cache's memory, on the program's own heap, when there is no page for it beside other
+    /// unfinished values; there it takes up to its own length. For values that are short enough for the program to hold as many of
+    /// them as come at one time: they are not refused because others are slow.
+    #[must_use]
+    pub fn or_on_heap(self) -> ValueWriter {
+        self.held.lock().may_leave = true;
+        self
+    }
+
+    /// What it takes on the program's own heap, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.held.lock().on_heap.as_ref().map_or(0, Vec::capacity)
     }
 
     /// Takes the next bytes of the value. Evicts where memory is wanted for them.
@@ -181,16 +209,26 @@ impl ValueWriter {
         loop {
             {
                 let mut held = self.held.lock();
-                match &mut held.value {
-                    Some(value) => rest = &rest[value.fill(rest)..],
-                    None => return Err(held.refusal.clone().unwrap_or_else(|| self.out_of_memory())),
+                match &mut *held {
+                    Held { value: Some(value), .. } => rest = &rest[value.fill(rest)..],
+                    Held { on_heap: Some(come), .. } => {
+                        come.extend_from_slice(rest);
+                        return Ok(());
+                    }
+                    Held { refusal, .. } => {
+                        return Err(refusal.clone().unwrap_or_else(|| self.out_of_memory()));
+                    }
                 }
             }
             if rest.is_empty() {
                 return Ok(());
             }
             if let Err(error) = self.take_page() {
-                self.held.lock().refuse(error);
+                let mut held = self.held.lock();
+                let is_short = matches!(error, WriteError::OutOfMemory { .. });
+                if !(is_short && held.leave_pages()) {
+                    held.refuse(error);
+                }
             }
         }
     }
@@ -295,7 +333,10 @@ impl ValueWriter {
     pub fn into_value(self) -> Result<Vec<u8>, WriteError> {
         self.check_whole()?;
         self.inner.check_value_bytes(&self.key, self.value_bytes)?;
-        let held = self.held.lock();
+        let mut held = self.held.lock();
+        if let Some(come) = held.on_heap.take() {
+            return Ok(come);
+        }
         let Some(unfinished) = &held.value else {
             return Err(held.refusal.clone().unwrap_or_else(|| self.out_of_memory()));
         };
@@ -320,7 +361,10 @@ impl ValueWriter {
         self.check_whole()?;
         locked.check_item_bytes(self.value_bytes)?;
         let mut held = self.held.lock();
-        let Held { value, refusal } = &mut *held;
+        let Held { value, on_heap, refusal, .. } = &mut *held;
+        if let Some(come) = on_heap {
+            return locked.put(come, meta);
+        }
         let Some(value) = value else {
             locked.refused = self.footprint;
             return Err(refusal.clone().unwrap_or_else(|| self.out_of_memory()).into());
@@ -387,7 +431,7 @@ impl Inner {
                 return;
             }
             // Why is said where nothing else is: there is no memory for it.
-            held.lock().value = None;
+            held.lock().leave_pages();
         }
     }
 }

@@ -657,10 +657,10 @@ pub(super) fn set_expiry(memory: &Memory, first: ChunkRef, expires_at_ms: u64) {
 /// The bytes of an item's value in place: one piece, or several for an item larger than a chunk.
 #[derive(Clone, Copy)]
 pub struct Value<'a> {
-    memory: &'a Memory,
-    len: usize,
-    first: &'a [u8],
-    next: Option<ChunkRef>,
+    pub(super) memory: &'a Memory,
+    pub(super) len: usize,
+    pub(super) first: &'a [u8],
+    pub(super) next: Option<ChunkRef>,
 }
 
 impl<'a> Value<'a> {

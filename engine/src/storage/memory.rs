@@ -13,7 +13,8 @@
 //!
 //! **Who may touch what**: a word (links, tags, free lists, lines) is an atomic, so a racy access is defined. A key's
 //! or value's bytes are plain: written only while no index line names their chunk, read only by whoever holds the
-//! item's line or the shard, and a chunk is freed only after its line has been locked and the entry is gone.
+//! item's line or the shard, or has pinned its page, and a chunk is freed only after its line has been locked and the entry
+//! is gone, and written again only when nobody has its page pinned.
 
 use std::num::NonZeroU32;
 use std::ptr::NonNull;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use super::accounting::TRAILER_BYTES;
 use super::line::Line;
 use super::mapping::Mapping;
+use super::pinned::Pins;
 
 /// Bytes in which chunks are aligned and references count.
 const UNIT_BYTES: usize = 8;
@@ -104,6 +106,7 @@ pub(super) struct Memory {
     line_pages: usize,
     /// What each item's first chunk has at its end for the time of its last access.
     trailer_bytes: usize,
+    pins: Arc<Pins>,
     mapping: Arc<Mapping>,
 }
 
@@ -146,6 +149,7 @@ impl Memory {
             item_pages,
             line_pages,
             trailer_bytes: 0,
+            pins: Arc::default(),
             mapping,
         })
     }
@@ -215,6 +219,31 @@ impl Memory {
         self.entry(chunk.get() >> self.unit_shift).chunk_bytes.get() as usize
     }
 
+    /// The page that a byte of an item lies on, and where on it.
+    pub(super) fn place_of(&self, byte: *const u8) -> (u32, usize) {
+        let offset = byte.addr() - self.items.addr().get();
+        ((offset / self.page_bytes) as u32, offset % self.page_bytes)
+    }
+
+    pub(super) fn page_of(&self, chunk: ChunkRef) -> u32 {
+        chunk.get() >> self.unit_shift
+    }
+
+    /// The size of the chunks of a page.
+    pub(super) fn page_chunk_bytes(&self, page: u32) -> usize {
+        self.entry(page).chunk_bytes.get() as usize
+    }
+
+    /// The chunk that is a whole page.
+    pub(super) fn page_chunk(&self, page: u32) -> ChunkRef {
+        ChunkRef(NonZeroU32::new(page << self.unit_shift).expect("page 0 is nobody's"))
+    }
+
+    /// Pages that stay as they are for somebody who reads them without a lock.
+    pub(super) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// The class of the page that holds a byte of an item.
     #[inline]
     pub(super) fn class_at(&self, byte: *const u8) -> usize {
@@ -250,7 +279,7 @@ impl Memory {
     ///
     /// # Safety
     /// The range lies in a key or a value, and for as long as the slice is used the caller holds the item's line, or
-    /// the lock of its shard, or is the only one who knows the chunk.
+    /// the lock of its shard, or has its page pinned, or is the only one who knows the chunk.
     #[inline]
     pub(super) unsafe fn bytes(&self, chunk: ChunkRef, at: usize, len: usize) -> &[u8] {
         // SAFETY: the caller's.

@@ -8,6 +8,7 @@
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
 //!           ├─ trade    the most common set, in one go
 //!           ├─ unfinished   values that come piece by piece
+//!           ├─ pinned   values that are sent piece by piece
 //!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
 //!           ├─ walk     walks from cold to hot while writers go on
 //!           ├─ lru      the order                                 (two queues over all size classes)
@@ -22,8 +23,8 @@
 //!             ├─ memory   references and addresses; the unsafe reads and writes
 //!             └─ mapping  the system calls
 //! ```
-//! The only `unsafe` code of the engine is here: in `memory` and `mapping`, and where `item`, `slabs`, `shard` and
-//! `table` state why they may read or write an item's bytes.
+//! The only `unsafe` code of the engine is here: in `memory` and `mapping`, and where `item`, `slabs`, `shard`,
+//! `table`, `unfinished` and `pinned` state why they may read or write an item's bytes.
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod accounting;
@@ -42,6 +43,7 @@ mod mapping;
 mod memory;
 mod pages;
 mod passes;
+mod pinned;
 mod policy;
 mod room;
 mod scan;
@@ -66,6 +68,7 @@ pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use memory::prefetch_to_write;
 pub(crate) use pages::PagePool;
+pub use pinned::PinnedValue;
 pub(crate) use policy::Policy;
 pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};

@@ -37,7 +37,8 @@ const GROWTH: usize = 4;
 ///    limit, and how it is reached after it was lowered.
 /// 2. Each item page from 1 to `fresh_item - 1` is out, kept or released, and so is each line page below
 ///    `fresh_line`, once.
-/// 3. `unfinished` of those that are out no shard has: values that come piece by piece lie there.
+/// 3. `unfinished` of those that are out no shard has: values that come piece by piece lie there. Nor those that were left by
+///    their shards while they were pinned (see `pinned`).
 /// 4. `available` is `page_count_max` less what is out (0 if that is negative), as of the last change.
 pub(crate) struct PagePool {
     memory: Memory,
@@ -98,7 +99,7 @@ impl PagePool {
         let bytes_ceiling =
             memory_bytes_max.saturating_mul(GROWTH).min((memory.item_pages() - 1) * page_bytes);
         let page_count_max = page_count(memory_bytes_max, page_bytes).min(memory.item_pages() - 1);
-        Ok(Arc::new(PagePool {
+        let pool = Arc::new(PagePool {
             memory,
             shard_count,
             half_share_shift: shard_count.ilog2() + 1,
@@ -119,7 +120,9 @@ impl PagePool {
                 fresh_item: 1,
                 fresh_line: 0,
             }),
-        }))
+        });
+        pool.memory.pins().set_pool(Arc::downgrade(&pool));
+        Ok(pool)
     }
 
     /// Bytes that are backed by memory now: pages held and kept, their table, and, with huge pages, what the last
@@ -243,6 +246,11 @@ impl PagePool {
         self.unfinished.load(Ordering::Relaxed)
     }
 
+    /// How many bytes of values whose items have gone stay for those who read them still.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        self.memory.pins().left_pages() * self.page_bytes()
+    }
+
     /// Turns an item page that the caller holds into a line page: all its lines are empty.
     pub(super) fn exchange_for_lines(&self, item_page: u32) -> u32 {
         let mut state = self.state.lock();
@@ -352,12 +360,8 @@ impl PagePool {
             state.page_count_max * self.page_bytes() <= state.memory_bytes_max,
             "page pool 1: the hard limit"
         );
-        let held = pages_out + self.unfinished_pages();
-        assert_eq!(
-            state.out(),
-            held,
-            "page pool 3: every page out is held by a shard or an unfinished value"
-        );
+        let held = pages_out + self.unfinished_pages() + self.memory.pins().left_pages();
+        assert_eq!(state.out(), held, "page pool 3: every page out is held");
         let items = state.items_out + state.kept_items.len() + state.released_items.len();
         assert_eq!(items + 1, state.fresh_item as usize, "page pool 2: item pages");
         let lines = state.lines_out + state.kept_lines.len() + state.released_lines.len();

@@ -624,16 +624,23 @@ impl Shard {
         let mut next = Some(first);
         while let Some(chunk) = next {
             next = item::next_chunk(self.memory(), chunk);
-            let page = self.slabs.release(chunk);
-            self.in_hand.extend(page);
+            if let Some(page) = self.slabs.release(chunk) {
+                self.take_in_hand(page);
+            }
         }
     }
 
-    /// All pages leave; no reader is in them any more.
+    /// A page that has no items any more; one that is pinned is this shard's no longer.
+    fn take_in_hand(&mut self, page: u32) {
+        if !self.memory().pins().leave(page) {
+            self.in_hand.push(page);
+        }
+    }
+
+    /// All pages leave; no reader is in them any more, but for pinned ones.
     fn drain(&mut self) {
         self.give_line_pages();
-        let pages = self.slabs.drain();
-        self.in_hand.extend(pages);
+        self.slabs.drain().into_iter().for_each(|page| self.take_in_hand(page));
     }
 
     /// Empties the index and gives its pages up; how many they were.

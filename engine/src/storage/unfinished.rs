@@ -12,7 +12,6 @@
 //! don't meet them, and whoever gives a value up needs no shard. The item that comes of it lies as one that was stored at
 //! once does.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::cuts::{Cuts, SizeClasses};
@@ -98,7 +97,7 @@ impl Unfinished {
     }
 
     fn chunk(&self, page: usize) -> ChunkRef {
-        chunk_of(&self.pool, self.pages[page])
+        self.pool.memory().page_chunk(self.pages[page])
     }
 
     /// Takes as many bytes as it has pages for; gives how many.
@@ -167,12 +166,6 @@ impl PagePool {
         let of_item = item_bytes_max.div_ceil(self.page_bytes() - TAIL_HEADER_BYTES) + 2;
         of_item.max(self.page_count_max() / 2)
     }
-}
-
-/// The chunk that is a whole page.
-fn chunk_of(pool: &PagePool, page: u32) -> ChunkRef {
-    let units = pool.page_bytes() / 8;
-    ChunkRef(NonZeroU32::new(page << units.ilog2()).expect("page 0 is nobody's"))
 }
 
 impl Shard {
@@ -253,7 +246,7 @@ impl Shard {
         for page in &unfinished.pages[..unfinished.kept] {
             self.slabs.add_page(class, *page);
             let chunk = self.slabs.allocate(class).expect("its page was just added");
-            debug_assert_eq!(chunk, chunk_of(&self.pool, *page));
+            debug_assert_eq!(chunk, self.pool.memory().page_chunk(*page));
             item::link_tail(self.slabs.memory(), previous, chunk);
             first = first.or(Some(chunk));
             previous = Some(chunk);

@@ -11,8 +11,8 @@ use hotspare_memcached::binary::{
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
-use super::commands::{Executor, VERSION, is_plainly_no_number, reserve_for, write_error};
-use super::given::Given;
+use super::commands::{Executor, VERSION, is_plainly_no_number, write_error};
+use super::given::{Given, begun};
 use super::login::{Login, read_plain};
 use super::observers::SeenStore;
 use super::requests;
@@ -258,8 +258,7 @@ impl Executor<'_> {
             let head = answer.response(Status::OK, b"");
             Response { cas: answer.shown(item.cas()), extras: &extras, key: told_key, ..head }
                 .encode_head(item.value.len(), out);
-            reserve_for(item.value.len(), out);
-            item.value.append_to(out);
+            self.outgoing.append(&item.value, out);
             (item.value.len(), item.value.class())
         };
         let cache = &self.shared.cache;
@@ -292,7 +291,7 @@ impl Executor<'_> {
             Command::Extend { key, .. } => (key, Expiry::Never.into()),
             _ => unreachable!("only these have a large value"),
         };
-        self.shared.cache.begin_value(key, value_bytes, attributes)
+        begun(self.shared.cache.begin_value(key, value_bytes, attributes))
     }
 
     fn binary_put(&mut self, request: &Request<'_>, value: impl Given, answer: Answer, out: &mut Vec<u8>) {

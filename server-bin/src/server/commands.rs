@@ -19,8 +19,9 @@ use hotspare_memcached::classic::{
 use super::administration::number;
 use super::counters::{ClassCounters, Counters};
 use super::crawler::Dump;
-use super::given::Given;
+use super::given::{Given, begun};
 use super::observers::SeenStore;
+use super::outgoing::Outgoing;
 use super::requests::Command;
 use super::watch::Watch;
 use super::{Shared, stats};
@@ -48,6 +49,8 @@ pub(crate) struct Executor<'a> {
     pub(crate) counters: &'a Counters,
     /// Of the client's socket: memcached's name for a connection.
     pub(crate) descriptor: i32,
+    /// A large value that was found, for whoever sends it.
+    pub(crate) outgoing: Outgoing,
 }
 
 /// How far a get or a dump has come whose answer did not fit.
@@ -107,6 +110,13 @@ pub(crate) enum Flow {
 }
 
 type Answer = Response<'static>;
+
+impl<'a> Executor<'a> {
+    #[inline]
+    pub(crate) fn new(shared: &'a Shared, counters: &'a Counters, descriptor: i32) -> Executor<'a> {
+        Executor { shared, counters, descriptor, outgoing: Outgoing::default() }
+    }
+}
 
 impl Executor<'_> {
     /// Executes one request. `output_bytes_max` is the output's length above which a get stops between two keys.
@@ -209,7 +219,7 @@ impl Executor<'_> {
             if batch.is_empty() {
                 break;
             }
-            if out.len() > output_bytes_max {
+            if out.len() > output_bytes_max || self.outgoing.is_full() {
                 return Flow::OutputFull;
             }
             let answered = match exptime {
@@ -249,7 +259,7 @@ impl Executor<'_> {
     ) -> Result<usize, String> {
         let (cache, settings) = (&self.shared.cache, &self.shared.settings);
         let tell = |item: ItemRef<'_>, out: &mut Vec<u8>| {
-            write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out)
+            self.write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out)
         };
         if let [key] = keys {
             let found = cache.read(key, |item| tell(item, out)).map_err(read_error)?;
@@ -261,7 +271,11 @@ impl Executor<'_> {
         let read = cache.read_while(keys, |at, item| {
             found[at] = item.map(|item| tell(item, out));
             answered = at + 1;
-            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if out.len() > output_bytes_max || self.outgoing.is_full() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         self.note_reads(&keys[..answered], &found);
         read.map(|()| answered).map_err(read_error)
@@ -272,10 +286,14 @@ impl Executor<'_> {
         let mut found = [None; AHEAD_MAX];
         let mut answered = 0;
         let read = self.shared.cache.read_while(keys, |at, item| {
-            found[at] = item.map(|item| write_value(&item, None, out));
+            found[at] = item.map(|item| self.write_value(&item, None, out));
             Response::End.encode(out);
             answered = at + 1;
-            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if out.len() > output_bytes_max || self.outgoing.is_full() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         // Who is refused asks once more, alone, and is told why.
         let _ = read;
@@ -284,19 +302,24 @@ impl Executor<'_> {
         answered
     }
 
-    /// Answers a get of one key behind which nothing has come, into an empty output. A large value is sent from where it lies,
-    /// as far as the socket takes it at once; only the rest is copied. Gives how many bytes have gone.
+    /// Answers a get of one key behind which nothing has come, into an empty output. A value is sent from where it lies from some
+    /// length on, as far as the socket takes it at once; only the rest is copied, or a larger one pinned. Gives how many bytes have
+    /// gone.
     #[inline]
     pub(crate) fn get_directly(&self, key: &[u8], socket: &mut impl Write, out: &mut Vec<u8>) -> usize {
         self.counters.requests.count(Command::Get);
         let mut sent = 0;
         let answer = |item: ItemRef<'_>| {
             if item.value.len() < SENT_DIRECTLY_BYTES_MIN {
-                let told = write_value(&item, None, out);
+                let told = self.write_value(&item, None, out);
                 Response::End.encode(out);
                 return told;
             }
-            sent = send_value(&item, socket, out);
+            encode_value_header(item.key, item.flags, item.value.len(), None, out);
+            match self.outgoing.pin(&item.value, out) {
+                true => out.extend_from_slice(VALUE_END),
+                false => sent = send_value(&item, socket, out),
+            }
             self.counters.bytes_written.add(sent as u64);
             (item.value.len(), item.value.class())
         };
@@ -326,15 +349,25 @@ impl Executor<'_> {
             cache.prefetch(keys);
         }
         for (at, key) in keys.iter().enumerate() {
-            if out.len() > output_bytes_max {
+            if out.len() > output_bytes_max || self.outgoing.is_full() {
                 return Ok(at);
             }
-            let tell =
-                |item: ItemRef<'_>| write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out);
+            let tell = |item: ItemRef<'_>| {
+                self.write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out)
+            };
             let found = cache.read_and_touch(key, expiry, tell).map_err(write_error)?;
             self.note_read(key, found, true);
         }
         Ok(keys.len())
+    }
+
+    /// Gives the value's length and its item's class.
+    #[inline]
+    fn write_value(&self, item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> (usize, usize) {
+        encode_value_header(item.key, item.flags, item.value.len(), cas, out);
+        self.outgoing.append(&item.value, out);
+        out.extend_from_slice(b"\r\n");
+        (item.value.len(), item.value.class())
     }
 
     /// A key was asked for and answered; with the value's length and its item's class, if there is one.
@@ -412,7 +445,7 @@ impl Executor<'_> {
 
     /// Begins to store the large value that comes behind this request.
     pub(crate) fn begin_store(&self, store: &Store<'_>, value_bytes: usize) -> ValueWriter {
-        self.shared.cache.begin_value(store.key, value_bytes, self.attributes_of(store))
+        begun(self.shared.cache.begin_value(store.key, value_bytes, self.attributes_of(store)))
     }
 
     /// A large value has come whole; none if not the right bytes stood behind it.
@@ -592,30 +625,21 @@ fn is_same_class(one: Option<(usize, usize)>, next: Option<(usize, usize)>) -> b
     one.map(|(_, class)| class) == next.map(|(_, class)| class)
 }
 
-/// Gives the value's length and its item's class.
-#[inline]
-fn write_value(item: &ItemRef<'_>, cas: Option<u64>, out: &mut Vec<u8>) -> (usize, usize) {
-    encode_value_header(item.key, item.flags, item.value.len(), cas, out);
-    reserve_for(item.value.len(), out);
-    item.value.append_to(out);
-    out.extend_from_slice(b"\r\n");
-    (item.value.len(), item.value.class())
-}
+/// What stands behind the value in the answer to a get of one key.
+const VALUE_END: &[u8] = b"\r\nEND\r\n";
 
-/// Sends the whole answer to a get of one key; gives how many bytes have gone, and leaves the others in `out`, which was
-/// empty. A socket that takes nothing, or is broken, leaves all: whoever flushes `out` learns why.
+/// Sends the whole answer to a get of one key, of which `out` has the header and nothing else; gives how many bytes have gone, and
+/// leaves the others in `out`. A socket that takes nothing, or is broken, leaves all: whoever flushes `out` learns why.
 #[inline(never)]
 fn send_value(item: &ItemRef<'_>, socket: &mut impl Write, out: &mut Vec<u8>) -> usize {
-    const END: &[u8] = b"\r\nEND\r\n";
-    encode_value_header(item.key, item.flags, item.value.len(), None, out);
     let mut parts = [IoSlice::new(b""); PARTS_MAX];
-    let answer = iter::once(&out[..]).chain(item.value.pieces()).chain([END]);
+    let answer = iter::once(&out[..]).chain(item.value.pieces()).chain([VALUE_END]);
     let count = parts.iter_mut().zip(answer).map(|(part, bytes)| *part = IoSlice::new(bytes)).count();
     let sent = socket.write_vectored(&parts[..count]).unwrap_or(0);
     let mut gone = sent.saturating_sub(out.len());
     out.drain(..sent.min(out.len()));
-    out.reserve_exact((item.value.len() + END.len()).saturating_sub(gone));
-    for bytes in item.value.pieces().chain([END]) {
+    out.reserve_exact((item.value.len() + VALUE_END.len()).saturating_sub(gone));
+    for bytes in item.value.pieces().chain([VALUE_END]) {
         let rest = bytes.get(gone..).unwrap_or_default();
         gone -= bytes.len() - rest.len();
         out.extend_from_slice(rest);

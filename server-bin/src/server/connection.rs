@@ -16,6 +16,7 @@ mod incoming;
 mod input;
 mod plain;
 mod turn;
+mod unsent;
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -34,6 +35,7 @@ use super::commands::{AHEAD_MAX, Executor, Flow, Progress, server_error};
 use super::held::{Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
+use super::outgoing::Pinned;
 use super::registry::State;
 use super::stopwatch::Stopwatch;
 use super::watch::Watch;
@@ -105,7 +107,7 @@ impl Quiet {
     }
 }
 
-/// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent.
+/// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent, and `pinned` within it.
 /// 2. With `skip > 0` there is no unparsed input: those bytes are thrown away as they come.
 /// 3. `progress` belongs to the request at `input[parsed..]`.
 /// 4. With `incoming` all input that is not parsed yet belongs to that value, as far as it goes.
@@ -115,6 +117,8 @@ pub(crate) struct Connection {
     parsed: usize,
     output: Vec<u8>,
     sent: usize,
+    /// A large value that goes out within the output.
+    pinned: Option<Box<Pinned>>,
     skip: u64,
     /// Input needed before parsing is worth another try.
     bytes_needed: usize,
@@ -154,6 +158,7 @@ impl Connection {
             parsed: 0,
             output: Vec::new(),
             sent: 0,
+            pinned: None,
             skip: 0,
             bytes_needed: 1,
             in_long_line: false,
@@ -194,6 +199,7 @@ impl Connection {
     /// Executes the requests, of which the last may lack its end and is left out then, and gives the whole answer. Waits for
     /// acks where answers wait for them.
     pub(crate) fn answer_at_once(mut self, mut requests: &[u8], executor: &mut Executor<'_>) -> Vec<u8> {
+        executor.outgoing.copy_all(true);
         // A slice can always be read.
         while !requests.is_empty() && self.fill(|room| requests.read(room)).is_ok() {}
         let mut stop = self.execute(executor);
@@ -285,10 +291,18 @@ impl Connection {
         if self.incoming.is_some() || is_line_whole { State::TakingData } else { State::Reading }
     }
 
+    /// All that is to be sent, in bytes.
+    #[cfg(test)]
+    fn unsent_bytes(&self) -> usize {
+        let pinned = self.pinned.as_ref().map_or(0, |pinned| pinned.missing_bytes());
+        self.output.len() - self.sent + pinned
+    }
+
     /// What its buffers take, in bytes.
     pub(crate) fn buffer_bytes(&self) -> usize {
         let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.buffer_bytes());
-        self.input.capacity() + self.output.capacity() + self.held.bytes() + incoming
+        let pinned = self.pinned.as_ref().map_or(0, |pinned| pinned.heap_bytes());
+        self.input.capacity() + self.output.capacity() + self.held.bytes() + incoming + pinned
     }
 
     /// The replies that wait until what they answer is replicated. While there are any, [`Connection::execute`] is to be
@@ -308,20 +322,6 @@ impl Connection {
             && let Some(watch) = &self.watch
         {
             watch.take(&mut self.output);
-        }
-    }
-
-    /// What is to be sent.
-    pub(crate) fn unsent(&self) -> &[u8] {
-        &self.output[self.sent..]
-    }
-
-    /// So many bytes of [`Connection::unsent`] have gone.
-    pub(crate) fn was_sent(&mut self, bytes: usize) {
-        self.sent += bytes;
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
         }
     }
 
@@ -380,6 +380,7 @@ impl Connection {
         let input = mem::take(&mut self.input);
         let stop = self.execute_input(&input, executor);
         self.input = input;
+        self.take_outgoing(executor);
         stop
     }
 
@@ -389,7 +390,7 @@ impl Connection {
         // The first is executed as it is.
         let mut looked_to = self.parsed + 1;
         while !self.closing && self.watch.is_none() {
-            if let Some(stop) = self.stop_for_output() {
+            if let Some(stop) = self.stop_for_output(executor) {
                 return stop;
             }
             let thrown = self.skip.min((all.len() - self.parsed) as u64);
@@ -432,23 +433,6 @@ impl Connection {
         if self.watch.is_some() && !self.held.is_empty() { Stop::Holding } else { Stop::InputUsed }
     }
 
-    /// What has to go before a further request is executed, if anything.
-    #[inline]
-    fn stop_for_output(&mut self) -> Option<Stop> {
-        if self.unsent().len() > UNSENT_BYTES_MAX {
-            return Some(Stop::OutputFull);
-        }
-        if self.held.is_full() {
-            return Some(Stop::Holding);
-        }
-        if self.sent > self.unsent().len() {
-            // A steady slow reader never lets the buffer run empty: what has gone must not stay in it.
-            self.output.drain(..self.sent);
-            self.sent = 0;
-        }
-        None
-    }
-
     /// Why nothing more is executed behind a request, if that is so.
     #[inline]
     fn stop_after(&mut self, ran: Ran) -> Option<Stop> {
@@ -480,7 +464,7 @@ impl Connection {
         }
         for (index, asked) in batch.asked().enumerate() {
             if index > 0
-                && let Some(stop) = self.stop_for_output()
+                && let Some(stop) = self.stop_for_output(executor)
             {
                 return Some(stop);
             }
@@ -552,7 +536,10 @@ impl Connection {
         let Shared { cache, settings, .. } = executor.shared;
         let begun = self.output.len();
         let request = self.request(input);
+        // What is held is kept as it is, and so has to be whole.
+        executor.outgoing.copy_all(true);
         let (ran, written) = cache.track(|| self.execute_asked(asked, input, executor));
+        executor.outgoing.copy_all(self.is_datagram);
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
         let quiet = || match self.protocol {
             Protocol::Binary => binary::quiet_success(&request),
@@ -590,7 +577,7 @@ impl Connection {
             let is_whole = matches!(ran, Ran::Done);
             let here_bytes = if is_whole { self.parsed - from } else { input.len() };
             let request_bytes = large.map_or(here_bytes, |(bytes, _)| bytes);
-            let answer_bytes = self.output.len().saturating_sub(output_bytes);
+            let answer_bytes = self.output.len().saturating_sub(output_bytes) + executor.outgoing.bytes();
             stopwatch.note(time, is_whole, &request, (request_bytes, answer_bytes), executor.counters);
         }
         ran

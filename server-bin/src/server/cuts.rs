@@ -98,10 +98,11 @@ impl<'a> Run<'a> {
         let mut answers = Vec::new();
         loop {
             let counters = &self.shared.counters.workers[0];
-            let stop =
-                self.connection.execute(&mut Executor { shared: &self.shared, counters, descriptor: 0 });
-            answers.extend_from_slice(self.connection.unsent());
-            self.connection.was_sent(self.connection.unsent().len());
+            let stop = self.connection.execute(&mut Executor::new(&self.shared, counters, 0));
+            while !self.connection.unsent().is_empty() {
+                answers.extend_from_slice(self.connection.unsent());
+                self.connection.was_sent(self.connection.unsent().len());
+            }
             if stop == Stop::InputUsed {
                 let has_closed = self.connection.is_closing() || self.script.ends;
                 return self.outcome(&answers, has_closed);
@@ -117,9 +118,7 @@ impl<'a> Run<'a> {
         let turns_max = 100_000 + script.bytes.len() * 1_000;
         for _ in 0..turns_max {
             let counters = &self.shared.counters.workers[0];
-            let turn = self
-                .connection
-                .turn(&mut socket, &mut Executor { shared: &self.shared, counters, descriptor: 0 });
+            let turn = self.connection.turn(&mut socket, &mut Executor::new(&self.shared, counters, 0));
             assert!(
                 self.connection.buffer_bytes() <= BUFFER_BYTES_MAX,
                 "{} bytes",

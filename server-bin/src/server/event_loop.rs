@@ -553,7 +553,7 @@ impl Worker {
     fn give_turn(&mut self, key: usize) -> Turn {
         let client = &mut self.clients[key];
         let descriptor = client.peer.descriptor;
-        let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
+        let mut executor = Executor::new(&self.shared, &self.counters, descriptor);
         let kept_bytes = client.buffer_bytes();
         let mut connection = match client.busy.take() {
             Some(connection) => connection,

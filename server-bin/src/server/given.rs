@@ -8,6 +8,15 @@ use hotspare::{
     Attributes, Cache, ItemRef, ItemState, Swap, Update, Updated, ValueWriter, Version, WriteError,
 };
 
+/// Values up to this length are never refused because others come slowly, in bytes: memcached takes them on any server, and a
+/// connection may hold as much of any other request.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+
+/// A large value as it is begun.
+pub(super) fn begun(value: ValueWriter) -> ValueWriter {
+    if value.value_bytes() <= KEPT_BYTES_MAX { value.or_on_heap() } else { value }
+}
+
 /// Stored under the key and with the attributes that it was begun with, if it was written as it came.
 pub(super) trait Given: Sized {
     /// The value's length, in bytes.

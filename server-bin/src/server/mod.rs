@@ -25,6 +25,7 @@ mod login;
 mod meta;
 mod observers;
 mod operator;
+mod outgoing;
 mod prefixes;
 mod registry;
 mod requests;

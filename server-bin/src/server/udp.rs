@@ -162,7 +162,7 @@ impl Answerer {
         };
         self.counters.bytes_read.add(count as u64);
         let descriptor = socket.as_raw_fd();
-        let mut executor = Executor { shared: &self.shared, counters: &self.counters, descriptor };
+        let mut executor = Executor::new(&self.shared, &self.counters, descriptor);
         let Some((id, answer)) = answer(&self.received[..count], &mut executor) else { return true };
         let end = Instant::now() + SEND_WAIT;
         for datagram in datagrams(id, &answer) {

@@ -144,6 +144,8 @@ fn two_primaries_of_a_group_say_so() {
     let mut primary = node("--replication-listen");
     let mut replica = node("--replica-of");
     admin::wait_streaming(replica.admin());
+    // It has something to lose.
+    assert_eq!(Wire::connect(primary.clients()).ask("set k 0 0 1\r\nx\r\n"), "STORED");
     stray.signal(Signal::CONT);
     let warned = format!("{} says that it is the primary as well", stray.replication());
     wait_warned(primary.admin(), &warned);

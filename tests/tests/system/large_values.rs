@@ -30,6 +30,10 @@ fn pattern(value_bytes: usize) -> Vec<u8> {
     value
 }
 
+fn lines_to_end(wire: &mut Wire) -> Vec<String> {
+    std::iter::repeat_with(|| wire.line()).take_while(|line| line != "END").collect()
+}
+
 fn is_below(server: &Server, bytes_max: usize) {
     let peak = server.peak_bytes().expect("a process that runs") as usize;
     assert!(peak < bytes_max, "{} MiB of {}", peak / MIB, bytes_max / MIB);
@@ -124,4 +128,41 @@ fn what_a_client_leaves_behind_is_free_again() {
         wire.line() == "STORED"
     });
     is_below(&server, 64 * MIB + BESIDE);
+}
+
+#[test]
+fn clients_that_do_not_read_a_large_value_cost_no_copy_of_it_and_get_it_as_it_was() {
+    const READERS: usize = 4;
+    let value = pattern(64 * MIB - 4096);
+    let mut server = Server::start(crate::BINARY, &["-p", "0", "-m", "200", "-I", "64m"]);
+    let address = server.clients();
+    let mut wire = Wire::connect(address);
+    wire.send(set("film", value.len()));
+    wire.send(&value);
+    wire.send("\r\n");
+    assert_eq!(wire.line(), "STORED");
+    let requests = ["get film\r\n", "mg film v\r\n", "get absent film\r\n", "gat 0 film\r\n"];
+    let mut readers: Vec<Wire> = (0..READERS).map(|_| Wire::connect(address)).collect();
+    readers.iter_mut().zip(requests).for_each(|(reader, request)| reader.send(request));
+    wait::wait_until("all are answered, and nobody reads", LIMIT, || {
+        wire.send("stats conns\r\n");
+        let lines = lines_to_end(&mut wire);
+        lines.iter().filter(|line| line.ends_with("conn_mwrite")).count() == READERS
+    });
+    is_below(&server, value.len() + BESIDE);
+    wire.send("delete film\r\n");
+    assert_eq!(wire.line(), "DELETED");
+    // Its memory is not used again before all have it.
+    for number in 0..40 {
+        wire.send(set(&format!("other-{number}"), 5_000_000));
+        wire.send(vec![b'x'; 5_000_000]);
+        wire.send("\r\n");
+        assert_eq!(wire.line(), "STORED");
+    }
+    is_below(&server, 200 * MIB + BESIDE);
+    for (reader, request) in readers.iter_mut().zip(requests) {
+        reader.line();
+        assert!(reader.up_to(value.len() + 2).starts_with(&value), "{request:?}: it is what was asked for");
+    }
+    is_below(&server, 200 * MIB + BESIDE);
 }

@@ -312,3 +312,43 @@ fn the_log_gets_the_value_or_a_deletion_if_it_is_too_large_for_that() {
     }
     assert_eq!(cache.status().oversized_records, 1);
 }
+
+#[test]
+fn a_value_that_may_goes_on_outside_of_the_cache_when_there_is_no_page_for_it() {
+    type Store = fn(ValueWriter) -> bool;
+    let ways: [Store; 4] = [
+        |writer| writer.set().is_ok(),
+        |writer| writer.replace().unwrap().is_some(),
+        |writer| writer.set_if(|_| Some((Expiry::Never, ItemState::default()))).unwrap().is_some(),
+        |writer| writer.into_value().unwrap() == pattern(100_000, 1),
+    ];
+    for store in ways {
+        let cache = Cache::new(config()).unwrap();
+        cache.set("k", "old", Expiry::Never).unwrap();
+        let value = pattern(100_000, 1);
+        let mut refused = cache.begin_value("k", value.len(), Expiry::Never);
+        let mut taken = cache.begin_value("k", value.len(), Expiry::Never).or_on_heap();
+        refused.write(&value[..50_000]).unwrap();
+        taken.write(&value[..50_000]).unwrap();
+        assert_eq!(taken.heap_bytes(), 0);
+        let mut fillers = Vec::new();
+        let mut fill = || {
+            let mut filler = cache.begin_value("filler", 100, Expiry::Never);
+            while filler.write(&[1]).is_ok() {
+                fillers.push(filler);
+                filler = cache.begin_value("filler", 100, Expiry::Never);
+            }
+        };
+        fill();
+        assert!(matches!(refused.write(&value[50_000..]), Err(WriteError::OutOfMemory { .. })));
+        // What that one gave back is somebody's again.
+        fill();
+        taken.write(&value[50_000..]).unwrap();
+        assert!(taken.heap_bytes() >= value.len());
+        check(&cache);
+        assert!(store(taken));
+        check(&cache);
+        let kept = cache.get("k").unwrap().unwrap().value;
+        assert!(kept == value[..] || kept == b"old"[..]);
+    }
+}

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::ItemId;
+use crate::storage::SizeClasses;
 use crate::storage::Tables;
 
 const KEYS: u16 = 40;
@@ -37,7 +38,17 @@ enum Op {
     WalkEnd,
     Install { shard: usize, on: bool },
     Clear { shard: usize },
+    Begin { key: u16, size: usize, lifetime_ms: u64 },
+    Write { which: usize, bytes: usize },
+    Finish { which: usize },
+    Abandon { which: usize },
+    Pin { key: u16 },
+    Unpin { which: usize },
+    Resize { bytes: usize },
 }
+
+mod pieces;
+use pieces::Pieces;
 
 struct Expected {
     value: Vec<u8>,
@@ -105,6 +116,9 @@ pub(super) struct Model {
     prefix_floors: HashMap<u8, Version>,
     last_version: u64,
     trades: usize,
+    size_classes: SizeClasses,
+    pieces: Pieces,
+    memory_bytes_most: usize,
 }
 
 fn key_of(key: u16) -> Vec<u8> {
@@ -129,7 +143,6 @@ impl Model {
         Model {
             shards: (0..2).map(shard).collect(),
             tables,
-            pool,
             hasher,
             items: HashMap::new(),
             orders: vec![Order::default(), Order::default()],
@@ -142,6 +155,10 @@ impl Model {
             prefix_floors: HashMap::new(),
             last_version: 0,
             trades: 0,
+            size_classes: SizeClasses::new(&pool),
+            pieces: Pieces::default(),
+            memory_bytes_most: memory_bytes,
+            pool,
         }
     }
 
@@ -216,14 +233,27 @@ impl Model {
                 self.orders[shard].install(false);
             }
             Op::WalkBegin { .. } | Op::WalkStep { .. } | Op::WalkEnd => self.walk(op),
+            Op::Resize { bytes } => self.resize(bytes),
+            _ => self.apply_to_pieces(op),
         }
         self.check();
     }
 
     fn reserve(&mut self, shard: usize, hash: u64, footprint: Footprint) -> Option<Reservation> {
+        self.with_help(shard, |model| {
+            let moment = Moment { clock: &model.now_ms, floors: &model.floors };
+            model.shards[shard].reserve(hash, footprint, moment)
+        })
+    }
+
+    /// What a shard reserves, if need be with pages of the other one's.
+    fn with_help<T>(
+        &mut self,
+        shard: usize,
+        reserve: impl Fn(&mut Model) -> Result<T, ReserveError>,
+    ) -> Option<T> {
         for _ in 0..3 {
-            let moment = Moment { clock: &self.now_ms, floors: &self.floors };
-            let reserved = self.shards[shard].reserve(hash, footprint, moment);
+            let reserved = reserve(self);
             self.follow_evictions(shard);
             match reserved {
                 Ok(reservation) => return Some(reservation),
@@ -267,9 +297,33 @@ impl Model {
         } else if let Some(reservation) = self.reserve(shard, hash, footprint) {
             self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
         } else {
-            assert!(size * 3 > self.pool.memory_bytes_max(), "{size} bytes found no room");
+            let room = self.pool.memory_bytes_max().saturating_sub(self.bytes_beside_items());
+            assert!(size * 3 > room || room < 12 * 4096, "{size} bytes found no room in {room}");
             return;
         }
+        self.was_stored(key, value, meta, place);
+    }
+
+    /// Lower, the shards give pages back in turn, as the cache has them do.
+    fn resize(&mut self, bytes: usize) {
+        self.pool.set_memory_bytes_max(bytes.min(self.memory_bytes_most)).unwrap();
+        self.shards.iter_mut().for_each(Shard::unsettle);
+        let mut surrendered = 1;
+        while surrendered > 0 && self.pool.excess_pages() > 0 {
+            surrendered = 0;
+            for shard in 0..2 {
+                let pages = self.pool.excess_pages();
+                let moment = Moment { clock: &self.now_ms, floors: &self.floors };
+                surrendered += self.shards[shard].surrender_pages(pages, moment);
+                self.follow_evictions(shard);
+            }
+        }
+        assert!(self.pool.excess_pages() == 0 || self.items.is_empty(), "all that may leave has left");
+    }
+
+    /// A key has this item now, and no older one.
+    fn was_stored(&mut self, key: u16, value: Vec<u8>, meta: Meta, place: Place) {
+        let shard = Model::shard_of(key);
         // Which queue it begins in depends on ghosts and droughts, which the model does not know.
         let was_main = self.items.get(&key).is_some_and(|old| old.meta.marks.is_main());
         let id = self.find(key).expect("it was just stored");
@@ -481,10 +535,12 @@ impl Model {
         }
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        self.check_pieces();
         let pages: usize = self.shards.iter().map(Shard::page_count).sum();
         self.pool.check_invariants(pages);
-        assert!(self.pool.memory_bytes() <= self.pool.memory_bytes_max());
+        let is_above = self.pool.excess_pages() > 0;
+        assert!(self.pool.memory_bytes() <= self.pool.memory_bytes_max() || is_above);
         for ((shard, order), owed) in self.shards.iter().zip(&self.orders).zip(self.owed_bytes) {
             shard.check_invariants();
             assert_eq!(shard.owed_bytes, owed, "bytes owed to the main queue");
@@ -517,6 +573,22 @@ impl Model {
     }
 }
 
+fn op_on_pieces() -> impl Strategy<Value = Op> {
+    let key = 0..KEYS;
+    let begin = (key.clone(), 5..SIZES.len(), prop_oneof![3 => Just(0), 1 => 1..50_u64])
+        .prop_map(|(key, size, lifetime_ms)| Op::Begin { key, size, lifetime_ms });
+    prop_oneof![
+        3 => begin,
+        6 => (0..4_usize, prop_oneof![0..9_000_usize, Just(usize::MAX >> 1)])
+            .prop_map(|(which, bytes)| Op::Write { which, bytes }),
+        3 => (0..4_usize).prop_map(|which| Op::Finish { which }),
+        1 => (0..4_usize).prop_map(|which| Op::Abandon { which }),
+        4 => key.prop_map(|key| Op::Pin { key }),
+        2 => (0..4_usize).prop_map(|which| Op::Unpin { which }),
+        1 => (40..64_usize).prop_map(|pages| Op::Resize { bytes: pages * 4096 }),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let key = 0..KEYS;
     let place = prop_oneof![4 => Just(Place::New), 1 => Just(Place::Hot), 1 => Just(Place::Install)];
@@ -541,6 +613,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..2_usize, any::<bool>()).prop_map(|(shard, on)| Op::Install { shard, on }),
         1 => (0..KEYS as u8).prop_map(|first| Op::FlushPrefix { first }),
         1 => prop_oneof![3 => Just(Op::Flush), 1 => (0..2_usize).prop_map(|shard| Op::Clear { shard })],
+        12 => op_on_pieces(),
     ]
 }
 
@@ -569,7 +642,7 @@ fn long_run_holds_what_the_model_says() {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
     let mut model = Model::new(48 * 4096);
-    for _ in 0..10_000 {
+    for _ in 0..15_000 {
         model.apply(op().new_tree(&mut runner).unwrap().current());
     }
     for shard in &model.shards {
@@ -577,6 +650,9 @@ fn long_run_holds_what_the_model_says() {
         println!("{counters:?}");
         assert!(counters.evictions > 100 && counters.reclaimed > 100 && counters.pages_moved > 10);
     }
+    let Pieces { finished, refused, left_pages_max, .. } = model.pieces;
+    println!("{finished} values came in pieces, {refused} were refused, {left_pages_max} pages were left");
+    assert!(finished > 100 && refused > 0 && left_pages_max > 4);
 }
 
 #[test]

@@ -46,7 +46,11 @@ impl Connection {
                 buffers.input = spare;
             }
         }
+        let sent = self.sent;
         keep_rest(&mut self.output, &mut self.sent, &mut buffers.output);
+        if let Some(pinned) = &mut self.pinned {
+            pinned.moved_up(sent - self.sent);
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! (see [`Settings::large_value_bytes_min`](crate::settings::Settings::large_value_bytes_min)), what is done when it is whole
 //! (see `commands`, `meta`, `binary`).
 //!
-//! So however large values may be, a connection holds a piece of one only: the rest is the cache's, and counts as items do.
+//! So however large values may be, a connection holds a piece of one only: the rest is the cache's, and counts as items do. Where
+//! the cache has no page for it beside other such values, one of 1 MiB and less is the connection's after all.
 
 use std::time::Duration;
 
@@ -62,7 +63,7 @@ impl Incoming {
 
     /// What it takes beside the value, in bytes.
     pub(super) fn buffer_bytes(&self) -> usize {
-        size_of::<Incoming>() + self.head.capacity() + self.behind.capacity()
+        size_of::<Incoming>() + self.head.capacity() + self.behind.capacity() + self.value.heap_bytes()
     }
 
     /// Takes what belongs to it; gives how many bytes that is.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use hotspare::AckMode;
 use hotspare_memcached::classic::{plain_get, plain_set};
 
-use super::{Connection, Stop, UNSENT_BYTES_MAX};
+use super::{Connection, Stop};
 use crate::server::commands::Executor;
 use crate::server::counters::Counters;
 use crate::server::watch::Watch;
@@ -68,7 +68,7 @@ impl Connection {
         let sent = match (plain_get(input, limits), plain_set(input, limits)) {
             (Some((key, bytes)), _) if bytes == input.len() => {
                 begun = self.stopwatch.is_some().then(Instant::now);
-                executor.get_directly(key, socket, out)
+                executor.get_directly(key, socket, out) + executor.outgoing.bytes()
             }
             (None, Some((store, bytes))) if bytes == input.len() => {
                 begun = self.stopwatch.is_some().then(Instant::now);
@@ -84,6 +84,7 @@ impl Connection {
         self.parsed = self.input.len();
         self.bytes_needed = 1;
         self.requests_done += 1;
+        self.take_outgoing(executor);
         true
     }
 
@@ -115,7 +116,7 @@ impl Connection {
             match flushed {
                 Ok(()) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    if self.unsent().len() > UNSENT_BYTES_MAX || stop != Stop::InputUsed {
+                    if self.is_output_full() || stop != Stop::InputUsed {
                         return Turn::Waiting;
                     }
                 }
@@ -179,22 +180,5 @@ impl Connection {
             }
         }
         Turn::MoreToDo
-    }
-
-    /// Sends what is to be sent; `WouldBlock` if the socket does not take all of it now.
-    pub(crate) fn flush(&mut self, socket: &mut impl Write, counters: &Counters) -> std::io::Result<()> {
-        while !self.unsent().is_empty() {
-            match socket.write(self.unsent()) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    counters.bytes_written.add(count as u64);
-                    self.was_sent(count);
-                }
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                Err(why) => return Err(why),
-            }
-        }
-        // An encrypted socket may hold some of it still.
-        socket.flush()
     }
 }

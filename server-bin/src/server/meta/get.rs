@@ -7,7 +7,7 @@ use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, WriteErr
 use hotspare_memcached::classic::{Lifetime, lifetime};
 use hotspare_memcached::meta::{Status, Target, encode_flag, encode_status, encode_value_status, end_line};
 
-use super::super::commands::{AHEAD_MAX, Executor, reserve_for};
+use super::super::commands::{AHEAD_MAX, Executor};
 use super::super::requests::Command;
 use super::{Facts, KEY_BUFFER, encode_flags, expiry_of};
 
@@ -109,7 +109,11 @@ impl Executor<'_> {
                 None => Self::meta_status(target, Status::Miss, Status::Miss, None, out),
             }
             answered = at + 1;
-            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if out.len() > output_bytes_max || self.outgoing.is_full() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         // Who is refused, or wins, asks once more, alone.
         let _ = read;
@@ -297,8 +301,7 @@ impl Executor<'_> {
         }
         end_line(out);
         if is_value_wanted(get.target, &facts) {
-            reserve_for(item.value.len(), out);
-            item.value.append_to(out);
+            self.outgoing.append(&item.value, out);
             end_line(out);
         }
     }

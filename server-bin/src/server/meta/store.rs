@@ -5,7 +5,7 @@ use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, ValueWri
 use hotspare_memcached::meta::{Flags, Status, StoreMode, Target};
 
 use super::super::commands::Executor;
-use super::super::given::Given;
+use super::super::given::{Given, begun};
 use super::super::observers::SeenStore;
 use super::{Facts, KEY_BUFFER, expiry_of, is_cas_right};
 
@@ -25,10 +25,10 @@ impl Executor<'_> {
         let mut buffer = KEY_BUFFER;
         let (cache, flags) = (&self.shared.cache, &target.flags);
         let (key, attributes) = (target.key.bytes(&mut buffer), self.attributes(flags));
-        match flags.new_cas().is_some() || flags.has(b'b') || flags.has(b'I') {
+        begun(match flags.new_cas().is_some() || flags.has(b'b') || flags.has(b'I') {
             true => cache.begin_value_with_state(key, value_bytes, attributes),
             false => cache.begin_value(key, value_bytes, attributes),
-        }
+        })
     }
 
     pub(super) fn meta_store(

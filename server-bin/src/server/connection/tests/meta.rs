@@ -539,7 +539,7 @@ fn d6_of_many_clients_one_wins() {
                     scope.spawn(|| {
                         let mut out = Vec::new();
                         let counters = Default::default();
-                        let mut executor = Executor { shared: &shared, counters: &counters, descriptor: 0 };
+                        let mut executor = Executor::new(&shared, &counters, 0);
                         let asked = parse_request(b"mg a\r\n", &Limits::default());
                         let step = executor.execute_meta(&asked, b"mg a\r\n", &mut out);
                         assert!(matches!(step, Step::Done { consumed: 6, skip: 0 }), "{step:?}");

@@ -404,7 +404,7 @@ fn g3_a_lower_limit_lets_other_connections_go_on_between_its_steps() {
     let shared = shared();
     let mut connection = Connection::new(&shared.settings);
     let mut socket = socket(b"cache_memlimit 8\r\n", 100);
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
+    let mut executor = Executor::new(&shared, &shared.counters.workers[0], 0);
     let mut turns = 0;
     while connection.turn(&mut socket, &mut executor) == Turn::MoreToDo {
         assert_eq!(socket.output, b"", "nothing is answered before it is so");
@@ -509,7 +509,7 @@ fn g7_a_dump_streams_as_the_client_reads_and_others_go_on() {
     );
     // Another client, meanwhile, deletes and stores.
     ask(&shared, "delete key:7\r\nset later 0 0 1\r\nx\r\n");
-    let mut executor = Executor { shared: &shared, counters: &shared.counters.workers[0], descriptor: 0 };
+    let mut executor = Executor::new(&shared, &shared.counters.workers[0], 0);
     let mut turns = 0;
     loop {
         dumping.room = 100_000;
