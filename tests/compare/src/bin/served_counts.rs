@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hotspare_compare::served::process::{Chosen, Program, Server};
+use hotspare_compare::served::process::{Chosen, Family, Program, Server};
 use hotspare_compare::served::workload::{WORKLOADS, Workload};
 use hotspare_server::bench::load::{self, Generator, Load, Population};
 use hotspare_server::bench::requests::Dialect;
