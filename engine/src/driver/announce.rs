@@ -1,4 +1,4 @@
-//! Telling peers who reigns: a promoted node dials every peer it knows until each has answered (design §8).
+//! Telling peers who reigns: a promoted node dials every peer it knows until each has answered.
 
 use crate::replication::Role;
 use crate::replication::hello::Purpose;

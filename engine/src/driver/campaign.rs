@@ -1,6 +1,6 @@
 //! A promotion that asks first. Where a write is acknowledged by fewer replicas than there are, one replica alone can't know
-//! that it has every such write (design §7). And a node that holds nothing is not to reign while a peer answers that holds
-//! the group's items (design §8).
+//! that it has every such write. And a node that holds nothing is not to reign while a peer answers that holds
+//! the group's items.
 //!
 //! Lives here: asking, and catching up. Not here: when that is needed (see `roles`), what becomes of the node (see
 //! `cache::role_changes`).

@@ -51,11 +51,10 @@ use upstream::Upstream;
 /// Peers that may be between dialling and their first frame.
 const INCOMING_MAX: usize = 64;
 
-/// How long the driver goes on looking by itself after it last shipped something, so that writers need not wake it
-/// (design §9).
+/// How long the driver goes on looking by itself after it last shipped something, so that writers need not wake it.
 const LINGER_AFTER_SHIPPING_MS: u64 = 2;
 
-/// How long who drives collects writes before the next turn, where nobody waits for acks (design §9, which says 200 µs: why this
+/// How long who drives collects writes before the next turn, where nobody waits for acks (the first design said 200 µs: why this
 /// is more is in ARCHITECTURE.md). The system adds some 50 µs.
 const LINGER: Duration = Duration::from_micros(950);
 

@@ -19,7 +19,7 @@ use crate::mutation::Version;
 /// The most replicas that a mode may ask for: as many as a primary ships to.
 pub const ACK_REPLICAS_MAX: u8 = 15;
 
-/// What a write waits for before it is answered (design §7).
+/// What a write waits for before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum AckMode {

@@ -1,4 +1,4 @@
-//! A full copy that comes on a channel beside the log: what waits for what, on the replica (design §6).
+//! A full copy that comes on a channel beside the log: what waits for what, on the replica.
 //!
 //! Lives here: which frame is due, and which of the two channels is read. Not here: applying (see `replica`), which items
 //! of a chunk still count (see `window`).

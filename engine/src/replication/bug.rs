@@ -3,7 +3,7 @@
 //! Lives here: their names. Each is one branch at the place that it breaks. Without the feature `testing` no cache has any,
 //! and the compiler drops the branches.
 
-/// A bug of replication, put back (design §10).
+/// A bug of replication, put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(not(feature = "testing"), expect(dead_code, unreachable_pub))]
 pub enum Bug {

@@ -17,7 +17,7 @@ use super::roles::Roles;
 use super::session::SessionEnd;
 use super::status::LinkState;
 
-/// Links between a node and its primary, at most (design §8).
+/// Links between a node and its primary, at most.
 pub(crate) const DEPTH_MAX: usize = 4;
 
 /// For how long a node that was told to follow a replica looks for that one only, before it asks everybody it knows.

@@ -1,4 +1,4 @@
-//! The right of a strict primary to answer, which its replicas renew (`strict:N`, design §7).
+//! The right of a strict primary to answer, which its replicas renew (`strict:N`).
 //!
 //! Lives here: until when this node may answer, what it may show, and how long a promoted node waits. Not here: how stamps
 //! travel (see `primary`, `replica`), what a refused read becomes (see `cache::read`).

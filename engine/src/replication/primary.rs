@@ -37,7 +37,7 @@ use super::session::{DEAD_AFTER_MS, FrameNumbers, HEARTBEAT_MS, SessionEnd};
 use super::status::LinkState;
 use super::transport::{Channel, LinkCaps};
 
-/// Bytes of items in one chunk, about (design §6).
+/// Bytes of items in one chunk, about.
 pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Bytes of records in one frame, unless a single record is larger.

@@ -649,7 +649,7 @@ impl Roles {
         }
     }
 
-    /// Whether a fail-over manager may promote this node (design §8); else why not.
+    /// Whether a fail-over manager may promote this node; else why not.
     pub(crate) fn promotable(&self) -> Result<(), &'static str> {
         match self.role {
             Role::Primary => Ok(()),

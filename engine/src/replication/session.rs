@@ -9,10 +9,10 @@ use super::frame::{self, FrameError, Kind};
 use super::message::{ByeReason, Fenced, Message, RejectCode};
 use super::transport::Channel;
 
-/// How often each end says that it is alive, in milliseconds (design §5).
+/// How often each end says that it is alive, in milliseconds.
 pub(crate) const HEARTBEAT_MS: u64 = 250;
 
-/// How long a silent peer counts as alive, in milliseconds (design §5).
+/// How long a silent peer counts as alive, in milliseconds.
 pub(crate) const DEAD_AFTER_MS: u64 = 2_000;
 
 /// Why a session ended.

@@ -1,4 +1,4 @@
-//! What the log has changed while parts of a full copy were on their way (design §6).
+//! What the log has changed while parts of a full copy were on their way.
 //!
 //! Lives here: which items of a late chunk are still what the primary has. Not here: when a chunk or the log waits (see
 //! `apart`).
