@@ -354,6 +354,31 @@ fn a_primary_that_began_alone_yields_to_one_that_it_could_not_ask_and_that_never
 
 /// The term that a founder begins with says nothing but its slot.
 #[test]
+fn items_of_an_image_are_not_wiped_though_nothing_was_written_since() {
+    let mut group = Group::with_spare();
+    // The primary begins anew with what another cache had, and its spare as well: nothing is written since.
+    let mut image = Vec::new();
+    let clock = group.clock.clone();
+    let config = Config::new().memory_bytes_max(32 << 20).clock(clock);
+    let alone = Cache::new(config.clone()).unwrap();
+    alone.set("k", "v", Expiry::Never).unwrap();
+    alone.save_to(&mut image).unwrap();
+    group.kill(0);
+    group.kill(1);
+    let config = config.replication(ReplicationConfig::primary().slot(0).random_seed(77));
+    let (cache, restored) = Cache::restore_from(config, image.as_slice()).unwrap();
+    assert_eq!(restored.items, 1);
+    let replicator = Replicator::new(&cache, group.network.transport(NAMES[0])).unwrap();
+    group.nodes[0] = Some((cache, replicator));
+    group.boot(1, ReplicationConfig::replica_of("a"));
+    group.run(1000);
+    assert_eq!((group.items(0), group.items(1)), (1, 1));
+    group.boot(0, ReplicationConfig::primary());
+    group.run(20_000);
+    assert_eq!(group.items(1), 1, "{:?}", group.cache(1).status());
+}
+
+#[test]
 fn a_founder_of_a_higher_slot_yields_to_a_spare_that_can_prove_nothing() {
     let mut group = Group::with_spare();
     group.boot_by(7, 0, ReplicationConfig::primary());

@@ -261,7 +261,7 @@ pub(crate) struct Inner {
     latencies: Option<LatencyCounters>,
     /// Whether the cache has those, or a hash function of its own: its plain reads and sets take a longer way.
     is_special: bool,
-    /// Whether the cache has a listener or is in a group: otherwise nobody is told of a change.
+    /// Whether a set may have more to do than to store: there is a listener or a group, or versions are in order.
     is_watched: bool,
 }
 
@@ -316,7 +316,7 @@ impl Cache {
             read_enough: Marks::read_enough(policy.hits_max, config.accounting),
             is_accounting: config.accounting,
             round_s: AtomicU32::new(0),
-            is_watched: group.is_some() || events.is_some(),
+            is_watched: group.is_some() || events.is_some() || config.versions_in_order,
             serving: AtomicU8::new(serving as u8),
             group,
             events,

@@ -173,7 +173,7 @@ impl ValueWriter {
     }
 
     /// Has it go on outside of the cache's memory, on the program's own heap, when there is no page for it beside other
-    /// unfinished values; there it takes up to its own length. For values that are short enough for the program to hold as many of
+    /// unfinished values; there it takes up to twice its own length. For values that are short enough for the program to hold as many of
     /// them as come at one time: they are not refused because others are slow.
     #[must_use]
     pub fn or_on_heap(self) -> ValueWriter {

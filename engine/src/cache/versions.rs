@@ -115,6 +115,7 @@ impl NextVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Cache, Config, Expiry};
 
     #[test]
     fn versions_of_a_shard_rise_no_two_are_the_same_and_stores_are_counted() {
@@ -147,6 +148,27 @@ mod tests {
         assert_eq!((second.0, block.stores(&next)), (first.0 + 1, 1));
         assert_eq!(block.give(&mut next, &last, 0), second);
         assert_eq!(block.stores(&next), 2);
+    }
+
+    #[test]
+    fn a_store_that_came_to_nothing_leaves_no_version_to_a_later_one() {
+        let config = Config::new().memory_bytes_max(4 << 20).shards(4).evict(false).versions_in_order(true);
+        let cache = Cache::new(config.item_bytes_max(8 << 10)).unwrap();
+        let (mut newest, mut refused) = (Version(0), 0);
+        for number in 0..40_000u32 {
+            let key = (number.wrapping_mul(2_654_435_761) % 6000).to_string();
+            if number % 3 == 0 {
+                cache.delete(&key).unwrap();
+            }
+            match cache.set(&key, [b'x'; 1000], Expiry::Never) {
+                Ok(version) => {
+                    assert!(version > newest, "{version:?} behind {newest:?}");
+                    newest = version;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 100, "{refused}");
     }
 
     #[test]

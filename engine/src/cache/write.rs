@@ -463,6 +463,12 @@ impl Inner {
         }
         let group = if MAY_BE_WATCHED && self.is_watched { self.group.as_ref() } else { None };
         let Some(group) = group else {
+            if MAY_BE_WATCHED {
+                // Taken ahead, a version that is not used would be a later store's.
+                return shard.trade(at, key, value, floor, |_| {
+                    versions.give(next_version, &self.last_version, floor)
+                });
+            }
             let version = versions.next(next_version, &self.last_version, floor);
             shard.trade(at, key, value, floor, |_| version)?;
             next_version.count_store();

@@ -44,6 +44,10 @@ impl ReplicaStore for CacheStore<'_> {
         }
     }
 
+    fn holds_items(&self) -> bool {
+        self.inner.shards.iter().any(|cell| cell.lock().shard.item_count() > 0)
+    }
+
     fn lineage(&self) -> Lineage {
         self.group.log.lock().lineage().clone()
     }

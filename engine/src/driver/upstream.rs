@@ -148,17 +148,25 @@ impl Upstream {
     /// Begins or ends a visit of the primary, if it is time; whether it was.
     fn visit(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let is_over = turn.now.local_ms >= self.visit_ends_ms;
-        let (primary, forgot) = {
+        let (primary, forgot, epoch) = {
             let roles = turn.group.roles.lock();
-            (roles.primary_to_visit().map(str::to_owned), roles.forgot)
+            (roles.primary_to_visit().map(str::to_owned), roles.forgot, roles.epoch)
         };
+        if primary.is_none() {
+            self.knock = None;
+        }
         let round = match primary {
             Some(primary) if is_over && self.is_answered(turn, &primary) => vec![primary],
             None if self.visits && (is_over || !forgot) => Vec::new(),
             _ => return false,
         };
-        turn.group.roles.lock().link = LinkState::Connecting;
         self.knock = None;
+        let mut roles = turn.group.roles.lock();
+        if roles.epoch != epoch {
+            return false;
+        }
+        roles.link = LinkState::Connecting;
+        drop(roles);
         self.visits = !round.is_empty();
         self.visit_ends_ms = turn.now.local_ms + VISIT_MS;
         (self.round, self.attached, self.next_dial_ms) = (round, None, turn.now.local_ms);
@@ -199,6 +207,7 @@ impl Upstream {
     /// Ends the session and plans the next try.
     fn end(&mut self, turn: &mut Turn<'_, '_>, end: SessionEnd) {
         let Some(mut attached) = self.attached.take() else { return };
+        self.knock = None;
         turn.group.desk.link_ended(turn.now.local_ms);
         let was_attached = attached.session.is_attached();
         if let Some(frame) = attached.session.last_words(&end, || fenced_notice(turn.group)) {

@@ -41,6 +41,8 @@ pub(crate) trait ReplicaStore {
     fn applied(&self) -> Seq;
     /// The highest term believed.
     fn term_seen(&self) -> Term;
+    /// Whether there are any items.
+    fn holds_items(&self) -> bool;
     /// The history held.
     fn lineage(&self) -> Lineage;
     /// A primary took this node as its replica.
@@ -638,12 +640,12 @@ impl ReplicaSession {
     }
 }
 
-/// Whether a full copy from a node with this history may replace what this node holds: it holds nothing (or a history in
-/// which nothing was written), or the other has all of it, or the other reigns by a promotion under a newer term. So a primary that forgot everything
+/// Whether a full copy from a node with this history may replace what this node holds: it holds nothing (a history in
+/// which nothing was written has items only where they come from an image, or from part of a copy), or the other has all of it, or the other reigns by a promotion under a newer term. So a primary that forgot everything
 /// never wipes its replicas (P10).
 fn may_install(store: &dyn ReplicaStore, theirs: &Lineage) -> bool {
     let Some(position) = store.position() else { return true };
     let promoted_above =
         theirs.newest().is_some_and(|newest| newest.promoted && newest.term > store.lineage().term());
-    theirs.contains(position) || promoted_above || store.lineage().is_unwritten()
+    theirs.contains(position) || promoted_above || (store.lineage().is_unwritten() && !store.holds_items())
 }

@@ -86,6 +86,8 @@ impl Executor<'_> {
         match (words.next().map(number), words.next()) {
             (Some(Some(seconds)), None) if seconds <= ADVANCE_SECONDS_MAX => {
                 clock.advance(seconds);
+                // What this round accesses from here on it accesses then.
+                self.shared.cache.begin_round();
                 b"OK"
             }
             _ => b"CLIENT_ERROR bad command line format",

@@ -138,6 +138,8 @@ pub(crate) struct Connection {
     gate: Gate,
     /// Of all clients that had this connection in turn.
     requests_done: u64,
+    /// What its buffers took when its worker last counted them: they may change between its turns.
+    pub(crate) counted_bytes: usize,
     /// It has one turn.
     is_datagram: bool,
     short_read_is_last: bool,
@@ -176,6 +178,7 @@ impl Connection {
             login,
             gate,
             requests_done: 0,
+            counted_bytes: 0,
             is_datagram: false,
             short_read_is_last: false,
             sends_directly: false,

@@ -248,8 +248,17 @@ impl Client {
     }
 
     /// What its buffers take, in bytes.
-    fn buffer_bytes(&self) -> usize {
-        self.busy.as_ref().map_or(0, |connection| connection.buffer_bytes())
+    /// What its buffers took when they were last counted.
+    fn counted_bytes(&self) -> usize {
+        self.busy.as_ref().map_or(0, |connection| connection.counted_bytes)
+    }
+
+    /// Counts what its buffers take.
+    fn count_bytes(&mut self) -> usize {
+        self.busy.as_mut().map_or(0, |connection| {
+            connection.counted_bytes = connection.buffer_bytes();
+            connection.counted_bytes
+        })
     }
 
     /// Has the poller tell of room from the first time on that something stays unsent.
@@ -554,7 +563,7 @@ impl Worker {
         let client = &mut self.clients[key];
         let descriptor = client.peer.descriptor;
         let mut executor = Executor::new(&self.shared, &self.counters, descriptor);
-        let kept_bytes = client.buffer_bytes();
+        let kept_bytes = client.counted_bytes();
         let mut connection = match client.busy.take() {
             Some(connection) => connection,
             None => {
@@ -590,7 +599,7 @@ impl Worker {
                 client.busy = Some(connection);
             }
         }
-        let keeps_bytes = client.buffer_bytes();
+        let keeps_bytes = client.count_bytes();
         self.count_buffers(kept_bytes, keeps_bytes);
         turn
     }
@@ -613,7 +622,7 @@ impl Worker {
         if client.is_holding {
             self.holding.retain(|holding| *holding != key);
         }
-        self.count_buffers(client.buffer_bytes(), 0);
+        self.count_buffers(client.counted_bytes(), 0);
         self.clients.remove(key);
         self.shared.counters.curr_connections.fetch_sub(1, Ordering::AcqRel);
     }

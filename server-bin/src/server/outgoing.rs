@@ -66,6 +66,14 @@ impl Outgoing {
         self.found.borrow().as_ref().map_or(0, |pinned| pinned.value.len())
     }
 
+    /// Takes back what was answered from here on, a large value included.
+    pub(super) fn rewind(&self, start: usize, out: &mut Vec<u8>) {
+        out.truncate(start);
+        if self.found.borrow().as_ref().is_some_and(|pinned| pinned.at > start) {
+            self.found.take();
+        }
+    }
+
     pub(super) fn take(&self) -> Option<Pinned> {
         self.found.take()
     }

@@ -4,7 +4,7 @@
 //! is logged. Not here: the histograms (see `requests`).
 //!
 //! A request's time is that of its execution: from its first byte being looked at to its answer lying in the output buffer, or
-//! to the system having taken it of a large value that is sent from where it lies.
+//! to the system having taken it of a value that is sent in the same call.
 //! A turn's is from its socket being ready to the answers having been handed to the system. Neither has the network in it,
 //! nor how long a ready socket waited for other connections' turns.
 

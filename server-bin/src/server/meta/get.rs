@@ -199,7 +199,8 @@ impl Executor<'_> {
         let mut found = (0, 0);
         let cache = &self.shared.cache;
         let updated = cache.update(get.key, |item| {
-            out.truncate(start);
+            // Not the first time, if memory had to be got from other shards.
+            self.outgoing.rewind(start, out);
             let Some(item) = item.filter(|item| self.is_token_free(get, item)) else { return Update::Keep };
             found = (item.value.len(), item.value.class());
             self.encode_hit(
@@ -225,7 +226,7 @@ impl Executor<'_> {
             }
             Ok(_) => Ok(None),
             Err(error) => {
-                out.truncate(start);
+                self.outgoing.rewind(start, out);
                 Err(error)
             }
         }

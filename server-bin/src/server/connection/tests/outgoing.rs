@@ -122,6 +122,49 @@ fn a_value_under_way_is_the_one_that_was_asked_for_whatever_becomes_of_its_key()
     }
 }
 
+/// A value's line without the value, and what follows it.
+fn split_value<'a>(answer: &'a [u8], value: &[u8]) -> (&'a [u8], &'a [u8]) {
+    let line_bytes = answer.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let (line, behind) = answer.split_at(line_bytes);
+    assert!(line.starts_with(b"VA "), "{}", line.escape_ascii());
+    assert!(behind.starts_with(value), "{}", line.escape_ascii());
+    (line, behind[value.len()..].strip_prefix(b"\r\n").unwrap())
+}
+
+#[test]
+fn a_large_value_is_answered_once_however_its_token_is_got() {
+    let value = &value()[..700_000];
+    let config = || Config::new().memory_bytes_max(16 << 20).item_bytes_max(2 << 20);
+    let mut tokens = Vec::new();
+    // The first has no memory for the item with its token; the others have to get it from other shards.
+    for config in [config().evict(false), config().shards(2), config().shards(16)] {
+        let mut shared = Shared { cache: Cache::new(config).unwrap(), ..shared() };
+        shared.settings.item_bytes_max = 2 << 20;
+        for round in 0..10 {
+            let set = [format!("ms big{round} {} T10\r\n", value.len()).as_bytes(), value, b"\r\n"].concat();
+            let is_stored = answer(&shared, &set, true, usize::MAX, |_| ()) == b"HD\r\n";
+            if !is_stored {
+                break;
+            }
+            for number in 0..4000 {
+                let _ = shared.cache.set(format!("{round}-{number}"), [b'x'; 5000], Expiry::Never);
+                shared.cache.read(format!("big{round}"), |_| ()).unwrap();
+            }
+            let get = format!("mg big{round} v R30\r\nmg big{round} v\r\nmn\r\n");
+            for directly in [true, false] {
+                let found = answer(&shared, get.as_bytes(), directly, 100_000, |_| ());
+                if found == b"EN\r\nEN\r\nMN\r\n" {
+                    continue;
+                }
+                let (line, rest) = split_value(&found, value);
+                tokens.push(line.ends_with(b" W\r\n"));
+                assert_eq!(split_value(rest, value).1, b"MN\r\n");
+            }
+        }
+    }
+    assert!(tokens.contains(&true) && tokens.contains(&false), "{tokens:?}");
+}
+
 #[test]
 fn values_beyond_what_may_be_pinned_are_copied() {
     let shared = filled();
