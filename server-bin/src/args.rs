@@ -575,6 +575,7 @@ fn settings(serve: &Serve) -> Result<Settings, Refusal> {
         connections_max: serve.connections as usize,
         item_bytes_max,
         large_value_bytes_min: Settings::LARGE_VALUE_BYTES_MIN,
+        pinned_value_bytes_min: Settings::PINNED_VALUE_BYTES_MIN,
         memory_bytes_max,
         refuses_when_full: suboptions.refuses_when_full,
         idle_timeout_ms: suboptions.idle_timeout_ms,

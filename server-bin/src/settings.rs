@@ -45,6 +45,9 @@ pub struct Settings {
     /// Values from this length on go into the cache's memory as they come, in bytes; shorter ones are collected before. Default
     /// 64 KiB, which no flag changes: the system calls for so much cost far more than the way it takes.
     pub large_value_bytes_min: usize,
+    /// Values from this length on are sent from where they lie in the cache, however slowly, in bytes; shorter ones are copied, and
+    /// with them what is unsent stays within its bound. Default 256 KiB, which no flag changes.
+    pub pinned_value_bytes_min: usize,
     /// Memory for items and index, in bytes (`-m`), as `stats` reports it. Default 64 MiB.
     pub memory_bytes_max: usize,
     /// Whether a connection above that is refused; else it waits to be accepted (`-o no_maxconns_fast`). Default yes.
@@ -150,6 +153,9 @@ impl Settings {
     /// The default of `large_value_bytes_min`, in bytes.
     pub const LARGE_VALUE_BYTES_MIN: usize = 64 << 10;
 
+    /// The default of `pinned_value_bytes_min`, in bytes.
+    pub const PINNED_VALUE_BYTES_MIN: usize = 256 << 10;
+
     /// What clients see of a CAS unique (rule C3).
     pub(crate) fn shown_cas(&self, cas: u64) -> u64 {
         if self.cas_enabled { cas } else { 0 }
@@ -175,6 +181,7 @@ impl Default for Settings {
             request_bytes_per_second_min: 4096,
             item_bytes_max: 1 << 20,
             large_value_bytes_min: Settings::LARGE_VALUE_BYTES_MIN,
+            pinned_value_bytes_min: Settings::PINNED_VALUE_BYTES_MIN,
             memory_bytes_max: 64 << 20,
             idle_timeout_ms: 0,
             shutdown_command: false,

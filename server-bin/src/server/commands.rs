@@ -114,7 +114,8 @@ type Answer = Response<'static>;
 impl<'a> Executor<'a> {
     #[inline]
     pub(crate) fn new(shared: &'a Shared, counters: &'a Counters, descriptor: i32) -> Executor<'a> {
-        Executor { shared, counters, descriptor, outgoing: Outgoing::default() }
+        let outgoing = Outgoing::new(shared.settings.pinned_value_bytes_min);
+        Executor { shared, counters, descriptor, outgoing }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The same script is run three times on caches that begin alike. Once it comes whole, by [`Connection`]'s own functions;
 //! once through [`Connection::turn`], at a socket that gives and takes pieces; once whole and with no value so large that it
-//! goes into the cache as it comes. Answers, items, counters, shutdowns and whether the connection closed must be the same.
+//! goes into the cache as it comes, or is sent from where it lies there. Answers, items, counters, shutdowns and whether the connection closed must be the same.
 //!
 //! Not compared: the values of statistics, which tell the time, and those of size classes: an item whose value went into the cache as it
 //! came has room for an expiry, and may be of the next one. Not here: what is said (see `script`).
@@ -34,6 +34,9 @@ const ITEM_BYTES_MAX: usize = 12 << 10;
 /// Values from this length on go into the cache as they come.
 const LARGE_BYTES_MIN: usize = 1_000;
 
+/// Values from this length on are sent from where they lie, if they have a page of their own.
+const PINNED_BYTES_MIN: usize = 5_000;
+
 /// `-m` of it: what a script stores may fill it.
 const MEMORY_BYTES_MAX: usize = 2 << 20;
 
@@ -52,9 +55,9 @@ const STAT: u8 = 0x10;
 /// The two runs differ.
 pub fn check(bytes: &[u8]) {
     let script = Script::read(bytes);
-    let whole = Run::new(&script, LARGE_BYTES_MIN).whole();
-    let cut = Run::new(&script, LARGE_BYTES_MIN).in_pieces();
-    let collected = Run::new(&script, usize::MAX).whole();
+    let whole = Run::new(&script, LARGE_BYTES_MIN, PINNED_BYTES_MIN).whole();
+    let cut = Run::new(&script, LARGE_BYTES_MIN, PINNED_BYTES_MIN).in_pieces();
+    let collected = Run::new(&script, usize::MAX, usize::MAX).whole();
     let text = shown(&script.bytes);
     assert_eq!(shown(&whole.answers), shown(&cut.answers), "{text}");
     assert_eq!(whole, cut, "{text}");
@@ -81,9 +84,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(script: &'a Script, large_value_bytes_min: usize) -> Run<'a> {
+    fn new(script: &'a Script, large_bytes_min: usize, pinned_bytes_min: usize) -> Run<'a> {
         let shutdowns = Arc::<AtomicU64>::default();
-        let shared = shared(&script.ways, large_value_bytes_min, shutdowns.clone());
+        let mut shared = shared(&script.ways, large_bytes_min, shutdowns.clone());
+        shared.settings.pinned_value_bytes_min = pinned_bytes_min;
         let connection = Connection::new(&shared.settings);
         Run { script, shared, shutdowns, connection }
     }

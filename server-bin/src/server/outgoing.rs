@@ -14,22 +14,24 @@ use std::io::IoSlice;
 
 use hotspare::{PinnedValue, Value};
 
-/// Values from this length on are pinned, in bytes: what is shorter is copied, and with it what is unsent stays within its
-/// bound.
-const PINNED_BYTES_MIN: usize = 256 << 10;
-
 /// Parts that one system call sends.
 const PARTS_MAX: usize = 64;
 
 /// Where an executor puts the values that it answers with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outgoing {
+    /// Values from this length on are pinned.
+    bytes_min: usize,
     /// What is answered goes elsewhere than to a connection's output, and has to be whole.
     is_copied: Cell<bool>,
     found: RefCell<Option<Pinned>>,
 }
 
 impl Outgoing {
+    pub(super) fn new(bytes_min: usize) -> Outgoing {
+        Outgoing { bytes_min, is_copied: Cell::new(false), found: RefCell::new(None) }
+    }
+
     /// Puts a value behind what is in `out`: itself, or a note of where it goes.
     #[inline]
     pub(super) fn append(&self, value: &Value<'_>, out: &mut Vec<u8>) {
@@ -42,7 +44,7 @@ impl Outgoing {
     /// Whether a value was pinned, to be sent behind what is in `out`.
     #[inline]
     pub(super) fn pin(&self, value: &Value<'_>, out: &[u8]) -> bool {
-        value.len() >= PINNED_BYTES_MIN && self.pin_large(value, out)
+        value.len() >= self.bytes_min && self.pin_large(value, out)
     }
 
     #[cold]
