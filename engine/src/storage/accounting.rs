@@ -54,8 +54,7 @@ pub(super) fn accessed_s(memory: &Memory, first: ChunkRef) -> u32 {
 pub(super) fn note_access(memory: &Memory, first: ChunkRef, now_s: u32) -> u32 {
     let word = memory.word(first, accessed_at(memory, first));
     let before = word.get();
-    // A round may have begun before the item was stored.
-    if before < now_s {
+    if before != now_s {
         word.set(now_s);
     }
     before
