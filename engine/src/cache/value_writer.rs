@@ -65,7 +65,8 @@ impl Held {
 /// [`Config::memory_bytes_max`](crate::Config::memory_bytes_max) (or one item of
 /// [`Config::item_bytes_max`](crate::Config::item_bytes_max), if that is more), and other items leave for them as they grow. A
 /// value that would go beyond that is refused, as one is for which no memory is left, and gives back what it had
-/// ([`ValueWriter::or_on_heap`] says otherwise). So does one when this node stops being a primary, and one that a lower [`Cache::resize`] has no room for.
+/// ([`ValueWriter::or_on_heap`] says otherwise). So does one when this node stops being a primary, and one that a lower
+/// [`Cache::resize`] has no room for.
 ///
 /// Whoever is refused may go on writing, to find out about the end of what comes: nothing is kept of it, and storing it gives
 /// the error.

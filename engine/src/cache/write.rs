@@ -510,7 +510,8 @@ impl Inner {
         self.set_in_one_go::<true>(hash, key, value, attributes)
     }
 
-    /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, of a cache that has neither listener nor group.
+    /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, of a cache that has neither listener nor group
+    /// and keeps no order of versions.
     fn set_unwatched(&self, hash: (u64, SeedId), key: &[u8], value: &[u8]) -> Option<Version> {
         self.set_in_one_go::<false>(hash, key, value, Attributes::NONE)
     }

@@ -156,7 +156,8 @@ impl Hello {
         self.knows_loads && self.follows_evictions
     }
 
-    /// Reads a tag list. A tag that is missing has its zero, but for one who does not say that it remembers; one that is unknown is skipped; the last of two counts.
+    /// Reads a tag list. A tag that is missing has its zero (and whoever does not say that it remembers may have forgotten), one
+    /// that is unknown is skipped, the last of two counts.
     pub(crate) fn decode(mut bytes: &[u8]) -> Result<Hello, FrameError> {
         let mut hello = Hello {
             version: 0,

@@ -171,8 +171,8 @@ impl Lineage {
         })
     }
 
-    /// Whether nothing was ever written in this history, so that whoever holds it holds nothing. A full lineage may have
-    /// forgotten.
+    /// Whether nothing was ever written in this history: whoever holds it has items only of an image, or of part of a copy. A
+    /// full lineage may have forgotten.
     pub(crate) fn is_unwritten(&self) -> bool {
         self.entries.len() < LINEAGE_MAX && self.entries.iter().all(|entry| entry.last < entry.start)
     }

@@ -68,6 +68,8 @@ enum Duty {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     duty: Duty,
+    /// Whether keepalived is there to say what holds.
+    is_heard: bool,
     due_ms: Option<u64>,
     pause_ms: u64,
     /// The earliest moment of the next promotion.
@@ -81,6 +83,7 @@ impl Keeper {
     pub(crate) fn new() -> Keeper {
         Keeper {
             duty: Duty::Idle,
+            is_heard: true,
             due_ms: None,
             pause_ms: PAUSE_MIN_MS,
             promotes_from_ms: 0,
@@ -98,7 +101,12 @@ impl Keeper {
     pub(crate) fn handle_notice(&mut self, notice: Notice, now_ms: u64) {
         match (notice, self.duty) {
             (Notice::Master, Duty::Reign) => {}
-            (Notice::Master, _) => self.turn_to(Duty::Reign, now_ms),
+            (Notice::Master, _) => {
+                // A decision of its own: what was disputed before it makes no client wait.
+                self.pause_ms = PAUSE_MIN_MS;
+                self.promotes_from_ms = self.promotes_from_ms.min(now_ms + PAUSE_MIN_MS);
+                self.turn_to(Duty::Reign, now_ms);
+            }
             (Notice::Backup, Duty::Reign) => self.turn_to(Duty::Yield, now_ms + GRACE_MS),
             (Notice::Backup, _) => {}
             (Notice::Fault | Notice::Stop, _) => self.turn_to(Duty::Idle, now_ms),
@@ -111,6 +119,12 @@ impl Keeper {
             }
             (Notice::LowerHeard, _) => {}
         }
+    }
+
+    /// Takes whether keepalived is there. Of one that has ended the last word may be wrong by now: another machine takes over
+    /// within two seconds, and the reign is not to be taken back from it.
+    pub(crate) fn handle_heard(&mut self, is_heard: bool) {
+        self.is_heard = is_heard;
     }
 
     fn turn_to(&mut self, duty: Duty, due_ms: u64) {
@@ -152,7 +166,7 @@ impl Keeper {
 
     fn seek_reign(&mut self, view: &View, now_ms: u64) -> Deed {
         self.reigns_since_ms = None;
-        if view.promotable.is_err() || now_ms < self.promotes_from_ms {
+        if view.promotable.is_err() || !self.is_heard || now_ms < self.promotes_from_ms {
             return Deed::Nothing;
         }
         self.promotes_from_ms = now_ms + self.pause_ms;
@@ -218,6 +232,31 @@ mod tests {
             Deed::Promote,
             "the pause is short again"
         );
+    }
+
+    #[test]
+    fn a_new_decision_of_keepalived_s_waits_for_no_dispute_before_it() {
+        for between in [Notice::Fault, Notice::Backup, Notice::Stop] {
+            let mut keeper = master_at(0);
+            let promotions =
+                (0..40_000).filter(|now| keeper.handle_view(Some(&SPARE), *now) == Deed::Promote);
+            assert_eq!(promotions.count(), 8);
+            assert_eq!(keeper.handle_view(Some(&SPARE), 40_000), Deed::Nothing, "disputed");
+            keeper.handle_notice(between, 40_000);
+            keeper.handle_notice(Notice::Master, 40_010);
+            assert_eq!(keeper.handle_view(Some(&SPARE), 40_010), Deed::Nothing, "no two at once");
+            assert_eq!(keeper.handle_view(Some(&SPARE), 40_010 + PAUSE_MIN_MS), Deed::Promote);
+        }
+    }
+
+    #[test]
+    fn the_word_of_a_keepalived_that_has_ended_promotes_nobody() {
+        let mut keeper = master_at(0);
+        assert_eq!(keeper.handle_view(Some(&PRIMARY), 0), Deed::Nothing);
+        keeper.handle_heard(false);
+        assert_eq!(keeper.handle_view(Some(&SPARE), 1_000), Deed::Nothing, "another one took over");
+        keeper.handle_heard(true);
+        assert_eq!(keeper.handle_view(Some(&SPARE), 1_250), Deed::Promote, "it had only made its FIFO anew");
     }
 
     #[test]

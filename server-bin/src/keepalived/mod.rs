@@ -106,6 +106,7 @@ impl Guard {
 
     /// A keepalived that was killed says no more what holds, and another machine takes over.
     fn heed_end(&mut self, orphaned_for: Duration) {
+        self.keeper.handle_heard(orphaned_for.is_zero());
         if orphaned_for > ORPHANED_MAX && self.keeper.due_ms().is_some() {
             tracing::warn!("keepalived has ended without a word: the node is left as it is");
             let now_ms = self.now_ms();

@@ -220,7 +220,7 @@ impl Executor<'_> {
             if batch.is_empty() {
                 break;
             }
-            if out.len() > output_bytes_max || self.outgoing.is_full() {
+            if self.goes_on(out, output_bytes_max).is_break() {
                 return Flow::OutputFull;
             }
             let answered = match exptime {
@@ -272,14 +272,20 @@ impl Executor<'_> {
         let read = cache.read_while(keys, |at, item| {
             found[at] = item.map(|item| tell(item, out));
             answered = at + 1;
-            if out.len() > output_bytes_max || self.outgoing.is_full() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            self.goes_on(out, output_bytes_max)
         });
         self.note_reads(&keys[..answered], &found);
         read.map(|()| answered).map_err(read_error)
+    }
+
+    /// Whether a further key is to be answered, behind what is in `out`.
+    #[inline]
+    pub(super) fn goes_on(&self, out: &[u8], output_bytes_max: usize) -> ControlFlow<()> {
+        if out.len() > output_bytes_max || self.outgoing.is_full() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     /// Answers gets of one key each, until the output is full or a read is refused; gives how many.
@@ -290,11 +296,7 @@ impl Executor<'_> {
             found[at] = item.map(|item| self.write_value(&item, None, out));
             Response::End.encode(out);
             answered = at + 1;
-            if out.len() > output_bytes_max || self.outgoing.is_full() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            self.goes_on(out, output_bytes_max)
         });
         // Who is refused asks once more, alone, and is told why.
         let _ = read;

@@ -2,7 +2,8 @@
 //!
 //! The same script is run three times on caches that begin alike. Once it comes whole, by [`Connection`]'s own functions;
 //! once through [`Connection::turn`], at a socket that gives and takes pieces; once whole and with no value so large that it
-//! goes into the cache as it comes, or is sent from where it lies there. Answers, items, counters, shutdowns and whether the connection closed must be the same.
+//! goes into the cache as it comes, or is sent from where it lies there. Answers, items, counters, shutdowns and whether the
+//! connection closed must be the same.
 //!
 //! Not compared: the values of statistics, which tell the time, and those of size classes: an item whose value went into the cache as it
 //! came has room for an expiry, and may be of the next one. Not here: what is said (see `script`).

@@ -247,13 +247,12 @@ impl Client {
         self.busy.as_ref().is_none_or(|connection| connection.is_at_rest())
     }
 
-    /// What its buffers take, in bytes.
-    /// What its buffers took when they were last counted.
+    /// What its buffers took when they were last counted, in bytes.
     fn counted_bytes(&self) -> usize {
         self.busy.as_ref().map_or(0, |connection| connection.counted_bytes)
     }
 
-    /// Counts what its buffers take.
+    /// Counts what its buffers take, in bytes.
     fn count_bytes(&mut self) -> usize {
         self.busy.as_mut().map_or(0, |connection| {
             connection.counted_bytes = connection.buffer_bytes();

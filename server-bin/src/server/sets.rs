@@ -3,8 +3,6 @@
 //! Lives here: what they do and what is answered, with what can be done once for several done once. Not here: which sets are plain (see
 //! `hotspare_memcached::classic::plain_set`), any other store (see `commands`).
 
-use std::ops::ControlFlow;
-
 use hotspare::{Attributes, Put, Version, WriteError};
 use hotspare_memcached::classic::{Response, Store};
 
@@ -44,7 +42,7 @@ impl Executor<'_> {
         self.shared.cache.set_while(puts, |at, stored| {
             self.note_set(&puts[at], is_noreply(at), stored, &mut class, out);
             done = at + 1;
-            if out.len() > output_bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            self.goes_on(out, output_bytes_max)
         });
         self.counters.requests.count_several(Command::Set, done);
         done

@@ -65,17 +65,20 @@ impl Connection {
         let input = &self.input[self.parsed..];
         let (limits, out) = (&self.limits, &mut self.output);
         let begun;
-        let sent = match (plain_get(input, limits), plain_set(input, limits)) {
-            (Some((key, bytes)), _) if bytes == input.len() => {
-                begun = self.stopwatch.is_some().then(Instant::now);
-                executor.get_directly(key, socket, out) + executor.outgoing.bytes()
+        let sent = if let Some((key, bytes)) = plain_get(input, limits) {
+            if bytes < input.len() {
+                return false;
             }
-            (None, Some((store, bytes))) if bytes == input.len() => {
-                begun = self.stopwatch.is_some().then(Instant::now);
-                executor.set(&executor.put_of(&store), store.noreply, out);
-                0
-            }
-            _ => return false,
+            begun = self.stopwatch.is_some().then(Instant::now);
+            executor.get_directly(key, socket, out) + executor.outgoing.bytes()
+        } else if let Some((store, bytes)) = plain_set(input, limits)
+            && bytes == input.len()
+        {
+            begun = self.stopwatch.is_some().then(Instant::now);
+            executor.set(&executor.put_of(&store), store.noreply, out);
+            0
+        } else {
+            return false;
         };
         if let (Some(stopwatch), Some(begun)) = (&mut self.stopwatch, begun) {
             let sizes = (input.len(), sent + self.output.len());

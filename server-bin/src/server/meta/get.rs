@@ -109,11 +109,7 @@ impl Executor<'_> {
                 None => Self::meta_status(target, Status::Miss, Status::Miss, None, out),
             }
             answered = at + 1;
-            if out.len() > output_bytes_max || self.outgoing.is_full() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
+            self.goes_on(out, output_bytes_max)
         });
         // Who is refused, or wins, asks once more, alone.
         let _ = read;
