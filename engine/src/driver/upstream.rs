@@ -12,7 +12,7 @@ use crate::replication::position::Branch;
 use crate::replication::replica::ReplicaSession;
 use crate::replication::session::SessionEnd;
 use crate::replication::transport::Channel;
-use crate::replication::{LinkState, hello::Hello};
+use crate::replication::{LinkState, Warning, hello::Hello};
 
 use super::announce::{Answer, Call, introduction};
 use super::peer::{FRAMES_PER_TURN_MAX, Peer, Received};
@@ -189,6 +189,11 @@ impl Upstream {
     fn begin_round(&mut self, turn: &Turn<'_, '_>) {
         self.visits = false;
         let mut roles = turn.group.roles.lock();
+        if !self.asked.is_empty() && !std::mem::replace(&mut roles.noticed.nobody_reigns, true) {
+            for warning in roles.warnings().iter().filter(|warning| **warning == Warning::NobodyReigns) {
+                tracing::warn!("{warning}");
+            }
+        }
         roles.cascade.look_for_parent(turn.now.local_ms);
         let mut named: Vec<String> = roles.cascade.parent().map(str::to_owned).into_iter().collect();
         if !roles.cascade.waits_for_parent(turn.now.local_ms) {
@@ -250,6 +255,7 @@ impl Upstream {
         if was_attached {
             // The one it was is asked first, at once: most cuts are short.
             self.round.clear();
+            self.asked.clear();
         }
         self.schedule(turn);
         // Where a copy was refused, others may be asked yet.

@@ -675,7 +675,7 @@ impl Roles {
     }
 
     /// What an operator should look at.
-    fn warnings(&self) -> Vec<Warning> {
+    pub(crate) fn warnings(&self) -> Vec<Warning> {
         let no_listener = (self.is_driven && self.own_address.is_none()).then_some(Warning::NoListener);
         // Who follows it says so by that.
         let held = self.holder().filter(|_| self.upstream.is_none() && !self.noticed.fenced_by_deaf);
@@ -685,16 +685,20 @@ impl Roles {
             listens: holder.listens,
         });
         let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims;
-        let is_lost = is_lost && held.is_none();
+        let held_by_nobody = held.is_none();
+        let is_lost = is_lost && held_by_nobody;
         let nobody = is_lost.then_some(Warning::NobodyToFollow {
             term: self.term_seen.0,
             no_listener: self.noticed.fenced_by_deaf,
         });
+        let is_nothing = self.role == Role::Replica && !self.has_data && !self.founds && held_by_nobody;
+        let unfounded = (is_nothing && self.noticed.nobody_reigns).then_some(Warning::NobodyReigns);
         let untold =
             (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
         let noticed = self.noticed.warnings();
         let told = self.told.iter().map(|address| Warning::NotFound { address: address.clone() });
-        no_listener.into_iter().chain(told).chain(held).chain(nobody).chain(untold).chain(noticed).collect()
+        let of_reigns = held.into_iter().chain(nobody).chain(unfounded).chain(untold);
+        no_listener.into_iter().chain(told).chain(of_reigns).chain(noticed).collect()
     }
 
     pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {

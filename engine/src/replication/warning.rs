@@ -37,6 +37,8 @@ pub enum Warning {
         /// Where that one listens for replication.
         address: String,
     },
+    /// This node holds nothing, and of the nodes that it knows none reigns.
+    NobodyReigns,
     /// This node was the primary and is no longer, and there is none that it knows where to follow.
     NobodyToFollow {
         /// The newest term that it has believed.
@@ -172,6 +174,11 @@ impl fmt::Display for Warning {
                 "fenced: this node stepped down at term {term}, and knows no primary: if one reigns, name it (follow); if none \
                  does, promote the node that holds most"
             ),
+            Warning::NobodyReigns => write!(
+                f,
+                "this node holds nothing, and no node that it knows is the primary: if one holds the group's items, promote that \
+                 one; if none does, begin the group on one node (hotspare promote there, or --bootstrap at its first start)"
+            ),
             Warning::NotFound { address } => write!(
                 f,
                 "told to follow {address}, where no node has answered yet: this one looks there and at the others that it knows, and \
@@ -238,6 +245,8 @@ pub(crate) struct Noticed {
     copy_refused: Option<(String, bool)>,
     /// The primary that came up with nothing.
     pub(crate) forgot: Option<String>,
+    /// All nodes that this one knows were asked, and none that answered reigns.
+    pub(crate) nobody_reigns: bool,
 }
 
 impl Noticed {

@@ -75,6 +75,36 @@ fn of_nodes_that_are_all_empty_any_is_promoted() {
     wait_role(one.admin(), "replica");
 }
 
+#[test]
+fn nodes_of_which_none_reigns_say_how_a_group_begins() {
+    let [first, second] = [ports::local(), ports::local()];
+    let begin = |own: SocketAddr, peer: SocketAddr| {
+        let [own, peer] = [own, peer].map(|address| address.to_string());
+        let arguments = ["-p", "0", "-m", "16", "--replication-listen", &own, "--peer", &peer];
+        Server::start(crate::BINARY, &[&arguments[..], &["--admin", crate::ANY_PORT]].concat())
+    };
+    let (mut one, mut other) = (begin(first, second), begin(second, first));
+    for node in [&mut one, &mut other] {
+        node.wait_said("no node that it knows is the primary");
+        wait_warned(node.admin(), "--bootstrap at its first start");
+    }
+    let (code, said) = admin::post(one.admin(), "/promote").unwrap();
+    assert_eq!(code, 200, "{said}");
+    admin::wait_streaming(other.admin());
+    for node in [&mut one, &mut other] {
+        let status = admin::status(node.admin()).expect("a status");
+        assert_eq!(status["warnings"], serde_json::json!([]), "{status}");
+    }
+    // Who holds items waits for no group to begin, and is not told so.
+    one.kill_9();
+    wait::wait_until("the link's end", LIMIT, || {
+        admin::status(other.admin()).is_some_and(|status| admin::says(&status, "link", "connecting"))
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let status = admin::status(other.admin()).expect("a status");
+    assert_eq!(status["warnings"], serde_json::json!([]), "{status}");
+}
+
 /// The spare dials the old primary, again and again, since nobody can dial the spare.
 #[test]
 fn a_spare_that_does_not_listen_fences_the_old_primary_whenever_that_comes_back() {
