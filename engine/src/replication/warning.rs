@@ -136,6 +136,32 @@ fn count(number: u64, one: &str) -> String {
 }
 
 impl Warning {
+    fn write_of_nobody(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::NobodyToFollow { term, no_listener: true } => write!(
+                f,
+                "fenced: a node without --replication-listen reigns by term {term}, which can't be followed: this node serves \
+                 nothing until that one is started anew with it"
+            ),
+            Warning::NobodyToFollow { term, no_listener: false } => write!(
+                f,
+                "fenced: this node stepped down at term {term}, and knows no primary: if one reigns, name it (follow); if none \
+                 does, promote the node that holds most"
+            ),
+            Warning::NobodyReigns => write!(
+                f,
+                "this node holds nothing, and no node that it knows is the primary: if one holds the group's items, promote that \
+                 one; if none does, begin the group on one node (hotspare promote there, or --bootstrap at its first start)"
+            ),
+            Warning::NotFound { address } => write!(
+                f,
+                "told to follow {address}, where no node has answered yet: this one looks there and at the others that it knows, and \
+                 follows whichever is primary"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     fn write_of_acks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::WritesRefused { mode, attached, level, reads_miss } => write!(
@@ -163,26 +189,6 @@ impl fmt::Display for Warning {
                 f,
                 "this node has no --replication-listen: once it is promoted nobody can follow it, and an old primary that \
                  it fences serves nothing"
-            ),
-            Warning::NobodyToFollow { term, no_listener: true } => write!(
-                f,
-                "fenced: a node without --replication-listen reigns by term {term}, which can't be followed: this node serves \
-                 nothing until that one is started anew with it"
-            ),
-            Warning::NobodyToFollow { term, no_listener: false } => write!(
-                f,
-                "fenced: this node stepped down at term {term}, and knows no primary: if one reigns, name it (follow); if none \
-                 does, promote the node that holds most"
-            ),
-            Warning::NobodyReigns => write!(
-                f,
-                "this node holds nothing, and no node that it knows is the primary: if one holds the group's items, promote that \
-                 one; if none does, begin the group on one node (hotspare promote there, or --bootstrap at its first start)"
-            ),
-            Warning::NotFound { address } => write!(
-                f,
-                "told to follow {address}, where no node has answered yet: this one looks there and at the others that it knows, and \
-                 follows whichever is primary"
             ),
             Warning::CameUpEmpty { address, seq, listens: true } => write!(
                 f,
@@ -229,6 +235,9 @@ impl fmt::Display for Warning {
                     more => format!("{more} values were"),
                 }
             ),
+            Warning::NobodyToFollow { .. } | Warning::NobodyReigns | Warning::NotFound { .. } => {
+                self.write_of_nobody(f)
+            }
             Warning::WritesRefused { .. } | Warning::AckModesDiffer { .. } => self.write_of_acks(f),
         }
     }
