@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -78,7 +79,7 @@ pub(crate) fn settle(is_verbose: bool, keeps_folder: bool) -> std::io::Result<()
     Ok(rustix::stdio::dup2_stdout(&nowhere)?)
 }
 
-/// The file with the process's id, removed with this value.
+/// The file with the process's id, removed with this value, or emptied where it can't be.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
@@ -89,20 +90,31 @@ impl PidFile {
     /// Complete when it appears.
     pub(crate) fn write(path: &Path) -> std::io::Result<PidFile> {
         let text = format!("{}\n", std::process::id());
+        // In the background the folder becomes another one.
+        let path = std::path::absolute(path)?;
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
         std::fs::write(&unfinished, &text)?;
-        std::fs::rename(&unfinished, path)?;
-        Ok(PidFile { path: path.to_owned(), text })
+        std::fs::rename(&unfinished, &path)?;
+        Ok(PidFile { path, text })
+    }
+
+    /// Makes it the user's that this process is about to become. It is the user's with memcached, too, which writes it later.
+    pub(crate) fn give_to(&self, user: &User) {
+        if let Err(why) = lchown(&self.path, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+            tracing::warn!(%why, "the pid file may stay behind: it can't be given to the user {}", user.name);
+        }
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         // A server started since has its own id there.
-        if std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) {
-            // Who may not remove it any more leaves it.
-            let _ = std::fs::remove_file(&self.path);
+        if std::fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
+            && std::fs::remove_file(&self.path).is_err()
+        {
+            // Another user (`-u`) may not change the folder. Without the id nobody takes another process for this one.
+            let _ = File::options().write(true).truncate(true).open(&self.path);
         }
     }
 }
@@ -123,7 +135,7 @@ pub(crate) fn find_user(name: &str) -> Result<Option<User>, (u8, String)> {
 pub(crate) fn become_user(user: &User, unix_socket: Option<&Path>) -> Result<(), (u8, String)> {
     let failure = |why: String| (EXIT_SYSTEM, format!("can't become the user {}: {why}", user.name));
     if let Some(path) = unix_socket {
-        std::os::unix::fs::lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
             .map_err(|why| failure(format!("{}: {why}", path.display())))?;
     }
     let name = std::ffi::CString::new(user.name.as_str()).map_err(|why| failure(why.to_string()))?;

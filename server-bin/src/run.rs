@@ -110,8 +110,9 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
             Some(admin)
         }
     };
-    let _pid_file = habits.pid_file.as_deref().map(write_pid_file).transpose()?;
+    let pid_file = habits.pid_file.as_deref().map(write_pid_file).transpose()?;
     if let Some(user) = user {
+        pid_file.iter().for_each(|file| file.give_to(&user));
         daemon::become_user(&user, unix_socket.as_deref())?;
     }
     memory_file.as_ref().map_or(Ok(()), MemoryFile::check_writable)?;

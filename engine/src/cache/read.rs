@@ -449,6 +449,10 @@ impl Cache {
     /// each: for a program that serves requests in rounds, and says so at the beginning of each. When items expire is still
     /// looked at by each read.
     ///
+    /// While no round begins, for want of requests, the moment stays: a thread that reads beside them calls this before, or its
+    /// reads are noted as of the last round. That is seen in [`ItemRef::accessed_s`](crate::ItemRef::accessed_s) alone, and
+    /// changes nothing of what leaves.
+    ///
     /// ```
     /// use hotspare::{Cache, Config, Expiry, ManualClock};
     /// use std::sync::Arc;

@@ -20,7 +20,7 @@ mod response;
 
 pub use parse::{Parsed, key_ahead, parse_request};
 pub use request::{Command, Request, Side, StoreMode, may_come_before_login};
-pub use response::{ParsedResponse, Response, Status, parse_response};
+pub use response::{ParsedResponse, Response, Status, parse_response, response_head};
 
 pub use crate::classic::Direction;
 

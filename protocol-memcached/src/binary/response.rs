@@ -96,6 +96,14 @@ impl Response<'_> {
 /// What a client's buffer begins with.
 pub type ParsedResponse<'a> = crate::ParsedResponse<Response<'a>>;
 
+/// What the header alone says of the response that the bytes begin with, its body left out: of one whose value lies elsewhere.
+/// `None` if the header is not whole.
+pub fn response_head(bytes: &[u8]) -> Option<Response<'static>> {
+    let header = Header::read(bytes.first_chunk()?);
+    let Header { opcode, opaque, cas, .. } = header;
+    Some(Response { opcode, status: Status(header.status), opaque, cas, extras: b"", key: b"", value: b"" })
+}
+
 /// Parses what a client's buffer begins with.
 pub fn parse_response<'a>(buffer: &'a [u8], limits: &Limits) -> ParsedResponse<'a> {
     if buffer.first().is_some_and(|magic| *magic != RESPONSE_MAGIC) {

@@ -4,6 +4,9 @@
 
 use super::*;
 
+/// The shortest secret of a group, in bytes.
+const GROUP_SECRET_BYTES_MIN: usize = 16;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replication")]
 pub(super) struct Replication {
@@ -31,7 +34,7 @@ pub(super) struct Replication {
     /// no --peer, --replication-listen alone does
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
-    /// A file with the secret that the group shares, the same on each node; without it, and without certificates, replication stays on
+    /// A file with the secret that the group shares, 16 characters or more, the same on each node; without it, and without certificates, replication stays on
     /// loopback
     #[arg(long, value_name = "FILE")]
     pub(super) replication_secret_file: Option<PathBuf>,
@@ -76,7 +79,7 @@ pub(super) struct Replication {
 
 pub(super) fn transport(flags: &Replication) -> Result<Transport, String> {
     let secret_file = flags.replication_secret_file.as_deref();
-    let secret = secret_file.map(|file| read_secret(file, "replication secret")).transpose()?;
+    let secret = secret_file.map(read_group_secret).transpose()?;
     let files = (&flags.replication_tls_ca, &flags.replication_tls_cert, &flags.replication_tls_key);
     let credentials = match files {
         (Some(authority), Some(certificate), Some(key)) => {
@@ -96,6 +99,20 @@ pub(super) fn transport(flags: &Replication) -> Result<Transport, String> {
             .to_owned()),
         (other, _) => Err(format!("--transport {other}: give tcp or quic")),
     }
+}
+
+/// A short one would be found by whoever sees a handshake: both nonces and the proof go over the wire, and guesses cost nothing.
+fn read_group_secret(file: &Path) -> Result<Vec<u8>, String> {
+    let secret = read_secret(file, "replication secret")?;
+    if secret.len() < GROUP_SECRET_BYTES_MIN {
+        return Err(format!(
+            "the replication secret in {} has {} characters and could be guessed; write at least {GROUP_SECRET_BYTES_MIN} random ones \
+             into the file of each node (openssl rand -hex 32 makes 64)",
+            file.display(),
+            secret.len()
+        ));
+    }
+    Ok(secret)
 }
 
 pub(super) fn replication(

@@ -1,6 +1,7 @@
 //! What the command line means, and what it refuses.
 
 use proptest::prelude::*;
+use std::io::Write;
 
 use super::*;
 
@@ -116,6 +117,9 @@ fn u1_udp_is_off_and_its_port_is_memcacheds() {
 
 #[test]
 fn what_cannot_be_is_refused_with_a_hint() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"fifteen letters\n").unwrap();
+    let short = format!("--replication-secret-file {} --replica-of a:1", file.path().display());
     let cases = [
         ("-m 0", "give 1 to"),
         ("-I 2g", "1k to 1g"),
@@ -145,6 +149,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("--replication-secret-file /nonexistent --replica-of a:1", "can't read"),
         ("--replication-secret-file /dev/zero --replica-of a:1", "more than 4096 bytes"),
         ("--replication-secret-file /dev/null --replica-of a:1", "is empty"),
+        (short.as_str(), "has 15 characters and could be guessed; write at least 16 random ones"),
         ("-m 1 -I 1m", "half of the memory"),
         ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address"),
         ("--peer cache-2.example:7001", "--replication-secret-file"),

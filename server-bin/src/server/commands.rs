@@ -687,7 +687,7 @@ pub(super) fn write_error(error: WriteError) -> String {
     }
 }
 
-fn read_error(error: ReadError) -> String {
+pub(super) fn read_error(error: ReadError) -> String {
     error.to_string()
 }
 

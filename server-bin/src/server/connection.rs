@@ -32,7 +32,7 @@ use super::Shared;
 use super::auth::{Gate, Look};
 use super::binary;
 use super::commands::{AHEAD_MAX, Executor, Flow, Progress, server_error};
-use super::held::{Dialect, Held};
+use super::held::{Answered, Dialect, Held};
 use super::login::Login;
 use super::meta::Step;
 use super::outgoing::Pinned;
@@ -202,7 +202,7 @@ impl Connection {
     /// Executes the requests, of which the last may lack its end and is left out then, and gives the whole answer. Waits for
     /// acks where answers wait for them.
     pub(crate) fn answer_at_once(mut self, mut requests: &[u8], executor: &mut Executor<'_>) -> Vec<u8> {
-        executor.outgoing.copy_all(true);
+        executor.outgoing.copy_all();
         // A slice can always be read.
         while !requests.is_empty() && self.fill(|room| requests.read(room)).is_ok() {}
         let mut stop = self.execute(executor);
@@ -314,6 +314,16 @@ impl Connection {
         &self.held
     }
 
+    /// When the time of the first of them is over; none while it waits for a large value to go, which is the socket's business.
+    pub(crate) fn held_due(&self) -> Option<Instant> {
+        if self.pinned.is_none() { self.held.due() } else { None }
+    }
+
+    /// Whether a turn would let the first of them go.
+    pub(crate) fn is_held_due(&self, cache: &Cache, now: Instant) -> bool {
+        self.pinned.is_none() && self.held.is_due(cache, now)
+    }
+
     /// The watch, if the client watches.
     pub(crate) fn watch(&self) -> Option<&Watch> {
         self.watch.as_ref()
@@ -389,7 +399,7 @@ impl Connection {
 
     /// Executes all that has come, and is not executed yet.
     fn execute_input(&mut self, all: &[u8], executor: &mut Executor<'_>) -> Stop {
-        let waits_for_acks = !self.held.is_empty() || executor.shared.cache.ack_mode() != AckMode::Async;
+        let waits_for_acks = self.held.wants_answers() || executor.shared.cache.ack_mode() != AckMode::Async;
         // The first is executed as it is.
         let mut looked_to = self.parsed + 1;
         while !self.closing && self.watch.is_none() {
@@ -506,7 +516,7 @@ impl Connection {
                 Protocol::Binary => Dialect::Binary,
                 Protocol::Auto | Protocol::Ascii => Dialect::Text,
             };
-            self.held.release(cache, Instant::now(), dialect, &mut self.output);
+            self.held.release(cache, Instant::now(), dialect, &mut self.output, &mut self.pinned);
         }
     }
 
@@ -539,17 +549,16 @@ impl Connection {
         let Shared { cache, settings, .. } = executor.shared;
         let begun = self.output.len();
         let request = self.request(input);
-        // What is held is kept as it is, and so has to be whole.
-        executor.outgoing.copy_all(true);
         let (ran, written) = cache.track(|| self.execute_asked(asked, input, executor));
-        executor.outgoing.copy_all(self.is_datagram);
         let timeout = Duration::from_millis(settings.ack_timeout_ms);
+        let goes_on = matches!(ran, Ran::Stopped(_));
         let quiet = || match self.protocol {
             Protocol::Binary => binary::quiet_success(&request),
             // An error of a quiet meta command is told; `noreply` wants to hear nothing.
             Protocol::Auto | Protocol::Ascii => is_meta(&request).then(Vec::new),
         };
-        self.held.take(&mut self.output, begun, written, quiet, timeout);
+        let answered = Answered { begun, written, timeout, goes_on };
+        self.held.take(&mut self.output, &executor.outgoing, answered, quiet);
         ran
     }
 

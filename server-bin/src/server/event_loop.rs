@@ -403,12 +403,11 @@ impl Worker {
                 client.is_holding = false;
                 return false;
             };
-            let held = connection.held();
-            client.is_holding = !held.is_empty();
-            if held.is_due(cache, now) && !std::mem::replace(&mut client.is_ready, true) {
+            client.is_holding = !connection.held().is_empty();
+            if connection.is_held_due(cache, now) && !std::mem::replace(&mut client.is_ready, true) {
                 ready.push(*key);
             }
-            first_due = first_due.into_iter().chain(held.due()).min();
+            first_due = first_due.into_iter().chain(connection.held_due()).min();
             client.is_holding
         });
         first_due

@@ -7,7 +7,8 @@
 //!   execute ──> [ reply | reply of a write, until its acks | reply | ... ] ──> output
 //! ```
 //! A reply behind a waiting one waits, too, whatever it answers: a client reads them in order. So does one behind a quiet
-//! write, whose client takes the next answer for its success.
+//! write, whose client takes the next answer for its success. A large value waits where it lies in the cache (see `outgoing`), and
+//! what stands behind it waits for it to go.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,14 +17,15 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use hotspare::{Acknowledgement, Cache, Written};
-use hotspare_memcached::binary::{Limits, ParsedResponse, Response, Status, parse_response};
+use hotspare_memcached::binary::{Response, Status, response_head};
 
 use super::commands::server_error;
+use super::outgoing::{Outgoing, Pinned};
 
 /// Replies that may wait on one connection; then nothing more is executed or read.
 const REPLIES_MAX: usize = 4096;
 
-/// Bytes of waiting replies, likewise; one value more may be added.
+/// Bytes of waiting replies, large values of the cache included, likewise; one value more may be added.
 const BYTES_MAX: usize = 1 << 20;
 
 /// What is said of a write whose acks did not come: it may have been replicated or not.
@@ -42,23 +44,49 @@ pub(crate) enum Dialect {
 #[derive(Debug)]
 struct Reply {
     bytes: Vec<u8>,
+    /// A large value that goes between them.
+    pinned: Option<Box<Pinned>>,
     /// Not sent unless it fails.
     is_quiet: bool,
+    /// The answer to the same request goes on in the next one.
+    goes_on: bool,
     /// What it waits for, and until when; none if it waits only for those before it.
     waits: Option<(Written, Instant)>,
 }
 
-/// 1. The first reply waits for acks; without one nothing is held.
-/// 2. `bytes` is the sum of the replies' lengths.
+/// What was answered to one request, or to a part of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    /// Where in the output it begins.
+    pub(crate) begun: usize,
+    /// What it waits for.
+    pub(crate) written: Option<Written>,
+    /// For how long.
+    pub(crate) timeout: Duration,
+    /// Whether there is more to answer to the same request.
+    pub(crate) goes_on: bool,
+}
+
+/// 1. The first reply waits for acks, or for a large value before it to go; without one nothing is held.
+/// 2. `bytes` is what the replies take in memory, `pinned_bytes` the length of their values that lie in the cache.
+/// 3. With `drops_rest` nothing is held: the rest of the failed answer has yet to be made.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     replies: VecDeque<Reply>,
     bytes: usize,
+    pinned_bytes: usize,
+    /// An error was told in the place of an answer's first part: nothing more of it is.
+    drops_rest: bool,
 }
 
 impl Held {
     pub(crate) fn is_empty(&self) -> bool {
         self.replies.is_empty()
+    }
+
+    /// Whether it has to see what is answered: replies wait, or the rest of one is to be dropped.
+    pub(crate) fn wants_answers(&self) -> bool {
+        !self.is_empty() || self.drops_rest
     }
 
     /// What the replies take, in bytes.
@@ -68,29 +96,40 @@ impl Held {
 
     /// Whether no more should be executed before some have gone.
     pub(crate) fn is_full(&self) -> bool {
-        self.replies.len() >= REPLIES_MAX || self.bytes > BYTES_MAX
+        self.replies.len() >= REPLIES_MAX || self.bytes + self.pinned_bytes > BYTES_MAX
     }
 
-    /// Takes the reply at the end of `output`, from `begun` on, if it has to wait: its request wrote something (or saw
-    /// what is not acknowledged), or others wait before it. If there is none, `quiet` says in whose place an error would be; of a request that wants none
-    /// whatever happens, nothing.
+    /// Takes the reply at the end of `output`, a large value of `outgoing` included, if it has to wait: its request wrote something
+    /// (or saw what is not acknowledged), or others wait before it. If there is none, `quiet` says in whose place an error would be;
+    /// of a request that wants none whatever happens, nothing.
     pub(crate) fn take(
         &mut self,
         output: &mut Vec<u8>,
-        begun: usize,
-        written: Option<Written>,
+        outgoing: &Outgoing,
+        answered: Answered,
         quiet: impl FnOnce() -> Option<Vec<u8>>,
-        timeout: Duration,
     ) {
+        let Answered { begun, written, timeout, goes_on } = answered;
+        if self.drops_rest {
+            outgoing.rewind(begun, output);
+            self.drops_rest = goes_on;
+            return;
+        }
         if written.is_none() && (output.len() <= begun || self.is_empty()) {
             return;
         }
         let is_quiet = output.len() <= begun;
         let bytes = if is_quiet { quiet() } else { Some(output.split_off(begun)) };
         let Some(bytes) = bytes else { return };
-        self.bytes += bytes.len();
+        let pinned = outgoing.take().map(|mut pinned| {
+            pinned.moved_up(begun);
+            Box::new(pinned)
+        });
         let waits = written.map(|written| (written, Instant::now() + timeout));
-        self.replies.push_back(Reply { bytes, is_quiet, waits });
+        let reply = Reply { bytes, pinned, is_quiet, goes_on, waits };
+        self.bytes += reply.memory_bytes();
+        self.pinned_bytes += reply.pinned_bytes();
+        self.replies.push_back(reply);
     }
 
     /// When the first reply's time is over; none if nothing is held.
@@ -119,10 +158,21 @@ impl Held {
         first.waits.is_none_or(|(written, due)| is_decided(cache.acknowledged(written)) || now >= due)
     }
 
-    /// Moves to `output` what need not wait any more.
-    pub(crate) fn release(&mut self, cache: &Cache, now: Instant, dialect: Dialect, output: &mut Vec<u8>) {
-        while let Some(first) = self.replies.front() {
+    /// Moves to `output` what need not wait any more, and to `pinned` the large value in it. There is one such value at a time: the
+    /// others wait for it to go.
+    pub(crate) fn release(
+        &mut self,
+        cache: &Cache,
+        now: Instant,
+        dialect: Dialect,
+        output: &mut Vec<u8>,
+        pinned: &mut Option<Box<Pinned>>,
+    ) {
+        while pinned.is_none()
+            && let Some(first) = self.replies.front()
+        {
             let text = match first.waits {
+                _ if self.drops_rest => None,
                 None => None,
                 Some((written, due)) => match cache.acknowledged(written) {
                     Acknowledgement::Replicated { .. } => None,
@@ -131,14 +181,37 @@ impl Held {
                     Acknowledgement::Unknown { .. } => return,
                 },
             };
+            let Some(mut first) = self.replies.pop_front() else { return };
+            self.bytes -= first.memory_bytes();
+            self.pinned_bytes -= first.pinned_bytes();
             match text {
+                _ if self.drops_rest => self.drops_rest = first.goes_on,
                 None if first.is_quiet => {}
-                None => output.extend_from_slice(&first.bytes),
-                Some(text) => fail(&first.bytes, text, dialect, output),
+                None => {
+                    *pinned = first.pinned.take();
+                    if let Some(pinned) = pinned {
+                        pinned.moved_back(output.len());
+                    }
+                    output.extend_from_slice(&first.bytes);
+                }
+                Some(text) => {
+                    fail(&first.bytes, text, dialect, output);
+                    self.drops_rest = first.goes_on;
+                }
             }
-            self.bytes -= first.bytes.len();
-            self.replies.pop_front();
         }
+    }
+}
+
+impl Reply {
+    /// What it takes beside the cache's pages.
+    fn memory_bytes(&self) -> usize {
+        self.bytes.len() + self.pinned.as_ref().map_or(0, |pinned| pinned.heap_bytes())
+    }
+
+    /// What of it lies in the cache's pages.
+    fn pinned_bytes(&self) -> usize {
+        self.pinned.as_ref().map_or(0, |pinned| pinned.missing_bytes())
     }
 }
 
@@ -160,10 +233,9 @@ fn fail(reply: &[u8], text: &str, dialect: Dialect, output: &mut Vec<u8>) {
     match dialect {
         Dialect::Text => server_error(output, text),
         Dialect::Binary => {
-            let limits = Limits { value_bytes_max: usize::MAX, ..Limits::default() };
-            if let ParsedResponse::Complete { response, .. } = parse_response(reply, &limits) {
+            if let Some(head) = response_head(reply) {
                 let (status, value) = (Status::TEMPORARY_FAILURE, text.as_bytes());
-                Response { status, cas: 0, extras: b"", key: b"", value, ..response }.encode(output);
+                Response { status, cas: 0, value, ..head }.encode(output);
             }
         }
     }

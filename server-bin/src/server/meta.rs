@@ -10,7 +10,7 @@ mod count;
 mod get;
 mod store;
 
-use hotspare::{Expiry, ItemRef, ValueWriter, WriteError};
+use hotspare::{Expiry, ItemRef, ReadError, ValueWriter, WriteError};
 use hotspare_memcached::classic::Limits;
 use hotspare_memcached::meta::{
     ErrorReply, Flags, KeyBuffer, Parsed, Request, Status, Target, encode_flag, encode_key_flag,
@@ -18,7 +18,7 @@ use hotspare_memcached::meta::{
     parse_request,
 };
 
-use super::commands::{Executor, server_error, write_error};
+use super::commands::{Executor, read_error, server_error, write_error};
 use super::requests::Command;
 pub(crate) use get::PlainGet;
 
@@ -102,19 +102,19 @@ impl Executor<'_> {
         let start = out.len();
         if let Err(error) = self.meta_store(&target, mode, value, out) {
             out.truncate(start);
-            fail(error, out);
+            fail(error.into(), out);
         }
     }
 
     /// Bytes to throw away behind the request.
-    fn execute_meta_request(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<u64, WriteError> {
+    fn execute_meta_request(&self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<u64, Failure> {
         match request {
             Request::Get(target) => self.meta_get(target, out)?,
             Request::Store { target, mode, data } => self.meta_store(target, *mode, *data, out)?,
             Request::StoreTooLarge { target, skip, .. } => {
                 self.counters.store_too_large.add(1);
                 let error = WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 };
-                fail(self.drop_overwritten(target, error), out);
+                fail(self.drop_overwritten(target, error).into(), out);
                 return Ok(*skip);
             }
             Request::Delete(target) => self.meta_delete(target, out)?,
@@ -194,7 +194,7 @@ impl Executor<'_> {
     }
 
     /// Rule M7.
-    fn meta_debug(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
+    fn meta_debug(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
         let cache = &self.shared.cache;
@@ -272,10 +272,31 @@ fn expiry_of(item: &ItemRef<'_>) -> Expiry {
     item.expires_at_ms.map_or(Expiry::Never, Expiry::At)
 }
 
+/// Why a command was refused: a node that answers no reads says so in the same words as to `get`.
+enum Failure {
+    Read(ReadError),
+    Write(WriteError),
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Failure {
+        Failure::Read(error)
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Failure {
+        Failure::Write(error)
+    }
+}
+
 /// Errors are never quiet (rule M4).
-fn fail(error: WriteError, out: &mut Vec<u8>) {
+fn fail(error: Failure, out: &mut Vec<u8>) {
     match error {
-        WriteError::KeyLength { .. } => ErrorReply::BadLine.encode(out),
-        error => server_error(out, &write_error(error)),
+        Failure::Read(ReadError::KeyLength { .. }) | Failure::Write(WriteError::KeyLength { .. }) => {
+            ErrorReply::BadLine.encode(out);
+        }
+        Failure::Read(error) => server_error(out, &read_error(error)),
+        Failure::Write(error) => server_error(out, &write_error(error)),
     }
 }

@@ -7,7 +7,8 @@
 //!   output:   … VALUE k 0 9000000\r\n | \r\nEND\r\n
 //!                                     ^ at: the value goes between
 //! ```
-//! A connection has one such value at most, since nothing more is executed behind it until it has gone.
+//! A connection sends one such value at most, since nothing more is executed behind it until it has gone. Those whose answers wait
+//! for acks wait with them (see `held`).
 
 use std::cell::{Cell, RefCell};
 use std::io::IoSlice;
@@ -22,7 +23,7 @@ const PARTS_MAX: usize = 64;
 pub(crate) struct Outgoing {
     /// Values from this length on are pinned.
     bytes_min: usize,
-    /// What is answered goes elsewhere than to a connection's output, and has to be whole.
+    /// What is answered goes into datagrams, and has to be whole.
     is_copied: Cell<bool>,
     found: RefCell<Option<Pinned>>,
 }
@@ -80,9 +81,9 @@ impl Outgoing {
         self.found.take()
     }
 
-    /// Has all values copied from here on, or not.
-    pub(super) fn copy_all(&self, is_copied: bool) {
-        self.is_copied.set(is_copied);
+    /// Has all values copied from here on.
+    pub(super) fn copy_all(&self) {
+        self.is_copied.set(true);
     }
 }
 
@@ -129,8 +130,13 @@ impl Pinned {
         bytes - of_value
     }
 
-    /// The output lost its first bytes, which had gone.
+    /// The output lost its first bytes, which had gone, or are another's.
     pub(super) fn moved_up(&mut self, bytes: usize) {
         self.at -= bytes;
+    }
+
+    /// The output got so many bytes in front.
+    pub(super) fn moved_back(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 }

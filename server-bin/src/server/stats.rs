@@ -284,6 +284,7 @@ fn engine(shared: &Shared, out: &mut Vec<u8>) {
         ("memory_bytes", stats.memory_bytes),
         ("memory_bytes_max", stats.memory_bytes_max),
         ("index_bytes", stats.index_bytes),
+        ("pinned_bytes", stats.pinned_bytes),
         ("get_hits", stats.get_hits),
         ("get_misses", stats.get_misses),
         ("stores", stats.stores),

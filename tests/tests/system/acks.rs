@@ -271,6 +271,49 @@ fn a_client_that_pipelines_gets_every_answer_in_order() {
 }
 
 #[test]
+fn large_values_that_wait_for_acks_are_in_no_connection_s_memory_and_come_as_they_were_asked_for() {
+    const VALUE_BYTES: usize = 900_000;
+    let mut first = primary(&["--bootstrap", "--ack-timeout-ms", "60000"]);
+    let second = replica(first.replication());
+    wait_level(first.admin(), 1);
+    let address = first.clients();
+    let value: Vec<u8> = (0..VALUE_BYTES).map(|at| (at % 251 + at / 4099) as u8).collect();
+    let set = |key: &str, value: &[u8]| {
+        [format!("set {key} 0 0 {VALUE_BYTES}\r\n").as_bytes(), value, b"\r\n"].concat()
+    };
+    let mut wires: Vec<Wire> = (0..8).map(|_| Wire::connect(address)).collect();
+    wires[0].send(set("film", &value));
+    assert_eq!(wires[0].line(), "STORED");
+    second.pause();
+    for wire in &mut wires {
+        wire.send("set k 0 0 1\r\nx\r\nget film\r\nmg film v\r\nmn\r\n");
+    }
+    wait::wait_until("all are executed as far as they may be", LIMIT, || stat(address, "get_hits") >= 8);
+    let kept = stat(address, "read_buf_bytes");
+    assert!(kept < 8 * 100_000, "{kept} bytes, of {} if all had a copy", 8 * VALUE_BYTES);
+    second.signal(Signal::CONT);
+    for wire in &mut wires {
+        assert_eq!(wire.line(), "STORED");
+    }
+    // Written again, and again, while the readers have yet to begin.
+    let mut other = Wire::connect(address);
+    wait_level(first.admin(), 1);
+    for _ in 0..3 {
+        other.send(set("film", &vec![b'-'; VALUE_BYTES]));
+        assert_eq!(other.line(), "STORED");
+    }
+    for wire in &mut wires {
+        assert_eq!(wire.line(), format!("VALUE film 0 {VALUE_BYTES}"));
+        assert!(wire.up_to(VALUE_BYTES + 2).starts_with(&value), "it is what was asked for");
+        assert_eq!(wire.line(), "END");
+        assert_eq!(wire.line(), format!("VA {VALUE_BYTES}"));
+        wire.up_to(VALUE_BYTES + 2);
+        assert_eq!(wire.line(), "MN");
+    }
+    wait::wait_until("nothing is kept", LIMIT, || stat(address, "read_buf_bytes") == 0);
+}
+
+#[test]
 fn a_binary_client_is_told_by_a_status_of_its_own_request() {
     let mut first = primary(&["--bootstrap"]);
     let second = replica(first.replication());

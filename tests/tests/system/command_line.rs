@@ -186,7 +186,7 @@ fn a_start_that_fails_names_the_flag() {
     let (port, admin) = (clients.port().to_string(), server.admin().to_string());
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("precious");
-    std::fs::write(&file, "mine").expect("a file");
+    std::fs::write(&file, "mine, and nobody else's").expect("a file");
     let path = file.to_str().expect("a plain path");
     for (flags, words) in [
         (&["-p", &*port][..], "-p and -l say where"),
@@ -217,7 +217,7 @@ fn a_start_that_fails_names_the_flag() {
         let last = refused.said().pop().unwrap_or_default();
         assert!(last.starts_with("hotspare: ") && last.contains(words), "{words}: {last}");
     }
-    assert_eq!(std::fs::read(&file).expect("the file"), b"mine");
+    assert_eq!(std::fs::read(&file).expect("the file"), b"mine, and nobody else's");
 }
 
 #[test]

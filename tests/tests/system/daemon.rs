@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -95,6 +95,41 @@ fn a_pid_file_that_cannot_be_written_is_no_start() {
     let output = run(&["-p0", "-m16", "-P", "/nonexistent/pid"]);
     assert_eq!(output.status.code(), Some(EXIT_SYSTEM), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nonexistent/pid"), "{output:?}");
+}
+
+#[test]
+fn u_leaves_no_id_of_a_process_that_has_ended() {
+    if !getuid().is_root() {
+        return eprintln!("skipped: only root can become another");
+    }
+    let stopped = |mode: u32| {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("a mode");
+        let file = folder.path().join("pid");
+        let path = file.to_str().expect("a plain path");
+        let mut server = Server::start(crate::BINARY, &["-p0", "-m16", "-u", "nobody", "-P", path]);
+        server.clients();
+        assert_eq!(fs::read_to_string(&file).expect("a pid file"), format!("{}\n", server.id()));
+        server.terminate();
+        assert_eq!(server.wait_exit(LIMIT), Some(0));
+        fs::read_to_string(&file).ok()
+    };
+    assert_eq!(stopped(0o1777), None, "where everybody may remove his own, as in /tmp");
+    assert_eq!(stopped(0o755).as_deref(), Some(""), "where only root may remove it");
+}
+
+#[test]
+fn d_removes_a_pid_file_that_was_named_from_the_folder_where_it_was_started() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut command = std::process::Command::new(crate::BINARY);
+    let mut first =
+        Server::spawn_command(command.args(["-dp0", "-m16", "-P", "pid"]).current_dir(folder.path()));
+    assert_eq!(first.wait_exit(LIMIT), Some(0), "{:#?}", first.said());
+    let file = folder.path().join("pid");
+    let second = Background::of_pid_file(&file);
+    kill_process(second.0, Signal::TERM).expect("a signal to send");
+    wait::wait_until("the end", LIMIT, || !second.is_alive());
+    assert!(!file.exists(), "the pid file goes with the process");
 }
 
 #[test]

@@ -130,6 +130,52 @@ fn large_values_come_whole_through_tls_however_slowly_they_are_read() {
 }
 
 #[test]
+fn a_large_value_is_sent_through_tls_from_where_it_lies_as_it_was_asked_for() {
+    const VALUE_BYTES: usize = 9_000_000;
+    let identity = Identity::new();
+    let (_folder, file) = folder_of(&identity);
+    let mut server = server(&file, "", &["-I", "10m"]);
+    let address = server.clients();
+    let (mut other, mut slow) =
+        (Client::connect(address, &identity, None), Client::connect(address, &identity, None));
+    let value: String =
+        (0..VALUE_BYTES).map(|at| char::from(b'a' + (at % 23 + at / 4099 % 3) as u8)).collect();
+    assert_eq!(other.ask(&format!("set a 0 0 {VALUE_BYTES}\r\n{value}\r\n")), "STORED");
+    // Nothing of it is read before its item has gone, and its memory was wanted for others.
+    slow.0.get_mut().write_all(b"get a\r\nmn\r\n").expect("sent");
+    let waits = |client: &mut Client| {
+        let _ = client.ask("stats conns\r\n");
+        let lines = std::iter::repeat_with(|| client.ask("")).take_while(|line| line != "END");
+        lines.filter(|line| line.ends_with("conn_mwrite")).count() > 0
+    };
+    wait::wait_until("the answer, which nobody reads", LIMIT, || waits(&mut other));
+    assert_eq!(other.ask("delete a\r\n"), "DELETED");
+    for number in 0..30 {
+        let filler = "-".repeat(4_000_000);
+        assert_eq!(other.ask(&format!("set {number} 0 0 4000000\r\n{filler}\r\n")), "STORED");
+    }
+    let engine = |client: &mut Client, name: &str| {
+        let mut found = client.ask("stats engine\r\n");
+        let lines = std::iter::repeat_with(|| client.ask("")).take_while(|line| line != "END");
+        for line in lines {
+            if line.starts_with(&format!("STAT {name} ")) {
+                found = line;
+            }
+        }
+        found.rsplit(' ').next().and_then(|number| number.parse::<usize>().ok()).expect("a number")
+    };
+    let pinned = engine(&mut other, "pinned_bytes");
+    assert!(pinned > VALUE_BYTES / 2, "{pinned} bytes of the value stay in the cache's memory");
+    let answer = format!("VALUE a 0 {VALUE_BYTES}\r\n{value}\r\nEND\r\nMN\r\n");
+    let mut got = vec![0; answer.len()];
+    for piece in got.chunks_mut(700_001) {
+        slow.0.read_exact(piece).expect("an answer");
+    }
+    assert!(got == answer.as_bytes(), "another answer");
+    wait::wait_until("its memory is free", LIMIT, || engine(&mut other, "pinned_bytes") == 0);
+}
+
+#[test]
 fn q2_with_verify_mode_2_only_a_client_that_is_vouched_for_is_served() {
     let (identity, friend, stranger) = (Identity::new(), Identity::new(), Identity::new());
     let (folder, file) = folder_of(&identity);

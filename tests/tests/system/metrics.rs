@@ -8,7 +8,10 @@ use std::time::Duration;
 use tests::process::Server;
 use tests::{admin, wait};
 
-use crate::wire::Wire;
+use crate::wire::{Wire, stat};
+
+/// How long something that must happen may take.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A family's type, and its samples by name and labels as written.
 type Families = BTreeMap<String, (String, BTreeMap<String, f64>)>;
@@ -197,6 +200,50 @@ fn what_a_connection_keeps_is_counted_until_it_goes() {
     });
     drop(wire);
     wait::wait_until("nothing is counted any more", Duration::from_secs(5), || buffers(&mut server) == 0.0);
+}
+
+#[test]
+fn what_connections_keep_comes_back_to_nothing_however_they_were_used() {
+    let mut server = Server::start(crate::BINARY, &["-p", "0", "-m", "64", "-I", "4m", "-t", "2"]);
+    let address = server.clients();
+    let large = vec![b'x'; 2_000_000];
+    let set = |key: &str| [format!("set {key} 0 0 {}\r\n", large.len()).as_bytes(), &large, b"\r\n"].concat();
+    let mut wires: Vec<Wire> = (0..12).map(|_| Wire::connect(address)).collect();
+    for round in 0..6 {
+        let (mut reader, mut asks) = (Wire::connect(address), Wire::connect(address));
+        asks.send(set("large"));
+        assert_eq!(asks.line(), "STORED");
+        for (number, wire) in wires.iter_mut().enumerate() {
+            // Half of a request of each kind, and answers that nobody reads yet.
+            match number % 6 {
+                0 => wire.send(b"get a"),
+                1 => wire.send(&set("half")[..1_000_000]),
+                2 => wire.send(&set("small")[..60_000]),
+                3 => wire.send("get large large\r\nmg large v\r\nget large"),
+                4 => wire.send([&b"get"[..], &b" k".repeat(100_000)].concat()),
+                _ => wire.send("stats\r\n".repeat(500)),
+            }
+        }
+        wait::wait_until("they keep something", LIMIT, || stat(address, "read_buf_bytes") > 500_000);
+        reader.send("watch fetchers\r\nget a");
+        assert_eq!(reader.line(), "OK");
+        drop(reader);
+        for (number, wire) in wires.iter_mut().enumerate() {
+            match number % 6 {
+                0 => wire.send("\r\nmn\r\n"),
+                1 => wire.send([&set("half")[1_000_000..], b"mn\r\n"].concat()),
+                2 => wire.send([&set("small")[60_000..], b"mn\r\n"].concat()),
+                _ => wire.send("\r\nmn\r\n"),
+            }
+            while !wire.piece().ends_with(b"MN\r\n") {}
+        }
+        if round % 2 == 1 {
+            // Half of them in the middle of a request.
+            wires.iter_mut().step_by(2).for_each(|wire| wire.send(&set("half")[..100_000]));
+            wires = (0..12).map(|_| Wire::connect(address)).collect();
+        }
+        wait::wait_until("nothing is kept", LIMIT, || stat(address, "read_buf_bytes") == 0);
+    }
 }
 
 #[test]

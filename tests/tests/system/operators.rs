@@ -189,3 +189,18 @@ fn l8_g5_stats_settings_tell_what_was_given() {
     assert_eq!(wire.ask("set a/b 0 0 1\r\nx\r\n"), "STORED");
     assert_eq!(wire.ask("stats detail dump\r\n"), "PREFIX a get 0 hit 0 set 1 del 0");
 }
+
+#[test]
+fn z11_an_access_behind_debugtime_is_of_the_new_time_however_few_rounds_the_server_makes_of_it() {
+    let mut server = Server::start(crate::BINARY, &["-p", "0", "-m", "64", "-t", "1", "--debug-time"]);
+    let mut wire = Wire::connect(server.clients());
+    // At once: what comes together is executed in one round, whose moment is read once.
+    wire.send("set a 0 500 1\r\nx\r\ndebugtime 100\r\nget a\r\ndebugtime 7\r\nmg a l t\r\ndebugtime 400\r\nmg a l\r\n");
+    for line in ["STORED", "OK", "VALUE a 0 1", "x", "END", "OK"] {
+        assert_eq!(wire.line(), line);
+    }
+    let line = wire.line();
+    // A second may begin in between.
+    assert!(["HD l7 t393", "HD l8 t392", "HD l7 t392", "HD l8 t393"].contains(&line.as_str()), "{line}");
+    assert_eq!((wire.line(), wire.line()), ("OK".to_owned(), "EN".to_owned()));
+}

@@ -54,13 +54,14 @@ fn requests(requests: &RequestsSnapshot, page: &mut Page) {
 
 fn memory(stats: &Stats, status: &Status, server: &CountersSnapshot, page: &mut Page) {
     let kinds = [
-        ("items", stats.memory_bytes.saturating_sub(stats.index_bytes)),
+        ("items", stats.memory_bytes.saturating_sub(stats.index_bytes + stats.pinned_bytes)),
+        ("pinned", stats.pinned_bytes),
         ("index", stats.index_bytes),
         ("log", status.log_bytes),
         ("buffers", server.buffer_bytes),
     ];
-    let help =
-        "Bytes held: pages of items, index, replication log, and what connections keep between their turns.";
+    let help = "Bytes held: pages of items, values whose items have gone while clients still read them, index, replication \
+                log, and what connections keep between their turns.";
     page.begin("memory_kind_bytes", "gauge", help);
     for (kind, bytes) in kinds {
         page.sample("memory_kind_bytes", &[("kind", kind)], bytes);

@@ -9,7 +9,7 @@ use hotspare_memcached::meta::{Status, Target, encode_flag, encode_status, encod
 
 use super::super::commands::{AHEAD_MAX, Executor};
 use super::super::requests::Command;
-use super::{Facts, KEY_BUFFER, encode_flags, expiry_of};
+use super::{Facts, Failure, KEY_BUFFER, encode_flags, expiry_of};
 
 /// What `mg` tells of an item.
 const LETTERS: &[u8] = b"cfhlst";
@@ -49,7 +49,7 @@ struct Get<'a> {
 }
 
 impl Executor<'_> {
-    pub(super) fn meta_get(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {
+    pub(super) fn meta_get(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), Failure> {
         let mut buffer = KEY_BUFFER;
         let key = target.key.bytes(&mut buffer);
         let ttl_before_s = self.ttl_before_s(target, key)?;
@@ -130,7 +130,7 @@ impl Executor<'_> {
     }
 
     /// Rule D3: `t` before `T` tells the old time to live, `R` before `T` compares with it.
-    fn ttl_before_s(&self, target: &Target<'_>, key: &[u8]) -> Result<Option<Option<u64>>, WriteError> {
+    fn ttl_before_s(&self, target: &Target<'_>, key: &[u8]) -> Result<Option<Option<u64>>, Failure> {
         let flags = &target.flags;
         let is_asked = flags.ttl().is_some() && (flags.is_before(b't', b'T') || flags.is_before(b'R', b'T'));
         if !is_asked {
@@ -139,7 +139,7 @@ impl Executor<'_> {
         Ok(self.shared.cache.peek(key, |item| self.ttl_s(item.expires_at_ms))?)
     }
 
-    fn look(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<Option<Look>, WriteError> {
+    fn look(&self, get: &Get<'_>, out: &mut Vec<u8>) -> Result<Option<Look>, Failure> {
         let cache = &self.shared.cache;
         let look = |item: ItemRef<'_>| {
             let is_token_free = self.is_token_free(get, &item);

@@ -217,3 +217,142 @@ fn acks_that_do_not_come_in_time_make_an_error_of_the_write_and_of_nothing_else(
     let (_, after) = pair.ask(b"set k 0 0 1\r\nv\r\n");
     assert!(after.starts_with(b"SERVER_ERROR another node is primary"), "{}", after.escape_ascii());
 }
+
+/// A value that is sent from where it lies, its own for each key.
+fn large(seed: usize) -> Vec<u8> {
+    (0..300_000).map(|at| (at % 251 + at / 4099 + seed) as u8).collect()
+}
+
+/// A pair with two such values.
+fn pair_with_large_values() -> Pair {
+    let mut pair = Pair::new();
+    for (key, seed) in [("one", 1), ("two", 2)] {
+        pair.shared.cache.set(key, large(seed), Expiry::Never).unwrap();
+    }
+    pair.acknowledge();
+    pair
+}
+
+#[test]
+fn large_values_behind_a_waiting_write_wait_where_they_lie_and_come_as_they_were_asked_for() {
+    let mut pair = pair_with_large_values();
+    let input = b"set k 0 0 1\r\nv\r\nget one\r\nget k two one\r\nmg two v\r\nmn\r\n";
+    let (one, two) = (&large(1)[..], &large(2)[..]);
+    let expected = [
+        b"STORED\r\nVALUE one 0 300000\r\n",
+        one,
+        b"\r\nEND\r\nVALUE k 0 1\r\nv\r\nVALUE two 0 300000\r\n",
+        two,
+        b"\r\nVALUE one 0 300000\r\n",
+        one,
+        b"\r\nEND\r\nVA 300000\r\n",
+        two,
+        b"\r\nMN\r\n",
+    ]
+    .concat();
+    let mut connection = Connection::new(&pair.shared.settings);
+    let mut socket = socket(input, 1 << 20);
+    assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Waiting);
+    assert!(socket.output.is_empty() && connection.pinned.is_none());
+    let bytes = connection.buffer_bytes();
+    assert!(bytes < 70_000, "{bytes} bytes: no copy");
+    // What waits is what was asked for.
+    pair.shared.cache.delete("one").unwrap();
+    pair.shared.cache.set("two", vec![b'-'; 300_000], Expiry::Never).unwrap();
+    assert!(pair.shared.cache.stats().pinned_bytes > 500_000);
+    pair.acknowledge();
+    let mut turns = 0;
+    while socket.output.len() < expected.len() {
+        socket.room = 50_000;
+        assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Waiting);
+        connection.give_back(&mut Buffers::default());
+        if connection.pinned.is_some() {
+            // Only the socket's room brings the next turn: its worker sleeps until then.
+            let now = Instant::now();
+            assert_eq!(
+                (connection.held_due(), connection.is_held_due(&pair.shared.cache, now)),
+                (None, false)
+            );
+        }
+        turns += 1;
+        assert!(turns < 100, "{} bytes answered", socket.output.len());
+    }
+    assert!(socket.output == expected);
+    assert!(connection.is_at_rest() && pair.shared.cache.stats().pinned_bytes == 0);
+}
+
+#[test]
+fn large_values_that_wait_count_towards_the_bound_of_what_may_wait() {
+    let mut pair = pair_with_large_values();
+    let mut connection = Connection::new(&pair.shared.settings);
+    let input = [&b"set k 0 0 1\r\nv\r\n"[..], &b"get one\r\n".repeat(100), b"quit\r\n"].concat();
+    let mut socket = socket(&input, 1 << 20);
+    assert_eq!(run(&pair.shared, &mut connection, &mut socket), Turn::Waiting);
+    assert!(connection.held().is_full() && socket.output.is_empty());
+    assert_eq!(pair.shared.counters.snapshot().cmd_get, 4, "a MiB and one value");
+    let mut turn = Turn::Waiting;
+    for _ in 0..200 {
+        pair.acknowledge();
+        turn = run(&pair.shared, &mut connection, &mut socket);
+    }
+    let answer = [b"VALUE one 0 300000\r\n", &large(1)[..], b"\r\nEND\r\n"].concat();
+    assert!(socket.output == [b"STORED\r\n", &answer.repeat(100)[..]].concat());
+    assert_eq!(turn, Turn::Closed);
+}
+
+#[test]
+fn an_answer_in_parts_whose_acks_do_not_come_is_one_error() {
+    let mut pair = pair_with_large_values();
+    pair.shared.cache.set("small", "tiny", Expiry::Never).unwrap();
+    pair.shared.settings.ack_timeout_ms = 0;
+    let answered = |input: &[u8]| {
+        let mut connection = Connection::new(&pair.shared.settings);
+        let mut socket = socket(input, 1 << 20);
+        for _ in 0..4 {
+            run(&pair.shared, &mut connection, &mut socket);
+        }
+        assert!(connection.is_at_rest());
+        socket.output
+    };
+    for keys in ["one", "one two", "small one two small", "one one two two"] {
+        let input = format!("gat 100 {keys}\r\nmn\r\nget small\r\n");
+        let output = answered(input.as_bytes());
+        let expected = b"SERVER_ERROR replication timeout\r\nMN\r\nVALUE small 0 4\r\ntiny\r\nEND\r\n";
+        assert_eq!(
+            output[..output.len().min(200)].escape_ascii().to_string(),
+            expected.escape_ascii().to_string()
+        );
+    }
+    let touch =
+        [&[0x80, 0x1d, 0, 3, 4, 0, 0, 0, 0, 0, 0, 7][..], &[9; 4], &[0; 8], &[0, 0, 0, 9], b"one"].concat();
+    let output = answered(&touch);
+    assert_eq!(output[..16], [0x81, 0x1d, 0, 0, 0, 0, 0, 0x86, 0, 0, 0, 19, 9, 9, 9, 9]);
+    assert_eq!(&output[24..], b"replication timeout");
+    assert_eq!(pair.shared.cache.stats().pinned_bytes, 0);
+}
+
+#[test]
+fn a_replica_that_answers_no_reads_says_why_in_every_dialect_alike() {
+    let configs = [
+        ReplicationConfig::replica_of("a"),
+        ReplicationConfig::replica_of("a").replica_reads(true).replica_staleness_max_ms(100),
+    ];
+    let mut reasons = Vec::new();
+    for config in configs {
+        let config = Config::new().memory_bytes_max(16 << 20).replication(config);
+        let shared = Shared { cache: Cache::new(config).unwrap(), ..shared() };
+        let ask = |request: &str| {
+            let mut socket = socket(request.as_bytes(), 1 << 20);
+            run(&shared, &mut Connection::new(&shared.settings), &mut socket);
+            // How far it is behind may change from one to the next.
+            String::from_utf8(socket.output).unwrap().replace(|letter: char| letter.is_ascii_digit(), "")
+        };
+        let reason = ask("get k\r\n");
+        assert!(reason.starts_with("SERVER_ERROR this replica "), "{reason}");
+        for request in ["gets k", "get k l", "mg k v", "mg k c t Oq", "me k", "mg k v q"] {
+            assert_eq!(ask(&format!("{request}\r\n")), reason, "{request}");
+        }
+        reasons.push(reason);
+    }
+    assert_ne!(reasons[0], reasons[1]);
+}
