@@ -78,7 +78,7 @@ pub(super) const KNOWN: &[Known] = &[
             let is_number =
                 it.ours.starts_with(&format!("81 op={opcode:02x} type=0 status=0000 ")) || it.ours.is_empty();
             let is_theirs = it.theirs.contains(" status=0006 ") && it.theirs.lines().count() == 1;
-            let of = Proven::HoldsLargeNumber { delta, is_down, told: told_number(it) };
+            let of = Proven::HoldsLargeNumber { delta, is_down, told: told_number(it.ours) };
             when(is_theirs && is_number, After::PartedIf(Proof { key: key_of(it.request)?, of }))
         },
     },
@@ -122,9 +122,32 @@ pub(super) fn has_surplus(it: &Exchange<'_>) -> bool {
     bytes.is_some_and(|bytes| it.request.len() > 24 + u32::from_be_bytes(bytes) as usize)
 }
 
-/// The number that we answer.
-fn told_number(it: &Exchange<'_>) -> Option<u64> {
-    let (_, shown) = it.ours.trim_end().rsplit_once(" value=")?;
+/// Whether the first of a row's packets that differ are memcached's refusal to count, and ours to a count from a number above 2^63.
+pub(super) fn refuses_large_number(it: &Exchange<'_>) -> bool {
+    let Some((theirs, ours)) = it.theirs.lines().zip(it.ours.lines()).find(|(theirs, ours)| theirs != ours)
+    else {
+        return false;
+    };
+    let counted_from = |request: &[u8]| {
+        let opcode = *request.get(1).filter(|opcode| matches!(opcode, 0x05 | 0x06))?;
+        let opaque = request.get(12..16)?.escape_ascii();
+        let delta = u64::from_be_bytes(*request.get(24..)?.first_chunk()?);
+        let head = |status: &str| format!("81 op={opcode:02x} type=0 status={status} opaque={opaque} ");
+        let told = told_number(ours)?;
+        let is_refused = theirs.starts_with(&head("0006")) && ours.starts_with(&head("0000"));
+        match opcode {
+            _ if !is_refused => None,
+            0x05 => Some(told.wrapping_sub(delta)),
+            // At 0 it may have stopped.
+            _ => told.checked_add(delta).filter(|_| told > 0),
+        }
+    };
+    it.row.iter().filter_map(|request| counted_from(request)).any(|number| number > i64::MAX as u64)
+}
+
+/// The number that an answer ends with.
+fn told_number(answer: &str) -> Option<u64> {
+    let (_, shown) = answer.trim_end().rsplit_once(" value=")?;
     let mut bytes = Vec::new();
     let mut rest = shown;
     while let Some(first) = rest.chars().next() {

@@ -36,6 +36,11 @@ pub(super) const KNOWN: &[Known] = &[
         },
     },
     Known {
+        rule: "A3",
+        what: "a number above 2^63 is one; memcached looks for a sign behind it, in what was there before",
+        sees: |it, _| when(super::binary::refuses_large_number(it), After::Parted),
+    },
+    Known {
         rule: "A5",
         what: "a number is counted in place, padded and with its marks; memcached makes it anew while an answer, or its own
             maintenance, holds the item",
@@ -176,6 +181,28 @@ fn without_padding(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t5_a_count_that_memcached_refuses_in_a_row_is_known_where_our_answer_shows_the_large_number() {
+        let is_known = |opcode: u8, delta: u64, told: u64| {
+            let mut packet = vec![0; 24];
+            (packet[1], packet[15]) = (opcode, b'a');
+            packet.extend(delta.to_be_bytes());
+            let head = |status| {
+                format!("81 op=0a\n81 op={opcode:02x} type=0 status={status} opaque=\\x00\\x00\\x00a cas=")
+            };
+            let theirs =
+                head("0006") + "0 extras= key= value=Non-numeric server-side value for incr or decr\n";
+            let ours =
+                format!("{}* extras= key= value={}\n", head("0000"), told.to_be_bytes().escape_ascii());
+            let row = [Rc::from(packet)];
+            let it = Exchange { request: b"", before: &[], theirs: &theirs, ours: &ours, row: &row };
+            super::super::binary::refuses_large_number(&it)
+        };
+        assert!(is_known(0x06, 7, u64::MAX - 7) && is_known(0x05, 1, 0) && is_known(0x05, 5, u64::MAX));
+        assert!(!is_known(0x06, 7, 100) && !is_known(0x05, 1, 101), "other numbers are no excuse");
+        assert!(!is_known(0x06, u64::MAX, 0), "it may have stopped there");
+    }
 
     #[test]
     fn t5_what_memcached_takes_back_ends_with_a_bad_line_and_may_hold_one() {
