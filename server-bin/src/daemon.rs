@@ -90,13 +90,11 @@ impl PidFile {
     /// Complete when it appears.
     pub(crate) fn write(path: &Path) -> std::io::Result<PidFile> {
         let text = format!("{}\n", std::process::id());
-        // In the background the folder becomes another one.
-        let path = std::path::absolute(path)?;
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
         std::fs::write(&unfinished, &text)?;
-        std::fs::rename(&unfinished, &path)?;
-        Ok(PidFile { path, text })
+        std::fs::rename(&unfinished, path)?;
+        Ok(PidFile { path: path.to_owned(), text })
     }
 
     /// Makes it the user's that this process is about to become. It is the user's with memcached, too, which writes it later.

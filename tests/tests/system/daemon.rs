@@ -119,20 +119,6 @@ fn u_leaves_no_id_of_a_process_that_has_ended() {
 }
 
 #[test]
-fn d_removes_a_pid_file_that_was_named_from_the_folder_where_it_was_started() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut command = std::process::Command::new(crate::BINARY);
-    let mut first =
-        Server::spawn_command(command.args(["-dp0", "-m16", "-P", "pid"]).current_dir(folder.path()));
-    assert_eq!(first.wait_exit(LIMIT), Some(0), "{:#?}", first.said());
-    let file = folder.path().join("pid");
-    let second = Background::of_pid_file(&file);
-    kill_process(second.0, Signal::TERM).expect("a signal to send");
-    wait::wait_until("the end", LIMIT, || !second.is_alive());
-    assert!(!file.exists(), "the pid file goes with the process");
-}
-
-#[test]
 fn u_makes_every_thread_another_user_after_binding() {
     if !getuid().is_root() {
         return eprintln!("skipped: only root can become another");
