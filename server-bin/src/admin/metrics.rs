@@ -100,6 +100,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memory_of_values_whose_items_have_gone_is_told_apart() {
+        let cache = Cache::new(Config::new().memory_bytes_max(16 << 20)).unwrap();
+        cache.set("film", vec![b'x'; 900_000], Expiry::Never).unwrap();
+        let pinned = cache.read("film", |item| item.value.pin()).unwrap().flatten().unwrap();
+        let kind = |kind: &str| -> u64 {
+            let text = write(&cache, &CountersSnapshot::default());
+            let series = format!("hotspare_memory_kind_bytes{{kind=\"{kind}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&series)).unwrap().parse().unwrap()
+        };
+        let before = kind("items");
+        assert_eq!(kind("pinned"), 0, "it is an item's still");
+        cache.delete("film").unwrap();
+        assert!(kind("pinned") > 800_000 && kind("items") < before);
+        assert_eq!(kind("pinned") + kind("items") + kind("index"), cache.stats().memory_bytes);
+        drop(pinned);
+        assert_eq!(kind("pinned"), 0);
+    }
+
+    #[test]
     fn each_replica_has_what_it_lacks_told() {
         let network = MemoryNetwork::immediate();
         let cache = |config| Cache::new(Config::new().replication(config)).unwrap();
