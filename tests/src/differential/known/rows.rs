@@ -49,7 +49,37 @@ pub(super) const KNOWN: &[Known] = &[
             when(is_counted && settled(it.theirs) == settled(it.ours), After::Parted)
         },
     },
+    Known {
+        rule: "A5",
+        what: "what is appended to a number that was counted in place stands behind its padding, so it counts on; memcached's, made
+            anew, has no padding",
+        sees: |it, request| {
+            let is_counted = has_counted(it.row) || was_counted(it, request);
+            let all = it.before.iter().chain(it.row).map(|request| &request[..]);
+            let is_appended = all.chain([it.request]).any(appends);
+            when(is_counted && is_appended && refuses_first(it), After::Parted)
+        },
+    },
 ];
+
+/// Whether a request appends to an item.
+fn appends(request: &[u8]) -> bool {
+    match request {
+        [0x80, opcode, ..] => matches!(opcode, 0x0e | 0x19),
+        _ => request.starts_with(b"append ") || (request.starts_with(b"ms ") && request.contains(&b'M')),
+    }
+}
+
+/// Whether the first line that differs is memcached's, of a value that is no number.
+fn refuses_first(it: &Exchange<'_>) -> bool {
+    let is_refusal = |line: &str| {
+        line.contains(" status=0006 ")
+            || line == "CLIENT_ERROR cannot increment or decrement non-numeric value"
+    };
+    let ours: Vec<&str> = it.ours.lines().collect();
+    let first = it.theirs.lines().enumerate().find(|(at, line)| ours.get(*at) != Some(line));
+    first.is_some_and(|(at, line)| is_refusal(line) && !ours.get(at).is_some_and(|line| is_refusal(line)))
+}
 
 /// Whether a number is counted in the row behind something that is answered with an item: memcached then makes the number
 /// anew, without padding and without marks.
@@ -181,6 +211,34 @@ fn without_padding(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t5_a_number_that_was_padded_before_more_was_appended_counts_on() {
+        let packet = |opcode: u8| -> Rc<[u8]> {
+            let mut packet = vec![0x80, opcode, 0, 1];
+            packet.extend([0; 20]);
+            packet.push(b'k');
+            Rc::from(packet)
+        };
+        let refusal = "81 op=15 type=0 status=0006 opaque=a cas=0\n";
+        let is_known = |before: &[Rc<[u8]>], row: &[Rc<[u8]>], theirs: &str, ours: &str| {
+            let request = row.concat();
+            let it = Exchange { request: &request, before, theirs, ours, row };
+            KNOWN
+                .iter()
+                .filter(|known| known.what.starts_with("what is appended"))
+                .any(|known| (known.sees)(&it, &Reading::of(&request)).is_some())
+        };
+        let (count, append, get) = (packet(0x15), packet(0x19), packet(0x00));
+        let row = [append.clone(), count.clone()];
+        assert!(is_known(&[count.clone()], &row, refusal, ""));
+        assert!(!is_known(&[count.clone()], &row, "", refusal), "we refuse no more than memcached");
+        assert!(
+            !is_known(&[count.clone()], &[get.clone(), count.clone()], refusal, ""),
+            "nothing was appended"
+        );
+        assert!(!is_known(&[append.clone()], &[get.clone(), append], refusal, ""), "nothing was counted");
+    }
 
     #[test]
     fn t5_a_count_that_memcached_refuses_in_a_row_is_known_where_our_answer_shows_the_large_number() {

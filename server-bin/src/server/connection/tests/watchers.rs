@@ -132,11 +132,13 @@ fn g8_evictions_are_told_while_somebody_watches_them() {
     let lines = told(&shared, &mut evictions);
     assert_eq!(lines.len() as u64, after - before);
     let class = class_of(&shared, 2, 100_000);
-    let rest = format!(" fetch=no ttl=-1 la=0 clsid={class} size=100000");
-    assert!(
-        lines.iter().all(|line| line.starts_with("type=eviction key=k") && line.ends_with(&rest)),
-        "{lines:?}"
-    );
+    let rest = format!(" clsid={class} size=100000");
+    let is_told = |line: &String| {
+        // How long ago it was stored depends on how fast the machine is.
+        let is_head = line.starts_with("type=eviction key=k") && line.contains(" fetch=no ttl=-1 la=");
+        is_head && line.ends_with(&rest)
+    };
+    assert!(lines.iter().all(is_told), "{lines:?}");
     drop(evictions);
     fill(2000);
     assert_eq!(stat(&ask(&shared, "stats\r\n"), "log_watcher_sent"), (after - before).to_string());
