@@ -662,13 +662,15 @@ impl Worker {
     fn flush_all(&mut self) {
         let end = Instant::now() + STOP_FLUSH;
         loop {
-            let counters = &self.counters;
+            let (counters, cache) = (&self.counters, &self.shared.cache);
             let pending = self.clients.iter_mut().filter_map(|(_, client)| {
                 let connection = client.busy.as_mut()?;
-                connection
+                // What was acknowledged behind a large value.
+                connection.release_held(cache);
+                let is_blocked = connection
                     .flush(&mut client.socket, counters)
-                    .err()
-                    .filter(|why| why.kind() == ErrorKind::WouldBlock)
+                    .is_err_and(|why| why.kind() == ErrorKind::WouldBlock);
+                (is_blocked || connection.is_held_due(cache, Instant::now())).then_some(())
             });
             if pending.count() == 0 || Instant::now() >= end {
                 return;

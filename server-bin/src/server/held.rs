@@ -69,13 +69,13 @@ pub(crate) struct Answered {
 
 /// 1. The first reply waits for acks, or for a large value before it to go; without one nothing is held.
 /// 2. `bytes` is what the replies take in memory, `pinned_bytes` the length of their values that lie in the cache.
-/// 3. With `drops_rest` nothing is held: the rest of the failed answer has yet to be made.
+/// 3. With `drops_rest` nothing is held: the rest of the failed answer would be next. It is not made.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     replies: VecDeque<Reply>,
     bytes: usize,
     pinned_bytes: usize,
-    /// An error was told in the place of an answer's first part: nothing more of it is.
+    /// An error was told in the place of one part of an answer: nothing more of it is.
     drops_rest: bool,
 }
 
@@ -87,6 +87,11 @@ impl Held {
     /// Whether it has to see what is answered: replies wait, or the rest of one is to be dropped.
     pub(crate) fn wants_answers(&self) -> bool {
         !self.is_empty() || self.drops_rest
+    }
+
+    /// Whether the request that is under way is not to be carried on, since it was answered with an error; asked once.
+    pub(crate) fn takes_drop(&mut self) -> bool {
+        std::mem::take(&mut self.drops_rest)
     }
 
     /// What the replies take, in bytes.
@@ -110,11 +115,7 @@ impl Held {
         quiet: impl FnOnce() -> Option<Vec<u8>>,
     ) {
         let Answered { begun, written, timeout, goes_on } = answered;
-        if self.drops_rest {
-            outgoing.rewind(begun, output);
-            self.drops_rest = goes_on;
-            return;
-        }
+        debug_assert!(!self.drops_rest, "the rest is not carried out");
         if written.is_none() && (output.len() <= begun || self.is_empty()) {
             return;
         }

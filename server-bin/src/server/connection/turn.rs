@@ -18,6 +18,9 @@ use crate::settings::Protocol;
 /// Bytes that one connection may take in one turn before the others have theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
 
+/// How often one turn goes on with a request whose answer filled the output, and went whole.
+const FULL_OUTPUTS_A_TURN: usize = 16;
+
 /// How often one turn sends to a watcher what was seen meanwhile.
 const WATCH_ROUNDS_A_TURN: usize = 4;
 
@@ -108,7 +111,7 @@ impl Connection {
 
     /// Reads, executes and writes until the socket or the turn's budget is used up.
     pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
-        let (mut taken, mut is_empty) = (0, false);
+        let (mut taken, mut is_empty, mut full_outputs) = (0, false, 0);
         loop {
             let stop = if self.is_idle() { Stop::InputUsed } else { self.execute_to(socket, executor) };
             if self.watch().is_some() && stop != Stop::Holding {
@@ -130,7 +133,11 @@ impl Connection {
             }
             match stop {
                 Stop::InputUsed => {}
-                Stop::OutputFull => continue,
+                Stop::OutputFull if full_outputs < FULL_OUTPUTS_A_TURN => {
+                    full_outputs += 1;
+                    continue;
+                }
+                Stop::OutputFull => return Turn::MoreToDo,
                 // Acks, or the end of their time, bring the next turn.
                 Stop::Holding => return Turn::Waiting,
                 Stop::Yields => return Turn::MoreToDo,

@@ -332,6 +332,50 @@ fn an_answer_in_parts_whose_acks_do_not_come_is_one_error() {
 }
 
 #[test]
+fn nothing_is_carried_out_of_a_request_behind_the_part_that_failed() {
+    let mut pair = pair_with_large_values();
+    pair.shared.cache.set("small", "tiny", Expiry::Never).unwrap();
+    pair.shared.settings.ack_timeout_ms = 0;
+    let mut connection = Connection::new(&pair.shared.settings);
+    let input = format!("gat 100{} small\r\nmn\r\n", " one".repeat(50_000));
+    let mut socket = socket(input.as_bytes(), 1 << 20);
+    // A turn each for what fills the output, its error, and the rest.
+    for _ in 0..4 {
+        run(&pair.shared, &mut connection, &mut socket);
+    }
+    assert_eq!(socket.output.escape_ascii().to_string(), r"SERVER_ERROR replication timeout\r\nMN\r\n");
+    assert!(connection.is_at_rest());
+    let expires = pair.shared.cache.peek("small", |item| item.expires_at_ms).unwrap();
+    assert_eq!(expires, Some(None), "not touched");
+    // The second part fails, and what stands behind the request is answered.
+    pair.shared.settings.ack_timeout_ms = 600_000;
+    let mut connection = Connection::new(&pair.shared.settings);
+    let mut socket = super::socket(b"gat 100 one two\r\nmn\r\n", 1 << 20);
+    run(&pair.shared, &mut connection, &mut socket);
+    assert!(socket.output.is_empty());
+    pair.acknowledge();
+    run(&pair.shared, &mut connection, &mut socket);
+    assert!(socket.output.ends_with(b"\r\nEND\r\nMN\r\n"), "both were acknowledged");
+}
+
+#[test]
+fn a_request_of_many_large_values_lets_others_have_their_turns() {
+    let mut shared = shared();
+    shared.cache = Cache::new(Config::new().memory_bytes_max(16 << 20)).unwrap();
+    shared.cache.set("k", large(1), Expiry::Never).unwrap();
+    let input = format!("get{}\r\nmn\r\n", " k".repeat(100));
+    let (mut connection, mut turns) = (Connection::new(&shared.settings), 1);
+    let mut socket = socket(input.as_bytes(), usize::MAX);
+    let mut executor = Executor::new(&shared, &shared.counters.workers[0], 0);
+    while connection.turn(&mut socket, &mut executor) == Turn::MoreToDo {
+        turns += 1;
+    }
+    assert!((5..20).contains(&turns), "{turns} turns");
+    let value = [b"VALUE k 0 300000\r\n", &large(1)[..], b"\r\n"].concat();
+    assert!(socket.output == [&value.repeat(100)[..], b"END\r\nMN\r\n"].concat());
+}
+
+#[test]
 fn a_replica_that_answers_no_reads_says_why_in_every_dialect_alike() {
     let configs = [
         ReplicationConfig::replica_of("a"),
