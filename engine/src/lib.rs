@@ -58,7 +58,7 @@ pub use cache::{
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]
-pub use cache::{InspectedItem, Inspection};
+pub use cache::{InspectedItem, InspectedPart, Inspection};
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use config::{Config, Eviction, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN};
 #[cfg(feature = "serde")]

@@ -70,6 +70,21 @@ fn seed_200217_a_spare_that_was_reborn_since_it_was_met_outranks_nobody_by_what_
     run_with(200_217, reborn(200_217));
 }
 
+/// One that was asked whether it holds anything was told of a reign that had ended with its primary's life: it asks others
+/// meanwhile, and reads that later. The judge took what the primary said then for what it was by now.
+#[test]
+fn seed_206028_what_a_primary_said_in_a_life_that_has_ended_is_judged_by_what_it_was_then() {
+    for seed in [206_028, 311_184] {
+        run_with(seed, reborn(seed));
+    }
+}
+
+/// Of three primaries that nobody followed two told of each other, and the simulation's operator looked at the third alone.
+#[test]
+fn seed_310445_of_any_two_primaries_that_say_of_each_other_that_they_reign_one_is_told_to_follow() {
+    run_with(310_445, reborn(310_445));
+}
+
 /// Also where several come up at the same moment: P9 says that one reigns in the end, and the others follow it.
 #[test]
 fn of_nodes_that_all_come_up_as_primaries_one_stays_and_nobody_who_holds_items_is_emptied() {
@@ -409,6 +424,12 @@ fn nodes_of_older_versions_get_nothing_that_they_do_not_know() {
 #[test]
 fn a_lease_of_a_load_that_is_logged_for_an_older_version_is_found() {
     is_found(Bug::LentToOld, 300, mixed);
+}
+
+/// What tag 31 of `Hello` is for: who lacks it counts as one that may have forgotten.
+#[test]
+fn a_node_that_cannot_say_whether_it_remembers_and_is_counted_at_once_is_found() {
+    is_found(Bug::SilentRemembers, 20_000, mixed);
 }
 
 #[test]

@@ -24,7 +24,31 @@ pub struct Inspection {
     pub copies: u32,
 }
 
+/// What a node does in its group, beside what its status tells.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InspectedPart {
+    /// Which node took this one as its replica last, and by which term.
+    pub taken: Option<(u128, u32)>,
+    /// How often one has.
+    pub times_taken: u64,
+    /// Whether it asks others, to be promoted.
+    pub asks: bool,
+}
+
 impl Cache {
+    /// What this node does in its group. For tests.
+    #[doc(hidden)]
+    pub fn inspect_part(&self) -> InspectedPart {
+        let Some(group) = &self.inner.group else { return InspectedPart::default() };
+        let roles = group.roles.lock();
+        InspectedPart {
+            taken: roles.cascade.taken.map(|(node, term)| (node, term.0)),
+            times_taken: roles.cascade.times_taken,
+            asks: roles.candidacy.is_some(),
+        }
+    }
+
     /// Copies out all that the cache holds. For tests: it locks one shard after the other for long.
     #[doc(hidden)]
     pub fn inspect(&self) -> Inspection {

@@ -85,7 +85,7 @@ use group_clock::GroupClock;
 #[cfg(feature = "serde")]
 pub use image::{Damage, RestoreError, Restored, SaveError};
 #[cfg(feature = "serde")]
-pub use inspect::{InspectedItem, Inspection};
+pub use inspect::{InspectedItem, InspectedPart, Inspection};
 #[cfg(feature = "serde")]
 pub(crate) use load::{Desk, Lent, LoadLease};
 use load::{Flights, LoadLeases};

@@ -30,6 +30,8 @@ pub(crate) struct Downstream {
     helps: bool,
     /// It held nothing when it attached.
     came_with_nothing: bool,
+    /// Its link took nothing on the live channel when something was last to be sent there, and wakes the task when it does.
+    is_stuck: bool,
 }
 
 pub(crate) enum Outcome {
@@ -51,7 +53,7 @@ impl Downstream {
         hello: &Hello,
     ) -> Downstream {
         let (helps, came_with_nothing) = (hello.purpose == Purpose::CatchUp, hello.position.is_none());
-        Downstream { peer, session, reader, epoch, history, helps, came_with_nothing }
+        Downstream { peer, session, reader, epoch, history, helps, came_with_nothing, is_stuck: false }
     }
 
     pub(crate) fn slot(&self) -> u8 {
@@ -76,7 +78,8 @@ impl Downstream {
     }
 
     pub(crate) fn deadline_ms(&self) -> u64 {
-        self.session.deadline_ms()
+        // What is due can't be said before the link takes it; only silence ends it meanwhile.
+        if self.is_stuck { self.session.dead_at_ms() } else { self.session.deadline_ms() }
     }
 
     pub(crate) fn session(&self) -> &PrimarySession {
@@ -211,6 +214,11 @@ impl Downstream {
 
     /// How many frames went.
     fn transmit(&mut self, turn: &mut Turn<'_, '_>) -> Result<usize, SessionEnd> {
+        if turn.now.local_ms >= self.session.dead_at_ms() {
+            // Also where the link takes no frame.
+            return Err(SessionEnd::Silent);
+        }
+        self.is_stuck = false;
         let peers = turn.group.roles.lock().peers().to_vec();
         let caps = self.peer.caps();
         self.session.set_hint_bytes_max(caps.hint_bytes_max);
@@ -237,6 +245,7 @@ impl Downstream {
         peers: &[String],
     ) -> Result<bool, SessionEnd> {
         if !self.peer.is_ready_on(channel, turn.cx).map_err(|error| broken(Some(error)))? {
+            self.is_stuck |= channel == Channel::Live;
             return Ok(false);
         }
         let log = &turn.group.log;

@@ -63,7 +63,7 @@ impl Incoming {
                 return Outcome::Done;
             }
         };
-        let mut numbers = FrameNumbers::default();
+        let mut numbers = FrameNumbers::new(turn.group.config.bugs);
         match numbers.decode(&frame) {
             Ok(Message::Hello(hello)) => judge(peer, &hello, turn, slots_taken),
             Ok(_) => {

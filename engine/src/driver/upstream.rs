@@ -44,6 +44,8 @@ pub(crate) struct Upstream {
     /// It follows the primary itself, to be counted; or is to, from `visit_ends_ms` on.
     visits: bool,
     visit_ends_ms: u64,
+    /// This node follows nobody for now, as it asks whether it may be promoted: nothing is due.
+    rests: bool,
     /// The primary is asked whether it answers, before this node leaves its parent to visit it.
     knock: Option<Call>,
 }
@@ -70,6 +72,7 @@ pub(crate) struct Attached {
 impl Upstream {
     pub(crate) fn deadline_ms(&self) -> u64 {
         match &self.attached {
+            _ if self.rests => u64::MAX,
             Some(attached) => {
                 let knock_ms = self.knock.as_ref().map_or(u64::MAX, Call::deadline_ms);
                 attached.session.deadline_ms().min(knock_ms)
@@ -89,6 +92,7 @@ impl Upstream {
             }
             *self = Upstream { epoch, clock_set_at_ms: self.clock_set_at_ms, ..Upstream::default() };
         }
+        self.rests = !follows;
         if !follows {
             self.next_dial_ms = u64::MAX;
             return false;

@@ -47,6 +47,9 @@ pub enum Bug {
     ChecksumIgnored,
     /// A frame that comes a second time is taken a second time.
     RepeatsTaken,
+    /// A node of an older version, which can't say whether it remembers what it has promised, counts as one that does.
+    /// No scenario has found it yet.
+    SilentRemembers,
     /// Replicas are told of no read.
     ReadsUntold,
 }

@@ -12,7 +12,7 @@
 
 use super::hello::{ADDRESS_BYTES_MAX, Hello};
 use super::message::{RejectCode, Relay};
-use super::position::Lineage;
+use super::position::{Lineage, Term};
 use super::roles::Roles;
 use super::session::SessionEnd;
 use super::status::LinkState;
@@ -34,6 +34,9 @@ pub(crate) struct Cascade {
     path: Vec<u128>,
     /// Where the primary listens, if it is not the node that is followed.
     pub(crate) primary: Option<String>,
+    /// Who took this node last, by which term, and how often one has: for simulations.
+    pub(crate) taken: Option<(u128, Term)>,
+    pub(crate) times_taken: u64,
 }
 
 impl Cascade {
@@ -62,6 +65,12 @@ impl Cascade {
     /// Whether nobody but the parent is asked yet.
     pub(crate) fn waits_for_parent(&self, now_ms: u64) -> bool {
         self.orphaned_since_ms.is_some_and(|since_ms| now_ms < since_ms + PARENT_PATIENCE_MS)
+    }
+
+    /// A node has taken this one, by a term of which it was no later than now.
+    pub(crate) fn was_taken(&mut self, by: u128, term: Term) {
+        self.taken = Some((by, term));
+        self.times_taken += 1;
     }
 
     /// A node has taken this one.
@@ -169,7 +178,7 @@ mod tests {
     use super::*;
     use crate::config::ReplicationConfig;
     use crate::replication::hello::Purpose;
-    use crate::replication::position::{Branch, Term};
+    use crate::replication::position::Branch;
 
     /// A replica (node 2, slot 1) below these nodes, at the end of branch 7, and its history.
     fn replica(path: &[u128]) -> (Roles, Lineage) {

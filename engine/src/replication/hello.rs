@@ -8,6 +8,7 @@
 //! ```
 
 use super::acks::AckMode;
+use super::bug::{Bug, Bugs};
 use super::frame::FrameError;
 use super::message::Mode;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
@@ -158,7 +159,7 @@ impl Hello {
 
     /// Reads a tag list. A tag that is missing has its zero (and whoever does not say that it remembers may have forgotten), one
     /// that is unknown is skipped, the last of two counts.
-    pub(crate) fn decode(mut bytes: &[u8]) -> Result<Hello, FrameError> {
+    pub(crate) fn decode(mut bytes: &[u8], bugs: Bugs) -> Result<Hello, FrameError> {
         let mut hello = Hello {
             version: 0,
             purpose: Purpose::Follow,
@@ -180,7 +181,7 @@ impl Hello {
             takes_apart: false,
             knows_loads: false,
             follows_evictions: false,
-            forgot: true,
+            forgot: !bugs.has(Bug::SilentRemembers),
         };
         while !bytes.is_empty() {
             let ([tag, low, high], rest) = bytes.split_first_chunk::<3>().ok_or(FrameError::BadBody)?;
@@ -302,14 +303,15 @@ mod tests {
         put(&mut bytes, 200, b"from the future");
         hello().encode(&mut bytes);
         put(&mut bytes, 201, b"");
-        assert_eq!(Hello::decode(&bytes), Ok(hello()));
+        assert_eq!(Hello::decode(&bytes, Bugs::default()), Ok(hello()));
     }
 
     #[test]
     fn a_hello_cut_short_is_refused_unless_it_is_cut_between_tags() {
         let mut bytes = Vec::new();
         hello().encode(&mut bytes);
-        let whole = (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut]).is_ok()).count();
+        let whole =
+            (0..bytes.len()).filter(|cut| Hello::decode(&bytes[..*cut], Bugs::default()).is_ok()).count();
         assert_eq!(whole, 21, "nothing, and behind each of the twenty tags before the last");
     }
 
@@ -317,19 +319,19 @@ mod tests {
     fn who_does_not_know_to_say_that_it_forgot_is_not_counted_at_once() {
         let mut bytes = Vec::new();
         Hello { forgot: false, ..hello() }.encode(&mut bytes);
-        assert!(Hello::decode(&bytes).unwrap().remembers());
+        assert!(Hello::decode(&bytes, Bugs::default()).unwrap().remembers());
         let older = bytes.len() - 4;
         assert_eq!(bytes[older], FORGOT);
-        assert!(!Hello::decode(&bytes[..older]).unwrap().remembers());
+        assert!(!Hello::decode(&bytes[..older], Bugs::default()).unwrap().remembers());
     }
 
     #[test]
     fn slots_above_15_and_endless_addresses_are_refused() {
         let mut bytes = Vec::new();
         put(&mut bytes, SLOT, &[16]);
-        assert_eq!(Hello::decode(&bytes), Err(FrameError::BadBody));
+        assert_eq!(Hello::decode(&bytes, Bugs::default()), Err(FrameError::BadBody));
         let mut bytes = Vec::new();
         put(&mut bytes, ADDRESS, &[b'a'; ADDRESS_BYTES_MAX + 1]);
-        assert_eq!(Hello::decode(&bytes), Err(FrameError::BadBody));
+        assert_eq!(Hello::decode(&bytes, Bugs::default()), Err(FrameError::BadBody));
     }
 }

@@ -471,7 +471,7 @@ impl Message<'_> {
     pub(crate) fn decode_with(bytes: &[u8], bugs: Bugs) -> Result<(u32, Message<'_>), FrameError> {
         let raw = frame::decode(bytes, bugs)?;
         let message = match raw.kind {
-            Kind::Hello => Message::Hello(Box::new(Hello::decode(raw.body)?)),
+            Kind::Hello => Message::Hello(Box::new(Hello::decode(raw.body, bugs)?)),
             Kind::HelloOk => Message::HelloOk(decode_body(raw.body)?),
             Kind::Reject => Message::Reject(decode_body(raw.body)?),
             Kind::Append => Message::Append(decode_body(raw.body)?),

@@ -125,6 +125,8 @@ pub(crate) struct PrimarySession {
     queued_hints: usize,
     wanted: VecDeque<u64>,
     applied: Seq,
+    /// What it says of less is of before the full copy that it has been sent since, for which it dropped that.
+    acks_from: Seq,
     /// What it has to have applied to be level for the first time.
     level_from: Seq,
     risk: Risk,
@@ -206,6 +208,7 @@ impl PrimarySession {
             queued_hints: 0,
             wanted: VecDeque::new(),
             applied: resumed.map_or(0, |cursor| cursor.position.seq),
+            acks_from: 0,
             level_from: end.position.seq,
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
             bugs: grant.bugs,
@@ -261,7 +264,7 @@ impl PrimarySession {
         // Behind the cursor: one that comes in between is told twice; the other way round it would not be told at all.
         let flushes = source.flushes();
         self.state = LinkState::Installing;
-        self.applied = 0;
+        (self.applied, self.acks_from) = (0, Seq::MAX);
         self.cursor = cursor;
         self.pending = None;
         self.all_items_sent = false;
@@ -372,7 +375,12 @@ impl PrimarySession {
 
     /// When `poll_frame` must be called although nothing has happened.
     pub(crate) fn deadline_ms(&self) -> u64 {
-        self.heartbeat_due_ms.min(self.heard_at_ms + DEAD_AFTER_MS)
+        self.heartbeat_due_ms.min(self.dead_at_ms())
+    }
+
+    /// When the session ends unless the replica is heard of before.
+    pub(crate) fn dead_at_ms(&self) -> u64 {
+        self.heard_at_ms + DEAD_AFTER_MS
     }
 
     /// Where the full copy that is under way goes.
@@ -417,7 +425,9 @@ impl PrimarySession {
         self.heard_at_ms = now.local_ms;
         match message {
             Message::Ack(ack) if ack.applied <= self.cursor.position.seq => {
-                self.applied = ack.applied;
+                if ack.applied >= self.acks_from {
+                    self.applied = ack.applied;
+                }
                 Ok(())
             }
             Message::Ack(_) => Err(SessionEnd::Unexpected("ack of what was never sent")),
@@ -457,7 +467,7 @@ impl PrimarySession {
         peers: &[String],
         now: Now,
     ) -> Result<Option<Bytes>, SessionEnd> {
-        if now.local_ms >= self.heard_at_ms + DEAD_AFTER_MS {
+        if now.local_ms >= self.dead_at_ms() {
             return Err(SessionEnd::Silent);
         }
         if let Some(frame) = self.opening.pop_front() {
@@ -633,7 +643,7 @@ impl PrimarySession {
     fn end_install(&mut self, channel: Channel) -> Bytes {
         self.state = LinkState::Streaming;
         self.overtaken = 0;
-        self.level_from = self.cursor.position.seq;
+        (self.acks_from, self.level_from) = (self.cursor.position.seq, self.cursor.position.seq);
         let end = Message::InstallEnd(InstallEnd { seq: self.cursor.position.seq });
         self.numbers.encode_on(channel, &end)
     }

@@ -409,6 +409,7 @@ impl Roles {
             true => self.cascade.forget_path(),
             false => self.cascade.below_primary(node),
         }
+        self.cascade.was_taken(node, term);
         self.role = Role::Replica;
         self.claims = false;
         self.term_seen = self.term_seen.max(term);

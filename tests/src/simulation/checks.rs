@@ -3,10 +3,10 @@
 //! Lives here: P4 to P6, P8, P9 and P12 of the replication design, and what is shown to the oracle. Not here: what a
 //! node's items must be (see `oracle`).
 
-use hotspare::{Bug, LinkState, Role, Status};
+use hotspare::{Bug, InspectedPart, LinkState, Role, Status};
 
 use super::NAMES;
-use super::world::{Node, World};
+use super::world::World;
 
 /// How far clocks of a group may differ: drift while links are cut, and the time that frames take.
 const CLOCKS_APART_MAX_MS: u64 = 30_000;
@@ -36,27 +36,27 @@ impl World {
     }
 
     /// P6: nobody follows a node of a term below the highest that it has seen. What a node reigns or follows by only rises.
-    pub(super) fn check_attachment(&self, index: usize, before: &Status, after: &Status) {
-        let attached = |status: &Status| status.installs + status.catch_ups + status.roll_backs;
-        // Whom a replica's replica follows its status does not say.
-        if after.role != Role::Replica || attached(after) == attached(before) || after.depth != 1 {
+    pub(super) fn check_attachment(&self, index: usize, before: (&Status, InspectedPart)) {
+        let (status, part) = before;
+        let now = self.nodes[index].cache.inspect_part();
+        let Some((followed, term)) = now.taken.filter(|_| now.times_taken != part.times_taken) else {
             return;
-        }
-        let follows = self.nodes.iter().zip(NAMES).find(|(_, name)| after.primary.as_deref() == Some(*name));
-        // What a node said in a life that has ended since may be read once.
-        let lives_on = |(node, _): &(&Node, &str)| node.life <= self.nodes[index].polled_in;
-        let Some(followed) = follows.filter(lives_on).map(|(node, _)| node.cache.status()) else { return };
-        if attached(&followed) == 0 {
-            // Nobody has attached to it in this life: what was read is of the one before. A node that asks others whether
-            // they hold something reads its link to the primary later.
-            return;
-        }
+        };
         assert!(
-            followed.role != Role::Primary || followed.term >= before.term,
-            "P6: {} has seen term {} and follows a primary of term {}",
+            term >= status.term,
+            "P6: {} has seen term {} and follows a node of term {term}",
             NAMES[index],
-            before.term,
-            followed.term
+            status.term
+        );
+        // What a node said in a life that has ended since may be read yet: in another life it is another node.
+        let lives_on =
+            self.nodes.iter().map(|node| node.cache.status()).find(|status| status.node == followed);
+        let Some(above) = lives_on.filter(|above| above.role == Role::Primary) else { return };
+        assert!(
+            above.term >= term,
+            "P6: {} follows a primary by term {term}, which reigns by {}",
+            NAMES[index],
+            above.term
         );
     }
 

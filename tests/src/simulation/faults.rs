@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use hotspare::{LinkState, ReplicationConfig, Role, Status, Warning};
+use hotspare::{LinkState, ReplicationConfig, Role, Warning};
 use rand::RngExt;
 
 use super::world::{Node, World};
@@ -195,22 +195,26 @@ impl World {
         }
     }
 
-    /// What an operator does with primaries that say of each other that they reign, and that nobody follows: the one that
-    /// has the newest term stays, and each other is told to follow it, as its warning says.
+    /// What an operator does with primaries that say of each other that they reign, and that nobody follows: of two the one
+    /// that has the newer term stays, and the other is told to follow it, as the warning says.
     pub(super) fn end_rivalry(&mut self) {
         let statuses: Vec<_> = self.nodes.iter().map(|node| node.cache.status()).collect();
-        let reigning = statuses.iter().enumerate().filter(|(_, status)| status.role == Role::Primary);
-        let Some((best, stays)) = reigning.max_by_key(|(_, status)| status.term) else { return };
         if statuses.iter().any(|status| !status.replicas.is_empty()) {
             return;
         }
-        for (index, status) in statuses.iter().enumerate().filter(|(index, _)| *index != best) {
-            let names = |of: &Status, other: usize| {
-                let is_it = |warning: &Warning| matches!(warning, Warning::Rival { address, .. } if address == NAMES[other]);
-                of.warnings.iter().any(is_it)
-            };
-            if status.role == Role::Primary && (names(status, best) || names(stays, index)) {
-                self.nodes[index].cache.follow(NAMES[best], true).expect("force overrules");
+        let names = |of: usize, other: usize| {
+            let is_it = |warning: &Warning| matches!(warning, Warning::Rival { address, .. } if address == NAMES[other]);
+            statuses[of].warnings.iter().any(is_it)
+        };
+        for (index, status) in statuses.iter().enumerate().filter(|(_, status)| status.role == Role::Primary)
+        {
+            let above = statuses.iter().enumerate().filter(|(other, above)| {
+                above.role == Role::Primary
+                    && above.term > status.term
+                    && (names(index, *other) || names(*other, index))
+            });
+            if let Some((stays, _)) = above.max_by_key(|(_, above)| above.term) {
+                self.nodes[index].cache.follow(NAMES[stays], true).expect("force overrules");
             }
         }
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{
-    AckMode, Attributes, Cache, Config, Expiry, LinkState, MEMORY_BYTES_MIN, ReplicationConfig, Replicator,
-    Role, WriteError,
+    AckMode, Attributes, Cache, Config, Expiry, LinkState, MEMORY_BYTES_MIN, Next, ReplicationConfig,
+    Replicator, Role, WriteError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -28,8 +28,9 @@ const MEMORY_BYTES: usize = 2 << 20;
 
 pub(super) struct Node {
     pub(super) life: Life,
-    /// The newest life of any node when this one was polled last.
-    pub(super) polled_in: Life,
+    /// Since which moment it has held items, in one history, and since when it asks others whether it may be promoted.
+    pub(super) holds_since: Option<u64>,
+    pub(super) asks_since: Option<u64>,
     pub(super) cache: Cache,
     pub(super) replicator: Option<Replicator>,
     /// What its clock has shown, since it was last copied anew.
@@ -56,6 +57,8 @@ pub(super) struct World {
     pub(super) loaders: Loaders,
     /// For a node in one of its lives, and the place in history of a node that it met: in which life it met that one.
     pub(super) met: HashMap<(Life, u64), Life>,
+    /// Rises with each turn of any node.
+    pub(super) moment: u64,
     /// No more faults.
     pub(super) heals: bool,
     pub(super) summary: Summary,
@@ -92,6 +95,7 @@ impl World {
             readers: Readers::new(seed),
             loaders,
             met: HashMap::new(),
+            moment: 0,
             heals: false,
             summary: Summary::default(),
             notes: SharedNotes::default(),
@@ -175,7 +179,17 @@ impl World {
             false => Replicator::new(&cache, transport),
         };
         let life = self.incarnations;
-        Node { life, polled_in: life, cache, replicator, shown: (0, 0), stopped: 0, is_slow, lacks }
+        Node {
+            life,
+            holds_since: None,
+            asks_since: None,
+            cache,
+            replicator,
+            shown: (0, 0),
+            stopped: 0,
+            is_slow,
+            lacks,
+        }
     }
 
     /// Whether a node runs now.
@@ -202,18 +216,25 @@ impl World {
     pub(super) fn poll(&mut self, index: usize) {
         let mut cx = Context::from_waker(Waker::noop());
         let before = self.nodes[index].cache.status();
+        let part = self.nodes[index].cache.inspect_part();
         let was_primary = before.role == Role::Primary;
         let outranks = self.who_outranks(index, &before);
         // Only who looks for a primary may find that it is ahead of it.
         let looks = before.link == LinkState::Connecting;
         let inspected = looks.then(|| self.nodes[index].cache.inspect());
-        if let Some(replicator) = &mut self.nodes[index].replicator {
-            replicator.poll(&mut cx);
+        let next = self.nodes[index].replicator.as_mut().map(|replicator| replicator.poll(&mut cx));
+        if let Some(Next::At(moment)) = next {
+            let now_ms = self.nodes[index].cache.local_now_ms();
+            assert!(
+                moment > now_ms,
+                "P19: {} wants its next turn at {moment}, and it is {now_ms}",
+                NAMES[index]
+            );
         }
         let after = self.nodes[index].cache.status();
         self.note_holder(index, &after);
-        self.check_attachment(index, &before, &after);
-        self.nodes[index].polled_in = self.incarnations;
+        self.check_attachment(index, (&before, part));
+        self.note_moment(index, before.installs);
         if after.roll_backs > before.roll_backs
             && let Some(inspected) = inspected
         {

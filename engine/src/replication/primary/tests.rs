@@ -243,12 +243,10 @@ impl InstallSource for NoItems {
     fn by_hash(&mut self, _: u64, _: usize) -> Option<ItemsAt> {
         None
     }
-    fn begin_copy(&mut self, _: bool) {
-        unreachable!("it resumes")
-    }
+    fn begin_copy(&mut self, _: bool) {}
     fn end_copy(&mut self, _: u8) {}
     fn flushes(&self) -> crate::replication::install::Flushes {
-        unreachable!("it resumes")
+        crate::replication::install::Flushes::default()
     }
 }
 
@@ -332,4 +330,40 @@ fn a_replica_that_forgot_may_count_once_it_has_all_that_was_written_before_it_at
     assert!(session.may_count() && session.holds().is_none());
     let (remembers, _) = attached(&Hello { forgot: false, ..behind }, promoted(64 << 10, 10), false);
     assert!(!remembers.may_count() && remembers.holds().is_some());
+}
+
+/// The log overtook it, so that it is copied anew: it drops what it had, and what it said of that may still be on its way.
+#[test]
+fn an_ack_of_what_a_replica_held_before_it_was_copied_anew_counts_for_nothing() {
+    for late_behind_the_end in [false, true] {
+        let log = promoted(4 << 10, 10);
+        let position = log.position();
+        let (mut session, log) = attached(&Hello { position, ..ahead(None) }, log, false);
+        assert_eq!(session.plan(), Plan::Resume);
+        session.set_hint_bytes_max(None);
+        let said = |session: &mut PrimarySession| {
+            session.poll_frame(&log, &mut NoItems, &[], NOW).unwrap().map(|frame| frame[8])
+        };
+        while said(&mut session).is_some() {}
+        let held = position.unwrap().seq;
+        let mut acks = [held, held + 1, held + 1_000].into_iter().zip(1..).map(|(applied, number)| {
+            Message::Ack(Ack { applied, received: applied, incarnation: 3 }).encode(number)
+        });
+        for _ in 0..1_000 {
+            log.lock().append(PUT);
+        }
+        assert_eq!(said(&mut session), Some(Kind::InstallBegin as u8));
+        if !late_behind_the_end {
+            session.handle_frame(&acks.next().unwrap(), NOW).unwrap();
+        }
+        assert!(std::iter::from_fn(|| said(&mut session)).any(|kind| kind == Kind::InstallEnd as u8));
+        if late_behind_the_end {
+            session.handle_frame(&acks.next().unwrap(), NOW).unwrap();
+        }
+        assert_eq!((session.applied(), session.holds().unwrap_or(0)), (0, 0), "{late_behind_the_end}");
+        session.handle_frame(&acks.next().unwrap(), NOW).unwrap();
+        assert_eq!(session.holds().unwrap_or(0), 0, "before the end of the copy");
+        session.handle_frame(&acks.next().unwrap(), NOW).unwrap();
+        assert_eq!(session.holds(), Some(held + 1_000));
+    }
 }

@@ -1,0 +1,105 @@
+//! A node that can do nothing sleeps: whoever polls it when it says so does not turn in circles.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use hotspare::transport::MemoryNetwork;
+use hotspare::{AckMode, Cache, Config, Expiry, LinkState, ManualClock, Next, ReplicationConfig, Replicator};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// Nodes on a network in memory that holds 64 frames of each link, and on one clock.
+struct Group {
+    clock: Arc<ManualClock>,
+    network: MemoryNetwork,
+    nodes: Vec<(Cache, Replicator)>,
+}
+
+impl Group {
+    /// A primary and its replicas, attached.
+    fn new(nodes: usize, ack: AckMode) -> Group {
+        let (clock, network) = (Arc::new(ManualClock::new(1_000_000)), MemoryNetwork::new());
+        let boot = |index: usize| {
+            let begins = match index {
+                0 => ReplicationConfig::primary(),
+                _ => ReplicationConfig::follower(),
+            };
+            let others = NAMES[..nodes].iter().filter(|name| **name != NAMES[index]);
+            let config = others.fold(begins, |config, name| config.peer(*name));
+            let config = config.slot(index as u8).random_seed(index as u64 + 1).ack(ack);
+            let config =
+                Config::new().memory_bytes_max(8 << 20).clock(clock.clone()).hash_seed(1).replication(config);
+            let cache = Cache::new(config).unwrap();
+            let replicator = Replicator::new(&cache, network.transport(NAMES[index])).unwrap();
+            (cache, replicator)
+        };
+        let mut group = Group { nodes: (0..nodes).map(boot).collect(), clock: clock.clone(), network };
+        for _ in 0..200 {
+            for index in 0..nodes {
+                group.poll(index);
+            }
+            group.network.deliver_all();
+            group.clock.advance_ms(20);
+        }
+        assert_eq!(group.nodes[0].0.status().replicas.len(), nodes - 1, "all are attached");
+        group
+    }
+
+    fn poll(&mut self, index: usize) -> Next {
+        self.nodes[index].1.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Polls a node for so long, as often as it says; how often that was.
+    fn turns_within(&mut self, index: usize, ms: u64) -> u64 {
+        let (cache, begun_ms) = (self.nodes[index].0.clone(), self.nodes[index].0.local_now_ms());
+        let mut turns = 0;
+        loop {
+            let passed_ms = cache.local_now_ms() - begun_ms;
+            if passed_ms >= ms || turns >= 10_000 {
+                return turns;
+            }
+            turns += 1;
+            let sleeps_ms = match self.poll(index) {
+                Next::At(moment) => moment.saturating_sub(cache.local_now_ms()).min(ms - passed_ms),
+                Next::Soon => u64::from(turns % 2 == 0),
+                Next::Now => 0,
+            };
+            self.clock.advance_ms(sleeps_ms);
+        }
+    }
+}
+
+#[test]
+fn a_primary_whose_replica_takes_nothing_more_sleeps_and_gives_it_up_in_time() {
+    let mut group = Group::new(2, AckMode::Async);
+    let cache = group.nodes[0].0.clone();
+    // The replica is stopped, and what its link holds fills up.
+    for _ in 0..100 {
+        cache.set("k", "v", Expiry::Never).unwrap();
+        group.poll(0);
+    }
+    let turns = group.turns_within(0, 1_500);
+    assert!(turns <= 500, "{turns} turns in 1.5 s");
+    assert_eq!(cache.status().replicas.len(), 1, "it may come back yet");
+    let turns = group.turns_within(0, 1_000);
+    assert!(turns <= 500, "{turns} turns in 1 s");
+    assert_eq!(cache.status().replicas.len(), 0, "it was silent for 2 s");
+}
+
+#[test]
+fn a_node_that_asks_before_its_promotion_sleeps_between_its_turns() {
+    // Of two others one acknowledges, so a promotion asks.
+    let mut group = Group::new(3, AckMode::SemiSync { replicas: 1 });
+    let replica = group.nodes[1].0.clone();
+    // The two others hang. It looks for its primary again, which lets it wait for an answer.
+    while replica.status().link == LinkState::Streaming {
+        group.clock.advance_ms(50);
+        group.poll(1);
+    }
+    group.turns_within(1, 1_500);
+    assert!(matches!(replica.begin_promotion(false), Ok(None)), "it asks");
+    let turns = group.turns_within(1, 1_900);
+    assert!(turns <= 500, "{turns} turns in 1.9 s");
+    group.turns_within(1, 200);
+    assert_eq!(replica.status().link, LinkState::Connecting);
+}
