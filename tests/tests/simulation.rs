@@ -426,12 +426,6 @@ fn a_lease_of_a_load_that_is_logged_for_an_older_version_is_found() {
     is_found(Bug::LentToOld, 300, mixed);
 }
 
-/// What tag 31 of `Hello` is for: who lacks it counts as one that may have forgotten.
-#[test]
-fn a_node_that_cannot_say_whether_it_remembers_and_is_counted_at_once_is_found() {
-    is_found(Bug::SilentRemembers, 20_000, mixed);
-}
-
 #[test]
 fn frames_that_are_spoilt_on_their_way_change_nothing() {
     let total = over(seeds(), spoilt);
