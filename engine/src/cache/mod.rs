@@ -68,7 +68,7 @@ pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
-pub use set_while::Put;
+pub use set_while::{Put, SetBatch};
 
 use arithmetic::Direction;
 pub use classes::{ClassAges, ClassStats, ItemDetails};
@@ -787,6 +787,10 @@ impl Inner {
 impl Now for Inner {
     fn now_ms(&self) -> Millis {
         Inner::now_ms(self)
+    }
+
+    fn access_s(&self) -> u32 {
+        Inner::access_s(self)
     }
 }
 

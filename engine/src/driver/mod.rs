@@ -218,7 +218,7 @@ impl Replicator {
         cache.inner.settle_flush();
         let now = Now {
             local_ms: cache.inner.local_now_ms(),
-            group_ms: cache.now_ms(),
+            group_ms: cache.inner.renew_round(),
             lease_ms: needs_leases(group).then(|| cache.inner.lease_now_ms()),
         };
         let progress = self.run_parts(&cache, group, now, cx);
