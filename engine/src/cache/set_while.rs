@@ -75,7 +75,7 @@ impl Cache {
     ///     batch.push(Put { key: key.as_bytes(), value: value.as_bytes(), ..Put::default() });
     /// }
     /// batch.store(|_, _, stored| if stored.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
-    /// assert_eq!(cache.get("b")?.as_deref(), Some(&b"=2"[..]));
+    /// assert_eq!(&*cache.get("b")?.unwrap().value, b"=2");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
@@ -264,7 +264,9 @@ mod tests {
             told += 1;
             ControlFlow::Continue(())
         });
-        let stored = keys.iter().filter(|key| cache.get(key).unwrap().as_deref() == Some(key.as_bytes()));
+        let stored = keys
+            .iter()
+            .filter(|key| cache.get(key).unwrap().is_some_and(|item| *item.value == *key.as_bytes()));
         assert_eq!((told, stored.count()), (BATCH, BATCH));
     }
 
