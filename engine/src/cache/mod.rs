@@ -63,7 +63,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, SizeClasses, Tables};
+use crate::storage::{Floors, KeyHasher, Moment, PagePool, Policy, Shard, SizeClasses, Tables};
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
@@ -781,16 +781,6 @@ impl Inner {
 
     fn is_key_length_wrong(key: &[u8]) -> bool {
         key.is_empty() || key.len() > KEY_BYTES_MAX
-    }
-}
-
-impl Now for Inner {
-    fn now_ms(&self) -> Millis {
-        Inner::now_ms(self)
-    }
-
-    fn access_s(&self) -> u32 {
-        Inner::access_s(self)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
-use crate::storage::{HeldItem, ItemId, Look, Meta, NotedItem, ReserveError, whole_seconds};
+use crate::storage::{HeldItem, ItemId, Look, Meta, NotedItem, Now, ReserveError, whole_seconds};
 
 use super::counters::{HereStripe, ReadOutcome, ReadingHere, is_inside_read};
 use super::latency::Timed;
@@ -499,6 +499,16 @@ impl Inner {
         if self.is_accounting {
             cell.shard.set_accessed(id, whole_seconds(self.now_ms()));
         }
+    }
+}
+
+impl Now for Inner {
+    fn now_ms(&self) -> Millis {
+        Inner::now_ms(self)
+    }
+
+    fn access_s(&self) -> u32 {
+        Inner::access_s(self)
     }
 }
 
