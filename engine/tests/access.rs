@@ -126,7 +126,9 @@ fn what_is_stored_is_accessed_in_the_round_and_what_a_primary_sends_when_it_come
     while replica.status().link != LinkState::Streaming {
         turn();
     }
-    [&primary, &replica].map(Cache::begin_round);
+    for cache in [&primary, &replica] {
+        cache.begin_round();
+    }
     clock.advance_ms(1_000);
     primary.set("k", "v", Expiry::Never).unwrap();
     assert_eq!(accessed_s(&primary, "k"), START_S, "no round has begun since");
