@@ -53,7 +53,7 @@ pub use cache::{
 };
 pub use cache::{
     Cache, ClassAges, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef,
-    ItemState, Latencies, Lease, LoadError, LoadPolicy, Lookup, Put, Swap, Update, Updated, Value,
+    ItemState, Latencies, Lease, LoadError, LoadPolicy, Lookup, Put, SetBatch, Swap, Update, Updated, Value,
     ValueWriter, Waiting,
 };
 #[cfg(feature = "serde")]

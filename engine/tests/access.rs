@@ -1,9 +1,13 @@
 //! Claims about what a cache with accounting keeps of its items: when they were last accessed, what each class holds.
 
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use hotspare::{Cache, ClassStats, Config, Cursor, Expiry, ManualClock, Update};
+use hotspare::transport::MemoryNetwork;
+use hotspare::{
+    Cache, ClassStats, Config, Cursor, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator, Update,
+};
 
 const START_S: u64 = 1_000;
 
@@ -102,6 +106,38 @@ fn what_counts_as_an_access_is_what_clients_do_and_not_what_operators_do() {
         look(&cache);
         assert_eq!(accessed_s(&cache, "k"), before, "{name}");
     }
+}
+
+/// A round goes on for as long as its program sleeps, and so says nothing of what others send meanwhile.
+#[test]
+fn what_is_stored_is_accessed_in_the_round_and_what_a_primary_sends_when_it_comes() {
+    let clock = Arc::new(ManualClock::new(START_S * 1000));
+    let network = MemoryNetwork::immediate();
+    let follows = ReplicationConfig::replica_of("a").replica_reads(true);
+    let [primary, replica] = [ReplicationConfig::primary(), follows]
+        .map(|group| Cache::new(config(&clock).replication(group)).unwrap());
+    let mut nodes = [(&primary, "a"), (&replica, "b")]
+        .map(|(cache, name)| Replicator::new(cache, network.transport(name)).unwrap());
+    let mut turn = || {
+        nodes.iter_mut().for_each(|node| {
+            node.poll(&mut Context::from_waker(Waker::noop()));
+        });
+    };
+    while replica.status().link != LinkState::Streaming {
+        turn();
+    }
+    for cache in [&primary, &replica] {
+        cache.begin_round();
+    }
+    clock.advance_ms(1_000);
+    primary.set("k", "v", Expiry::Never).unwrap();
+    assert_eq!(accessed_s(&primary, "k"), START_S, "no round has begun since");
+    let is_there = (0..1_000).any(|_| {
+        turn();
+        replica.peek("k", |_| ()).unwrap().is_some()
+    });
+    assert!(is_there);
+    assert_eq!(accessed_s(&replica, "k"), START_S + 1);
 }
 
 #[test]

@@ -173,11 +173,6 @@ impl Group {
         }
     }
 
-    /// Whether writes are refused while replicas lack too much.
-    pub(crate) fn has_budget(&self) -> bool {
-        self.config.unacked_ms_max.is_some() || self.config.unacked_bytes_max.is_some()
-    }
-
     /// Whether what a replica lacks is within the budget.
     pub(crate) fn affords(&self, risk: &Risk, now: Now) -> bool {
         let ReplicationConfig { unacked_ms_max, unacked_bytes_max, .. } = self.config;

@@ -63,12 +63,12 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{Floors, KeyHasher, Moment, Now, PagePool, Policy, Shard, SizeClasses, Tables};
+use crate::storage::{Floors, KeyHasher, Moment, PagePool, Policy, Shard, SizeClasses, Tables};
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
 pub use scan::{Cursor, Entries};
-pub use set_while::Put;
+pub use set_while::{Put, SetBatch};
 
 use arithmetic::Direction;
 pub use classes::{ClassAges, ClassStats, ItemDetails};
@@ -781,12 +781,6 @@ impl Inner {
 
     fn is_key_length_wrong(key: &[u8]) -> bool {
         key.is_empty() || key.len() > KEY_BYTES_MAX
-    }
-}
-
-impl Now for Inner {
-    fn now_ms(&self) -> Millis {
-        Inner::now_ms(self)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::error::{ReadError, WriteError};
 use crate::mutation::{Expiry, KEY_BYTES_MAX, Marks, Mutation, Version};
 use crate::serving::Serving;
-use crate::storage::{HeldItem, ItemId, Look, Meta, NotedItem, ReserveError, whole_seconds};
+use crate::storage::{HeldItem, ItemId, Look, Meta, NotedItem, Now, ReserveError, whole_seconds};
 
 use super::counters::{HereStripe, ReadOutcome, ReadingHere, is_inside_read};
 use super::latency::Timed;
@@ -170,9 +170,9 @@ impl Inner {
         self.is_accounting.then(|| item.note_access(self.access_s()).into())
     }
 
-    /// When an item that is read now is accessed, in seconds.
+    /// When an item that is read or stored now is accessed, in seconds.
     #[inline]
-    fn access_s(&self) -> u32 {
+    pub(super) fn access_s(&self) -> u32 {
         match self.round_s.load(Ordering::Relaxed) {
             0 => whole_seconds(self.now_ms()),
             round_s => round_s,
@@ -444,7 +444,7 @@ impl Inner {
 }
 
 impl Cache {
-    /// Gives [`Cache::now_ms`], and has reads of any thread note that moment as the one of their access
+    /// Gives [`Cache::now_ms`], and has reads and sets of any thread note that moment as the one of their access
     /// ([`Config::accounting`](crate::Config::accounting)) until this is called again, where they would look at the clock
     /// each: for a program that serves requests in rounds, and says so at the beginning of each. When items expire is still
     /// looked at by each read.
@@ -463,7 +463,9 @@ impl Cache {
     /// assert_eq!(cache.begin_round(), 1_000_000);
     /// clock.advance_ms(60_000);
     /// cache.get("motd")?;
+    /// cache.set("news", "none", Expiry::Never)?;
     /// assert_eq!(cache.read("motd", |item| item.accessed_s)?, Some(Some(1_000)), "the round's");
+    /// assert_eq!(cache.read("news", |item| item.accessed_s)?, Some(Some(1_000)));
     /// cache.begin_round();
     /// cache.get("motd")?;
     /// assert_eq!(cache.read("motd", |item| item.accessed_s)?, Some(Some(1_060)));
@@ -471,21 +473,46 @@ impl Cache {
     /// ```
     pub fn begin_round(&self) -> Millis {
         let now_ms = self.inner.now_ms();
-        let round_s = whole_seconds(now_ms);
-        // Written once a second, since all threads that read have the line.
-        if self.inner.round_s.load(Ordering::Relaxed) != round_s {
-            self.inner.round_s.store(round_s, Ordering::Relaxed);
-        }
+        self.inner.note_round(now_ms);
         now_ms
     }
 }
 
 impl Inner {
+    fn note_round(&self, now_ms: Millis) {
+        let round_s = whole_seconds(now_ms);
+        // Written once a second, since all threads that read have the line.
+        if self.round_s.load(Ordering::Relaxed) != round_s {
+            self.round_s.store(round_s, Ordering::Relaxed);
+        }
+    }
+
+    /// The time, and where rounds are told of, the beginning of one: for whoever stores what others send while the program that
+    /// tells of rounds may sleep.
+    #[cfg(feature = "serde")]
+    pub(crate) fn renew_round(&self) -> Millis {
+        let now_ms = self.now_ms();
+        if self.round_s.load(Ordering::Relaxed) != 0 {
+            self.note_round(now_ms);
+        }
+        now_ms
+    }
+
     /// The item is accessed now, if that is kept.
     pub(super) fn note_access(&self, cell: &mut ShardCell, id: ItemId) {
         if self.is_accounting {
             cell.shard.set_accessed(id, whole_seconds(self.now_ms()));
         }
+    }
+}
+
+impl Now for Inner {
+    fn now_ms(&self) -> Millis {
+        Inner::now_ms(self)
+    }
+
+    fn access_s(&self) -> u32 {
+        Inner::access_s(self)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Sets of many keys, whose lines and items are fetched ahead of time.
 //!
-//! Lives here: in which order, and that each key is hashed once. Not here: how one of them is stored (see `write`).
+//! Lives here: in which order, when each is fetched, and that each key is hashed once. Not here: how one of them is stored (see `write`).
 
 use std::ops::ControlFlow;
 
 use crate::error::WriteError;
 use crate::mutation::{Attributes, Version};
+use crate::storage::{FetchedLine, SeedId};
 
 use super::read::BATCH;
 use super::{Cache, Inner};
@@ -61,30 +62,121 @@ impl Cache {
     ) {
         self.inner.set_while(puts, told);
     }
+
+    /// An empty batch of items to be stored together, for whoever does not have all of them at once.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, Put};
+    /// # use std::ops::ControlFlow;
+    /// # let cache = Cache::new(Config::new())?;
+    /// let mut batch = cache.set_batch();
+    /// for line in "a=1 b=2".split(' ') {
+    ///     let (key, value) = line.split_at(1);
+    ///     batch.push(Put { key: key.as_bytes(), value: value.as_bytes(), ..Put::default() });
+    /// }
+    /// batch.store(|_, _, stored| if stored.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) });
+    /// assert_eq!(&*cache.get("b")?.unwrap().value, b"=2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn set_batch<'a>(&self) -> SetBatch<'_, 'a> {
+        self.inner.set_batch()
+    }
+}
+
+/// How many sets later a line is looked into that was asked for: by then it has come from memory.
+const LINE_LEAD: usize = 6;
+
+/// Items to be stored together, as by [`Cache::set_while`], that become known one after the other: what the processor needs
+/// for one is on its way while the next ones are found. From [`Cache::set_batch`].
+pub struct SetBatch<'c, 'a> {
+    inner: &'c Inner,
+    /// Of before the hashes: with another one since they are not used.
+    seed: SeedId,
+    puts: [Put<'a>; BATCH],
+    hashes: [u64; BATCH],
+    lines: [Option<FetchedLine<'c>>; BATCH],
+    len: usize,
+}
+
+impl<'a> SetBatch<'_, 'a> {
+    /// Whether it takes no more.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len == BATCH
+    }
+
+    /// Adds an item behind the others; false, and nothing is added, if the batch is full.
+    #[inline(always)]
+    pub fn push(&mut self, put: Put<'a>) -> bool {
+        let (inner, at) = (self.inner, self.len);
+        let Some(place) = self.puts.get_mut(at) else { return false };
+        *place = put;
+        self.hashes[at] = inner.hasher.hash_inline(put.key);
+        self.lines[at] = inner.tables.of(self.hashes[at]).prefetch_line(self.hashes[at]);
+        self.len += 1;
+        if let Some(Some(line)) = at.checked_sub(LINE_LEAD).map(|at| self.lines[at]) {
+            line.prefetch_item();
+        }
+        true
+    }
+
+    /// Stores them, each as [`Cache::set`] does and in this order. The closure is told the place of each, what it is and what
+    /// became of it, and may break off: those behind are not stored.
+    #[inline]
+    pub fn store(
+        &self,
+        mut told: impl FnMut(usize, &Put<'a>, Result<Version, WriteError>) -> ControlFlow<()>,
+    ) {
+        let SetBatch { inner, seed, len, .. } = *self;
+        for line in self.lines[len.saturating_sub(LINE_LEAD)..len].iter().flatten() {
+            line.prefetch_item();
+        }
+        for (at, (put, hash)) in self.puts[..len].iter().zip(&self.hashes).enumerate() {
+            let stored = match inner.is_special {
+                true => inner.set(put.key, put.value, put.attributes),
+                false => inner.set_hashed((*hash, seed), put.key, put.value, put.attributes),
+            };
+            if told(at, put, stored).is_break() {
+                return;
+            }
+        }
+    }
 }
 
 impl Inner {
     #[inline]
-    fn set_while(
+    fn set_batch<'a>(&self) -> SetBatch<'_, 'a> {
+        SetBatch {
+            inner: self,
+            seed: self.hasher.seed_id(),
+            puts: [Put::default(); BATCH],
+            hashes: [0; BATCH],
+            lines: [None; BATCH],
+            len: 0,
+        }
+    }
+
+    fn set_while<'a>(
         &self,
-        puts: &[Put<'_>],
+        puts: &[Put<'a>],
         mut told: impl FnMut(usize, Result<Version, WriteError>) -> ControlFlow<()>,
     ) {
-        let mut at = 0;
-        for batch in puts.chunks(BATCH) {
-            // Of before the hashes: with another one since they are not used.
-            let seed = self.hasher.seed_id();
-            let hashes = self.fetch_ahead(batch);
-            for (hash, put) in hashes.into_iter().zip(batch) {
-                let stored = match self.is_special {
-                    true => self.set(put.key, put.value, put.attributes),
-                    false => self.set_hashed((hash, seed), put.key, put.value, put.attributes),
-                };
-                if told(at, stored).is_break() {
-                    return;
-                }
-                at += 1;
+        let mut begin = 0;
+        let mut flow = ControlFlow::Continue(());
+        for puts in puts.chunks(BATCH) {
+            let mut batch = self.set_batch();
+            puts.iter().for_each(|put| {
+                batch.push(*put);
+            });
+            batch.store(|at, _, stored| {
+                flow = told(begin + at, stored);
+                flow
+            });
+            if flow.is_break() {
+                return;
             }
+            begin += BATCH;
         }
     }
 }
@@ -152,6 +244,30 @@ mod tests {
         );
         let stored = keys.iter().filter(|key| cache.contains(key).unwrap()).count();
         assert_eq!((stored, cache.contains("k20").unwrap()), (21, true));
+    }
+
+    #[test]
+    fn a_batch_takes_so_many_and_says_of_each_what_it_is() {
+        let cache = Cache::new(Config::new()).unwrap();
+        let keys: Vec<String> = (0..2 * BATCH).map(|number| format!("k{number}")).collect();
+        let mut batch = cache.set_batch();
+        let taken = keys.iter().filter(|key| {
+            let (key, was_full) = (key.as_bytes(), batch.is_full());
+            let is_taken = batch.push(Put { key, value: key, ..Put::default() });
+            assert_ne!(is_taken, was_full);
+            is_taken
+        });
+        assert_eq!(taken.count(), BATCH);
+        let mut told = 0;
+        batch.store(|at, put, stored| {
+            assert_eq!((at, put.key, stored.is_ok()), (told, keys[at].as_bytes(), true));
+            told += 1;
+            ControlFlow::Continue(())
+        });
+        let stored = keys
+            .iter()
+            .filter(|key| cache.get(key).unwrap().is_some_and(|item| *item.value == *key.as_bytes()));
+        assert_eq!((told, stored.count()), (BATCH, BATCH));
     }
 
     #[test]

@@ -194,7 +194,7 @@ impl Config {
 
     /// Whether it is kept when each item was last accessed ([`ItemRef::accessed_s`](crate::ItemRef::accessed_s)) and what
     /// each size class holds ([`ClassStats`](crate::ClassStats)): what a memcached server tells its operators. Default off;
-    /// on, an item takes 4 bytes more, a hit reads the clock (but for a program that says when a [round](crate::Cache::begin_round)
+    /// on, an item takes 4 bytes more, a hit or set reads the clock (but for a program that says when a [round](crate::Cache::begin_round)
     /// begins) and writes the time once a second at most, and a set counts.
     ///
     /// The times are this node's own, by the group's clock in seconds: of an item that comes from another node it is when it

@@ -56,10 +56,7 @@ const LINGER_AFTER_SHIPPING_MS: u64 = 2;
 
 /// How long who drives collects writes before the next turn, where nobody waits for acks (the first design said 200 µs: why this
 /// is more is in ARCHITECTURE.md). The system adds some 50 µs.
-const LINGER: Duration = Duration::from_micros(950);
-
-/// The same where writes are refused above a budget of what replicas lack.
-const LINGER_WITHIN_BUDGET: Duration = Duration::from_micros(450);
+const LINGER: Duration = Duration::from_micros(450);
 
 /// How often the driver looks by itself while the link of a replica that is behind takes nothing, in milliseconds.
 const STALLED_LOOK_MS: u64 = 5;
@@ -199,14 +196,10 @@ impl Replicator {
         })
     }
 
-    /// How long whoever polls sleeps at [`Next::Soon`], and collects writes meanwhile: about a millisecond, or half of one with a budget
-    /// ([`ReplicationConfig::max_unacked_ms`](crate::ReplicationConfig::max_unacked_ms), or in bytes). More is shipped at less
-    /// cost, and is at risk for longer.
+    /// How long whoever polls sleeps at [`Next::Soon`], and collects writes meanwhile: about half a millisecond. More is shipped at
+    /// less cost, and is at risk for longer.
     pub fn linger(&self) -> Duration {
-        match self.cache.inner.group.as_ref() {
-            Some(group) if group.has_budget() => LINGER_WITHIN_BUDGET,
-            _ => LINGER,
-        }
+        LINGER
     }
 
     /// Does all that can be done now.
@@ -218,7 +211,7 @@ impl Replicator {
         cache.inner.settle_flush();
         let now = Now {
             local_ms: cache.inner.local_now_ms(),
-            group_ms: cache.now_ms(),
+            group_ms: cache.inner.renew_round(),
             lease_ms: needs_leases(group).then(|| cache.inner.lease_now_ms()),
         };
         let progress = self.run_parts(&cache, group, now, cx);

@@ -75,7 +75,7 @@ impl Shard {
     #[inline(always)]
     pub(crate) fn note_moment(&mut self, moment: Moment<'_>) {
         if self.is_accounting() {
-            self.now_s = whole_seconds(moment.now_ms());
+            self.now_s = moment.access_s();
         }
     }
 

@@ -3,6 +3,7 @@
 //! Lives here: the comparison. Not here: what a client's expiry means (see `mutation`), who removes a dead item
 //! (`sweep`, the pass in `room`, or the caller that meets it).
 
+use super::accounting::whole_seconds;
 use super::{Cause, Floors, Meta};
 use crate::clock::Millis;
 
@@ -10,6 +11,11 @@ use crate::clock::Millis;
 pub(crate) trait Now {
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> Millis;
+
+    /// The second in which items are accessed now: of what is served in rounds, the round's.
+    fn access_s(&self) -> u32 {
+        whole_seconds(self.now_ms())
+    }
 }
 
 /// What decides between dead and live.
@@ -22,6 +28,10 @@ pub(crate) struct Moment<'a> {
 impl Moment<'_> {
     pub(crate) fn now_ms(self) -> Millis {
         self.clock.now_ms()
+    }
+
+    pub(super) fn access_s(self) -> u32 {
+        self.clock.access_s()
     }
 
     /// An item is dead from its deadline on, that millisecond included (rule X2).

@@ -67,11 +67,17 @@ mod system {
             unsafe { madvise(self.base.add(at).as_ptr().cast(), bytes, Advice::LinuxDontNeed).is_ok() }
         }
 
-        /// Asks for huge pages under the first `bytes`, rounded down to whole ones.
-        pub(in crate::storage) fn advise_huge(&self, bytes: usize) {
-            let bytes = bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-            // SAFETY: advice on the owner's range that changes no content. Without huge pages it just fails.
-            let _ = unsafe { madvise(self.base.as_ptr().cast(), bytes, Advice::LinuxHugepage) };
+        /// Asks for huge pages under so many bytes from there on, in whole huge pages.
+        pub(in crate::storage) fn advise_huge(&self, at: usize, bytes: usize) {
+            let begin = at.next_multiple_of(HUGE_PAGE_BYTES);
+            let end = (at + bytes) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+            debug_assert!(end <= self.bytes);
+            if begin < end {
+                // SAFETY: advice on the owner's range that changes no content. Without huge pages it just fails.
+                let _ = unsafe {
+                    madvise(self.base.add(begin).as_ptr().cast(), end - begin, Advice::LinuxHugepage)
+                };
+            }
         }
     }
 
@@ -109,7 +115,7 @@ mod system {
             false
         }
 
-        pub(in crate::storage) fn advise_huge(&self, _bytes: usize) {}
+        pub(in crate::storage) fn advise_huge(&self, _at: usize, _bytes: usize) {}
     }
 
     impl Drop for Mapping {

@@ -380,7 +380,12 @@ impl Memory {
 
     /// Asks for huge pages under the first `bytes` of the item pages, in whole huge pages.
     pub(super) fn advise_huge(&self, bytes: usize) {
-        self.mapping.advise_huge(bytes);
+        self.mapping.advise_huge(0, bytes);
+    }
+
+    /// The same for the line pages, all of them.
+    pub(super) fn advise_huge_lines(&self) {
+        self.mapping.advise_huge(self.item_pages * self.page_bytes, self.line_pages * self.page_bytes);
     }
 }
 

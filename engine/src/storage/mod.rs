@@ -75,7 +75,7 @@ pub(crate) use shard::{ItemId, Place, Shard};
 pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;
-pub(crate) use table::{Ahead, HeldItem, Look, NotedItem, Tables};
+pub(crate) use table::{Ahead, FetchedLine, HeldItem, Look, NotedItem, Tables};
 pub(crate) use unfinished::Unfinished;
 pub(crate) use walk::{WalkId, WalkStep};
 

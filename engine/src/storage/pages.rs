@@ -28,6 +28,9 @@ const PAGE_BYTES_MAX: usize = 64 << 10;
 const PAGES_PER_SHARD: usize = 512;
 /// From this limit on, huge pages are asked for; below, the last one would be more than 2 % of the cache.
 const HUGE_FROM_BYTES: usize = 128 << 20;
+
+/// The same for the index's lines, of which the last huge page comes on top.
+const HUGE_LINES_FROM_BYTES: usize = 256 << 20;
 /// How far above the first limit it can be raised later; the directories of the index have room for so much.
 const GROWTH: usize = 4;
 
@@ -46,6 +49,7 @@ pub(crate) struct PagePool {
     half_share_shift: u32,
     bytes_ceiling: usize,
     is_huge: bool,
+    has_huge_lines: bool,
     /// A hint that spares a taker the lock when there is nothing to take.
     available: AtomicUsize,
     /// As in the state, for those who do not hold it.
@@ -96,6 +100,10 @@ impl PagePool {
         if is_huge {
             memory.advise_huge(memory_bytes_max);
         }
+        let has_huge_lines = memory_bytes_max >= HUGE_LINES_FROM_BYTES;
+        if has_huge_lines {
+            memory.advise_huge_lines();
+        }
         let bytes_ceiling =
             memory_bytes_max.saturating_mul(GROWTH).min((memory.item_pages() - 1) * page_bytes);
         let page_count_max = page_count(memory_bytes_max, page_bytes).min(memory.item_pages() - 1);
@@ -105,6 +113,7 @@ impl PagePool {
             half_share_shift: shard_count.ilog2() + 1,
             bytes_ceiling: bytes_ceiling.max(memory_bytes_max),
             is_huge,
+            has_huge_lines,
             available: AtomicUsize::new(page_count_max),
             page_count_max: AtomicUsize::new(page_count_max),
             unfinished: AtomicUsize::new(0),
@@ -126,14 +135,20 @@ impl PagePool {
     }
 
     /// Bytes that are backed by memory now: pages held and kept, their table, and, with huge pages, what the last
-    /// one under the item pages has beyond the pages in use.
+    /// one under the item pages has beyond the pages in use, and the last one under the lines.
     pub(crate) fn memory_bytes(&self) -> usize {
         let state = self.state.lock();
         let pages = state.out() + state.kept();
         let mut bytes = pages * self.page_bytes() + state.table_bytes();
+        let beyond = |pages: u32| {
+            let used = pages as usize * self.page_bytes();
+            used.next_multiple_of(HUGE_PAGE_BYTES) - used
+        };
         if self.is_huge {
-            let used = state.fresh_item as usize * self.page_bytes();
-            bytes += used.next_multiple_of(HUGE_PAGE_BYTES) - used;
+            bytes += beyond(state.fresh_item);
+        }
+        if self.has_huge_lines {
+            bytes += beyond(state.fresh_line);
         }
         bytes.min(state.memory_bytes_max.max(pages * self.page_bytes()))
     }

@@ -3,7 +3,7 @@
 //! Lives here: what they do and what is answered, with what can be done once for several done once. Not here: which sets are plain (see
 //! `hotspare_memcached::classic::plain_set`), any other store (see `commands`).
 
-use hotspare::{Attributes, Put, Version, WriteError};
+use hotspare::{Attributes, Put, SetBatch, Version, WriteError};
 use hotspare_memcached::classic::{Response, Store};
 
 use super::commands::{Executor, answer, store_status};
@@ -33,14 +33,14 @@ impl Executor<'_> {
     /// Carries out sets and answers them, until the output is full; gives how many.
     pub(crate) fn set_each(
         &self,
-        puts: &[Put<'_>],
+        batch: &SetBatch<'_, '_>,
         is_noreply: impl Fn(usize) -> bool,
         output_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> usize {
         let (mut done, mut class) = (0, None);
-        self.shared.cache.set_while(puts, |at, stored| {
-            self.note_set(&puts[at], is_noreply(at), stored, &mut class, out);
+        batch.store(|at, put, stored| {
+            self.note_set(put, is_noreply(at), stored, &mut class, out);
             done = at + 1;
             self.goes_on(out, output_bytes_max)
         });

@@ -3,7 +3,6 @@
 //! Lives here: gets of one key, sets and `mg`. Not here: what is not as plain as that, or comes otherwise (see `batch`), what is
 //! done with them (see `commands`, `sets`, `meta`).
 
-use hotspare::Put;
 use hotspare_memcached::classic::{Limits, plain_get, plain_set};
 use hotspare_memcached::meta;
 
@@ -45,7 +44,7 @@ impl Connection {
         (answered, gets.bytes(answered))
     }
 
-    /// As [`Connection::execute_gets`].
+    /// As [`Connection::execute_gets`]. Each is fetched ahead while those behind it are taken apart.
     fn execute_sets(&mut self, input: &[u8], executor: &Executor<'_>) -> (usize, usize) {
         let Some((first, bytes)) = plain_set(input, &self.limits) else { return (0, 0) };
         let put = executor.put_of(&first);
@@ -53,21 +52,22 @@ impl Connection {
             executor.set(&put, first.noreply, &mut self.output);
             return (1, bytes);
         }
-        let mut sets = Sets { puts: [put; AHEAD_MAX], noreplies: 0, ends: [bytes; AHEAD_MAX], len: 1 };
-        sets.noreplies |= u16::from(first.noreply);
-        while sets.len < AHEAD_MAX
-            && let at = sets.ends[sets.len - 1]
+        let mut batch = executor.shared.cache.set_batch();
+        let mut replies = Replies { noreplies: u16::from(first.noreply), ends: [bytes; AHEAD_MAX], len: 1 };
+        batch.push(put);
+        while replies.len < AHEAD_MAX
+            && let at = replies.ends[replies.len - 1]
             && let Some((store, bytes)) = plain_set(&input[at..], &self.limits)
+            && batch.push(executor.put_of(&store))
         {
-            sets.puts[sets.len] = executor.put_of(&store);
-            sets.noreplies |= u16::from(store.noreply) << sets.len;
-            sets.ends[sets.len] = at + bytes;
-            sets.len += 1;
+            replies.noreplies |= u16::from(store.noreply) << replies.len;
+            replies.ends[replies.len] = at + bytes;
+            replies.len += 1;
         }
-        let is_noreply = |at| sets.noreplies >> at & 1 != 0;
+        let is_noreply = |at| replies.noreplies >> at & 1 != 0;
         let output_bytes_max = self.sent + UNSENT_BYTES_MAX;
-        let done = executor.set_each(&sets.puts[..sets.len], is_noreply, output_bytes_max, &mut self.output);
-        (done, sets.ends[done - 1])
+        let done = executor.set_each(&batch, is_noreply, output_bytes_max, &mut self.output);
+        (done, replies.ends[done - 1])
     }
 
     /// As [`Connection::execute_gets`].
@@ -90,9 +90,8 @@ impl Connection {
     }
 }
 
-/// Sets in a row.
-struct Sets<'a> {
-    puts: [Put<'a>; AHEAD_MAX],
+/// Where sets in a row end, and which of them are answered.
+struct Replies {
     /// A bit for each set that is not to be answered.
     noreplies: u16,
     /// Where each ends.
