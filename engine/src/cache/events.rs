@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::storage::{Departures, Event, is_waiting};
 
-use super::Inner;
+use super::{Inner, Watch};
 
 /// When so many wait in a shard, who causes more waits for the listener.
 const WAITING_MAX: usize = 4096;
@@ -69,7 +69,7 @@ impl Inner {
     /// At the end of an operation, with nothing locked: tells what has left, and wakes who waits for changes.
     #[inline(always)]
     pub(crate) fn tell_events(&self) {
-        if self.is_watched {
+        if self.watch != Watch::Nobody {
             if let Some(group) = &self.group {
                 group.wake_subscribers();
             }
@@ -79,8 +79,8 @@ impl Inner {
         }
     }
 
-    #[inline(never)]
-    fn tell_listener(&self) {
+    #[inline]
+    pub(super) fn tell_listener(&self) {
         if let Some(events) = &self.events
             && events.listener.wanted.load(Ordering::Relaxed)
         {
@@ -88,6 +88,8 @@ impl Inner {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn tell_waiting(&self, events: &Events) {
         for (shard, waiting) in events.shards.iter().enumerate() {
             while is_waiting(&waiting.waiting) {

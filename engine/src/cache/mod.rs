@@ -261,8 +261,19 @@ pub(crate) struct Inner {
     latencies: Option<LatencyCounters>,
     /// Whether the cache has those, or a hash function of its own: its plain reads and sets take a longer way.
     is_special: bool,
-    /// Whether a set may have more to do than to store: there is a listener or a group, or versions are in order.
-    is_watched: bool,
+    /// What a set may have to do besides to store.
+    watch: Watch,
+}
+
+/// Who may want to know of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    /// Nobody: its version comes from its shard's block.
+    Nobody,
+    /// At most a listener of what leaves, and versions are in order: as in the server's cache, where it has no peers.
+    InOrder,
+    /// A group, a listener.
+    Anybody,
 }
 
 impl Cache {
@@ -316,7 +327,11 @@ impl Cache {
             read_enough: Marks::read_enough(policy.hits_max, config.accounting),
             is_accounting: config.accounting,
             round_s: AtomicU32::new(0),
-            is_watched: group.is_some() || events.is_some() || config.versions_in_order,
+            watch: match (group.is_some() || events.is_some(), config.versions_in_order) {
+                (false, false) => Watch::Nobody,
+                (_, true) if group.is_none() => Watch::InOrder,
+                _ => Watch::Anybody,
+            },
             serving: AtomicU8::new(serving as u8),
             group,
             events,

@@ -58,7 +58,8 @@ pub(crate) struct NextVersion(u64);
 pub(crate) struct VersionBlock {
     /// The first version behind the block.
     end: u64,
-    /// What [`NextVersion`] would be had nothing been stored. In a group that counts stores and nothing else.
+    /// What [`NextVersion`] would be had nothing been stored. In a group, and where versions are in order, it may count stores
+    /// and nothing else.
     stores_from: u64,
 }
 

@@ -18,10 +18,15 @@ use crate::storage::{
 
 use super::arithmetic::{self, Direction};
 use super::latency::Timed;
-use super::{Group, Inner, ShardCell, Swap, classes, is_inside_read};
+use super::{Group, Inner, ShardCell, Swap, Watch, classes, is_inside_read};
 
 /// How often a write asks other shards for memory before it gives up.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
+
+/// [`Watch`], as a constant of a set's copies.
+const NOBODY: u8 = Watch::Nobody as u8;
+const IN_ORDER: u8 = Watch::InOrder as u8;
+const ANYBODY: u8 = Watch::Anybody as u8;
 
 /// How many pages a shard gives up at a time when the limit is lowered.
 const PAGES_A_STEP: usize = 8;
@@ -211,7 +216,7 @@ impl Inner {
     /// Wakes whoever ships the log.
     #[inline]
     pub(super) fn ring(&self) {
-        if !self.is_watched {
+        if self.watch != Watch::Anybody {
             return;
         }
         if let Some(group) = &self.group {
@@ -389,9 +394,10 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Result<Version, WriteError> {
-        let done = match attributes.are_none() && !self.is_watched {
-            true => self.set_unwatched(hash, key, value),
-            false => self.set_at_once(hash, key, value, attributes),
+        let done = match self.watch {
+            Watch::Nobody if attributes.are_none() => self.set_unwatched(hash, key, value),
+            Watch::InOrder if attributes.are_none() => self.set_in_order(hash, key, value),
+            _ => self.set_at_once(hash, key, value, attributes),
         };
         match done {
             Some(version) => Ok(version),
@@ -402,7 +408,7 @@ impl Inner {
     /// The common case of a set: a primary without an appointment stores an item of one chunk in one go. Does nothing
     /// (but make room) and gives `None` where it is not so simple; everything is checked anew then.
     #[inline(always)]
-    fn set_in_one_go<const MAY_BE_WATCHED: bool>(
+    fn set_in_one_go<const WATCH: u8>(
         &self,
         (hash, seed): (u64, SeedId),
         key: &[u8],
@@ -423,7 +429,7 @@ impl Inner {
         }
         cell.shard.prefetch_for_store();
         let traded = match attributes.are_none() {
-            true => self.trade::<MAY_BE_WATCHED>(&mut cell, at, key, value),
+            true => self.trade::<WATCH>(&mut cell, at, key, value),
             false => None,
         };
         let version = match traded {
@@ -432,15 +438,17 @@ impl Inner {
         };
         self.sweep_a_bit(&mut cell);
         drop(cell);
-        if MAY_BE_WATCHED {
-            self.tell_events();
+        match WATCH {
+            NOBODY => {}
+            IN_ORDER => self.tell_listener(),
+            _ => self.tell_events(),
         }
         Some(version)
     }
 
     /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, where it takes the place of the one that leaves.
     #[inline(always)]
-    fn trade<const MAY_BE_WATCHED: bool>(
+    fn trade<const WATCH: u8>(
         &self,
         cell: &mut ShardCell,
         at: Ahead,
@@ -452,27 +460,31 @@ impl Inner {
         }
         let ShardCell { shard, next_version, versions, .. } = cell;
         let floor = self.floors.highest();
-        shard.note_moment(self.moment());
-        if MAY_BE_WATCHED
-            && shard.tells_passes()
+        if self.is_accounting {
+            shard.note_second(self.access_s());
+        }
+        if WATCH == NOBODY {
+            let version = versions.next(next_version, &self.last_version, floor);
+            shard.trade(at, key, value, floor, |_| version)?;
+            next_version.count_store();
+            return Some(version);
+        }
+        if WATCH == IN_ORDER {
+            // Taken ahead, a version that is not used would be a later store's.
+            let version = shard.trade(at, key, value, floor, |_| self.last_version.next())?;
+            next_version.count_store();
+            return Some(version);
+        }
+        if shard.tells_passes()
             && let Some(group) = &self.group
         {
             // What was passed by before this store lies before it. (No trade is begun where somebody is to be told of what
             // leaves for it.)
             group.log_passes(shard);
         }
-        let group = if MAY_BE_WATCHED && self.is_watched { self.group.as_ref() } else { None };
-        let Some(group) = group else {
-            if MAY_BE_WATCHED {
-                // Taken ahead, a version that is not used would be a later store's.
-                return shard.trade(at, key, value, floor, |_| {
-                    versions.give(next_version, &self.last_version, floor)
-                });
-            }
-            let version = versions.next(next_version, &self.last_version, floor);
-            shard.trade(at, key, value, floor, |_| version)?;
-            next_version.count_store();
-            return Some(version);
+        let Some(group) = &self.group else {
+            return shard
+                .trade(at, key, value, floor, |_| versions.give(next_version, &self.last_version, floor));
         };
         let version = shard.trade(at, key, value, floor, |marks| {
             next_version.count_store();
@@ -507,13 +519,18 @@ impl Inner {
         value: &[u8],
         attributes: Attributes,
     ) -> Option<Version> {
-        self.set_in_one_go::<true>(hash, key, value, attributes)
+        self.set_in_one_go::<ANYBODY>(hash, key, value, attributes)
     }
 
     /// [`Inner::set_in_one_go`] of an item that has nothing but key and value, of a cache that has neither listener nor group
     /// and keeps no order of versions.
     fn set_unwatched(&self, hash: (u64, SeedId), key: &[u8], value: &[u8]) -> Option<Version> {
-        self.set_in_one_go::<false>(hash, key, value, Attributes::NONE)
+        self.set_in_one_go::<NOBODY>(hash, key, value, Attributes::NONE)
+    }
+
+    /// [`Inner::set_in_one_go`] of such an item, of a cache in no group whose versions are in order.
+    fn set_in_order(&self, hash: (u64, SeedId), key: &[u8], value: &[u8]) -> Option<Version> {
+        self.set_in_one_go::<IN_ORDER>(hash, key, value, Attributes::NONE)
     }
 
     #[cold]

@@ -17,6 +17,7 @@ use super::expiry::Moment;
 use super::item;
 use super::memory::{ChunkRef, Memory};
 use super::shard::{ItemId, Shard};
+use super::slabs::{ClassId, Slabs};
 use crate::clock::Millis;
 
 /// What the time of its last access takes of an item's first chunk.
@@ -65,10 +66,38 @@ fn accessed_at(memory: &Memory, first: ChunkRef) -> usize {
     memory.chunk_bytes(first) - TRAILER_BYTES
 }
 
+impl Slabs {
+    /// An item is stored now in this chunk, of this class, which no index line names yet.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn account_traded(
+        &mut self,
+        first: ChunkRef,
+        class: ClassId,
+        bytes: usize,
+        is_main: bool,
+        now_s: u32,
+    ) {
+        let accessed_at = self.chunk_bytes(class) - TRAILER_BYTES;
+        // Whatever lay there before.
+        self.memory().word(first, accessed_at).set(now_s);
+        let held = self.held_of(class);
+        held.items += 1;
+        held.main_items += u64::from(is_main);
+        held.bytes += bytes as u64;
+    }
+}
+
 impl Shard {
     #[inline(always)]
     pub(super) fn is_accounting(&self) -> bool {
         self.memory().is_accounting()
+    }
+
+    /// Whatever is stored or evicted from here on is so in this second.
+    #[inline(always)]
+    pub(crate) fn note_second(&mut self, now_s: u32) {
+        self.now_s = now_s;
     }
 
     /// Whatever is stored or evicted from here on is so at this moment.
@@ -92,7 +121,6 @@ impl Shard {
     }
 
     /// An item was stored.
-    #[cold]
     #[inline(never)]
     pub(super) fn account_stored(&mut self, first: ChunkRef, bytes: usize, is_main: bool) {
         let class = self.slabs.class_of(first);
@@ -112,12 +140,16 @@ impl Shard {
         held.bytes -= bytes as u64;
     }
 
-    /// An item on probation is evicted, and has left.
+    /// An item on probation, one chunk of this class, is evicted, and has left.
     #[cold]
     #[inline(never)]
-    pub(super) fn account_evicted_plainly(&mut self, first: ChunkRef, bytes: usize) {
-        self.account_evicted(first);
-        self.account_left(first, bytes, false);
+    pub(super) fn account_evicted_plainly(&mut self, first: ChunkRef, class: ClassId, bytes: usize) {
+        let accessed_at = self.slabs.chunk_bytes(class) - TRAILER_BYTES;
+        let age_s = self.now_s.saturating_sub(self.memory().word(first, accessed_at).get());
+        let held = self.slabs.held_of(class);
+        held.evicted_age_s = age_s.into();
+        held.items -= 1;
+        held.bytes -= bytes as u64;
     }
 
     /// An item goes from probation to the main queue.

@@ -65,6 +65,7 @@ impl Departures {
         Departures { events: Vec::new(), waiting, wanted }
     }
 
+    #[inline]
     pub(super) fn are_wanted(&self) -> bool {
         self.wanted.load(Relaxed)
     }

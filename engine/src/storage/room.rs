@@ -469,7 +469,7 @@ impl Shard {
     #[inline(never)]
     pub(super) fn evict_plainly(&mut self, floor: u64, class: ClassId) -> Option<ChunkRef> {
         let is_full = !self.pool.has_pages() && !self.slabs.is_compactable();
-        if !is_full || !(self.is_settled || self.settle()) {
+        if !is_full || !(self.is_settled || self.settle()) || self.listens && self.is_told_what_leaves() {
             return None;
         }
         let first = self.lru.coldest_on_probation(self.ahead)?;
@@ -492,7 +492,7 @@ impl Shard {
         self.probation_bytes -= bytes;
         self.count_eviction(class, !marks.is_fetched(), self.index.len() - 1);
         if self.is_accounting() {
-            self.account_evicted_plainly(first, bytes);
+            self.account_evicted_plainly(first, class, bytes);
         }
         let is_main_empty = self.probation_bytes == self.item_bytes;
         self.owed_bytes = if is_main_empty { 0 } else { self.owed_bytes.saturating_add(bytes as u64) };
@@ -510,10 +510,9 @@ impl Shard {
     /// changed.
     #[cold]
     fn settle(&mut self) -> bool {
-        let may_be_plain =
+        self.is_settled =
             self.evict && !self.hasher.is_custom() && !self.shortage_told && !self.should_ask_others(1);
-        self.is_settled = may_be_plain && !self.listens;
-        may_be_plain && !(self.listens && self.is_told_what_leaves())
+        self.is_settled
     }
 
     /// [`Shard::prefetch_to_leave`] of the item that is the coldest on probation, if there is one.

@@ -91,7 +91,7 @@ impl Evicting {
 /// 4. Between operations no page is in hand: what slabs and index do not use is the pool's.
 /// 5. While a page is due at some time, or is looked at for dead items, writes know that there is something to sweep.
 /// 6. With accounting, each class knows how many items begin in it, how many of them are in the main queue, and their bytes.
-/// 7. While `is_settled` the shard evicts, should not ask other shards for pages, and tells nobody what leaves.
+/// 7. While `is_settled` the shard evicts, and should not ask other shards for pages.
 ///
 /// The fields that every store changes come first and share two cache lines with the lock: when two cores take turns at
 /// a shard, each line that has to move from one to the other costs more than the store itself.
@@ -192,7 +192,6 @@ impl Shard {
 
     pub(super) fn set_listening(&mut self) {
         self.listens = self.departures.is_some() || self.tells_passes();
-        self.is_settled = false;
     }
 
     /// What has left since the last call.
@@ -580,12 +579,12 @@ impl Shard {
     }
 
     /// Whether a copy is to be told what leaves now, or a listener wants to know.
-    #[cold]
-    #[inline(never)]
+    #[inline]
     pub(super) fn is_told_what_leaves(&self) -> bool {
         self.tells_passes() || self.is_told_of_departures()
     }
 
+    #[inline]
     fn is_told_of_departures(&self) -> bool {
         self.departures.as_ref().is_some_and(Departures::are_wanted)
     }
@@ -709,7 +708,6 @@ impl Shard {
         assert_eq!(probation_bytes, self.probation_bytes, "shard 3: bytes on probation");
         assert!(self.in_hand.is_empty(), "shard 4: pages in hand");
         assert!(!self.is_settled || !self.should_ask_others(1), "shard 7: a shard that should ask others");
-        assert!(!self.is_settled || !self.listens, "shard 7: a shard that tells what leaves");
         let Outlook { owed_below, item_bytes_min } = self.lru.outlook;
         let is_far = self.owed_bytes < owed_below && self.item_bytes >= item_bytes_min;
         assert!(!is_far || !self.is_main_owed_now(), "lru 3: the main queue's turn");

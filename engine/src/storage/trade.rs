@@ -4,7 +4,6 @@
 //! be handed over between the two, and an index that loses an entry and gets one neither shrinks nor grows.
 //! Not here: every other case (see `room` and `shard`); a test compares the two ways.
 
-use super::accounting;
 use super::index::{Growth, Spot};
 use super::item::{self, View, item_bytes};
 use super::line::Line;
@@ -61,9 +60,6 @@ impl Shard {
         let memory = self.slabs.memory();
         // SAFETY: the chunk is of a class that holds so many bytes, and nothing names it any more.
         unsafe { item::write_plain(memory, first, key, value) };
-        if self.is_accounting() {
-            accounting::note_access(memory, first, self.now_s);
-        }
         let items = self.index.len() - usize::from(!is_more);
         // SAFETY: it was looked ahead for in this index, as found above, of which the shard has the lines for as long as it
         // lives. (It is the hash's home still: an eviction splits and merges none.)
@@ -72,6 +68,10 @@ impl Shard {
             return Some(self.trade_in_chain(home, at.hash, first, key, value.len(), is_more, publish));
         };
         let is_main = spot.is_ghost || self.is_trial(items);
+        if memory.is_accounting() {
+            self.slabs.account_traded(first, class, bytes, is_main, self.now_s);
+        }
+        let memory = self.slabs.memory();
         let version = publish_as(memory, first, key.len(), value.len(), is_main, publish);
         self.index.finish_plainly(spot, at.hash, first);
         self.enlist_traded(first, bytes, is_main);
@@ -99,6 +99,11 @@ impl Shard {
         let (memory, view) = (self.slabs.memory(), self.view());
         let spot = self.index.begin_in_chain(home, hash, |chunk| view.has_key(chunk, key));
         let is_main = self.begins_in_main(&spot, self.index.len() - usize::from(!is_more));
+        if memory.is_accounting() {
+            let (class, bytes) = (self.slabs.class_of(first), item_bytes(key.len(), value_bytes));
+            self.slabs.account_traded(first, class, bytes, is_main, self.now_s);
+        }
+        let memory = self.slabs.memory();
         let version = publish_as(memory, first, key.len(), value_bytes, is_main, publish);
         let replaced = self.index.finish_store(spot, hash, first);
         self.enlist_traded(first, item_bytes(key.len(), value_bytes), is_main);
@@ -114,9 +119,6 @@ impl Shard {
         self.lru.push_new(self.slabs.memory(), first, is_main);
         self.item_bytes += bytes;
         self.probation_bytes += if is_main { 0 } else { bytes };
-        if self.is_accounting() {
-            self.account_stored(first, bytes, is_main);
-        }
     }
 
     /// Whether a new item goes to the main queue, where there are so many others.
