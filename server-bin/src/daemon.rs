@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::lchown;
+use std::os::unix::fs::{fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -84,6 +84,8 @@ pub(crate) fn settle(is_verbose: bool, keeps_folder: bool) -> std::io::Result<()
 pub(crate) struct PidFile {
     path: PathBuf,
     text: String,
+    /// Open, so that nobody who may write to its folder has another one put in its place.
+    file: File,
 }
 
 impl PidFile {
@@ -92,14 +94,17 @@ impl PidFile {
         let text = format!("{}\n", std::process::id());
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".unfinished");
-        std::fs::write(&unfinished, &text)?;
+        // One that an earlier process left, or that was put there to have another file written.
+        let _ = std::fs::remove_file(&unfinished);
+        let mut file = File::options().write(true).create_new(true).open(&unfinished)?;
+        file.write_all(text.as_bytes())?;
         std::fs::rename(&unfinished, path)?;
-        Ok(PidFile { path: path.to_owned(), text })
+        Ok(PidFile { path: path.to_owned(), text, file })
     }
 
     /// Makes it the user's that this process is about to become. It is the user's with memcached, too, which writes it later.
     pub(crate) fn give_to(&self, user: &User) {
-        if let Err(why) = lchown(&self.path, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
+        if let Err(why) = fchown(&self.file, Some(user.uid.as_raw()), Some(user.gid.as_raw())) {
             tracing::warn!(%why, "the pid file may stay behind: it can't be given to the user {}", user.name);
         }
     }
@@ -112,7 +117,7 @@ impl Drop for PidFile {
             && std::fs::remove_file(&self.path).is_err()
         {
             // Another user (`-u`) may not change the folder. Without the id nobody takes another process for this one.
-            let _ = File::options().write(true).truncate(true).open(&self.path);
+            let _ = self.file.set_len(0);
         }
     }
 }

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::storage::{Departures, Event, is_waiting};
 
-use super::{Inner, Watch};
+use super::Inner;
 
 /// When so many wait in a shard, who causes more waits for the listener.
 const WAITING_MAX: usize = 4096;
@@ -36,6 +36,27 @@ pub(crate) struct Listener {
 pub(super) struct Events {
     listener: Listener,
     shards: Box<[ShardEvents]>,
+}
+
+/// Who may want to know of a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// Nobody: its version comes from its shard's block.
+    Nobody,
+    /// At most a listener of what leaves, and versions are in order: as in the server's cache, where it has no peers.
+    InOrder,
+    /// A group, a listener.
+    Anybody,
+}
+
+impl Watch {
+    pub(super) fn of(has_group: bool, has_listener: bool, in_order: bool) -> Watch {
+        match (has_group, has_listener, in_order) {
+            (true, _, _) | (false, true, false) => Watch::Anybody,
+            (false, _, true) => Watch::InOrder,
+            (false, false, false) => Watch::Nobody,
+        }
+    }
 }
 
 struct ShardEvents {

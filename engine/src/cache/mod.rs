@@ -77,8 +77,8 @@ pub use conditional::{Deletion, ItemState, Update, Updated};
 pub(crate) use copies::InstallReader;
 use counters::ReadCounters;
 pub(crate) use counters::is_inside_read;
-use events::Events;
 pub(crate) use events::Listener;
+use events::{Events, Watch};
 #[cfg(feature = "serde")]
 pub(crate) use group::Group;
 use group_clock::GroupClock;
@@ -265,17 +265,6 @@ pub(crate) struct Inner {
     watch: Watch,
 }
 
-/// Who may want to know of a set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Watch {
-    /// Nobody: its version comes from its shard's block.
-    Nobody,
-    /// At most a listener of what leaves, and versions are in order: as in the server's cache, where it has no peers.
-    InOrder,
-    /// A group, a listener.
-    Anybody,
-}
-
 impl Cache {
     /// Makes a cache. Memory is taken as it fills.
     ///
@@ -327,11 +316,7 @@ impl Cache {
             read_enough: Marks::read_enough(policy.hits_max, config.accounting),
             is_accounting: config.accounting,
             round_s: AtomicU32::new(0),
-            watch: match (group.is_some() || events.is_some(), config.versions_in_order) {
-                (false, false) => Watch::Nobody,
-                (_, true) if group.is_none() => Watch::InOrder,
-                _ => Watch::Anybody,
-            },
+            watch: Watch::of(group.is_some(), events.is_some(), config.versions_in_order),
             serving: AtomicU8::new(serving as u8),
             group,
             events,

@@ -34,7 +34,7 @@ pub(super) struct Replication {
     /// no --peer, --replication-listen alone does
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
-    /// A file with the secret that the group shares, 16 characters or more, the same on each node; without it, and without certificates, replication stays on
+    /// A file with the secret that the group shares, 16 bytes or more, the same on each node; without it, and without certificates, replication stays on
     /// loopback
     #[arg(long, value_name = "FILE")]
     pub(super) replication_secret_file: Option<PathBuf>,
@@ -106,8 +106,8 @@ fn read_group_secret(file: &Path) -> Result<Vec<u8>, String> {
     let secret = read_secret(file, "replication secret")?;
     if secret.len() < GROUP_SECRET_BYTES_MIN {
         return Err(format!(
-            "the replication secret in {} has {} characters and could be guessed; write at least {GROUP_SECRET_BYTES_MIN} random ones \
-             into the file of each node (openssl rand -hex 32 makes 64)",
+            "the replication secret in {} has {} bytes and could be guessed; write at least {GROUP_SECRET_BYTES_MIN} random \
+             characters into the file of each node (openssl rand -hex 32 makes 64)",
             file.display(),
             secret.len()
         ));

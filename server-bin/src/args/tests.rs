@@ -149,7 +149,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("--replication-secret-file /nonexistent --replica-of a:1", "can't read"),
         ("--replication-secret-file /dev/zero --replica-of a:1", "more than 4096 bytes"),
         ("--replication-secret-file /dev/null --replica-of a:1", "is empty"),
-        (short.as_str(), "has 15 characters and could be guessed; write at least 16 random ones"),
+        (short.as_str(), "has 15 bytes and could be guessed; write at least 16 random characters"),
         ("-m 1 -I 1m", "half of the memory"),
         ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address"),
         ("--peer cache-2.example:7001", "--replication-secret-file"),

@@ -159,8 +159,8 @@ impl Held {
         first.waits.is_none_or(|(written, due)| is_decided(cache.acknowledged(written)) || now >= due)
     }
 
-    /// Moves to `output` what need not wait any more, and to `pinned` the large value in it. There is one such value at a time: the
-    /// others wait for it to go.
+    /// Moves to `output` what need not wait any more, and to `pinned` the large value in it. There is one such value at a time: what
+    /// stands behind it waits for it to go, and is judged then, by the acks that have come meanwhile.
     pub(crate) fn release(
         &mut self,
         cache: &Cache,

@@ -135,8 +135,11 @@ pub(super) fn refuses_large_number(it: &Exchange<'_>) -> bool {
         let head = |status: &str| format!("81 op={opcode:02x} type=0 status={status} opaque={opaque} ");
         let told = told_number(ours)?;
         let is_refused = theirs.starts_with(&head("0006")) && ours.starts_with(&head("0000"));
+        // What begins with the request's own number was not there.
+        let begins = request.get(32..40).is_some_and(|initial| initial == told.to_be_bytes())
+            && request.get(40..44).is_some_and(|expiry| expiry != [0xff; 4]);
         match opcode {
-            _ if !is_refused => None,
+            _ if !is_refused || begins => None,
             0x05 => Some(told.wrapping_sub(delta)),
             // At 0 it may have stopped.
             _ => told.checked_add(delta).filter(|_| told > 0),

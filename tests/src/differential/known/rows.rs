@@ -16,7 +16,8 @@ pub(super) const KNOWN: &[Known] = &[
                 request.is_get() && request.keys().iter().any(|key| key.len() > 250)
             };
             let refused = lines(it.request).filter(|line| is_refused(line)).count();
-            when(!it.row.is_empty() && lacks_lines_before_a_bad_line(it, refused), After::Same)
+            let is_lacking = refused > 0 && lacks_lines_before_a_bad_line(it, refused);
+            when(!it.row.is_empty() && is_lacking, After::Same)
         },
     },
     Known {
@@ -243,7 +244,8 @@ mod tests {
         let is_known = |opcode: u8, delta: u64, told: u64| {
             let mut packet = vec![0; 24];
             (packet[1], packet[15]) = (opcode, b'a');
-            packet.extend(delta.to_be_bytes());
+            packet.extend([delta, 5].map(u64::to_be_bytes).concat());
+            packet.extend([0; 4]);
             let head = |status| {
                 format!("81 op=0a\n81 op={opcode:02x} type=0 status={status} opaque=\\x00\\x00\\x00a cas=")
             };
@@ -258,6 +260,10 @@ mod tests {
         assert!(is_known(0x06, 7, u64::MAX - 7) && is_known(0x05, 1, 0) && is_known(0x05, 5, u64::MAX));
         assert!(!is_known(0x06, 7, 100) && !is_known(0x05, 1, 101), "other numbers are no excuse");
         assert!(!is_known(0x06, u64::MAX, 0), "it may have stopped there");
+        assert!(
+            is_known(0x05, 7, 4) && !is_known(0x05, 7, 5),
+            "what begins with the request's number was not there"
+        );
     }
 
     #[test]
