@@ -1,7 +1,8 @@
 //! What this node is in its group, and whom it knows.
 //!
 //! Lives here: the role and all that changes with it, as plain data behind the roles' lock, and this node's
-//! randomness. Not here: what a peer's first frame does to it (see `admission`), the log (see `log`).
+//! randomness. Not here: what a peer's first frame does to it (see `admission`), the log (see `log`), what an operator is told
+//! of it (see `telling`).
 //!
 //! ```text
 //!   bootstrap ──> Primary ──(a higher, proven term; follow)──> Fenced ──(resumes or installs)──> Replica
@@ -17,8 +18,8 @@ use super::hello::{ADDRESS_BYTES_MAX, Hello, Purpose};
 use super::position::{Branch, Lineage, Position, Seq, Term};
 use super::quarantine::Quarantine;
 
-use super::status::{LinkState, PromoteError, ReplicaStatus, Role, Status};
-use super::warning::{Noticed, Warning};
+use super::status::{LinkState, PromoteError, ReplicaStatus, Role};
+use super::warning::Noticed;
 
 use super::frame;
 use super::message::{Plan, RejectCode};
@@ -28,6 +29,7 @@ use crate::serving::Serving;
 
 mod beginning;
 mod counting;
+mod telling;
 
 pub(crate) use beginning::Holder;
 
@@ -647,88 +649,6 @@ impl Roles {
             knows_loads: true,
             follows_evictions: true,
             forgot: self.forgot,
-        }
-    }
-
-    /// Whether a fail-over manager may promote this node; else why not.
-    pub(crate) fn promotable(&self) -> Result<(), &'static str> {
-        match self.role {
-            Role::Primary => Ok(()),
-            Role::Standalone => Err("started without replication"),
-            Role::Replica | Role::Fenced if self.holder().is_some() => {
-                Err("empty: it came up with nothing, and another node holds the group's items; see warnings")
-            }
-            Role::Fenced => {
-                Err("fenced: it reigned before, another node may have since, and it has caught up with none")
-            }
-            Role::Replica if self.founds => Err("asking the other nodes whether they hold the group's items"),
-            Role::Replica if self.is_quarantined() => {
-                Err("quarantined: full copies of its primary failed again and again; see last_error")
-            }
-            Role::Replica if self.installing => Err("in the middle of a full copy"),
-            Role::Replica if !self.has_data => Err("empty: it has followed no primary yet"),
-            Role::Replica if self.young => Err(
-                "its primary came up with nothing, and has stepped down for a node that holds the group's items",
-            ),
-            Role::Replica if !self.level => Err("not level: it lacks writes that its primary told of"),
-            Role::Replica => Ok(()),
-        }
-    }
-
-    /// What an operator should look at.
-    pub(crate) fn warnings(&self) -> Vec<Warning> {
-        let no_listener = (self.is_driven && self.own_address.is_none()).then_some(Warning::NoListener);
-        // Who follows it says so by that.
-        let held = self.holder().filter(|_| self.upstream.is_none() && !self.noticed.fenced_by_deaf);
-        let held = held.map(|holder| Warning::CameUpEmpty {
-            address: holder.address.clone(),
-            seq: holder.seq,
-            listens: holder.listens,
-        });
-        let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims;
-        let held_by_nobody = held.is_none();
-        let is_lost = is_lost && held_by_nobody;
-        let nobody = is_lost.then_some(Warning::NobodyToFollow {
-            term: self.term_seen.0,
-            no_listener: self.noticed.fenced_by_deaf,
-        });
-        let is_nothing = self.role == Role::Replica && !self.has_data && !self.founds && held_by_nobody;
-        let unfounded = (is_nothing && self.noticed.nobody_reigns).then_some(Warning::NobodyReigns);
-        let untold =
-            (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
-        let noticed = self.noticed.warnings();
-        let told = self.told.iter().map(|address| Warning::NotFound { address: address.clone() });
-        let of_reigns = held.into_iter().chain(nobody).chain(unfounded).chain(untold);
-        no_listener.into_iter().chain(told).chain(of_reigns).chain(noticed).collect()
-    }
-
-    pub(crate) fn status(&self, config: &ReplicationConfig) -> Status {
-        Status {
-            role: self.role,
-            term: self.term_seen.0,
-            group: config.group.clone(),
-            node: self.node,
-            slot: self.slot,
-            primary: self.primary_address(),
-            depth: self.cascade.depth() as u8,
-            link: self.link,
-            ready: self.serving().answers_reads() && !self.installing,
-            promotable: self.promotable(),
-            quarantined: self.is_quarantined(),
-            copy_failures: self.quarantine.failures(),
-            copy_pause_ms: self.quarantine.pause_ms(),
-            replicas: self.replicas.clone(),
-            level_replicas: self.level_replicas,
-            primary_ack_mode: self.primary_mode,
-            installs: self.installs,
-            catch_ups: self.catch_ups,
-            roll_backs: self.roll_backs,
-            rolled_back_keys: self.rolled_back_keys,
-            log_waits: self.log_waits,
-            rejects: self.rejects,
-            last_error: self.last_error.clone(),
-            warnings: self.warnings(),
-            ..Status::standalone()
         }
     }
 }
