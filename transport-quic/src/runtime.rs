@@ -16,8 +16,8 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-/// How long the thread sleeps while writes keep coming, so that writers need not wake it: not as long as over TCP, since packets
-/// are sent and acknowledged by this thread.
+/// How long the thread sleeps while writes keep coming, so that writers need not wake it: as long as over TCP. Packets are sent
+/// and acknowledged by this thread, so longer would delay these.
 const LINGER: Duration = Duration::from_micros(450);
 
 /// The longest sleep: a bound on what a missed event could cost.

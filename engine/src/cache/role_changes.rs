@@ -85,7 +85,10 @@ impl Cache {
             if roles.candidacy.is_none() || until.has_passed() {
                 // Whoever is told no must not find it promoted later.
                 roles.candidacy = None;
-                return Err(roles.candidacy_refused.take().unwrap_or(PromoteError::Overruled));
+                let why = roles.candidacy_refused.take();
+                drop(roles);
+                group.doorbell.ring();
+                return Err(why.unwrap_or(PromoteError::Overruled));
             }
         }
     }

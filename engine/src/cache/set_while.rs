@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use crate::error::WriteError;
 use crate::mutation::{Attributes, Version};
-use crate::storage::{FetchedLine, SeedId};
+use crate::storage::{FetchedLine, OneSeed};
 
 use super::read::BATCH;
 use super::{Cache, Inner};
@@ -91,8 +91,8 @@ const LINE_LEAD: usize = 6;
 /// for one is on its way while the next ones are found. From [`Cache::set_batch`].
 pub struct SetBatch<'c, 'a> {
     inner: &'c Inner,
-    /// Of before the hashes: with another one since they are not used.
-    seed: SeedId,
+    /// What all hashes are under: with another one since they are not used.
+    seed: OneSeed<'c>,
     puts: [Put<'a>; BATCH],
     hashes: [u64; BATCH],
     lines: [Option<FetchedLine<'c>>; BATCH],
@@ -112,7 +112,7 @@ impl<'a> SetBatch<'_, 'a> {
         let (inner, at) = (self.inner, self.len);
         let Some(place) = self.puts.get_mut(at) else { return false };
         *place = put;
-        self.hashes[at] = inner.hasher.hash_inline(put.key);
+        self.hashes[at] = self.seed.hash(put.key);
         self.lines[at] = inner.tables.of(self.hashes[at]).prefetch_line(self.hashes[at]);
         self.len += 1;
         if let Some(Some(line)) = at.checked_sub(LINE_LEAD).map(|at| self.lines[at]) {
@@ -135,7 +135,7 @@ impl<'a> SetBatch<'_, 'a> {
         for (at, (put, hash)) in self.puts[..len].iter().zip(&self.hashes).enumerate() {
             let stored = match inner.is_special {
                 true => inner.set(put.key, put.value, put.attributes),
-                false => inner.set_hashed((*hash, seed), put.key, put.value, put.attributes),
+                false => inner.set_hashed((*hash, seed.id()), put.key, put.value, put.attributes),
             };
             if told(at, put, stored).is_break() {
                 return;
@@ -149,7 +149,7 @@ impl Inner {
     fn set_batch<'a>(&self) -> SetBatch<'_, 'a> {
         SetBatch {
             inner: self,
-            seed: self.hasher.seed_id(),
+            seed: self.hasher.one_seed(),
             puts: [Put::default(); BATCH],
             hashes: [0; BATCH],
             lines: [None; BATCH],

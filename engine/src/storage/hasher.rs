@@ -93,10 +93,10 @@ impl KeyHasher {
         (rapidhash_v3_seeded(key, &current.secrets), SeedId(std::ptr::from_ref(current).addr()))
     }
 
-    /// Which seed it is now.
+    /// The seed of this moment, for several keys that are to be hashed under one.
     #[inline]
-    pub(crate) fn seed_id(&self) -> SeedId {
-        SeedId(std::ptr::from_ref(self.current()).addr())
+    pub(crate) fn one_seed(&self) -> OneSeed<'_> {
+        OneSeed(self.current())
     }
 
     /// Whether the seed is that one still.
@@ -139,6 +139,24 @@ impl KeyHasher {
     }
 }
 
+/// One seed of a hasher without a function of its own, whether it is still the one in use or not.
+#[derive(Clone, Copy)]
+pub(crate) struct OneSeed<'h>(&'h Seeded);
+
+impl OneSeed<'_> {
+    /// As [`KeyHasher::hash`], under this seed.
+    #[inline(always)]
+    pub(crate) fn hash(self, key: &[u8]) -> u64 {
+        rapidhash_v3_seeded(key, &self.0.secrets)
+    }
+
+    /// Which it is.
+    #[inline]
+    pub(crate) fn id(self) -> SeedId {
+        SeedId(std::ptr::from_ref(self.0).addr())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +168,17 @@ mod tests {
         two.set_seed(7).unwrap();
         assert_eq!(one.hash(b"key"), two.hash(b"key"));
         assert_eq!(two.seed(), 7);
+    }
+
+    #[test]
+    fn one_seed_hashes_as_before_whatever_is_set_meanwhile() {
+        let hasher = KeyHasher::new(7, None);
+        let (one, before) = (hasher.one_seed(), hasher.hash(b"key"));
+        hasher.set_seed(8).unwrap();
+        assert_eq!(one.hash(b"key"), before);
+        assert!(!hasher.is_seed(one.id()));
+        hasher.set_seed(7).unwrap();
+        assert!(hasher.is_seed(one.id()) && hasher.hash(b"key") == before);
     }
 
     #[test]

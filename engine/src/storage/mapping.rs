@@ -7,6 +7,12 @@ use std::ptr::NonNull;
 /// The size of a huge page; where it is another, advice about it does nothing.
 pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
+/// Whether the system may put huge pages under a mapping that asks for them. Where that can't be read it may.
+pub(super) fn has_huge_pages() -> bool {
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    !setting.is_ok_and(|setting| setting.contains("[never]"))
+}
+
 /// A range of zeroed memory that is given back when this is dropped.
 pub(super) struct Mapping {
     base: NonNull<u8>,

@@ -63,7 +63,7 @@ pub(crate) use expiry::{Moment, Now};
 pub(crate) use floors::Floors;
 pub use floors::{PREFIX_BYTES_MAX, PREFIXES_MAX};
 pub use hasher::KeyHash;
-pub(crate) use hasher::{KeyHasher, SeedId};
+pub(crate) use hasher::{KeyHasher, OneSeed, SeedId};
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use memory::prefetch_to_write;

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use super::line::Line;
-use super::mapping::HUGE_PAGE_BYTES;
+use super::mapping::{HUGE_PAGE_BYTES, has_huge_pages};
 use super::memory::{Memory, NoAddressSpace, PageEntry};
 
 /// The smallest page: an item's first chunk, with the longest key, still fits a third of it.
@@ -96,11 +96,11 @@ impl PagePool {
         let page_bytes = page_bytes(memory_bytes_max, shard_count);
         let memory = Memory::reserve(page_bytes, memory_bytes_max)?;
         let memory = if is_accounting { memory.accounting() } else { memory };
-        let is_huge = memory_bytes_max >= HUGE_FROM_BYTES;
+        let is_huge = memory_bytes_max >= HUGE_FROM_BYTES && has_huge_pages();
         if is_huge {
             memory.advise_huge(memory_bytes_max);
         }
-        let has_huge_lines = memory_bytes_max >= HUGE_LINES_FROM_BYTES;
+        let has_huge_lines = is_huge && memory_bytes_max >= HUGE_LINES_FROM_BYTES;
         if has_huge_lines {
             memory.advise_huge_lines();
         }

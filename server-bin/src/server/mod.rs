@@ -119,8 +119,8 @@ impl Server {
     /// Binds every address, then serves. `on_shutdown_command` is called when a client sends `shutdown` and the
     /// settings allow it, and told how; it must not block.
     ///
-    /// The program may use the cache meanwhile, as any client. It calls [`Cache::begin_round`] before its reads if it cares that
-    /// their items' ages are right.
+    /// The program may use the cache meanwhile, as any client. It calls [`Cache::begin_round`] before its reads and sets if it cares
+    /// that their items' ages are right.
     ///
     /// # Errors
     /// An address can't be bound, the certificates can't be read, or the system refuses threads.
