@@ -17,6 +17,8 @@ pub mod readers;
 mod reborn;
 pub mod registers;
 pub mod scenarios;
+#[cfg(test)]
+mod seeds;
 pub mod subscribers;
 mod summary;
 mod wire;

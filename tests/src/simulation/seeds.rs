@@ -1,14 +1,17 @@
-//! Seeded simulations of a whole group; `HOTSPARE_SEEDS` says how many (default 300), `HOTSPARE_FIRST_SEED` where to begin.
+//! Runs of each kind of group, and each seed that has found something; `HOTSPARE_SEEDS` says how many (default 300),
+//! `HOTSPARE_FIRST_SEED` where to begin.
+//!
+//! Tests of the library and not beside it: these would have all programs of the package built, which takes minutes.
 
 use std::ops::Range;
 use std::panic::catch_unwind;
 
-use hotspare::Bug;
-use tests::simulation::scenarios::{
+use super::scenarios::{
     cascade_acks, chain, erring, evictions, founders, mixed, reborn, registers_of, semi_sync, skewed, spoilt,
     stalls, strict_chain, three_nodes, with_loads,
 };
-use tests::simulation::{Setting, Summary, registers, run, run_with};
+use super::{Setting, Summary, registers, run, run_with};
+use hotspare::Bug;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
