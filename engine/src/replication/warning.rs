@@ -228,8 +228,8 @@ impl fmt::Display for Warning {
             ),
             Warning::OversizedRecords { records, log_bytes_max } => write!(
                 f,
-                "{} too large for the replication log, and replicas lack them: a value may take up to a quarter of it, which has \
-                 {log_bytes_max} bytes; raise that (--log-bytes), or lower the largest item (-I)",
+                "{} too large for the replication log, and replicas lack them, at least until they are read: a value may take up \
+                 to a quarter of it, which has {log_bytes_max} bytes; raise that (--log-bytes), or lower the largest item (-I)",
                 match records {
                     1 => "a value was".to_owned(),
                     more => format!("{more} values were"),
