@@ -16,10 +16,6 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-/// How long the thread sleeps while writes keep coming, so that writers need not wake it: as long as over TCP. Packets are sent
-/// and acknowledged by this thread, so longer would delay these.
-const LINGER: Duration = Duration::from_micros(450);
-
 /// The longest sleep: a bound on what a missed event could cost.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -185,7 +181,8 @@ async fn drive(cache: &Cache, mut replicator: Replicator, control: &Control) -> 
         match next {
             Next::Now => tokio::task::yield_now().await,
             Next::Soon => {
-                std::thread::sleep(LINGER);
+                // All of this thread: packets are sent and acknowledged by it, so longer would delay these.
+                std::thread::sleep(replicator.linger());
                 tokio::task::yield_now().await;
             }
             // While draining, acks bring the wake-up; the time-out bounds it.

@@ -1,6 +1,7 @@
 //! Sets of many keys, whose lines and items are fetched ahead of time.
 //!
-//! Lives here: in which order, when each is fetched, and that each key is hashed once. Not here: how one of them is stored (see `write`).
+//! Lives here: in which order, when each is fetched, and that each key is hashed once. Not here: how one of them is stored
+//! (see `write`).
 
 use std::ops::ControlFlow;
 

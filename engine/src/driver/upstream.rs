@@ -193,10 +193,9 @@ impl Upstream {
     fn begin_round(&mut self, turn: &Turn<'_, '_>) {
         self.visits = false;
         let mut roles = turn.group.roles.lock();
-        if !self.asked.is_empty() && !std::mem::replace(&mut roles.noticed.nobody_reigns, true) {
-            for warning in roles.warnings().iter().filter(|warning| **warning == Warning::NobodyReigns) {
-                tracing::warn!("{warning}");
-            }
+        let is_first = !self.asked.is_empty() && !std::mem::replace(&mut roles.noticed.nobody_reigns, true);
+        if is_first && roles.warnings().contains(&Warning::NobodyReigns) {
+            tracing::warn!("{}", Warning::NobodyReigns);
         }
         roles.cascade.look_for_parent(turn.now.local_ms);
         let mut named: Vec<String> = roles.cascade.parent().map(str::to_owned).into_iter().collect();

@@ -641,8 +641,9 @@ impl ReplicaSession {
 }
 
 /// Whether a full copy from a node with this history may replace what this node holds: it holds nothing (a history in
-/// which nothing was written has items only where they come from an image, or from part of a copy), or the other has all of it, or the other reigns by a promotion under a newer term. So a primary that forgot everything
-/// never wipes its replicas (P10).
+/// which nothing was written has items only where they come from an image, or from part of a copy), or the other has all of
+/// it, or the other reigns by a promotion under a newer term. So a primary that forgot everything never wipes its
+/// replicas (P10).
 fn may_install(store: &dyn ReplicaStore, theirs: &Lineage) -> bool {
     let Some(position) = store.position() else { return true };
     let promoted_above =

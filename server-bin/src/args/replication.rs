@@ -34,8 +34,8 @@ pub(super) struct Replication {
     /// no --peer, --replication-listen alone does
     #[arg(long, conflicts_with = "replica_of")]
     pub(super) bootstrap: bool,
-    /// A file with the secret that the group shares, 16 bytes or more, the same on each node; without it, and without certificates, replication stays on
-    /// loopback
+    /// A file with the secret that the group shares, 16 bytes or more, the same on each node; without it, and without
+    /// certificates, replication stays on loopback
     #[arg(long, value_name = "FILE")]
     pub(super) replication_secret_file: Option<PathBuf>,
     /// This node's certificate, PEM: replication is encrypted, and each peer must show one of the same authority; read again

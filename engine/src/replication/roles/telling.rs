@@ -43,9 +43,8 @@ impl Roles {
             seq: holder.seq,
             listens: holder.listens,
         });
-        let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims;
         let held_by_nobody = held.is_none();
-        let is_lost = is_lost && held_by_nobody;
+        let is_lost = self.role == Role::Fenced && self.upstream.is_none() && !self.claims && held_by_nobody;
         let nobody = is_lost.then_some(Warning::NobodyToFollow {
             term: self.term_seen.0,
             no_listener: self.noticed.fenced_by_deaf,

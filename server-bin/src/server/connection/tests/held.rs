@@ -58,6 +58,17 @@ impl Pair {
         run(&self.shared, &mut connection, &mut socket);
         (before, socket.output)
     }
+
+    /// What has been answered after so many turns, without acks; then nothing is under way.
+    fn answered(&self, turns: usize, input: &[u8]) -> Vec<u8> {
+        let mut connection = Connection::new(&self.shared.settings);
+        let mut socket = socket(input, 1 << 20);
+        for _ in 0..turns {
+            run(&self.shared, &mut connection, &mut socket);
+        }
+        assert!(connection.is_at_rest());
+        socket.output
+    }
 }
 
 #[test]
@@ -134,26 +145,17 @@ fn a_binary_write_waits_too_and_what_is_answered_behind_a_quiet_one_waits_for_it
 fn a_quiet_write_whose_acks_do_not_come_is_answered_with_an_error() {
     let mut pair = Pair::new();
     pair.shared.settings.ack_timeout_ms = 0;
-    let answered = |input: &[u8]| {
-        let mut connection = Connection::new(&pair.shared.settings);
-        let mut socket = socket(input, 1 << 20);
-        for _ in 0..2 {
-            run(&pair.shared, &mut connection, &mut socket);
-        }
-        assert!(connection.is_at_rest());
-        socket.output
-    };
     let set_quietly = [&[0x80, 0x11, 0, 1, 8, 0, 0, 0, 0, 0, 0, 10][..], &[7; 4], &[0; 16], b"kv"].concat();
     let noop = [&[0x80, 0x0a][..], &[0; 22]].concat();
-    let output = answered(&[set_quietly, noop].concat());
+    let output = pair.answered(2, &[set_quietly, noop].concat());
     assert_eq!(output[..16], [0x81, 0x11, 0, 0, 0, 0, 0, 0x86, 0, 0, 0, 19, 7, 7, 7, 7]);
     assert_eq!(&output[24..43], b"replication timeout");
     assert_eq!(output[43..45], [0x81, 0x0a]);
     let large = [b"ms k 100000 q\r\n", &[b'v'; 100_000][..], b"\r\nmn\r\n"].concat();
-    assert_eq!(answered(&large), b"SERVER_ERROR replication timeout\r\nMN\r\n");
-    let output = answered(b"ms k 1 q\r\nv\r\nmn\r\n");
+    assert_eq!(pair.answered(2, &large), b"SERVER_ERROR replication timeout\r\nMN\r\n");
+    let output = pair.answered(2, b"ms k 1 q\r\nv\r\nmn\r\n");
     assert_eq!(output, b"SERVER_ERROR replication timeout\r\nMN\r\n");
-    assert_eq!(answered(b"set k 0 0 1 noreply\r\nv\r\nmn\r\n"), b"MN\r\n");
+    assert_eq!(pair.answered(2, b"set k 0 0 1 noreply\r\nv\r\nmn\r\n"), b"MN\r\n");
 }
 
 #[test]
@@ -305,18 +307,9 @@ fn an_answer_in_parts_whose_acks_do_not_come_is_one_error() {
     let mut pair = pair_with_large_values();
     pair.shared.cache.set("small", "tiny", Expiry::Never).unwrap();
     pair.shared.settings.ack_timeout_ms = 0;
-    let answered = |input: &[u8]| {
-        let mut connection = Connection::new(&pair.shared.settings);
-        let mut socket = socket(input, 1 << 20);
-        for _ in 0..4 {
-            run(&pair.shared, &mut connection, &mut socket);
-        }
-        assert!(connection.is_at_rest());
-        socket.output
-    };
     for keys in ["one", "one two", "small one two small", "one one two two"] {
         let input = format!("gat 100 {keys}\r\nmn\r\nget small\r\n");
-        let output = answered(input.as_bytes());
+        let output = pair.answered(4, input.as_bytes());
         let expected = b"SERVER_ERROR replication timeout\r\nMN\r\nVALUE small 0 4\r\ntiny\r\nEND\r\n";
         assert_eq!(
             output[..output.len().min(200)].escape_ascii().to_string(),
@@ -325,7 +318,7 @@ fn an_answer_in_parts_whose_acks_do_not_come_is_one_error() {
     }
     let touch =
         [&[0x80, 0x1d, 0, 3, 4, 0, 0, 0, 0, 0, 0, 7][..], &[9; 4], &[0; 8], &[0, 0, 0, 9], b"one"].concat();
-    let output = answered(&touch);
+    let output = pair.answered(4, &touch);
     assert_eq!(output[..16], [0x81, 0x1d, 0, 0, 0, 0, 0, 0x86, 0, 0, 0, 19, 9, 9, 9, 9]);
     assert_eq!(&output[24..], b"replication timeout");
     assert_eq!(pair.shared.cache.stats().pinned_bytes, 0);
