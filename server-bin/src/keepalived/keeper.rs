@@ -34,8 +34,9 @@ const GRACE_MS: u64 = 3_000;
 /// Lower priorities heard further apart than this are not one contest. keepalived's longest usual interval is 1 s.
 const CONTEST_GAP_MS: u64 = 2_500;
 
-/// How long a node that gave up is left alone while keepalived still says that the address is here: a failing track
-/// script is believed after a few seconds.
+/// How long a node that gave up is left alone at most while keepalived still says that the address is here, and the
+/// other machine is heard: a failing track script is believed after a few seconds. Once the other is heard no more it
+/// has given way, since both hear each other again, and there is nothing to wait for.
 const GAVE_UP_PAUSE_MS: u64 = 6_000;
 
 /// What a look at the node shows.
@@ -64,7 +65,7 @@ enum Duty {
 }
 
 /// 1. `due_ms` is `None` exactly while the duty is `Idle`.
-/// 2. `reigns_since_ms` and `contest` are `None` unless the duty is `Reign`.
+/// 2. `reigns_since_ms`, `contest` and `gave_up_until_ms` are `None` unless the duty is `Reign`.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     duty: Duty,
@@ -77,6 +78,8 @@ pub(crate) struct Keeper {
     reigns_since_ms: Option<u64>,
     /// When another, of lower priority, was first and last heard.
     contest: Option<(u64, u64)>,
+    /// When a node that gave up has been left alone for long enough.
+    gave_up_until_ms: Option<u64>,
 }
 
 impl Keeper {
@@ -89,6 +92,7 @@ impl Keeper {
             promotes_from_ms: 0,
             reigns_since_ms: None,
             contest: None,
+            gave_up_until_ms: None,
         }
     }
 
@@ -116,6 +120,7 @@ impl Keeper {
                     _ => now_ms,
                 };
                 self.contest = Some((first, now_ms));
+                self.leave_alone(now_ms);
             }
             (Notice::LowerHeard, _) => {}
         }
@@ -132,6 +137,7 @@ impl Keeper {
         self.due_ms = (duty != Duty::Idle).then_some(due_ms);
         self.reigns_since_ms = None;
         self.contest = None;
+        self.gave_up_until_ms = None;
     }
 
     /// Takes a look at the node, or that it could not be had, and says what to do.
@@ -182,7 +188,15 @@ impl Keeper {
         }
         self.contest = None;
         self.reigns_since_ms = None;
-        self.promotes_from_ms = now_ms + GAVE_UP_PAUSE_MS;
+        self.gave_up_until_ms = Some(now_ms + GAVE_UP_PAUSE_MS);
+        self.leave_alone(now_ms);
+    }
+
+    /// Puts the promotion of a node that gave up off: the other machine was heard just now.
+    fn leave_alone(&mut self, now_ms: u64) {
+        if let Some(until_ms) = self.gave_up_until_ms {
+            self.promotes_from_ms = self.promotes_from_ms.max(until_ms.min(now_ms + CONTEST_GAP_MS));
+        }
     }
 }
 
@@ -299,13 +313,27 @@ mod tests {
         assert_eq!(contested(3_500, &PRIMARY), Deed::Nothing);
         assert_eq!(contested(4_000, &PRIMARY), Deed::GiveUp);
         assert_eq!(contested(4_000, &View { has_replica: true, ..PRIMARY }), Deed::Nothing);
-        let mut keeper = master_at(0);
-        keeper.handle_gave_up(4_000);
-        assert_eq!(keeper.handle_view(Some(&SPARE), 9_999), Deed::Nothing, "the script has time to fail");
-        assert_eq!(keeper.handle_view(Some(&SPARE), 10_000), Deed::Promote, "keepalived insists");
         let mut twice = master_at(0);
         twice.handle_notice(Notice::LowerHeard, 1_000);
         twice.handle_notice(Notice::LowerHeard, 60_000);
         assert_eq!(twice.handle_view(Some(&PRIMARY), 60_001), Deed::Nothing, "two contests, not a long one");
+    }
+
+    #[test]
+    fn a_node_that_gave_up_waits_while_the_other_is_heard_and_no_longer() {
+        let mut insists = master_at(0);
+        insists.handle_gave_up(4_000);
+        for now_ms in (4_250..10_000).step_by(250) {
+            insists.handle_notice(Notice::LowerHeard, now_ms);
+            assert_eq!(insists.handle_view(Some(&SPARE), now_ms), Deed::Nothing, "the script has time to fail");
+        }
+        assert_eq!(insists.handle_view(Some(&SPARE), 10_000), Deed::Promote, "keepalived insists");
+        let mut healed = master_at(0);
+        healed.handle_gave_up(4_000);
+        healed.handle_notice(Notice::LowerHeard, 4_400);
+        let until_ms = 4_400 + CONTEST_GAP_MS;
+        assert_eq!(healed.handle_view(Some(&SPARE), until_ms - 1), Deed::Nothing);
+        assert_eq!(healed.handle_view(Some(&empty()), until_ms), Deed::Nothing, "it has not reached the other");
+        assert_eq!(healed.handle_view(Some(&SPARE), until_ms), Deed::Promote, "the other has given way");
     }
 }
