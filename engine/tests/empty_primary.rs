@@ -338,6 +338,47 @@ fn a_spare_that_dies_is_no_old_primary_that_may_still_reign() {
     assert_eq!((group.role(0), group.role(1), group.items(1)), (Role::Primary, Role::Replica, 1));
 }
 
+/// The spare reigns, and the old primary is gone.
+fn failed_over() -> Group {
+    let mut group = Group::with_spare();
+    group.kill(0);
+    group.run(5_000);
+    assert!(group.promote(1).is_ok());
+    group.run(1_000);
+    group
+}
+
+/// It was fenced, and refused for its slot; what the operator mends has it come up as a primary once more.
+#[test]
+fn an_old_primary_that_heard_who_reigns_and_could_not_follow_hears_it_again_when_it_comes_up_anew() {
+    let mut group = failed_over();
+    group.boot_by(1, 0, ReplicationConfig::primary());
+    group.run(5_000);
+    let status = group.cache(0).status();
+    assert!(status.role == Role::Fenced && status.link == LinkState::Connecting, "{status:?}");
+    group.boot(0, ReplicationConfig::primary());
+    group.run(5_000);
+    assert_eq!((group.role(0), group.items(0)), (Role::Replica, 1));
+}
+
+/// A primary sees no link of a replica's replica end.
+#[test]
+fn an_old_primary_that_followed_through_another_replica_hears_who_reigns_when_it_comes_up_anew() {
+    let mut group = failed_over();
+    group.boot(2, ReplicationConfig::replica_of("b"));
+    group.run(2_000);
+    group.boot(0, ReplicationConfig::replica_of("c").cascade());
+    group.run(5_000);
+    assert_eq!((group.cache(0).status().depth, group.items(0)), (2, 1));
+    let links = group.cache(0).status().catch_ups + group.cache(0).status().installs;
+    group.run(20_000);
+    let status = group.cache(0).status();
+    assert_eq!((status.depth, status.catch_ups + status.installs), (2, links), "it is left in peace");
+    group.boot(0, ReplicationConfig::primary());
+    group.run(5_000);
+    assert_eq!((group.role(0), group.items(0)), (Role::Replica, 1));
+}
+
 #[test]
 fn a_primary_that_began_alone_yields_to_one_that_it_could_not_ask_and_that_never_heard_of_it() {
     let mut group = Group::with_spare();

@@ -1,4 +1,5 @@
-//! Telling peers who reigns: a promoted node dials every peer it knows until each has answered.
+//! Telling peers who reigns: a promoted node dials every peer it knows until each has answered, and again those that don't
+//! follow it.
 
 use crate::replication::Role;
 use crate::replication::hello::Purpose;
@@ -12,7 +13,9 @@ use super::{Turn, heed_fence};
 const PAUSE_MIN_MS: u64 = 50;
 const PAUSE_MAX_MS: u64 = 1_000;
 
-/// How often a primary that nobody can follow says again that it reigns: who comes back finds it by no other way.
+/// How often a primary says again that it reigns to who has answered and is not attached. That one may lose its memory and come
+/// up as a primary that knows nobody, and no link ends by which this one would notice. Well below the time for which such a
+/// primary yields.
 const REMINDER_MS: u64 = 1_000;
 
 #[derive(Default)]
@@ -45,10 +48,10 @@ impl Announcer {
     }
 
     pub(crate) fn turn(&mut self, turn: &mut Turn<'_, '_>) -> bool {
-        let (role, epoch, unanswered, reminded) = {
+        let (role, epoch, unanswered) = {
             let roles = turn.group.roles.lock();
-            let reminded = if roles.own_address().is_none() { roles.peers().to_vec() } else { Vec::new() };
-            (roles.role(), roles.epoch, roles.to_tell(), reminded)
+            self.calls.retain(|call| roles.is_to_hear(&call.address));
+            (roles.role(), roles.epoch, roles.to_tell())
         };
         if epoch != self.epoch || role != Role::Primary {
             self.calls.clear();
@@ -57,7 +60,6 @@ impl Announcer {
         if role != Role::Primary {
             return false;
         }
-        self.calls.retain(|call| unanswered.contains(&call.address) || reminded.contains(&call.address));
         for address in unanswered {
             if !self.calls.iter().any(|call| call.address == address) {
                 let deadline_ms = turn.now.local_ms;
@@ -69,7 +71,7 @@ impl Announcer {
             match call.turn(turn, |turn| introduction(turn, Purpose::Announce), hear) {
                 Answer::Heard => {
                     heard.push(call.address.clone());
-                    // Dropped in the next turn, unless it is to be reminded.
+                    // Dropped in the next turn in which it is attached.
                     *call = Call::new(call.address.clone(), turn.now.local_ms + REMINDER_MS);
                 }
                 Answer::None => {}
@@ -177,12 +179,14 @@ fn note_answer(turn: &Turn<'_, '_>, address: &str, fenced: &Fenced) {
         return;
     }
     if Term(fenced.term) > roles.term_seen {
-        tracing::error!(
-            peer = address,
-            term = fenced.term,
-            "it knows a newer term, and proves no common history"
-        );
-        return roles.noticed.rival(address, Term(fenced.term));
+        if roles.noticed.rival(address, Term(fenced.term)) {
+            tracing::error!(
+                peer = address,
+                term = fenced.term,
+                "it knows a newer term, and proves no common history"
+            );
+        }
+        return;
     }
     roles.noticed.no_rival(address);
     if let Ok(theirs) = from_wire(fenced.lineage.clone()) {

@@ -568,6 +568,14 @@ impl Roles {
         self.unanswered.iter().chain(&self.gone).cloned().collect()
     }
 
+    /// Whether this primary says to whoever lives at `address` that it reigns: a peer that has not heard, or has and is not
+    /// attached.
+    pub(crate) fn is_to_hear(&self, address: &str) -> bool {
+        let is_peer = self.peers.iter().any(|peer| peer == address);
+        let is_attached = self.replicas.iter().any(|replica| replica.address == address);
+        self.unanswered.iter().chain(&self.gone).any(|peer| peer == address) || (is_peer && !is_attached)
+    }
+
     /// Whoever lives at `address` knows that this node reigns.
     pub(crate) fn has_heard_of_reign(&mut self, address: &str) {
         self.unanswered.retain(|peer| peer != address);

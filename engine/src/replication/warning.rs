@@ -259,9 +259,11 @@ pub(crate) struct Noticed {
 }
 
 impl Noticed {
-    /// Another node reigns, by its own word.
-    pub(crate) fn rival(&mut self, address: &str, term: Term) {
+    /// Another node reigns, by its own word; whether that is news.
+    pub(crate) fn rival(&mut self, address: &str, term: Term) -> bool {
+        let is_known = self.rivals.iter().any(|(known, by)| known == address && *by == term);
         note(&mut self.rivals, address, term);
+        !is_known
     }
 
     /// It does not any more.
