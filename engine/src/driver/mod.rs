@@ -33,6 +33,7 @@ use slab::Slab;
 
 use crate::cache::{Cache, Group, INQUIRY_WITHIN};
 use crate::clock::Millis;
+use crate::replication::bug::Bug;
 use crate::replication::lease::reached_by;
 use crate::replication::position::Seq;
 use crate::replication::primary::{Now, PrimarySession};
@@ -299,6 +300,7 @@ impl Replicator {
                 false
             }
         });
+        progress.has_more |= group.config.bugs.has(Bug::WaitsByTurning) && !self.incoming.is_empty();
         if now.local_ms >= self.hints_due_ms {
             self.hints_due_ms = now.local_ms + HINT_INTERVAL_MS;
             hand_out_hints(&turn, &mut self.downstream);

@@ -48,8 +48,9 @@ pub enum Bug {
     /// A frame that comes a second time is taken a second time.
     RepeatsTaken,
     /// A node of an older version, which can't say whether it remembers what it has promised, counts as one that does.
-    /// No scenario has found it yet.
     SilentRemembers,
+    /// A driver has its next turn at once for as long as a peer that dialled has not said who it is.
+    WaitsByTurning,
     /// Replicas are told of no read.
     ReadsUntold,
 }

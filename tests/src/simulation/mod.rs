@@ -11,6 +11,8 @@ mod checks;
 pub mod clients;
 pub mod clocks;
 mod faults;
+#[cfg(test)]
+mod forgetful;
 pub mod loaders;
 pub mod oracle;
 pub mod readers;

@@ -10,7 +10,7 @@ use super::scenarios::{
     cascade_acks, chain, erring, evictions, founders, mixed, reborn, registers_of, semi_sync, skewed, spoilt,
     stalls, strict_chain, three_nodes, with_loads,
 };
-use super::{Setting, Summary, registers, run, run_with};
+use super::{Setting, Summary, forgetful, registers, run, run_with};
 use hotspare::Bug;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -88,6 +88,13 @@ fn seed_310445_of_any_two_primaries_that_say_of_each_other_that_they_reign_one_i
     run_with(310_445, reborn(310_445));
 }
 
+/// An old primary had answered who reigns, and lost its memory before it was attached: its answer was read when it had come up as a
+/// primary again, and nobody told it any more. Another node had done the same, so three reigned and none knew of another.
+#[test]
+fn seed_7419152_who_lost_its_memory_since_it_answered_is_told_again_who_reigns() {
+    run_with(7_419_152, reborn(7_419_152));
+}
+
 /// Also where several come up at the same moment: P9 says that one reigns in the end, and the others follow it.
 #[test]
 fn of_nodes_that_all_come_up_as_primaries_one_stays_and_nobody_who_holds_items_is_emptied() {
@@ -143,9 +150,16 @@ fn no_acknowledged_write_is_lost_while_one_of_its_holders_lives_on() {
 /// Which seed finds a bug that was put back, and by what. Each found must be a property that does not hold, not a panic of
 /// the engine's own.
 fn is_found(bug: Bug, seeds_max: u64, setting: impl Fn(u64) -> Setting) {
+    is_found_by(bug, seeds_max, setting, |seed, setting| {
+        run_with(seed, setting);
+    });
+}
+
+/// The same, by runs of another kind.
+fn is_found_by(bug: Bug, seeds_max: u64, setting: impl Fn(u64) -> Setting, run: fn(u64, Setting)) {
     let found = (1..=seeds_max).find_map(|seed| {
         let setting = Setting { bug: Some(bug), ..setting(seed) };
-        let why = catch_unwind(|| run_with(seed, setting)).err()?;
+        let why = catch_unwind(|| run(seed, setting)).err()?;
         let text = why.downcast_ref::<String>().cloned().unwrap_or_default();
         Some((seed, text))
     });
@@ -195,6 +209,11 @@ fn a_version_that_comes_again_after_a_fail_over_is_found() {
 #[test]
 fn a_frame_taken_from_a_lower_term_is_found() {
     is_found(Bug::LowerTerm, 1_000, in_order);
+}
+
+#[test]
+fn a_driver_that_turns_in_circles_while_it_waits_is_found() {
+    is_found(Bug::WaitsByTurning, 100, in_order);
 }
 
 #[test]
@@ -427,6 +446,26 @@ fn nodes_of_older_versions_get_nothing_that_they_do_not_know() {
 #[test]
 fn a_lease_of_a_load_that_is_logged_for_an_older_version_is_found() {
     is_found(Bug::LentToOld, 300, mixed);
+}
+
+/// Three nodes of any version, where each write waits for one replica.
+fn mixed_pairs(_seed: u64) -> Setting {
+    Setting { mixed: true, semi_sync: true, fewer_acks: true, ..Setting::default() }
+}
+
+#[test]
+fn whichever_version_a_replica_is_of_that_forgot_its_promise_nothing_is_acknowledged_by_its_word() {
+    let walks = 100;
+    let done = (1..=walks).filter(|seed| forgetful::run(*seed, mixed_pairs(*seed))).count();
+    // Not every version can be counted, or promoted.
+    assert!(done >= 10, "{done} of {walks} came to their end");
+}
+
+#[test]
+fn a_replica_of_an_older_version_that_counts_as_one_that_remembers_is_found() {
+    is_found_by(Bug::SilentRemembers, 100, mixed_pairs, |seed, setting| {
+        forgetful::run(seed, setting);
+    });
 }
 
 #[test]
