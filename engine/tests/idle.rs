@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use hotspare::transport::MemoryNetwork;
+use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{AckMode, Cache, Config, Expiry, LinkState, ManualClock, Next, ReplicationConfig, Replicator};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -18,7 +18,11 @@ struct Group {
 impl Group {
     /// A primary and its replicas, attached.
     fn new(nodes: usize, ack: AckMode) -> Group {
-        let (clock, network) = (Arc::new(ManualClock::new(1_000_000)), MemoryNetwork::new());
+        Group::on(MemoryNetwork::new(), nodes, ack)
+    }
+
+    fn on(network: MemoryNetwork, nodes: usize, ack: AckMode) -> Group {
+        let clock = Arc::new(ManualClock::new(1_000_000));
         let boot = |index: usize| {
             let begins = match index {
                 0 => ReplicationConfig::primary(),
@@ -102,4 +106,61 @@ fn a_node_that_asks_before_its_promotion_sleeps_between_its_turns() {
     assert!(turns <= 500, "{turns} turns in 1.9 s");
     group.turns_within(1, 200);
     assert_eq!(replica.status().link, LinkState::Connecting);
+}
+
+#[test]
+fn a_replica_whose_primary_takes_nothing_for_a_moment_sleeps_and_keeps_its_link() {
+    let mut group = Group::new(2, AckMode::Async);
+    let (primary, replica) = (group.nodes[0].0.clone(), group.nodes[1].0.clone());
+    let attached = |primary: &Cache| primary.status().installs + primary.status().catch_ups;
+    let before = attached(&primary);
+    // The primary reads nothing, and what the link holds of the replica's acks fills up; then it is stopped.
+    group.network.set_blocked("b", "a", true);
+    for _ in 0..100 {
+        primary.set("k", "v", Expiry::Never).unwrap();
+        group.poll(0);
+        group.network.deliver_all();
+        group.poll(1);
+    }
+    let turns = group.turns_within(1, 1_500);
+    assert!(turns <= 500, "{turns} turns in 1.5 s");
+    assert_eq!(replica.status().link, LinkState::Streaming, "it was silent for 1.5 s");
+    group.network.set_blocked("b", "a", false);
+    for _ in 0..100 {
+        group.network.deliver_all();
+        (0..2).for_each(|index| _ = group.poll(index));
+        group.clock.advance_ms(10);
+    }
+    assert_eq!((attached(&primary), primary.status().replicas.len()), (before, 1), "the link is the same");
+    assert_eq!(primary.status().replicas[0].lag_seqs, 0);
+
+    let turns = group.turns_within(1, 2_050);
+    assert!(turns <= 500, "{turns} turns in 2 s");
+    assert_eq!(replica.status().link, LinkState::Connecting, "it was silent for 2 s");
+}
+
+#[test]
+fn a_primary_that_sweeps_marks_while_its_replica_takes_no_hints_sleeps() {
+    let mut group = Group::on(MemoryNetwork::new().with_channels_apart(), 2, AckMode::Async);
+    let (primary, replica) = (group.nodes[0].0.clone(), group.nodes[1].0.clone());
+    for number in 0..30_000_u32 {
+        primary.set(number.to_le_bytes(), "v", Expiry::Never).unwrap();
+    }
+    let carry = |group: &mut Group, turns: usize| {
+        for _ in 0..turns {
+            (0..2).for_each(|index| _ = group.poll(index));
+            for (link, from, _, frames) in group.network.in_flight() {
+                (0..frames).for_each(|_| _ = group.network.deliver_on(link, &from, Channel::Live));
+            }
+            group.clock.advance_ms(5);
+        }
+    };
+    carry(&mut group, 200);
+    group.network.cut("a", "b");
+    group.poll(0);
+    (0..30_000_u32).for_each(|number| assert!(primary.get(number.to_le_bytes()).unwrap().is_some()));
+    carry(&mut group, 100);
+    assert_eq!((replica.status().link, replica.status().catch_ups), (LinkState::Streaming, 1));
+    let turns = group.turns_within(0, 1_500);
+    assert!(turns <= 500, "{turns} turns in 1.5 s");
 }

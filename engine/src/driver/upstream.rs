@@ -67,6 +67,8 @@ pub(crate) struct Attached {
     is_for_promotion: bool,
     /// Whether its link has taken a frame.
     connected: bool,
+    /// Its link took nothing when something was last to be sent, and wakes the task when it does.
+    is_stuck: bool,
 }
 
 impl Upstream {
@@ -75,7 +77,7 @@ impl Upstream {
             _ if self.rests => u64::MAX,
             Some(attached) => {
                 let knock_ms = self.knock.as_ref().map_or(u64::MAX, Call::deadline_ms);
-                attached.session.deadline_ms().min(knock_ms)
+                attached.deadline_ms().min(knock_ms)
             }
             None => self.next_dial_ms,
         }
@@ -399,11 +401,12 @@ impl Attached {
         address: String,
         is_for_promotion: bool,
     ) -> Attached {
-        Attached { peer, session, address, is_for_promotion, connected: false }
+        Attached { peer, session, address, is_for_promotion, connected: false, is_stuck: false }
     }
 
     pub(crate) fn deadline_ms(&self) -> u64 {
-        self.session.deadline_ms()
+        // What is due can't be said before the link takes it; only silence ends it meanwhile.
+        if self.is_stuck { self.session.dead_at_ms() } else { self.session.deadline_ms() }
     }
 
     pub(crate) fn turn(
@@ -470,9 +473,10 @@ impl Attached {
             |error: crate::replication::transport::LinkError| SessionEnd::Link(error.to_string());
         let mut sent = false;
         loop {
-            if !self.peer.is_ready(turn.cx).map_err(link_error)? {
-                // Not connected yet, or pushed back; a peer that stays silent ends by its deadline.
-                if self.session.deadline_ms() <= turn.now.local_ms {
+            self.is_stuck = !self.peer.is_ready(turn.cx).map_err(link_error)?;
+            if self.is_stuck {
+                // Not connected yet, or pushed back: that alone is no reason to give it up, only its silence.
+                if self.session.dead_at_ms() <= turn.now.local_ms {
                     return Err(if self.connected { SessionEnd::Silent } else { SessionEnd::NotConnected });
                 }
                 break;

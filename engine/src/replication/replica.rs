@@ -186,7 +186,12 @@ impl ReplicaSession {
 
     /// When `poll_frame` must be called although nothing has happened.
     pub(crate) fn deadline_ms(&self) -> u64 {
-        self.ack_due_ms.min(self.heard_at_ms + DEAD_AFTER_MS)
+        self.ack_due_ms.min(self.dead_at_ms())
+    }
+
+    /// When the session ends unless the other one is heard of before.
+    pub(crate) fn dead_at_ms(&self) -> u64 {
+        self.heard_at_ms + DEAD_AFTER_MS
     }
 
     /// Whether a primary has taken this node.
@@ -592,7 +597,7 @@ impl ReplicaSession {
 
     /// The next frame to send, if there is one now.
     pub(crate) fn poll_frame(&mut self, applied: Seq, now_ms: u64) -> Result<Option<Bytes>, SessionEnd> {
-        if now_ms >= self.heard_at_ms + DEAD_AFTER_MS {
+        if now_ms >= self.dead_at_ms() {
             return Err(SessionEnd::Silent);
         }
         if let Some(hello) = self.hello.take() {
