@@ -448,3 +448,29 @@ fn of_two_founders_that_come_up_at_once_one_follows_the_other() {
     group.run(100);
     assert_eq!(group.items(1 - primary), 1);
 }
+
+#[test]
+fn a_primary_that_is_named_its_own_other_address_waits_for_no_answer_from_there() {
+    for mode in [AckMode::SemiSync { replicas: 1 }, AckMode::Strict { replicas: 1 }] {
+        let mut group = Group::with_spare();
+        group.boot(1, ReplicationConfig::replica_of("a").ack(mode));
+        let named = ReplicationConfig::primary().ack(mode).advertised("a.other").peer("a").peer("b");
+        group.boot(0, named);
+        group.run(5_000);
+        let status = group.cache(0).status();
+        assert_eq!((status.role, status.level_replicas), (Role::Primary, 1), "{mode}: {status:?}");
+        assert_eq!(group.cache(0).set("k", "w", Expiry::Never).map(|_| ()), Ok(()), "{mode}");
+    }
+}
+
+#[test]
+fn a_spare_that_is_named_its_own_other_address_is_promoted_without_an_answer_from_there() {
+    let mode = AckMode::SemiSync { replicas: 1 };
+    let mut group = Group::with_spare();
+    group.boot(1, ReplicationConfig::replica_of("a").ack(mode).advertised("b.other").peer("b"));
+    group.boot(0, ReplicationConfig::primary().ack(mode).peer("b"));
+    group.run(5_000);
+    group.kill(0);
+    group.run(5_000);
+    assert!(group.promote(1).is_ok());
+}

@@ -205,7 +205,7 @@ fn hear(turn: &mut Turn<'_, '_>, address: &str, message: &Message<'_>, proven: b
             Answer::Heard
         }
         Message::Reject(reject) if reject.code == RejectCode::SameNode => {
-            turn.group.roles.lock().forget_peer(address);
+            turn.group.roles.lock().met_itself_at(address);
             Answer::Heard
         }
         Message::Reject(reject) => {

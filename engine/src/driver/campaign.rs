@@ -262,7 +262,7 @@ impl Campaign {
                 let standing = match message {
                     Message::Standing(standing) => standing,
                     Message::Reject(reject) if reject.code == RejectCode::SameNode => {
-                        turn.group.roles.lock().forget_peer(address);
+                        turn.group.roles.lock().met_itself_at(address);
                         return Answer::Heard;
                     }
                     Message::Reject(_) if confronts => return Answer::Heard,

@@ -123,6 +123,7 @@ fn judge(mut peer: Peer, hello: &Hello, turn: &mut Turn<'_, '_>, slots_taken: &[
             peer.answer(&Message::Fenced(fenced_notice(turn.group)), turn.cx);
         }
         Verdict::Reject(code) => {
+            turn.group.roles.lock().heard(hello);
             note_rival(&peer, hello, turn);
             refuse(&mut peer, hello, code, turn);
         }

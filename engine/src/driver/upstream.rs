@@ -297,7 +297,7 @@ impl Upstream {
         let mut roles = turn.group.roles.lock();
         let waits_for_parent = roles.cascade.waits_for_parent(turn.now.local_ms);
         match code {
-            RejectCode::SameNode => roles.forget_peer(address),
+            RejectCode::SameNode => roles.met_itself_at(address),
             RejectCode::NotPrimary => roles.noticed.reigns_no_longer(address),
             _ => {}
         }

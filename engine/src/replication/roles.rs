@@ -121,6 +121,8 @@ pub(crate) struct Roles {
     configured: Vec<String>,
     /// This follower is to be promoted once enough others have answered.
     pub(crate) candidacy: Option<Candidacy>,
+    /// Own first frames that came to this node's own listener, and of which whoever dialled has not been told yet.
+    heard_itself: u32,
     /// Why the last candidacy came to nothing.
     pub(crate) candidacy_refused: Option<PromoteError>,
     /// Peers that have not heard of this primary's term yet.
@@ -193,6 +195,7 @@ impl Roles {
             candidacy: None,
             candidacy_refused: None,
             unanswered: Vec::new(),
+            heard_itself: 0,
             gone: Vec::new(),
             replicas: Vec::new(),
             replicas_noted_ms: 0,

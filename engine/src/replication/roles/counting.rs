@@ -3,7 +3,7 @@
 //! Lives here: how many others a promotion asks, which replicas a primary believes, how a replica's replica gets to be counted.
 //! Not here: asking (see `driver::campaign`), counting acks (see `acks`), what such a node holds (see `beginning`).
 
-use super::{LinkState, Roles};
+use super::{Hello, LinkState, Roles};
 
 impl Roles {
     /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
@@ -36,6 +36,25 @@ impl Roles {
         self.cascade.primary.as_deref().filter(|_| is_due)
     }
 
+    /// This node's listener has heard this and refused it: it may be this node that dialled, by an address of its own.
+    pub(crate) fn heard(&mut self, hello: &Hello) {
+        let is_own = (hello.node, hello.incarnation) == (self.node, self.incarnation());
+        self.heard_itself = self.heard_itself.saturating_add(is_own.into());
+    }
+
+    /// Whoever listens there has this node's identity. If it is this node, and not a copy that a restored image made, then that
+    /// is no other node of the group, and a promotion does not wait for its word.
+    pub(crate) fn met_itself_at(&mut self, address: &str) {
+        self.forget_peer(address);
+        let Some(left) = self.heard_itself.checked_sub(1) else { return };
+        self.heard_itself = left;
+        self.configured.retain(|other| other != address);
+        let (of_most, of_all) = (self.positions_needed(), self.answers_needed_by_empty());
+        if let Some(candidacy) = &mut self.candidacy {
+            candidacy.needed = if candidacy.is_empty { of_all } else { of_most };
+        }
+    }
+
     /// This node in its present life, by which a candidate tells whether one that has promised it something still remembers.
     pub(crate) fn life(&self) -> u128 {
         self.node ^ u128::from(self.incarnation)
@@ -47,6 +66,25 @@ mod tests {
     use super::super::AckMode;
     use super::*;
     use crate::config::ReplicationConfig;
+    use crate::replication::hello::Purpose;
+    use crate::replication::position::Lineage;
+
+    #[test]
+    fn only_an_address_of_its_own_is_no_other_node() {
+        let config = ReplicationConfig::primary().node(1).peer("own").peer("b").ack(AckMode::of(1));
+        let mut roles = Roles::new(&config);
+        roles.candidacy = Some(roles.founding(0));
+        let needed = |roles: &Roles| roles.candidacy.map(|candidacy| candidacy.needed);
+        let own = roles.hello(Purpose::Ask, &Lineage::default(), None, 1, 0);
+        roles.heard(&Hello { incarnation: own.incarnation ^ 1, ..own.clone() });
+        roles.met_itself_at("own");
+        assert_eq!(needed(&roles), Some(3), "a copy of it is another node");
+        roles.heard(&own);
+        roles.met_itself_at("own");
+        assert_eq!((needed(&roles), roles.positions_needed()), (Some(2), 1));
+        roles.met_itself_at("b");
+        assert_eq!(needed(&roles), Some(2), "once for each time that it heard itself");
+    }
 
     #[test]
     fn each_slot_is_believed_once_and_no_more_of_them_than_there_are_others() {
