@@ -7,6 +7,8 @@ use std::task::{Context, Waker};
 use hotspare::transport::MemoryNetwork;
 use hotspare::{Cache, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator};
 
+const LOG_BYTES: usize = 256 << 10;
+
 struct Pair {
     clock: Arc<ManualClock>,
     network: MemoryNetwork,
@@ -24,7 +26,7 @@ impl Pair {
             let config = Config::new().memory_bytes_max(16 << 20).clock(clock.clone());
             Cache::new(config.replication(replication)).unwrap()
         };
-        let primary = node(ReplicationConfig::primary());
+        let primary = node(ReplicationConfig::primary().log_bytes_max(LOG_BYTES));
         let replica = node(ReplicationConfig::replica_of("a").random_seed(3));
         for number in 0..2_000 {
             primary.set(format!("key{number}"), [1; 500], Expiry::Never).unwrap();
@@ -32,6 +34,25 @@ impl Pair {
         let replicators = [(&primary, "a"), (&replica, "b")]
             .map(|(cache, name)| Replicator::new(cache, network.transport(name)).unwrap());
         Pair { clock, network, primary, replica, replicators, cuts_copies: true }
+    }
+
+    /// Writes more at once than the log holds, whenever the replica follows; how often that was.
+    fn run_ms_too_fast(&mut self, ms: u64) -> u64 {
+        let mut bursts = 0;
+        for _ in 0..ms / 10 {
+            self.run_ms(10);
+            if self.replica.status().link == LinkState::Streaming {
+                bursts += 1;
+                self.burst();
+            }
+        }
+        bursts
+    }
+
+    fn burst(&self) {
+        for number in 0..2 * LOG_BYTES / 500 {
+            self.primary.set(format!("key{number}"), [2; 500], Expiry::Never).unwrap();
+        }
     }
 
     fn run_ms(&mut self, ms: u64) {
@@ -121,4 +142,29 @@ fn a_replica_that_refuses_an_empty_primary_stays_promotable() {
     let status = pair.replica.status();
     assert_eq!((status.quarantined, status.promotable), (false, Ok(())), "{status:?}");
     assert_eq!(pair.replica.stats().items, 2_000);
+}
+
+/// Each copy is complete, and the replica falls out of the log at once.
+#[test]
+fn a_replica_that_cannot_keep_up_with_the_log_is_copied_ever_more_rarely_until_it_does() {
+    let mut pair = Pair::new();
+    pair.cuts_copies = false;
+    assert!(pair.run_ms_too_fast(5_000) >= 3, "copied at once as long as that may help");
+    let status = pair.replica.status();
+    assert!(status.quarantined && status.copy_failures >= 3 && status.copy_pause_ms > 0, "{status:?}");
+    assert!(status.last_error.is_some() && status.promotable.is_err(), "{status:?}");
+    let copies: Vec<_> = (0..4).map(|_| pair.run_ms_too_fast(60_000)).collect();
+    assert!(copies[0] >= 2, "pauses begin small: {copies:?}");
+    assert!(copies[0] <= 8 && copies[3] <= 2, "no storm, and ever fewer: {copies:?}");
+
+    // The writes slow down: the next copy lasts.
+    pair.run_ms(90_000);
+    let status = pair.replica.status();
+    assert_eq!((status.quarantined, status.copy_failures, status.copy_pause_ms), (false, 0, 0), "{status:?}");
+    assert_eq!((status.link, pair.replica.stats().items), (LinkState::Streaming, 2_000));
+    // What was before it does not count, once it has lasted.
+    pair.run_ms(60_000);
+    pair.burst();
+    pair.run_ms(2_000);
+    assert_eq!(pair.replica.status().link, LinkState::Streaming, "copied at once");
 }

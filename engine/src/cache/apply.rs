@@ -288,7 +288,17 @@ impl Inner {
         }
     }
 
-    /// Drops everything and takes the primary's history and flushes as they were when the install began.
+    /// Drops the items of one shard that has any, and gives its memory up: with most of the items small, a GiB of them all takes
+    /// a third of a second, and a peer that hears nothing for two gives the link up. Whether all shards are empty.
+    pub(crate) fn clear_some(&self) -> bool {
+        let mut filled = self.shards.iter().filter(|cell| cell.lock().shard.page_count() > 0);
+        if let Some(cell) = filled.next() {
+            cell.lock().shard.clear();
+        }
+        filled.next().is_none()
+    }
+
+    /// Drops everything that is left and takes the primary's history and flushes as they were when the install began.
     pub(crate) fn begin_install(
         &self,
         group: &Group,

@@ -77,15 +77,27 @@ impl ReplicaStore for CacheStore<'_> {
         Ok(dropped.hashes)
     }
 
+    fn is_copied_again(&mut self) -> bool {
+        self.group.roles.lock().is_copied_again(self.inner.local_now_ms())
+    }
+
+    fn clear_some(&mut self) -> bool {
+        self.group.roles.lock().begin_clearing();
+        self.inner.publish_serving(self.group);
+        self.inner.clear_some()
+    }
+
     fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd> {
-        self.group.roles.lock().set_installing(true);
         *self.clock_set_at_ms = None;
-        self.inner.begin_install(self.group, begin, hash_seed).map_err(|_| SessionEnd::OutOfStep)
+        self.inner.begin_install(self.group, begin, hash_seed).map_err(|_| SessionEnd::OutOfStep)?;
+        self.group.roles.lock().end_clearing();
+        self.inner.publish_serving(self.group);
+        Ok(())
     }
 
     fn end_install(&mut self) {
         self.inner.end_install();
-        self.group.roles.lock().set_installing(false);
+        self.group.roles.lock().copy_complete(self.inner.local_now_ms());
         tracing::info!(primary = self.address, "full copy complete");
     }
 

@@ -51,6 +51,7 @@ pub(crate) struct Upstream {
 }
 
 /// What came of reading a channel.
+#[derive(PartialEq, Eq)]
 enum Taken {
     Frame,
     Nothing,
@@ -272,7 +273,9 @@ impl Upstream {
     /// Counts a full copy that has failed; how long to wait before the next one, if that is longer than usual.
     fn judge_copy(&self, turn: &Turn<'_, '_>, attached: &Attached, end: &SessionEnd) -> Option<u64> {
         let failed = match end {
-            SessionEnd::RefusedInstall | SessionEnd::Bye(ByeReason::Overtaken) => true,
+            SessionEnd::RefusedInstall | SessionEnd::FellBehind | SessionEnd::Bye(ByeReason::Overtaken) => {
+                true
+            }
             SessionEnd::Fenced(_) | SessionEnd::HandedOver => false,
             _ => attached.session.is_installing(),
         };
@@ -415,6 +418,15 @@ impl Attached {
         epoch: u64,
         clock_set_at_ms: &mut Option<u64>,
     ) -> Result<bool, SessionEnd> {
+        if self.session.is_clearing() {
+            let cleared = self.with_store(turn, epoch, clock_set_at_ms, |session, store, now_ms| {
+                session.clear_on(store, now_ms)
+            })?;
+            if cleared != Taken::Overruled {
+                self.transmit(turn)?;
+            }
+            return Ok(true);
+        }
         let mut taken = 0;
         while taken < FRAMES_PER_TURN_MAX {
             let before = taken;
@@ -452,6 +464,19 @@ impl Attached {
                 return Err(SessionEnd::Link(why));
             }
         };
+        self.with_store(turn, epoch, clock_set_at_ms, |session, store, now_ms| {
+            session.handle_frame(channel, &frame, store, now_ms)
+        })
+    }
+
+    /// Runs what changes the cache.
+    fn with_store(
+        &mut self,
+        turn: &Turn<'_, '_>,
+        epoch: u64,
+        clock_set_at_ms: &mut Option<u64>,
+        run: impl FnOnce(&mut ReplicaSession, &mut CacheStore<'_>, u64) -> Result<(), SessionEnd>,
+    ) -> Result<Taken, SessionEnd> {
         // The gate, and under it the epoch once more: a promotion meanwhile must not be written over.
         let _gate = turn.group.gate.lock();
         if turn.group.roles.lock().epoch != epoch {
@@ -464,7 +489,7 @@ impl Attached {
             is_for_promotion: self.is_for_promotion,
             clock_set_at_ms,
         };
-        self.session.handle_frame(channel, &frame, &mut store, turn.now.local_ms)?;
+        run(&mut self.session, &mut store, turn.now.local_ms)?;
         Ok(Taken::Frame)
     }
 

@@ -1,4 +1,4 @@
-//! A replica whose full copies fail again and again: it waits longer and longer, and says so.
+//! A replica whose full copies fail again and again, or do not last: it waits longer and longer, and says so.
 //!
 //! Lives here: counting, pauses, when it ends. Not here: what counts as a failure (see `driver::upstream`), what is told
 //! (see `roles`).
@@ -7,6 +7,8 @@
 //!   fine ──(a copy failed, 1st, 2nd)──> counting ──(3rd)──> quarantined: pauses of 1, 2, 4 ... 60 s, each a quarter
 //!    ^──────(a copy was complete, or the log was enough; an operator's word; a change of role)──┘   more or less
 //! ```
+//! A replica that is too slow falls out of the log as soon as it was copied. So a copy that was complete counts as failed all the
+//! same, on top of those before it, if within [`LASTS_MS`] the log no longer holds what follows.
 
 /// Full copies that may fail one after the other.
 const FAILURES_MAX: u32 = 3;
@@ -15,11 +17,22 @@ const FAILURES_MAX: u32 = 3;
 const PAUSE_MIN_MS: u64 = 1_000;
 const PAUSE_MAX_MS: u64 = 60_000;
 
+/// How long a copy has to last to be none that failed, in milliseconds: then no more are made than by the longest pause.
+const LASTS_MS: u64 = PAUSE_MAX_MS;
+
 /// 1. `pause_ms` is 0 unless at least [`FAILURES_MAX`] copies have failed one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     failures: u32,
     pause_ms: u64,
+    complete: Option<Complete>,
+}
+
+/// The last copy was complete at this moment, and so many had failed before it.
+#[derive(Debug, Clone, Copy)]
+struct Complete {
+    failures: u32,
+    at_ms: u64,
 }
 
 impl Quarantine {
@@ -36,7 +49,26 @@ impl Quarantine {
         Some(self.pause_ms)
     }
 
-    /// This node has all that a primary had, or is to begin anew.
+    /// A copy is complete: it is over, for now at least.
+    pub(crate) fn copy_complete(&mut self, now_ms: u64) {
+        let complete = Some(Complete { failures: self.failures, at_ms: now_ms });
+        *self = Quarantine { complete, ..Quarantine::default() };
+    }
+
+    /// The log was enough.
+    pub(crate) fn caught_up(&mut self) {
+        (self.failures, self.pause_ms) = (0, 0);
+    }
+
+    /// This node is to be copied: whether it was a moment ago, and the copy is to count as failed.
+    pub(crate) fn is_copied_again(&mut self, now_ms: u64) -> bool {
+        let complete = self.complete.take();
+        let lost = complete.filter(|complete| now_ms.saturating_sub(complete.at_ms) < LASTS_MS);
+        self.failures = self.failures.max(lost.map_or(0, |complete| complete.failures));
+        lost.is_some()
+    }
+
+    /// This node is to begin anew.
     pub(crate) fn end(&mut self) {
         *self = Quarantine::default();
     }
@@ -72,9 +104,25 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_does_not_last_has_failed_and_one_that_lasts_begins_anew() {
+        let mut quarantine = Quarantine::default();
+        assert!(!quarantine.is_copied_again(0), "the first");
+        for round in 0..3 {
+            quarantine.copy_complete(round * LASTS_MS);
+            assert_eq!((quarantine.failures(), quarantine.is_on()), (0, false));
+            assert!(quarantine.is_copied_again((round + 1) * LASTS_MS - 1));
+            assert_eq!(quarantine.copy_failed(0).is_some(), round == 2);
+            assert!(!quarantine.is_copied_again(0), "once");
+        }
+        quarantine.copy_complete(0);
+        quarantine.caught_up();
+        assert!(!quarantine.is_copied_again(LASTS_MS) && quarantine.copy_failed(0).is_none());
+    }
+
+    #[test]
     fn pauses_are_spread_by_a_quarter_either_way() {
         let pause = |random| {
-            let mut quarantine = Quarantine { failures: FAILURES_MAX + 5, pause_ms: 0 };
+            let mut quarantine = Quarantine { failures: FAILURES_MAX + 5, ..Quarantine::default() };
             quarantine.copy_failed(random).unwrap()
         };
         assert_eq!((pause(0), pause(30_000)), (45_000, 75_000));

@@ -50,7 +50,11 @@ pub(crate) trait ReplicaStore {
     /// Drops each key that the log names behind this position, then stands there; gives the hashes of those keys, the
     /// last ones where they are many.
     fn roll_back(&mut self, to: Position) -> Result<Vec<u64>, SessionEnd>;
-    /// Drops everything; what follows is a full copy.
+    /// Whether a full copy that is about to begin counts as one that failed, since the one before was made a moment ago.
+    fn is_copied_again(&mut self) -> bool;
+    /// Drops a part of what is held, for a full copy; whether nothing is left. None of it is claimed or shown any more.
+    fn clear_some(&mut self) -> bool;
+    /// Nothing is held; what follows is a full copy.
     fn begin_install(&mut self, begin: &InstallBegin, hash_seed: u64) -> Result<(), SessionEnd>;
     /// The full copy is complete.
     fn end_install(&mut self);
@@ -126,6 +130,8 @@ pub(crate) struct ReplicaSession {
     /// Keys that a roll-back has dropped and the primary may have: asked for bit by bit.
     dropped: Vec<u64>,
     above: Above,
+    /// A full copy that is to begin, once what is held has been dropped.
+    beginning: Option<InstallBegin>,
     /// A full copy that comes on the bulk channel.
     apart: ApartCopy,
     window_records_max: usize,
@@ -165,6 +171,7 @@ impl ReplicaSession {
             wanted: Vec::new(),
             dropped: Vec::new(),
             above,
+            beginning: None,
             apart: ApartCopy::default(),
             window_records_max: RECORDS_MAX,
             early_hints: VecDeque::new(),
@@ -207,10 +214,30 @@ impl ReplicaSession {
     /// Whether the next frame of this channel is to be read. Only a frame of another channel changes that.
     pub(crate) fn takes(&self, channel: Channel) -> bool {
         match channel {
+            _ if self.is_clearing() => false,
             Channel::Live => self.apart.takes_live(),
             Channel::Bulk => self.apart.takes_bulk(),
             Channel::Hint => self.is_attached(),
         }
+    }
+
+    /// Whether this node still holds some of what a full copy is to replace, and [`ReplicaSession::clear_on`] is to be called.
+    pub(crate) fn is_clearing(&self) -> bool {
+        self.beginning.is_some()
+    }
+
+    /// Drops some more of that. No channel is read meanwhile, so nobody is silent.
+    pub(crate) fn clear_on(&mut self, store: &mut dyn ReplicaStore, now_ms: u64) -> Result<(), SessionEnd> {
+        self.heard_at_ms = now_ms;
+        let Some(begin) = self.beginning.take() else { return Ok(()) };
+        if !store.clear_some() {
+            self.beginning = Some(begin);
+            return Ok(());
+        }
+        store.begin_install(&begin, self.hash_seed)?;
+        // Of nothing that it held anything is left to come back: a short copy may be over before a clock is stated again.
+        store.set_clock(self.stated_ms);
+        Ok(())
     }
 
     /// Takes a frame from the primary, of a channel that is to be read.
@@ -272,7 +299,7 @@ impl ReplicaSession {
             (State::AwaitingAnswer, _) => Err(SessionEnd::Unexpected("frame before an answer")),
             (_, Message::Heartbeat(heartbeat)) => self.handle_heartbeat(&heartbeat, store),
             (_, Message::Relay(relay)) => self.handle_relay(&relay, store),
-            (_, Message::InstallBegin(begin)) => self.handle_install_begin(&begin, store),
+            (_, Message::InstallBegin(begin)) => self.handle_install_begin(begin, store, now_ms),
             (_, Message::Lease(lease)) => {
                 store.grant_lease();
                 self.lease = Some(lease);
@@ -470,8 +497,9 @@ impl ReplicaSession {
 
     fn handle_install_begin(
         &mut self,
-        begin: &InstallBegin,
+        begin: InstallBegin,
         store: &mut dyn ReplicaStore,
+        now_ms: u64,
     ) -> Result<(), SessionEnd> {
         let theirs = from_wire(begin.lineage.clone())?;
         if theirs.term() < store.term_seen() && !self.bugs.has(Bug::LowerTerm) {
@@ -481,15 +509,16 @@ impl ReplicaSession {
             return Err(SessionEnd::RefusedInstall);
         }
         store.set_level(false);
-        store.begin_install(begin, self.hash_seed)?;
-        // Of nothing that it held anything is left to come back: a short copy may be over before a clock is stated again.
-        store.set_clock(self.stated_ms);
+        if store.is_copied_again() {
+            return Err(SessionEnd::FellBehind);
+        }
         self.state = State::Installing;
         self.wanted.clear();
         self.dropped.clear();
         self.apart.give_up();
         self.early_hints.clear();
-        Ok(())
+        self.beginning = Some(begin);
+        self.clear_on(store, now_ms)
     }
 
     fn set_clock(&mut self, clock_ms: u64, store: &mut dyn ReplicaStore) {
@@ -637,7 +666,9 @@ impl ReplicaSession {
     pub(crate) fn last_words(&mut self, end: &SessionEnd, fenced: impl FnOnce() -> Fenced) -> Option<Bytes> {
         let message = match end {
             SessionEnd::StaleTerm => Message::Fenced(fenced()),
-            SessionEnd::RefusedInstall => Message::Bye(Bye { reason: ByeReason::RefusedInstall }),
+            SessionEnd::RefusedInstall | SessionEnd::FellBehind => {
+                Message::Bye(Bye { reason: ByeReason::RefusedInstall })
+            }
             SessionEnd::OutOfStep => Message::Bye(Bye { reason: ByeReason::OutOfStep }),
             _ => return None,
         };

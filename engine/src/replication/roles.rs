@@ -80,6 +80,8 @@ pub(crate) struct Roles {
     own_address: Option<String>,
     pub(crate) has_data: bool,
     pub(crate) installing: bool,
+    /// Whether some of what it held before a full copy may be there yet. Implies `installing`.
+    clears: bool,
     /// Whether this follower had all that its primary had told of.
     pub(crate) level: bool,
     pub(crate) link: LinkState,
@@ -119,10 +121,10 @@ pub(crate) struct Roles {
     pub(crate) trusts_attached: bool,
     /// Addresses of other nodes that an operator named.
     configured: Vec<String>,
-    /// This follower is to be promoted once enough others have answered.
-    pub(crate) candidacy: Option<Candidacy>,
     /// Own first frames that came to this node's own listener, and of which whoever dialled has not been told yet.
     heard_itself: u32,
+    /// This follower is to be promoted once enough others have answered.
+    pub(crate) candidacy: Option<Candidacy>,
     /// Why the last candidacy came to nothing.
     pub(crate) candidacy_refused: Option<PromoteError>,
     /// Peers that have not heard of this primary's term yet.
@@ -173,6 +175,7 @@ impl Roles {
             own_address: config.advertised.clone(),
             has_data: false,
             installing: false,
+            clears: false,
             level: false,
             link,
             acks_needed: config.ack_mode.replicas(),
@@ -192,10 +195,10 @@ impl Roles {
             forgot: true,
             trusts_attached: false,
             configured: Vec::new(),
+            heard_itself: 0,
             candidacy: None,
             candidacy_refused: None,
             unanswered: Vec::new(),
-            heard_itself: 0,
             gone: Vec::new(),
             replicas: Vec::new(),
             replicas_noted_ms: 0,
@@ -235,7 +238,7 @@ impl Roles {
             Role::Primary if self.is_unguarded() => Serving::Unguarded,
             Role::Primary if self.is_strict => Serving::Leased,
             Role::Standalone | Role::Primary => Serving::All,
-            Role::Replica if self.replica_reads => Serving::Reads,
+            Role::Replica if self.replica_reads && !self.clears => Serving::Reads,
             Role::Replica => Serving::Replica,
             Role::Fenced => Serving::Fenced,
         }
@@ -338,7 +341,7 @@ impl Roles {
         self.role = Role::Primary;
         self.epoch += 1;
         self.has_data = true;
-        self.installing = false;
+        (self.installing, self.clears) = (false, false);
         self.young = false;
         self.set_replicas_standing(0, false);
         self.link = LinkState::None;
@@ -429,7 +432,7 @@ impl Roles {
         self.count(plan);
         if plan != Plan::Install {
             self.share_items();
-            self.quarantine.end();
+            self.quarantine.caught_up();
             self.link = LinkState::Streaming;
         }
     }
@@ -447,14 +450,35 @@ impl Roles {
     pub(crate) fn set_installing(&mut self, installing: bool) {
         match installing {
             true => self.leave_history(),
-            false => {
-                self.share_items();
-                self.quarantine.end();
-            }
+            false => self.share_items(),
         }
         self.installing = installing;
         self.has_data = !installing;
         self.link = if installing { LinkState::Installing } else { LinkState::Streaming };
+    }
+
+    /// What this node holds is dropped, bit by bit, for a full copy: from now on it claims none of it and shows none of it.
+    pub(crate) fn begin_clearing(&mut self) {
+        if !self.clears || self.link != LinkState::Installing {
+            self.clears = true;
+            self.set_installing(true);
+        }
+    }
+
+    /// All of that is gone.
+    pub(crate) fn end_clearing(&mut self) {
+        self.clears = false;
+    }
+
+    /// A full copy is complete.
+    pub(crate) fn copy_complete(&mut self, now_ms: u64) {
+        self.set_installing(false);
+        self.quarantine.copy_complete(now_ms);
+    }
+
+    /// Whether a full copy that is about to begin counts as one that failed, since the one before was made a moment ago.
+    pub(crate) fn is_copied_again(&mut self, now_ms: u64) -> bool {
+        self.quarantine.is_copied_again(now_ms)
     }
 
     /// Addresses of the other nodes of the group, as far as an operator named them.
@@ -528,7 +552,13 @@ impl Roles {
 
     /// Whether copies fail again and again, and this node holds nothing whole meanwhile.
     pub(crate) fn is_quarantined(&self) -> bool {
-        self.quarantine.is_on() && self.is_follower() && !self.has_data
+        self.puts_copies_off() && !self.has_data
+    }
+
+    /// Whether copies fail again and again, or do not last, and this node lacks what its primary has. One that refuses to be
+    /// copied lacks nothing.
+    pub(crate) fn puts_copies_off(&self) -> bool {
+        self.quarantine.is_on() && self.is_follower() && !(self.has_data && self.level)
     }
 
     /// The address where the primary listens, as far as it is known, if this node is not it.

@@ -42,6 +42,8 @@ pub(crate) enum SessionEnd {
     Fenced(Fenced),
     /// This replica holds items that a full copy from this peer would destroy without right.
     RefusedInstall,
+    /// This replica was copied from here a moment ago, and is to be again: it fell out of the log.
+    FellBehind,
     /// The peer's term is below the one that this node has seen.
     StaleTerm,
     /// The peer follows this node, over others or not.
@@ -74,6 +76,11 @@ impl SessionEnd {
             SessionEnd::Fenced(_) => "it knows a newer term".to_owned(),
             SessionEnd::RefusedInstall => {
                 "it has less than this node and would replace it: this one keeps what it holds; its warnings say what to do"
+                    .to_owned()
+            }
+            SessionEnd::FellBehind => {
+                "its log no longer holds what follows this node's last full copy: the link or this node is too slow for the \
+                 writes; raise the log's size there"
                     .to_owned()
             }
             SessionEnd::StaleTerm => RejectCode::StaleTerm.describe().to_owned(),

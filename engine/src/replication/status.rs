@@ -109,10 +109,11 @@ pub struct Status {
     pub ready: bool,
     /// Whether a fail-over manager may promote it; else why not.
     pub promotable: Result<(), &'static str>,
-    /// Whether full copies failed at least three times one after the other and this node, which holds nothing whole, tries
-    /// again after pauses only. It ends when one succeeds, or at [`Cache::follow`](crate::Cache::follow).
+    /// Whether full copies failed at least three times one after the other and this node, which holds nothing whole or lags
+    /// behind, tries again after pauses only. It ends when one succeeds, or at [`Cache::follow`](crate::Cache::follow).
     pub quarantined: bool,
-    /// Full copies that failed one after the other, or that this node refused because it holds more.
+    /// Full copies that failed one after the other, or were complete and did not last a minute because the primary's log no
+    /// longer held what follows, or that this node refused because it holds more.
     pub copy_failures: u32,
     /// How long this node waits between them now, in milliseconds; 0 until three have failed.
     pub copy_pause_ms: u64,

@@ -71,7 +71,7 @@ impl Roles {
             link: self.link,
             ready: self.serving().answers_reads() && !self.installing,
             promotable: self.promotable(),
-            quarantined: self.is_quarantined(),
+            quarantined: self.puts_copies_off(),
             copy_failures: self.quarantine.failures(),
             copy_pause_ms: self.quarantine.pause_ms(),
             replicas: self.replicas.clone(),
