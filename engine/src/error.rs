@@ -116,9 +116,10 @@ pub enum ReadError {
         /// Where the primary listens for replication, if it is known.
         primary: Option<String>,
     },
-    /// This node was a primary, another one took over, and this one has not caught up yet.
+    /// This node was a primary, and is not any more: another one took over, and this one has not caught up yet; or it came up with
+    /// nothing, and another one holds the group's items.
     Fenced {
-        /// Where the new primary listens for replication, if it is known.
+        /// Where the new primary listens for replication, if there is one and it is known.
         primary: Option<String>,
     },
 }
@@ -174,9 +175,10 @@ pub enum WriteError {
         /// Where the primary listens for replication, if it is known.
         primary: Option<String>,
     },
-    /// This node was a primary and another one took over: write to that one.
+    /// This node was a primary, and is not any more: write to the one that took over. There may be none yet, if this one came up with
+    /// nothing and another one holds the group's items.
     Fenced {
-        /// Where the new primary listens for replication, if it is known.
+        /// Where the new primary listens for replication, if there is one and it is known.
         primary: Option<String>,
     },
     /// Each write has to be acknowledged by replicas, and fewer are level. Nothing was changed.
@@ -232,7 +234,7 @@ impl fmt::Display for ReadError {
             ReadError::Stale { behind_ms, primary } => {
                 write!(f, "this replica may be {behind_ms} ms behind, which is too much; {}", at(primary))
             }
-            ReadError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
+            ReadError::Fenced { primary } => write!(f, "this node is the primary no more; {}", at(primary)),
         }
     }
 }
@@ -279,7 +281,7 @@ impl fmt::Display for WriteError {
             WriteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             WriteError::ForeignCursor => write!(f, "the cache was copied anew meanwhile; begin again"),
             WriteError::Replica { primary } => write!(f, "this node is a replica; {}", at(primary)),
-            WriteError::Fenced { primary } => write!(f, "another node is primary now; {}", at(primary)),
+            WriteError::Fenced { primary } => write!(f, "this node is the primary no more; {}", at(primary)),
             WriteError::NotEnoughReplicas { level, needed } => {
                 write!(f, "not enough replicas: {level} of {needed} are level")
             }

@@ -33,7 +33,7 @@ pub(super) enum Got {
 const REFUSALS: [&str; 5] = [
     "SERVER_ERROR not enough replicas",
     "SERVER_ERROR this node is a replica",
-    "SERVER_ERROR another node is primary",
+    "SERVER_ERROR this node is the primary no more",
     "SERVER_ERROR this primary is handing over",
     "SERVER_ERROR no lease",
 ];

@@ -63,7 +63,7 @@ struct Known {
 }
 
 fn has_lost_its_role(answer: &str) -> bool {
-    ["SERVER_ERROR another node is primary", "SERVER_ERROR this node is a replica"]
+    ["SERVER_ERROR this node is the primary no more", "SERVER_ERROR this node is a replica"]
         .iter()
         .any(|words| answer.starts_with(words))
 }

@@ -48,6 +48,14 @@ fn a_primary_that_comes_back_empty_does_not_empty_its_replica_and_follows_it_onc
         admin::status(replica.admin()).is_some_and(|status| !admin::says(&status, "link", "streaming"))
     });
     assert_eq!(crate::wire::stat(replica.clients(), "curr_items"), ITEMS as u64);
+    // It yields, and nobody reigns yet.
+    wait::wait_until("the empty one to step down", SETTLE_LIMIT, || {
+        admin::status(restarted.admin()).is_some_and(|status| admin::says(&status, "role", "fenced"))
+    });
+    assert_eq!(
+        Wire::connect(restarted.clients()).ask("get key-1\r\n"),
+        "SERVER_ERROR this node is the primary no more; the primary is not known"
+    );
     admin::promote(replica.admin());
     assert_eq!(items_on(&mut replica), ITEMS);
 

@@ -217,7 +217,7 @@ fn acks_that_do_not_come_in_time_make_an_error_of_the_write_and_of_nothing_else(
     pair.shared.cache.promote(false).unwrap();
     pair.shared.cache.follow("b", true).unwrap();
     let (_, after) = pair.ask(b"set k 0 0 1\r\nv\r\n");
-    assert!(after.starts_with(b"SERVER_ERROR another node is primary"), "{}", after.escape_ascii());
+    assert!(after.starts_with(b"SERVER_ERROR this node is the primary no more"), "{}", after.escape_ascii());
 }
 
 /// A value that is sent from where it lies, its own for each key.
