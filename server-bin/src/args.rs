@@ -506,7 +506,9 @@ fn plan(serve: Serve) -> Result<Plan, Refusal> {
     }
     let replicates = replication.is_some();
     if let Some(replication) = replication {
-        config = config.replication(replication);
+        config = config.replication(
+            replication.promote_command(promote_command(admin, serve.admin_token_file.as_deref())),
+        );
     }
     let daemon = daemon(&serve.habits)?;
     Ok(Plan {
@@ -747,6 +749,22 @@ fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String>
     }
     Ok((Some(address), token))
 }
+/// What an operator types on this machine to promote this node.
+fn promote_command(admin: Option<SocketAddr>, token_file: Option<&Path>) -> String {
+    match (admin, token_file) {
+        (None, _) => {
+            "hotspare promote --admin ADDRESS, which it has to be started with: --admin ADDRESS".to_owned()
+        }
+        (Some(address), _) if address.port() == 0 => {
+            "hotspare promote --admin ADDRESS, where its log says \"admin on\"".to_owned()
+        }
+        (Some(address), None) => format!("hotspare promote --admin {address}"),
+        (Some(address), Some(file)) => {
+            format!("hotspare promote --admin {address} --admin-token-file {}", file.display())
+        }
+    }
+}
+
 
 /// A secret's bytes, without the line end that editors put behind it.
 fn read_secret(file: &Path, what: &str) -> Result<Vec<u8>, String> {

@@ -29,6 +29,7 @@ pub struct ReplicationConfig {
     pub(crate) ack_mode: AckMode,
     pub(crate) unacked_ms_max: Option<u64>,
     pub(crate) unacked_bytes_max: Option<u64>,
+    pub(crate) promote_command: Option<String>,
     pub(crate) random_seed: Option<u64>,
     pub(crate) takes_copies_apart: bool,
     pub(crate) window_records_max: usize,
@@ -68,6 +69,7 @@ impl ReplicationConfig {
             ack_mode: AckMode::Async,
             unacked_ms_max: None,
             unacked_bytes_max: None,
+            promote_command: None,
             random_seed: None,
             takes_copies_apart: true,
             window_records_max: crate::replication::window::RECORDS_MAX,
@@ -180,6 +182,12 @@ impl ReplicationConfig {
     /// is looked at whenever the replicator is polled (about every 5 ms), so it is passed by as much as is written
     /// meanwhile.
     pub fn max_unacked_ms(mut self, ms: u64) -> ReplicationConfig {
+    /// What an operator types to promote this node: a warning that asks for it then says so. Default: none.
+    pub fn promote_command(mut self, command: impl Into<String>) -> ReplicationConfig {
+        self.promote_command = Some(command.into());
+        self
+    }
+
         self.unacked_ms_max = Some(ms);
         self
     }

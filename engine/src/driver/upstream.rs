@@ -197,8 +197,9 @@ impl Upstream {
         self.visits = false;
         let mut roles = turn.group.roles.lock();
         let is_first = !self.asked.is_empty() && !std::mem::replace(&mut roles.noticed.nobody_reigns, true);
-        if is_first && roles.warnings().contains(&Warning::NobodyReigns) {
-            tracing::warn!("{}", Warning::NobodyReigns);
+        if is_first {
+            let nobody = |warning: &Warning| matches!(warning, Warning::NobodyReigns { .. });
+            roles.warnings().into_iter().find(nobody).iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         roles.cascade.look_for_parent(turn.now.local_ms);
         let mut named: Vec<String> = roles.cascade.parent().map(str::to_owned).into_iter().collect();

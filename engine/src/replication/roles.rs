@@ -78,6 +78,8 @@ pub(crate) struct Roles {
     /// Rises whenever this node leaves the history that it holds: what it ships to its own replicas ends there.
     histories: u64,
     own_address: Option<String>,
+    /// What an operator types to promote this node.
+    promote_command: Option<String>,
     pub(crate) has_data: bool,
     pub(crate) installing: bool,
     /// Whether some of what it held before a full copy may be there yet. Implies `installing`.
@@ -173,6 +175,7 @@ impl Roles {
             quarantine: Quarantine::default(),
             histories: 0,
             own_address: config.advertised.clone(),
+            promote_command: config.promote_command.clone(),
             has_data: false,
             installing: false,
             clears: false,

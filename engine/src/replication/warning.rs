@@ -38,7 +38,11 @@ pub enum Warning {
         address: String,
     },
     /// This node holds nothing, and of the nodes that it knows none reigns.
-    NobodyReigns,
+    NobodyReigns {
+        /// What an operator types to promote this node, if it was told
+        /// ([`ReplicationConfig::promote_command`](crate::ReplicationConfig::promote_command)).
+        command: Option<String>,
+    },
     /// This node was the primary and is no longer, and there is none that it knows where to follow.
     NobodyToFollow {
         /// The newest term that it has believed.
@@ -148,10 +152,11 @@ impl Warning {
                 "fenced: this node stepped down at term {term}, and knows no primary: if one reigns, name it (follow); if none \
                  does, promote the node that holds most"
             ),
-            Warning::NobodyReigns => write!(
+            Warning::NobodyReigns { command } => write!(
                 f,
                 "this node holds nothing, and no node that it knows is the primary: if one holds the group's items, promote that \
-                 one; if none does, begin the group on one node (hotspare promote there, or --bootstrap at its first start)"
+                 one; if none does, begin the group on one node: promote it{}, or give it --bootstrap at its first start",
+                command.as_ref().map_or(String::new(), |command| format!(" (this one: {command})"))
             ),
             Warning::NotFound { address } => write!(
                 f,
@@ -235,7 +240,7 @@ impl fmt::Display for Warning {
                     more => format!("{more} values were"),
                 }
             ),
-            Warning::NobodyToFollow { .. } | Warning::NobodyReigns | Warning::NotFound { .. } => {
+            Warning::NobodyToFollow { .. } | Warning::NobodyReigns { .. } | Warning::NotFound { .. } => {
                 self.write_of_nobody(f)
             }
             Warning::WritesRefused { .. } | Warning::AckModesDiffer { .. } => self.write_of_acks(f),

@@ -285,6 +285,16 @@ fn commands_are_read() {
     assert_eq!((request.kind, &*request.node.address), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
     let Ok(Action::Keepalived(plan)) = read("keepalived --fifo f --admin 127.0.0.1:1 --other b:7400") else {
         panic!()
+#[test]
+fn whoever_is_told_to_promote_a_node_is_told_the_whole_command() {
+    let at = |address: &str| promote_command(Some(address.parse().unwrap()), None);
+    assert_eq!(at("127.0.0.1:7500"), "hotspare promote --admin 127.0.0.1:7500");
+    assert!(at("127.0.0.1:0").contains("--admin ADDRESS"), "the port is not known yet");
+    assert!(promote_command(None, None).contains("has to be started with: --admin ADDRESS"));
+    let with_token = promote_command(Some("10.0.0.1:7500".parse().unwrap()), Some(Path::new("/etc/token")));
+    assert_eq!(with_token, "hotspare promote --admin 10.0.0.1:7500 --admin-token-file /etc/token");
+}
+
     };
     assert_eq!((plan.fifo.to_str(), plan.other.as_deref(), plan.instance), (Some("f"), Some("b:7400"), None));
     for wrong in ["keepalived", "keepalived --fifo f --other 7400", "promotable --admin 7400"] {

@@ -130,6 +130,23 @@ fn an_ack_mode_that_no_replica_can_meet_is_warned_of_where_it_is_given() {
 }
 
 #[test]
+fn a_node_that_finds_no_primary_says_the_command_that_promotes_it() {
+    let (nobody, admin_at) = (ports::local().to_string(), ports::local().to_string());
+    let flags = ["-p", "0", "-m", "16", "--peer", &nobody, "--replication-listen", crate::ANY_PORT];
+    let mut node = Server::start(crate::BINARY, &[&flags[..], &["--admin", &admin_at]].concat());
+    let command = format!("(this one: hotspare promote --admin {admin_at})");
+    assert!(node.wait_said("this node holds nothing").contains(&command), "{:#?}", node.said());
+    let status = admin::status(node.admin()).expect("a status");
+    assert!(status["warnings"].to_string().contains(&command), "{status}");
+    let arguments: Vec<&str> = command[1..command.len() - 1].split(' ').skip(3).collect();
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+
+    let without = Server::start(crate::BINARY, &flags);
+    assert!(without.wait_said("this node holds nothing").contains("has to be started with: --admin ADDRESS"));
+}
+
+#[test]
 fn a_strict_primary_and_its_async_replica_both_warn_until_they_agree() {
     let flags = ["-p", "0", "-m", "16", "--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
     let mut first = Server::start(crate::BINARY, &[&flags[..], &["--ack", "strict:1"]].concat());

@@ -50,7 +50,8 @@ impl Roles {
             no_listener: self.noticed.fenced_by_deaf,
         });
         let is_nothing = self.role == Role::Replica && !self.has_data && !self.founds && held_by_nobody;
-        let unfounded = (is_nothing && self.noticed.nobody_reigns).then_some(Warning::NobodyReigns);
+        let unfounded = (is_nothing && self.noticed.nobody_reigns)
+            .then(|| Warning::NobodyReigns { command: self.promote_command.clone() });
         let untold =
             (!self.unanswered.is_empty()).then(|| Warning::Untold { addresses: self.unanswered.clone() });
         let noticed = self.noticed.warnings();
