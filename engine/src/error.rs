@@ -135,12 +135,15 @@ pub enum WriteError {
         /// The most that is stored, in bytes.
         bytes_max: usize,
     },
-    /// The item with its header is above `item_bytes_max`.
+    /// The item with its header is above `item_bytes_max`, or above what replicas can be sent where they have to acknowledge it.
     ItemTooLarge {
         /// Header, key and value, in bytes.
         bytes: usize,
-        /// The configured maximum, in bytes.
+        /// The most that is stored, in bytes.
         bytes_max: usize,
+        /// Whether the limit is that of replication, below the configured one: see
+        /// [`Config::sufficient_log_bytes`](crate::Config::sufficient_log_bytes).
+        is_of_log: bool,
     },
     /// A value that comes in pieces has not come whole, or goes on beyond its end.
     ValueLength {
@@ -262,8 +265,14 @@ impl fmt::Display for WriteError {
             WriteError::KeyLength { bytes, bytes_max } => {
                 write!(f, "a key of {bytes} bytes; give 1 to {bytes_max}")
             }
-            WriteError::ItemTooLarge { bytes, bytes_max } => {
+            WriteError::ItemTooLarge { bytes, bytes_max, is_of_log: false } => {
                 write!(f, "an item of {bytes} bytes is above the item limit of {bytes_max}")
+            }
+            WriteError::ItemTooLarge { bytes, bytes_max, is_of_log: true } => {
+                write!(
+                    f,
+                    "an item of {bytes} bytes is above what the replication log carries: {bytes_max} bytes"
+                )
             }
             WriteError::ValueLength { bytes, announced } => {
                 write!(f, "{bytes} bytes of a value for which {announced} were announced")

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
     AckMode, Acknowledgement, Cache, Config, Expiry, LinkState, ManualClock, Next, PromoteError,
-    ReplicationConfig, Replicator, Role, WriteError, Written,
+    ReplicationConfig, Replicator, Role, Version, WriteError, Written,
 };
 
 /// A primary and followers over a network in memory, on a clock of their own.
@@ -255,12 +255,17 @@ fn a_value_too_large_for_the_log_is_refused_where_it_has_to_be_acknowledged() {
     let large = vec![1; 32 << 10];
     cache.set("k", &large, Expiry::Never).unwrap();
     cache.set_ack_mode(AckMode::SemiSync { replicas: 1 }).unwrap();
-    assert!(matches!(cache.set("k", &large, Expiry::Never), Err(WriteError::ItemTooLarge { .. })));
+    let of_log = |stored| matches!(stored, Err(WriteError::ItemTooLarge { is_of_log: true, bytes_max, .. }) if bytes_max < 16 << 10);
+    assert!(of_log(cache.set("k", &large, Expiry::Never)));
+    assert!(of_log(cache.begin_value("k", large.len(), Expiry::Never).write(&large).map(|()| Version(0))));
     assert_eq!(cache.get("k"), Ok(None), "a failed overwrite leaves nothing old");
     cache.set_ack_mode(AckMode::Async).unwrap();
     cache.set("k", &large, Expiry::Never).unwrap();
     group.run(5);
-    assert_eq!(cache.status().oversized_records, 2);
+    let status = cache.status();
+    assert_eq!(status.oversized_records, 2);
+    let told: Vec<String> = status.warnings.iter().map(ToString::to_string).collect();
+    assert!(told.iter().any(|warning| warning.contains("raise --log-bytes to 4325")), "{told:?}");
 }
 
 #[test]

@@ -74,6 +74,7 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
     let (wish, wishes) = unbounded();
     listen_to_signals(wish.clone()).map_err(|why| system(&why))?;
     let observation = Observation::default();
+    warn_of_large_items(&plan.config, plan.settings.item_bytes_max);
     let mut memory_file = plan.daemon.memory_file.clone().map(MemoryFile::at).transpose()?;
     let cache = make_cache(observation.of_cache(plan.config), memory_file.as_mut())?;
     let on_command = move |mode| {
@@ -148,6 +149,21 @@ fn warn_of_certificate(transport: &Transport, listen: Option<SocketAddr>) {
             "--replication-tls-cert is not for {}, where this node listens for replication: a node that is told to follow it there \
              won't believe it; issue one that names it (hotspare cert FOLDER --names NAME/ADDRESS)",
             listen.ip()
+        );
+    }
+}
+
+/// By default the log is as large as the items are: this is of a smaller one, and of items beyond all logs.
+fn warn_of_large_items(config: &Config, item_bytes_max: usize) {
+    let carried = config.replicated_item_bytes_max();
+    if carried < item_bytes_max {
+        let remedy = match config.sufficient_log_bytes() {
+            Some(bytes) => format!("give --log-bytes {bytes} or more, or -I {carried} at most"),
+            None => format!("give -I {carried} at most; no --log-bytes carries more"),
+        };
+        tracing::warn!(
+            "-I allows items of {item_bytes_max} bytes, and replicas can be sent {carried}: larger ones are absent there, and are \
+             refused where writes wait for acks (--ack); {remedy}"
         );
     }
 }

@@ -34,9 +34,6 @@ const SHARD_HINTS_MAX: usize = 4096;
 /// The scratch buffer of a shard keeps at most this much.
 const SCRATCH_BYTES_KEPT: usize = 64 << 10;
 
-/// What a record adds to key and value, at most.
-const RECORD_HEAD_BYTES: usize = 64;
-
 thread_local! {
     /// The version of the last mutation that this thread has logged, in whatever cache; 0 before the first. So a write
     /// tells whoever asks for it what to wait for, and pays a store for it.
@@ -79,9 +76,13 @@ pub(crate) struct Group {
     pub(crate) desk: Desk,
     /// The largest item that the configuration allows.
     item_bytes_max: usize,
+    /// The largest of those that replicas get.
+    replicated_item_bytes_max: usize,
     /// A larger record is logged as a deletion.
     record_bytes_max: usize,
     log_bytes_max: usize,
+    /// With which all items are among them, if there is such a size.
+    sufficient_log_bytes: Option<usize>,
     /// Whether anybody is there to be told of reads.
     pub(crate) has_replicas: AtomicBool,
     /// By shard: hashes of items whose mark went from clear to set and found no room in the log; at most
@@ -97,6 +98,8 @@ impl Group {
     pub(super) fn new(config: &Config, shard_count: usize) -> Option<Group> {
         let log_bytes_max = config.log_bytes_max();
         let item_bytes_max = config.item_bytes_max;
+        let replicated_item_bytes_max = config.replicated_item_bytes_max();
+        let sufficient_log_bytes = config.sufficient_log_bytes();
         let clock = config.clock.clone();
         let config = config.replication.clone()?;
         let mut roles = Roles::new(&config);
@@ -120,8 +123,10 @@ impl Group {
             lease: Lease::new(config.ack_mode.is_strict(), clock.lease_ms()),
             desk: Desk::new(config.frame_bytes_max),
             item_bytes_max,
+            replicated_item_bytes_max,
             record_bytes_max,
             log_bytes_max,
+            sufficient_log_bytes,
             has_replicas: AtomicBool::new(false),
             hints: (0..shard_count).map(|_| Mutex::default()).collect(),
             #[cfg(feature = "testing")]
@@ -165,11 +170,15 @@ impl Group {
         self.roles.lock().primary_address()
     }
 
+    pub(super) fn configured_item_bytes_max(&self) -> usize {
+        self.item_bytes_max
+    }
+
     /// The largest item that clients may store: where each write has to be acknowledged, one that fits the log.
     pub(super) fn item_bytes_max(&self) -> usize {
         match self.acks.needed() {
             0 => self.item_bytes_max,
-            _ => self.item_bytes_max.min(self.record_bytes_max - RECORD_HEAD_BYTES),
+            _ => self.replicated_item_bytes_max,
         }
     }
 
@@ -245,7 +254,7 @@ impl Group {
     }
 
     fn is_oversized(&self, key_and_value_bytes: usize) -> bool {
-        key_and_value_bytes + RECORD_HEAD_BYTES > self.record_bytes_max
+        key_and_value_bytes + record::RECORD_HEAD_BYTES > self.record_bytes_max
     }
 
     /// [`Group::append`] of a put of a value that may lie in pieces. One that the log has room for is copied out for that.
@@ -388,8 +397,11 @@ impl Cache {
         }
         status.warnings.extend(Warning::of_acks(&status));
         if let records @ 1.. = status.oversized_records {
-            let log_bytes_max = status.log_bytes_max;
-            status.warnings.push(Warning::OversizedRecords { records, log_bytes_max });
+            status.warnings.push(Warning::OversizedRecords {
+                records,
+                item_bytes_max: group.replicated_item_bytes_max as u64,
+                sufficient_log_bytes: group.sufficient_log_bytes.map(|bytes| bytes as u64),
+            });
         }
         status
     }

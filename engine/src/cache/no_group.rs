@@ -35,6 +35,10 @@ impl Group {
         match *self {}
     }
 
+    pub(super) fn configured_item_bytes_max(&self) -> usize {
+        match *self {}
+    }
+
     pub(super) fn may_show(&self, _version: Version, _lease_now_ms: impl FnOnce() -> u64) -> bool {
         match *self {}
     }

@@ -407,9 +407,8 @@ impl Inner {
             return Some(WriteError::KeyLength { bytes: key.len(), bytes_max: KEY_BYTES_MAX });
         }
         let bytes = item_bytes(key.len(), value_bytes);
-        let bytes_max = self.item_bytes_max.load(Ordering::Relaxed);
-        if bytes > bytes_max {
-            return Some(WriteError::ItemTooLarge { bytes, bytes_max });
+        if bytes > self.item_bytes_max.load(Ordering::Relaxed) {
+            return Some(self.too_large(bytes));
         }
         u32::try_from(value_bytes).is_err().then_some(WriteError::OutOfMemory { bytes })
     }

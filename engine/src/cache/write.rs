@@ -99,12 +99,11 @@ impl Locked<'_> {
     /// A value above the limit is refused before anybody looks whether the key is present (rule L3).
     pub(super) fn check_item_bytes(&mut self, value_bytes: usize) -> Result<(), Refusal> {
         let bytes = item_bytes(self.key.len(), value_bytes);
-        let bytes_max = self.inner.item_bytes_max.load(Ordering::Relaxed);
-        if bytes <= bytes_max {
+        if bytes <= self.inner.item_bytes_max.load(Ordering::Relaxed) {
             return Ok(());
         }
         self.cell.too_large += 1;
-        Err(WriteError::ItemTooLarge { bytes, bytes_max }.into())
+        Err(self.inner.too_large(bytes).into())
     }
 
     /// Stores under a new version; that of `meta` does not matter.
@@ -338,6 +337,15 @@ impl Inner {
             missing = missing.saturating_sub(cell.shard.surrender_pages(missing, moment));
             self.log_passes(&mut cell);
         }
+    }
+
+    /// That an item of so many bytes is too large.
+    #[cold]
+    pub(super) fn too_large(&self, bytes: usize) -> WriteError {
+        let bytes_max = self.item_bytes_max.load(Ordering::Relaxed);
+        let is_of_log =
+            self.group.as_ref().is_some_and(|group| bytes_max < group.configured_item_bytes_max());
+        WriteError::ItemTooLarge { bytes, bytes_max, is_of_log }
     }
 
     pub(crate) fn resize(&self, bytes: usize) -> Result<(), ConfigError> {

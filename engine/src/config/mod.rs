@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicBool;
 use crate::cache::Listener;
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
+#[cfg(feature = "serde")]
+use crate::replication::{log::Log, record::RECORD_HEAD_BYTES};
 use crate::storage::{Event, KeyHash};
 
 #[cfg(feature = "serde")]
@@ -311,13 +313,71 @@ impl Config {
     }
 
     #[cfg(feature = "serde")]
-    /// The log's size in bytes: what was configured, or the larger of 4 MiB and 1/16 of the cache.
+    /// The log's size in bytes: what was configured, or the largest of 4 MiB, 1/16 of the cache, and what carries the
+    /// largest item (of those that a frame carries: at most four and a bit times half a frame). Whoever allows such values
+    /// expects them on the spare as well: to lack them there, or to refuse them, costs more than the memory.
     pub(crate) fn log_bytes_max(&self) -> usize {
-        match &self.replication {
-            None => 0,
-            Some(replication) => {
-                replication.log_bytes_max.unwrap_or_else(|| (4 << 20).max(self.memory_bytes_max / 16))
-            }
+        let Some(replication) = &self.replication else { return 0 };
+        replication.log_bytes_max.unwrap_or_else(|| {
+            let carried = self.item_bytes_max.min(replication.framed_item_bytes_max());
+            (4 << 20).max(self.memory_bytes_max / 16).max(replication::log_bytes_for(carried))
+        })
+    }
+
+    #[cfg(feature = "serde")]
+    /// The largest item that replication carries, header and key included, in bytes; never above
+    /// [`Config::item_bytes_max`]. A larger one reaches replicas as a deletion; where writes wait for acks it is refused.
+    pub fn replicated_item_bytes_max(&self) -> usize {
+        let Some(replication) = &self.replication else { return self.item_bytes_max };
+        let logged = Log::record_bytes_max_of(self.log_bytes_max()).saturating_sub(RECORD_HEAD_BYTES);
+        self.item_bytes_max.min(replication.framed_item_bytes_max()).min(logged)
+    }
+
+    #[cfg(feature = "serde")]
+    /// The `log_bytes_max` with which replication carries every item that may be stored; `None` if none does, since a frame
+    /// has no room for the largest one ([`ReplicationConfig::frame_bytes_max`]), or where there is no replication.
+    pub fn sufficient_log_bytes(&self) -> Option<usize> {
+        let replication = self.replication.as_ref()?;
+        let is_framed = self.item_bytes_max <= replication.framed_item_bytes_max();
+        is_framed.then(|| replication::log_bytes_for(self.item_bytes_max))
+    }
+}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    fn with_log(log_bytes: Option<usize>, item_bytes: usize) -> Config {
+        let primary = ReplicationConfig::primary();
+        let replication = log_bytes.map_or(primary.clone(), |bytes| primary.log_bytes_max(bytes));
+        Config::new().memory_bytes_max(64 << 20).item_bytes_max(item_bytes).replication(replication)
+    }
+
+    #[test]
+    fn the_default_log_carries_every_item_that_a_frame_does() {
+        for item_bytes in [1 << 10, 1 << 20, 2 << 20, 7 << 20, (8 << 20) - RECORD_HEAD_BYTES] {
+            let config = with_log(None, item_bytes);
+            assert_eq!(config.replicated_item_bytes_max(), item_bytes);
+            assert!(config.log_bytes_max() >= 4 << 20);
         }
+        let beyond = with_log(None, 32 << 20);
+        assert_eq!(beyond.replicated_item_bytes_max(), (8 << 20) - RECORD_HEAD_BYTES);
+        assert_eq!(beyond.sufficient_log_bytes(), None);
+        assert!(beyond.log_bytes_max() <= 33 << 20, "{}", beyond.log_bytes_max());
+        let small = Config::new().memory_bytes_max(1 << 30).item_bytes_max(1 << 10);
+        assert_eq!(small.replication(ReplicationConfig::primary()).log_bytes_max(), 64 << 20);
+    }
+
+    #[test]
+    fn a_log_that_is_said_to_suffice_does_and_half_of_it_does_not() {
+        for item_bytes in [1 << 10, 100_000, 1 << 20, 8_000_000] {
+            let sufficient = with_log(Some(LOG_BYTES_MIN), item_bytes).sufficient_log_bytes().unwrap();
+            assert_eq!(with_log(Some(sufficient), item_bytes).replicated_item_bytes_max(), item_bytes);
+            let short = with_log(Some(sufficient / 2), item_bytes).replicated_item_bytes_max();
+            assert!(short < item_bytes || item_bytes == 1 << 10, "{short}");
+        }
+        assert_eq!(with_log(Some(usize::MAX), 1 << 20).replicated_item_bytes_max(), 1 << 20);
+        let alone = Config::new();
+        assert_eq!((alone.replicated_item_bytes_max(), alone.sufficient_log_bytes()), (1 << 20, None));
     }
 }

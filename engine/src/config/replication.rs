@@ -5,6 +5,8 @@
 use crate::error::ConfigError;
 use crate::replication::AckMode;
 use crate::replication::bug::Bugs;
+use crate::replication::log::Log;
+use crate::replication::record::RECORD_HEAD_BYTES;
 
 /// The least `log_bytes_max`: 4 KiB.
 pub const LOG_BYTES_MIN: usize = 4 << 10;
@@ -27,9 +29,9 @@ pub struct ReplicationConfig {
     pub(crate) log_bytes_max: Option<usize>,
     pub(crate) frame_bytes_max: usize,
     pub(crate) ack_mode: AckMode,
+    pub(crate) promote_command: Option<String>,
     pub(crate) unacked_ms_max: Option<u64>,
     pub(crate) unacked_bytes_max: Option<u64>,
-    pub(crate) promote_command: Option<String>,
     pub(crate) random_seed: Option<u64>,
     pub(crate) takes_copies_apart: bool,
     pub(crate) window_records_max: usize,
@@ -67,9 +69,9 @@ impl ReplicationConfig {
             log_bytes_max: None,
             frame_bytes_max: 16 << 20,
             ack_mode: AckMode::Async,
+            promote_command: None,
             unacked_ms_max: None,
             unacked_bytes_max: None,
-            promote_command: None,
             random_seed: None,
             takes_copies_apart: true,
             window_records_max: crate::replication::window::RECORDS_MAX,
@@ -154,8 +156,9 @@ impl ReplicationConfig {
     }
 
     /// The replication log's size in bytes: how far a replica may fall behind before it is copied anew. Default
-    /// the larger of 4 MiB and 1/16 of the cache, beside the cache's memory; at least 4 KiB. A record above a
-    /// quarter of it is logged as a deletion.
+    /// the largest of 4 MiB, 1/16 of the cache, and what carries an item of [`Config::item_bytes_max`](crate::Config) (and a
+    /// frame: 32 MiB and a bit), beside the cache's memory; at least 4 KiB. A record above a quarter of it, or half of
+    /// a frame, is logged as a deletion: see [`Config::sufficient_log_bytes`](crate::Config::sufficient_log_bytes).
     pub fn log_bytes_max(mut self, bytes: usize) -> ReplicationConfig {
         self.log_bytes_max = Some(bytes);
         self
@@ -168,7 +171,8 @@ impl ReplicationConfig {
     }
 
     /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
-    /// less 64 bytes; give every node of the group the same mode, for any of them may be promoted.
+    /// less 64 bytes ([`Config::replicated_item_bytes_max`](crate::Config::replicated_item_bytes_max)); give every node of the
+    /// group the same mode, for any of them may be promoted.
     ///
     /// The promises of semi-sync and of strict hold through a promotion that is not forced: with as many replicas asked for
     /// as there are other nodes, each has every write that was acknowledged; with fewer a promotion asks others
@@ -178,16 +182,16 @@ impl ReplicationConfig {
         self
     }
 
-    /// Refuses writes while no attached replica lacks less than so many milliseconds of them. Default: none is refused. It
-    /// is looked at whenever the replicator is polled (about every 5 ms), so it is passed by as much as is written
-    /// meanwhile.
-    pub fn max_unacked_ms(mut self, ms: u64) -> ReplicationConfig {
     /// What an operator types to promote this node: a warning that asks for it then says so. Default: none.
     pub fn promote_command(mut self, command: impl Into<String>) -> ReplicationConfig {
         self.promote_command = Some(command.into());
         self
     }
 
+    /// Refuses writes while no attached replica lacks less than so many milliseconds of them. Default: none is refused. It
+    /// is looked at whenever the replicator is polled (about every 5 ms), so it is passed by as much as is written
+    /// meanwhile.
+    pub fn max_unacked_ms(mut self, ms: u64) -> ReplicationConfig {
         self.unacked_ms_max = Some(ms);
         self
     }
@@ -229,6 +233,11 @@ impl ReplicationConfig {
         self
     }
 
+    /// The largest item that a frame carries beside others, in bytes.
+    pub(super) fn framed_item_bytes_max(&self) -> usize {
+        self.frame_bytes_max / 2 - RECORD_HEAD_BYTES
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         if self.slot > 15 {
             return Err(ConfigError::SlotTooLarge { slot: self.slot });
@@ -243,4 +252,9 @@ impl ReplicationConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// The size of a log that carries items of so many bytes.
+pub(super) fn log_bytes_for(item_bytes: usize) -> usize {
+    Log::bytes_max_for(item_bytes.saturating_add(RECORD_HEAD_BYTES))
 }

@@ -167,9 +167,35 @@ pub(crate) struct Cuts {
     pub(crate) truncations: u32,
 }
 
+/// How many of the largest records the log holds.
+const RECORDS_MIN: usize = 4;
+
+/// The most bytes of a piece of the log's memory.
+const PIECE_BYTES_MAX: usize = 64 << 10;
+
 impl Log {
+    fn piece_bytes(bytes_max: usize) -> usize {
+        // Bounded before it is rounded up, which the largest of numbers can't be.
+        (bytes_max / 8).min(PIECE_BYTES_MAX).next_power_of_two().max(1 << 10)
+    }
+
+    /// What a log of this size holds: up to two pieces are partly empty; they count.
+    fn filled_bytes_max(bytes_max: usize) -> usize {
+        bytes_max.saturating_sub(2 * Log::piece_bytes(bytes_max)).max(bytes_max / 2)
+    }
+
+    /// The largest record that a log of this size keeps.
+    pub(crate) fn record_bytes_max_of(bytes_max: usize) -> usize {
+        Log::filled_bytes_max(bytes_max) / RECORDS_MIN
+    }
+
+    /// A size at which the log keeps records of so many bytes.
+    pub(crate) fn bytes_max_for(record_bytes: usize) -> usize {
+        record_bytes.saturating_mul(RECORDS_MIN).saturating_add(2 * PIECE_BYTES_MAX)
+    }
+
     pub(crate) fn new(bytes_max: usize) -> Log {
-        let piece_bytes = (bytes_max / 8).next_power_of_two().clamp(1 << 10, 64 << 10);
+        let piece_bytes = Log::piece_bytes(bytes_max);
         Log {
             ring: ByteRing::new(piece_bytes),
             lineage: Lineage::default(),
@@ -180,8 +206,7 @@ impl Log {
             last_of_many: 0,
             last_load: 0,
             has_old_reader: false,
-            // Up to two pieces are partly empty; they count.
-            bytes_max: bytes_max.saturating_sub(2 * piece_bytes).max(bytes_max / 2),
+            bytes_max: Log::filled_bytes_max(bytes_max),
             oversized: 0,
             bugs: Bugs::default(),
             cuts: Cuts::default(),
@@ -192,7 +217,7 @@ impl Log {
 
     /// The largest record that is kept: a quarter of the log.
     pub(crate) fn record_bytes_max(&self) -> usize {
-        self.bytes_max / 4
+        self.bytes_max / RECORDS_MIN
     }
 
     pub(crate) fn lineage(&self) -> &Lineage {

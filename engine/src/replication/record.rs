@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::mutation::{KEY_BYTES_MAX, Marks, Mutation, Version};
 
+/// What a record adds to key and value, at most.
+pub(crate) const RECORD_HEAD_BYTES: usize = 64;
+
 #[derive(Serialize, Deserialize)]
 enum Record<'a> {
     Put {

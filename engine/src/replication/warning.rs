@@ -85,12 +85,14 @@ pub enum Warning {
         /// Whether reads are misses as well, for want of a lease.
         reads_miss: bool,
     },
-    /// Values were stored here that have no room in the replication log: on replicas their keys are absent.
+    /// Values were stored here that replicas can't be sent: there their keys are absent.
     OversizedRecords {
         /// How many, since this node started.
         records: u64,
-        /// The log's size in bytes: a record takes up to a quarter of it.
-        log_bytes_max: u64,
+        /// The largest item that replicas can be sent, in bytes.
+        item_bytes_max: u64,
+        /// The size of a log that carries every item, in bytes; `None` if a frame carries no more, whatever the log.
+        sufficient_log_bytes: Option<u64>,
     },
     /// Another node of the group goes by another ack mode.
     AckModesDiffer {
@@ -231,13 +233,18 @@ impl fmt::Display for Warning {
                  follow this node (follow --force) and promote this one, or promote that one by force, and this node's items \
                  are replaced"
             ),
-            Warning::OversizedRecords { records, log_bytes_max } => write!(
+            Warning::OversizedRecords { records, item_bytes_max, sufficient_log_bytes } => write!(
                 f,
-                "{} too large for the replication log, and replicas lack them, at least until they are read: a value may take up \
-                 to a quarter of it, which has {log_bytes_max} bytes; raise that (--log-bytes), or lower the largest item (-I)",
+                "{} too large to be sent to replicas, which lack them, at least until they are read: an item may have \
+                 {item_bytes_max} bytes; {}",
                 match records {
                     1 => "a value was".to_owned(),
                     more => format!("{more} values were"),
+                },
+                match sufficient_log_bytes {
+                    Some(bytes) =>
+                        format!("raise --log-bytes to {bytes}, or lower the largest item (-I) to that"),
+                    None => "lower the largest item (-I) to that".to_owned(),
                 }
             ),
             Warning::NobodyToFollow { .. } | Warning::NobodyReigns { .. } | Warning::NotFound { .. } => {

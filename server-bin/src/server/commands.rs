@@ -529,7 +529,7 @@ impl Executor<'_> {
             StoreCommand::Set => self.shared.cache.delete(key).map(|_| ()),
             _ => Ok(()),
         };
-        let error = removed.err().unwrap_or(WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 });
+        let error = removed.err().unwrap_or(ABOVE_ITEM_SIZE);
         answer(out, noreply, Err(error));
     }
 
@@ -678,8 +678,16 @@ pub(super) fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str
     }
 }
 
+/// That a value is longer than -I allows, which is known before the cache is asked.
+pub(super) const ABOVE_ITEM_SIZE: WriteError =
+    WriteError::ItemTooLarge { bytes: 0, bytes_max: 0, is_of_log: false };
+
+/// What a text reply says; where memcached has words for it, these come first.
 pub(super) fn write_error(error: WriteError) -> String {
     match error {
+        WriteError::ItemTooLarge { bytes_max, is_of_log: true, .. } => {
+            format!("object too large for cache: replicas can be sent {bytes_max} bytes (--log-bytes)")
+        }
         WriteError::ItemTooLarge { .. } => "object too large for cache".to_owned(),
         WriteError::OutOfMemory { .. } => "out of memory storing object".to_owned(),
         WriteError::NotEnoughReplicas { .. } => "not enough replicas".to_owned(),

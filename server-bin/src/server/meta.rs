@@ -18,7 +18,7 @@ use hotspare_memcached::meta::{
     parse_request,
 };
 
-use super::commands::{Executor, read_error, server_error, write_error};
+use super::commands::{ABOVE_ITEM_SIZE, Executor, read_error, server_error, write_error};
 use super::requests::Command;
 pub(crate) use get::PlainGet;
 
@@ -113,8 +113,7 @@ impl Executor<'_> {
             Request::Store { target, mode, data } => self.meta_store(target, *mode, *data, out)?,
             Request::StoreTooLarge { target, skip, .. } => {
                 self.counters.store_too_large.add(1);
-                let error = WriteError::ItemTooLarge { bytes: 0, bytes_max: 0 };
-                fail(self.drop_overwritten(target, error).into(), out);
+                fail(self.drop_overwritten(target, ABOVE_ITEM_SIZE).into(), out);
                 return Ok(*skip);
             }
             Request::Delete(target) => self.meta_delete(target, out)?,
