@@ -4,6 +4,7 @@
 //! name up. Not here: starting anything (see `run`).
 
 mod bench;
+mod byte_count;
 mod listen;
 mod replication;
 mod suboptions;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use hotspare::{AckMode, Config, ReplicationConfig};
 use hotspare_tls::Credentials;
 
@@ -26,6 +27,7 @@ use crate::settings::{Protocol, Settings};
 use crate::users::Users;
 use bench::BenchOptions;
 pub(crate) use bench::BenchPlan;
+use byte_count::byte_count;
 use listen::{TcpPort, UdpPort};
 use replication::{Replication, beyond_loopback, own_address, replication, transport};
 pub(crate) use replication::{is_loopback, node_address};
@@ -183,7 +185,7 @@ pub struct DemoOptions {
 #[derive(Debug, Args)]
 struct Serve {
     /// TCP port for clients; -1 takes a free one, and so does 0, but with -U that is none; default that of -U, or 11211
-    #[arg(short = 'p', long, value_name = "PORT", value_parser = listen::tcp_port, allow_negative_numbers = true)]
+    #[arg(short = 'p', long, value_name = "PORT", value_parser = listen::tcp_port)]
     port: Option<TcpPort>,
     /// Unix socket for clients, instead of TCP
     #[arg(short = 's', long, value_name = "PATH")]
@@ -201,8 +203,8 @@ struct Serve {
     /// Answer an error when memory is used up, instead of evicting
     #[arg(short = 'M', long = "disable-evictions")]
     no_evict: bool,
-    /// Largest item, header and key included: 1k to 1g, at most half of the memory [default: 1m]
-    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE")]
+    /// Largest item, header and key included, in bytes, or with k, m or g: 1k to 1g, at most half of the memory [default: 1m]
+    #[arg(short = 'I', long = "max-item-size", value_name = "SIZE", allow_hyphen_values = true)]
     item_size: Option<String>,
     /// Worker threads
     #[arg(short = 't', long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -218,8 +220,7 @@ struct Serve {
         value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
     /// Connections at once
-    #[arg(short = 'c', long = "conn-limit", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..),
-        allow_negative_numbers = true)]
+    #[arg(short = 'c', long = "conn-limit", value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Say more; repeat for more still
     #[arg(short = 'v', long, action = ArgAction::Count)]
@@ -231,8 +232,7 @@ struct Serve {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     slow_log_ms: Option<u64>,
     /// UDP port for clients, at the addresses of -l; 0 is off, the default, and -1 takes a free one
-    #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port,
-        allow_negative_numbers = true)]
+    #[arg(short = 'U', long, value_name = "PORT", default_value_t = UdpPort::Off, value_parser = listen::udp_port)]
     udp_port: UdpPort,
     /// Obey the shutdown command, which anybody may send who can connect
     #[arg(short = 'A', long = "enable-shutdown")]
@@ -422,7 +422,8 @@ impl From<String> for Refusal {
 
 /// Reads arguments, the program's name first.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Action, Refusal> {
-    let cli = Cli::try_parse_from(arguments).map_err(Refusal::Clap)?;
+    let read = command().try_get_matches_from(arguments);
+    let cli = read.and_then(|read| Cli::from_arg_matches(&read)).map_err(Refusal::Clap)?;
     let node = |admin: AdminClient| -> Result<NodeAdmin, Refusal> {
         let token =
             admin.admin_token_file.as_deref().map(|file| read_secret(file, "admin token")).transpose()?;
@@ -449,6 +450,16 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
         Some(Command::Bench(options)) => Ok(Action::Bench(options.plan()?)),
         Some(Command::Cert(options)) => Ok(Action::Cert(options)),
     }
+}
+
+/// What may stand on the command line. A negative number is the value of the flag in front of it: who refuses it names that
+/// flag.
+fn command() -> clap::Command {
+    let takes_negative = |arg: Arg| match arg.get_action().takes_values() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    Cli::command().mut_args(takes_negative).mut_subcommands(|subcommand| subcommand.mut_args(takes_negative))
 }
 
 /// clap's message without its usage block: what is wrong, and its tip if it has one.
@@ -645,13 +656,12 @@ fn item_bytes_max(given: Option<&str>, memory_bytes_max: usize) -> Result<usize,
     match given {
         // With very little memory the default shrinks; a stated size does not.
         None => Ok((1 << 20).min(memory_bytes_max / 2)),
-        Some(text) => match size(text) {
-            Some(bytes) if !(1 << 10..=1 << 30).contains(&bytes) => Err(format!("-I {text}: give 1k to 1g")),
-            Some(bytes) if bytes > memory_bytes_max / 2 => {
+        Some(text) => match byte_count(text).map_err(|why| format!("-I {text}: {why}"))? {
+            bytes if !(1 << 10..=1 << 30).contains(&bytes) => Err(format!("-I {text}: give 1k to 1g")),
+            bytes if bytes > memory_bytes_max / 2 => {
                 Err(format!("-I {text}: give at most half of the memory (-m)"))
             }
-            Some(bytes) => Ok(bytes),
-            None => Err(format!("-I {text}: give a number of bytes, or with k, m or g")),
+            bytes => Ok(bytes),
         },
     }
 }
@@ -723,17 +733,6 @@ fn sasl_users(serve: &Serve) -> Result<Option<Users>, String> {
     }
 }
 
-/// A number of bytes, or with `k`, `m` or `g`.
-fn size(text: &str) -> Option<usize> {
-    let (digits, shift) = match text.as_bytes().last()?.to_ascii_lowercase() {
-        b'k' => (&text[..text.len() - 1], 10),
-        b'm' => (&text[..text.len() - 1], 20),
-        b'g' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
-}
-
 fn socket_address(text: &str, flag: &str) -> Result<SocketAddr, String> {
     text.replace("localhost:", "127.0.0.1:")
         .parse()
@@ -749,6 +748,7 @@ fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String>
     }
     Ok((Some(address), token))
 }
+
 /// What an operator types on this machine to promote this node.
 fn promote_command(admin: Option<SocketAddr>, token_file: Option<&Path>) -> String {
     match (admin, token_file) {
@@ -764,7 +764,6 @@ fn promote_command(admin: Option<SocketAddr>, token_file: Option<&Path>) -> Stri
         }
     }
 }
-
 
 /// A secret's bytes, without the line end that editors put behind it.
 fn read_secret(file: &Path, what: &str) -> Result<Vec<u8>, String> {

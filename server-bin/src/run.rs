@@ -200,7 +200,6 @@ fn flag_of(why: &ConfigError) -> &'static str {
         | ConfigError::MemoryTooLarge { .. }
         | ConfigError::NoAddressSpace { .. } => "-m: ",
         ConfigError::ItemTooLarge { .. } => "-I: ",
-        ConfigError::LogTooSmall { .. } => "--log-bytes: ",
         ConfigError::SlotTooLarge { .. } => "--node-slot: ",
         _ => "",
     }

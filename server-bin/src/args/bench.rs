@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::byte_count;
 use crate::bench::load::{Load, Population};
 use crate::bench::requests::Dialect;
 
@@ -29,9 +30,9 @@ pub(crate) struct BenchOptions {
     /// Keys of one get; more than one only with the classic protocol
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     keys_a_get: u32,
-    /// Bytes of each value
-    #[arg(short = 'b', long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1 << 30))]
-    value_bytes: u32,
+    /// Bytes of each value, also with k, m or g
+    #[arg(short = 'b', long, value_name = "SIZE", default_value = "100", value_parser = value_bytes)]
+    value_bytes: usize,
     /// How many of a hundred requests are sets
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=100))]
     sets: u32,
@@ -82,6 +83,13 @@ pub(crate) struct BenchPlan {
     pub(crate) json: bool,
 }
 
+fn value_bytes(text: &str) -> Result<usize, String> {
+    match byte_count(text)? {
+        bytes @ 0..=0x4000_0000 => Ok(bytes),
+        _ => Err("give at most 1g".to_owned()),
+    }
+}
+
 /// From a thousandth to a day.
 fn seconds(text: &str) -> Result<f64, String> {
     let given = text.parse().ok().filter(|seconds| (0.001..=86_400.0).contains(seconds));
@@ -108,7 +116,7 @@ impl BenchOptions {
             population: Population {
                 prefix: 'b',
                 keys: self.keys as usize,
-                value_bytes: self.value_bytes as usize,
+                value_bytes: self.value_bytes,
                 lifetime_s: if self.keep { 0 } else { self.seconds.ceil() as u32 + EXPIRY_MARGIN_S },
             },
             connects: self.reconnect,

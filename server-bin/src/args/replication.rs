@@ -65,15 +65,16 @@ pub(super) struct Replication {
     /// Refuse writes while no replica lacks less than MS milliseconds of them
     #[arg(long, value_name = "MS")]
     pub(super) max_unacked_ms: Option<u64>,
-    /// Refuse writes while no replica lacks less than BYTES of them
-    #[arg(long, value_name = "BYTES")]
-    pub(super) max_unacked_bytes: Option<u64>,
+    /// Refuse writes while no replica lacks less than SIZE of them: bytes, or with k, m or g
+    #[arg(long, value_name = "SIZE", value_parser = byte_count, allow_hyphen_values = true)]
+    pub(super) max_unacked_bytes: Option<usize>,
     /// The replication transport, the same on each node: tcp, or quic (UDP), which needs certificates
     /// [default: tcp]
     #[arg(long, value_name = "NAME")]
     pub(super) transport: Option<String>,
-    /// Size of the replication log in bytes; default the larger of 4 MiB and 1/16 of the memory
-    #[arg(long, value_name = "BYTES")]
+    /// Size of the replication log, beside the memory: 4k to 32g; default the largest of 4m, 1/16 of the memory, and what
+    /// carries the largest item (-I, 8m at most): a bit more than four times that
+    #[arg(long, value_name = "SIZE", value_parser = log_bytes, allow_hyphen_values = true)]
     pub(super) log_bytes: Option<usize>,
 }
 
@@ -142,7 +143,7 @@ pub(super) fn replication(
         config = config.max_unacked_ms(ms);
     }
     if let Some(bytes) = flags.max_unacked_bytes {
-        config = config.max_unacked_bytes(bytes);
+        config = config.max_unacked_bytes(bytes as u64);
     }
     if let Some(group) = &flags.group {
         if group.is_empty() {
@@ -163,6 +164,14 @@ pub(super) fn replication(
         config = config.log_bytes_max(bytes);
     }
     Ok(Some(config))
+}
+
+/// The log's size: no more than a cache may have.
+fn log_bytes(text: &str) -> Result<usize, String> {
+    match byte_count(text)? {
+        bytes @ hotspare::LOG_BYTES_MIN..=hotspare::MEMORY_BYTES_MAX => Ok(bytes),
+        _ => Err("give 4k to 32g".to_owned()),
+    }
 }
 
 /// A flag that only replication obeys, on a server without it, is a misunderstanding.

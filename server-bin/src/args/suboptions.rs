@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::byte_count;
 use crate::settings::{Settings, TlsSettings, VerifyClients};
 
 /// What `-h` says about them.
@@ -10,7 +11,7 @@ pub(super) const HELP: &str = "\
 Suboptions (-o):
   idle_timeout=SECONDS      close a connection that sends nothing for so long (default: 0, never)
   request_timeout=SECONDS   close a connection whose request takes longer to come (default: 60; 0: never)
-  request_rate=BYTES        give a request so much longer as its bytes take at this many a second (default: 4096;
+  request_rate=BYTES        give a request so much longer as its bytes take at this many a second, also with k, m or g (default: 4k;
                             0: no longer)
   watcher_logbuf_size=KB    let so much wait for one who watches, and lose what is above (default: 256)
   track_sizes               let stats sizes count items by their size, which goes through all of them
@@ -245,7 +246,7 @@ impl Suboptions {
                 "no_maxconns_fast" => read.refuses_when_full = false,
                 "idle_timeout" => read.idle_timeout_ms = number(name, value, "SECONDS")? * 1000,
                 "request_timeout" => read.request_timeout_ms = number(name, value, "SECONDS")? * 1000,
-                "request_rate" => read.request_bytes_per_second_min = number(name, value, "BYTES")?,
+                "request_rate" => read.request_bytes_per_second_min = bytes_a_second(value)?,
                 "watcher_logbuf_size" => read.watcher_queue_bytes_max = queue_bytes(value)?,
                 "track_sizes" => read.track_sizes = true,
                 "lru_crawler" => read.lru_crawler = true,
@@ -291,6 +292,13 @@ fn number(name: &str, value: Option<&str>, unit: &str) -> Result<u64, String> {
         format!("-o {name}{}: give {name}={unit}", value.map_or(String::new(), |value| format!("={value}")))
     };
     number.map(u64::from).ok_or_else(wrong)
+}
+
+/// The rate at which a request comes at least.
+fn bytes_a_second(value: Option<&str>) -> Result<u64, String> {
+    let value = value.unwrap_or_default();
+    let bytes = byte_count(value).map_err(|why| format!("-o request_rate={value}: {why}"))?;
+    Ok(bytes as u64)
 }
 
 /// A watcher's queue, given in KiB: no watcher without a line, and none that takes more than a gigabyte.

@@ -91,6 +91,21 @@ fn l8_z9_what_has_no_effect_is_told_in_the_units_of_stats_settings() {
 }
 
 #[test]
+fn sizes_are_written_as_item_sizes_are() {
+    let carried = |size: &str| {
+        let plan = served(&format!("--replication-listen 127.0.0.1:0 --log-bytes {size}"));
+        plan.config.replicated_item_bytes_max()
+    };
+    assert_eq!(carried("262144"), carried("256k"));
+    assert_eq!((carried("2M") > carried("1M"), carried("8m")), (true, 1 << 20));
+    served("--replication-listen 127.0.0.1:0 --max-unacked-bytes 64m");
+    assert_eq!(served("-o request_rate=2K").settings.request_bytes_per_second_min, 2048);
+    assert!(
+        matches!(read("bench -b 4k"), Ok(Action::Bench(plan)) if plan.load.population.value_bytes == 4096)
+    );
+}
+
+#[test]
 fn u1_udp_is_off_and_its_port_is_memcacheds() {
     let ports = |line: &str| {
         let settings = served(line).settings;
@@ -126,6 +141,8 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("-I 500", "1k to 1g"),
         ("-I 40m", "half of the memory"),
         ("-I x", "number of bytes"),
+        ("-I -1m", "-I -1m: give a number of bytes"),
+        ("-o request_rate=-1k", "-o request_rate=-1k: give a number of bytes"),
         ("-U 11211 -Y /dev/null", "leave -Y or -U out"),
         ("-U 11211 -S --sasl-password-file /dev/null", "names nobody"),
         ("-U 11211 -o track_sizes", "leave -o track_sizes or -U out"),
@@ -220,6 +237,17 @@ fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
         ("-a 1777", "octal"),
         ("--nonsense", "unexpected argument '--nonsense'"),
         ("--replica-off a:1", "tip: "),
+        ("-m -5", "--memory-limit"),
+        ("-t -5", "--threads"),
+        ("--node-slot -5", "--node-slot"),
+        ("ack -5", "<MODE>"),
+        ("bench --seconds -1", "--seconds"),
+        ("bench -b 2g", "at most 1g"),
+        ("--log-bytes 32q", "such as 32m"),
+        ("--log-bytes -32m", "--log-bytes"),
+        ("--log-bytes 4095", "give 4k to 32g"),
+        ("--log-bytes 33g", "give 4k to 32g"),
+        ("--max-unacked-bytes 1.5m", "such as 32m"),
         ("-p x", "give 1 to 65535"),
         ("-p -2", "-1 for a free port"),
         ("-U x", "-1 for a free port"),
@@ -258,6 +286,16 @@ fn g2_g5_g8_what_operators_switch_off_is_off() {
 }
 
 #[test]
+fn whoever_is_told_to_promote_a_node_is_told_the_whole_command() {
+    let at = |address: &str| promote_command(Some(address.parse().unwrap()), None);
+    assert_eq!(at("127.0.0.1:7500"), "hotspare promote --admin 127.0.0.1:7500");
+    assert!(at("127.0.0.1:0").contains("--admin ADDRESS"), "the port is not known yet");
+    assert!(promote_command(None, None).contains("has to be started with: --admin ADDRESS"));
+    let with_token = promote_command(Some("10.0.0.1:7500".parse().unwrap()), Some(Path::new("/etc/token")));
+    assert_eq!(with_token, "hotspare promote --admin 10.0.0.1:7500 --admin-token-file /etc/token");
+}
+
+#[test]
 fn b1_q2_the_protocol_is_forced_and_sasl_makes_it_binary() {
     assert_eq!(served("-p 0").settings.protocol, Protocol::Auto);
     assert_eq!(served("--protocol=ascii").settings.protocol, Protocol::Ascii);
@@ -285,16 +323,6 @@ fn commands_are_read() {
     assert_eq!((request.kind, &*request.node.address), (ControlKind::Promote { force: true }, "127.0.0.1:1"));
     let Ok(Action::Keepalived(plan)) = read("keepalived --fifo f --admin 127.0.0.1:1 --other b:7400") else {
         panic!()
-#[test]
-fn whoever_is_told_to_promote_a_node_is_told_the_whole_command() {
-    let at = |address: &str| promote_command(Some(address.parse().unwrap()), None);
-    assert_eq!(at("127.0.0.1:7500"), "hotspare promote --admin 127.0.0.1:7500");
-    assert!(at("127.0.0.1:0").contains("--admin ADDRESS"), "the port is not known yet");
-    assert!(promote_command(None, None).contains("has to be started with: --admin ADDRESS"));
-    let with_token = promote_command(Some("10.0.0.1:7500".parse().unwrap()), Some(Path::new("/etc/token")));
-    assert_eq!(with_token, "hotspare promote --admin 10.0.0.1:7500 --admin-token-file /etc/token");
-}
-
     };
     assert_eq!((plan.fifo.to_str(), plan.other.as_deref(), plan.instance), (Some("f"), Some("b:7400"), None));
     for wrong in ["keepalived", "keepalived --fifo f --other 7400", "promotable --admin 7400"] {

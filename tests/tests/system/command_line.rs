@@ -210,7 +210,10 @@ fn a_start_that_fails_names_the_flag() {
         (&["-p", "0", "--replication-listen", &replication], "can't listen for replication on"),
         (&["-p", "0", "--admin", &admin], "can't listen for admin on"),
         (&["-s", path], "a file that is no socket is there"),
-        (&["-p", "0", "--replication-listen", "127.0.0.1:0", "--log-bytes", "5"], "--log-bytes: "),
+        (
+            &["-p", "0", "--replication-listen", "127.0.0.1:0", "--log-bytes", "5"],
+            "'--log-bytes <SIZE>': give 4k to 32g",
+        ),
         (&["-p", "0", "--replica-of", "7400"], "--replica-of 7400: give HOST:PORT"),
         (
             &[
@@ -245,4 +248,29 @@ fn a_host_that_nobody_knows_ends_with_the_systems_exit_code_as_with_memcached() 
         let last = refused.said().pop().unwrap_or_default();
         assert!(last.starts_with(&format!("hotspare: -l {host}: ")), "{last}");
     }
+}
+
+#[test]
+fn items_that_replicas_can_t_be_sent_are_warned_of_at_the_start_and_where_they_are_refused() {
+    let flags = ["-p", "0", "-m", "16", "--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
+    let with = |more: &[&str]| Server::start(crate::BINARY, &[&flags[..], more].concat());
+    assert_eq!(complaints(&with(&["-I", "4m"])), Vec::<String>::new(), "the default log grows with -I");
+    let warned = with(&["-I", "2m", "--log-bytes", "4m"]).wait_said("can be sent");
+    let sufficient =
+        warned.rsplit_once("--log-bytes ").and_then(|(_, words)| words.split_once(' ')).unwrap().0;
+    assert!(warned.contains(" WARN ") && warned.contains("-I allows items of 2097152 bytes"), "{warned}");
+    assert_eq!(complaints(&with(&["-I", "2m", "--log-bytes", sufficient])), Vec::<String>::new());
+
+    let mut first = with(&["--log-bytes", "256k"]);
+    let mut second = crate::replica(16, first.replication());
+    admin::wait_streaming(second.admin());
+    let set = format!("set k 0 0 100000\r\n{}\r\n", "x".repeat(100_000));
+    let mut wire = Wire::connect(first.clients());
+    assert_eq!(wire.ask(&set), "STORED", "nobody waits for an ack");
+    run(&["ack", "semi-sync:1", "--admin", &first.admin().to_string()]);
+    let refusal = "SERVER_ERROR object too large for cache: replicas can be sent ";
+    let said = wire.ask(&set);
+    assert!(said.starts_with(refusal) && said.ends_with(" bytes (--log-bytes)"), "{said}");
+    let beyond_all = format!("set k 0 0 2000000\r\n{}\r\n", "x".repeat(2_000_000));
+    assert_eq!(wire.ask(&beyond_all), "SERVER_ERROR object too large for cache");
 }
