@@ -4,6 +4,9 @@
 
 use super::*;
 
+/// The nodes of a group, itself included: each has a slot of its own, 0 to 15.
+const NODES_MAX: usize = 16;
+
 /// The shortest secret of a group, in bytes.
 const GROUP_SECRET_BYTES_MIN: usize = 16;
 
@@ -134,6 +137,12 @@ pub(super) fn replication(
     };
     if flags.bootstrap && listen.is_none() {
         return Err("--bootstrap needs --replication-listen: nobody could follow this primary".to_owned());
+    }
+    if flags.peer.len() > NODES_MAX {
+        return Err(format!(
+            "--peer: {} are named, and a group has {NODES_MAX} nodes at most",
+            flags.peer.len()
+        ));
     }
     config = config.replica_reads(flags.replica_reads).ack(flags.ack);
     if let Some(ms) = flags.replica_staleness_max_ms {

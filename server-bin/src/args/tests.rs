@@ -135,7 +135,9 @@ fn what_cannot_be_is_refused_with_a_hint() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"fifteen letters\n").unwrap();
     let short = format!("--replication-secret-file {} --replica-of a:1", file.path().display());
+    let seventeen = "--peer 127.0.0.1:7001 ".repeat(17);
     let cases = [
+        (seventeen.as_str(), "17 are named, and a group has 16 nodes at most"),
         ("-m 0", "give 1 to"),
         ("-I 2g", "1k to 1g"),
         ("-I 500", "1k to 1g"),
