@@ -265,7 +265,7 @@ fn a_value_too_large_for_the_log_is_refused_where_it_has_to_be_acknowledged() {
     let status = cache.status();
     assert_eq!(status.oversized_records, 2);
     let told: Vec<String> = status.warnings.iter().map(ToString::to_string).collect();
-    assert!(told.iter().any(|warning| warning.contains("raise --log-bytes to 4325")), "{told:?}");
+    assert!(told.iter().any(|warning| warning.contains("raise --log-bytes to 4194304")), "{told:?}");
 }
 
 #[test]

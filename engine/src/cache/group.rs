@@ -111,7 +111,7 @@ impl Group {
             let (term, branch, random) = roles.begin_as_primary();
             log.mint(term, branch, random, false);
         }
-        let record_bytes_max = log.record_bytes_max().min(config.frame_bytes_max / 2);
+        let record_bytes_max = Log::record_bytes_max_of(log_bytes_max).min(config.frame_bytes_max / 2);
         Some(Group {
             gate: Mutex::new(()),
             roles: Mutex::new(roles),

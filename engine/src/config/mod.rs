@@ -12,7 +12,7 @@ use crate::cache::Listener;
 use crate::clock::{Clock, SystemClock};
 use crate::error::ConfigError;
 #[cfg(feature = "serde")]
-use crate::replication::{log::Log, record::RECORD_HEAD_BYTES};
+use crate::replication::log::Log;
 use crate::storage::{Event, KeyHash};
 
 #[cfg(feature = "serde")]
@@ -313,15 +313,10 @@ impl Config {
     }
 
     #[cfg(feature = "serde")]
-    /// The log's size in bytes: what was configured, or the largest of 4 MiB, 1/16 of the cache, and what carries the
-    /// largest item (of those that a frame carries: at most four and a bit times half a frame). Whoever allows such values
-    /// expects them on the spare as well: to lack them there, or to refuse them, costs more than the memory.
+    /// The log's size in bytes: what was configured, or the larger of 4 MiB and 1/16 of the cache.
     pub(crate) fn log_bytes_max(&self) -> usize {
         let Some(replication) = &self.replication else { return 0 };
-        replication.log_bytes_max.unwrap_or_else(|| {
-            let carried = self.item_bytes_max.min(replication.framed_item_bytes_max());
-            (4 << 20).max(self.memory_bytes_max / 16).max(replication::log_bytes_for(carried))
-        })
+        replication.log_bytes_max.unwrap_or_else(|| (4 << 20).max(self.memory_bytes_max / 16))
     }
 
     #[cfg(feature = "serde")]
@@ -329,7 +324,7 @@ impl Config {
     /// [`Config::item_bytes_max`]. A larger one reaches replicas as a deletion; where writes wait for acks it is refused.
     pub fn replicated_item_bytes_max(&self) -> usize {
         let Some(replication) = &self.replication else { return self.item_bytes_max };
-        let logged = Log::record_bytes_max_of(self.log_bytes_max()).saturating_sub(RECORD_HEAD_BYTES);
+        let logged = Log::item_bytes_max_of(self.log_bytes_max());
         self.item_bytes_max.min(replication.framed_item_bytes_max()).min(logged)
     }
 
@@ -339,13 +334,14 @@ impl Config {
     pub fn sufficient_log_bytes(&self) -> Option<usize> {
         let replication = self.replication.as_ref()?;
         let is_framed = self.item_bytes_max <= replication.framed_item_bytes_max();
-        is_framed.then(|| replication::log_bytes_for(self.item_bytes_max))
+        is_framed.then(|| Log::bytes_max_for(self.item_bytes_max))
     }
 }
 
 #[cfg(all(test, feature = "serde"))]
 mod tests {
     use super::*;
+    use crate::replication::record::RECORD_HEAD_BYTES;
 
     fn with_log(log_bytes: Option<usize>, item_bytes: usize) -> Config {
         let primary = ReplicationConfig::primary();
@@ -354,16 +350,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_log_carries_every_item_that_a_frame_does() {
-        for item_bytes in [1 << 10, 1 << 20, 2 << 20, 7 << 20, (8 << 20) - RECORD_HEAD_BYTES] {
-            let config = with_log(None, item_bytes);
-            assert_eq!(config.replicated_item_bytes_max(), item_bytes);
-            assert!(config.log_bytes_max() >= 4 << 20);
-        }
-        let beyond = with_log(None, 32 << 20);
-        assert_eq!(beyond.replicated_item_bytes_max(), (8 << 20) - RECORD_HEAD_BYTES);
+    fn the_default_log_carries_the_default_largest_item_and_a_log_a_quarter_of_its_size() {
+        let default = with_log(None, 1 << 20);
+        assert_eq!((default.log_bytes_max(), default.replicated_item_bytes_max()), (4 << 20, 1 << 20));
+        assert_eq!(with_log(None, 2 << 20).replicated_item_bytes_max(), 1 << 20);
+        let beyond = with_log(Some(64 << 20), 32 << 20);
+        assert_eq!(beyond.replicated_item_bytes_max(), (8 << 20) - RECORD_HEAD_BYTES, "half a frame");
         assert_eq!(beyond.sufficient_log_bytes(), None);
-        assert!(beyond.log_bytes_max() <= 33 << 20, "{}", beyond.log_bytes_max());
         let small = Config::new().memory_bytes_max(1 << 30).item_bytes_max(1 << 10);
         assert_eq!(small.replication(ReplicationConfig::primary()).log_bytes_max(), 64 << 20);
     }

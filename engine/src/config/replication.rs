@@ -5,7 +5,6 @@
 use crate::error::ConfigError;
 use crate::replication::AckMode;
 use crate::replication::bug::Bugs;
-use crate::replication::log::Log;
 use crate::replication::record::RECORD_HEAD_BYTES;
 
 /// The least `log_bytes_max`: 4 KiB.
@@ -156,9 +155,8 @@ impl ReplicationConfig {
     }
 
     /// The replication log's size in bytes: how far a replica may fall behind before it is copied anew. Default
-    /// the largest of 4 MiB, 1/16 of the cache, and what carries an item of [`Config::item_bytes_max`](crate::Config) (and a
-    /// frame: 32 MiB and a bit), beside the cache's memory; at least 4 KiB. A record above a quarter of it, or half of
-    /// a frame, is logged as a deletion: see [`Config::sufficient_log_bytes`](crate::Config::sufficient_log_bytes).
+    /// the larger of 4 MiB and 1/16 of the cache, beside the cache's memory; at least 4 KiB. An item above a quarter of it, or
+    /// half of a frame, is logged as a deletion: see [`Config::sufficient_log_bytes`](crate::Config::sufficient_log_bytes).
     pub fn log_bytes_max(mut self, bytes: usize) -> ReplicationConfig {
         self.log_bytes_max = Some(bytes);
         self
@@ -170,8 +168,8 @@ impl ReplicationConfig {
         self
     }
 
-    /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log,
-    /// less 64 bytes ([`Config::replicated_item_bytes_max`](crate::Config::replicated_item_bytes_max)); give every node of the
+    /// What a write waits for. Default [`AckMode::Async`]: nothing. In semi-sync an item has to fit a quarter of the log
+    /// ([`Config::replicated_item_bytes_max`](crate::Config::replicated_item_bytes_max)); give every node of the
     /// group the same mode, for any of them may be promoted.
     ///
     /// The promises of semi-sync and of strict hold through a promotion that is not forced: with as many replicas asked for
@@ -252,9 +250,4 @@ impl ReplicationConfig {
             _ => Ok(()),
         }
     }
-}
-
-/// The size of a log that carries items of so many bytes.
-pub(super) fn log_bytes_for(item_bytes: usize) -> usize {
-    Log::bytes_max_for(item_bytes.saturating_add(RECORD_HEAD_BYTES))
 }

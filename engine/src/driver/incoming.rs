@@ -190,10 +190,11 @@ fn note_holder(peer: &Peer, hello: &Hello, turn: &Turn<'_, '_>) {
 fn note_rival(peer: &Peer, hello: &Hello, turn: &Turn<'_, '_>) {
     let mut roles = turn.group.roles.lock();
     let is_of_group = hello.group == roles.group && hello.node != roles.node;
-    if roles.role() == Role::Primary && hello.purpose == Purpose::Announce && is_of_group {
-        if roles.noticed.rival(named(&peer.identity().address, hello), hello.term_seen) {
-            tracing::error!(peer = %peer.identity(), term = hello.term_seen.0, "it says that it is the primary as well");
-        }
+    if roles.role() != Role::Primary || hello.purpose != Purpose::Announce || !is_of_group {
+        return;
+    }
+    if roles.noticed.rival(named(&peer.identity().address, hello), hello.term_seen) {
+        tracing::error!(peer = %peer.identity(), term = hello.term_seen.0, "it says that it is the primary as well");
     }
 }
 

@@ -22,8 +22,9 @@ use std::collections::VecDeque;
 use super::bug::{Bug, Bugs};
 use super::fills::Fills;
 use super::position::{Branch, LINEAGE_MAX, Lineage, LineageEntry, Position, Seq, Term};
-use super::record::{self, Scope};
+use super::record::{self, RECORD_HEAD_BYTES, Scope};
 use super::risk::LogEnd;
+use crate::config::LOG_BYTES_MIN;
 use crate::mutation::{Marks, Pass, Version};
 pub(crate) use entry::{Entry, WholeShard, entries, first_entry};
 use entry::{MARK_BIT, entry_bytes, pass_body};
@@ -167,8 +168,8 @@ pub(crate) struct Cuts {
     pub(crate) truncations: u32,
 }
 
-/// How many of the largest records the log holds.
-const RECORDS_MIN: usize = 4;
+/// What part of the log the largest item may take (design 2).
+const ITEM_PART: usize = 4;
 
 /// The most bytes of a piece of the log's memory.
 const PIECE_BYTES_MAX: usize = 64 << 10;
@@ -184,14 +185,20 @@ impl Log {
         bytes_max.saturating_sub(2 * Log::piece_bytes(bytes_max)).max(bytes_max / 2)
     }
 
-    /// The largest record that a log of this size keeps.
-    pub(crate) fn record_bytes_max_of(bytes_max: usize) -> usize {
-        Log::filled_bytes_max(bytes_max) / RECORDS_MIN
+    /// The largest item of which a log of this size keeps the record: a quarter of it. The record's head comes on top, so that
+    /// the default log of 4 MiB carries the default largest item of 1 MiB.
+    pub(crate) fn item_bytes_max_of(bytes_max: usize) -> usize {
+        bytes_max / ITEM_PART
     }
 
-    /// A size at which the log keeps records of so many bytes.
-    pub(crate) fn bytes_max_for(record_bytes: usize) -> usize {
-        record_bytes.saturating_mul(RECORDS_MIN).saturating_add(2 * PIECE_BYTES_MAX)
+    /// The least size at which the log keeps the records of items of so many bytes.
+    pub(crate) fn bytes_max_for(item_bytes: usize) -> usize {
+        item_bytes.saturating_mul(ITEM_PART).max(LOG_BYTES_MIN)
+    }
+
+    /// The largest record that a log of this size keeps.
+    pub(crate) fn record_bytes_max_of(bytes_max: usize) -> usize {
+        Log::item_bytes_max_of(bytes_max).saturating_add(RECORD_HEAD_BYTES)
     }
 
     pub(crate) fn new(bytes_max: usize) -> Log {
@@ -213,11 +220,6 @@ impl Log {
             fills: Fills::default(),
             landmarks: Landmarks::default(),
         }
-    }
-
-    /// The largest record that is kept: a quarter of the log.
-    pub(crate) fn record_bytes_max(&self) -> usize {
-        self.bytes_max / RECORDS_MIN
     }
 
     pub(crate) fn lineage(&self) -> &Lineage {

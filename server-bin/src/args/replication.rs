@@ -75,8 +75,8 @@ pub(super) struct Replication {
     /// [default: tcp]
     #[arg(long, value_name = "NAME")]
     pub(super) transport: Option<String>,
-    /// Size of the replication log, beside the memory: 4k to 32g; default the largest of 4m, 1/16 of the memory, and what
-    /// carries the largest item (-I, 8m at most): a bit more than four times that
+    /// Size of the replication log, beside the memory: 4k to 32g; default the larger of 4m and 1/16 of the memory.
+    /// Replicas get items of up to a quarter of it (and of 8m): give at least four times -I
     #[arg(long, value_name = "SIZE", value_parser = log_bytes, allow_hyphen_values = true)]
     pub(super) log_bytes: Option<usize>,
 }

@@ -325,7 +325,11 @@ mod tests {
         insists.handle_gave_up(4_000);
         for now_ms in (4_250..10_000).step_by(250) {
             insists.handle_notice(Notice::LowerHeard, now_ms);
-            assert_eq!(insists.handle_view(Some(&SPARE), now_ms), Deed::Nothing, "the script has time to fail");
+            assert_eq!(
+                insists.handle_view(Some(&SPARE), now_ms),
+                Deed::Nothing,
+                "the script has time to fail"
+            );
         }
         assert_eq!(insists.handle_view(Some(&SPARE), 10_000), Deed::Promote, "keepalived insists");
         let mut healed = master_at(0);
@@ -333,7 +337,11 @@ mod tests {
         healed.handle_notice(Notice::LowerHeard, 4_400);
         let until_ms = 4_400 + CONTEST_GAP_MS;
         assert_eq!(healed.handle_view(Some(&SPARE), until_ms - 1), Deed::Nothing);
-        assert_eq!(healed.handle_view(Some(&empty()), until_ms), Deed::Nothing, "it has not reached the other");
+        assert_eq!(
+            healed.handle_view(Some(&empty()), until_ms),
+            Deed::Nothing,
+            "it has not reached the other"
+        );
         assert_eq!(healed.handle_view(Some(&SPARE), until_ms), Deed::Promote, "the other has given way");
     }
 }

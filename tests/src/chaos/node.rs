@@ -13,7 +13,7 @@ use crate::{admin, ports};
 
 /// Memory of a node: nothing is ever evicted here, so a miss has to be explained.
 const MEGABYTES: u64 = 64;
-/// What a process may have resident: its cache, its log (4 MiB and a bit), and what threads and buffers take.
+/// What a process may have resident: its cache, its log (4 MiB), and what threads and buffers take.
 pub(super) const RESIDENT_BYTES_MAX: u64 = (MEGABYTES + 4 + 60) << 20;
 /// How long an orderly end may take: open requests are given 5 s.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
