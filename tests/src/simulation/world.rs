@@ -224,7 +224,9 @@ impl World {
     /// P19: it comes to rest within a bound, as long as nothing comes from outside and no time passes.
     pub(super) fn poll(&mut self, index: usize) {
         let mut next = self.turn(index);
-        if !self.moment.is_multiple_of(RESTS_ONE_IN) {
+        // Who holds back a chunk turns until the next one: what that does to the items is what is looked for there.
+        let is_late = self.setting.bug == Some(hotspare::Bug::LateChunk);
+        if is_late || !self.moment.is_multiple_of(RESTS_ONE_IN) {
             return;
         }
         let mut turns = 1;
