@@ -145,8 +145,10 @@ fn a_flush_among_them_means_a_full_copy() {
 #[test]
 fn a_log_that_does_not_reach_back_so_far_means_a_full_copy() {
     let mut pair = Pair::new(32 << 10);
+    // The spare falls out of the log by the first writes, and is copied a second time.
+    assert_eq!(pair.old.status().installs, 2);
     pair.part_and_meet(|_| ());
-    assert_eq!((pair.old.status().installs, pair.old.status().roll_backs), (2, 0));
+    assert_eq!((pair.old.status().installs, pair.old.status().roll_backs), (3, 0));
     pair.assert_equal();
 }
 
