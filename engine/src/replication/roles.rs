@@ -215,11 +215,15 @@ impl Roles {
             noticed: Noticed::default(),
             is_driven: false,
         };
-        for peer in config.upstream.iter().chain(&config.peers) {
-            roles.learn_peer(peer);
-        }
-        roles.configured = roles.peers.clone();
+        roles.learn_configured(config);
         roles
+    }
+
+    fn learn_configured(&mut self, config: &ReplicationConfig) {
+        for peer in config.upstream.iter().chain(&config.peers) {
+            self.learn_peer(peer);
+        }
+        self.configured = self.peers.clone();
     }
 
     /// Random for each start of the node.
