@@ -546,12 +546,8 @@ impl PrimarySession {
         }
     }
 
-    /// How many hints a frame of their own channel takes now; 0 where there is none, its path is too narrow, or a sweep runs:
-    /// what that finds at once would be lost there for want of room.
+    /// How many hints a frame of their own channel takes now; 0 where there is none, or its path is too narrow.
     fn hints_per_datagram(&self) -> usize {
-        if self.sweeping {
-            return 0;
-        }
         let bytes = self.beside.hint_bytes_max.unwrap_or(0).saturating_sub(HINTS_HEAD_BYTES);
         (bytes / HINT_BYTES).min(HINTS_PER_FRAME_MAX)
     }

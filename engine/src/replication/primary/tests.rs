@@ -91,9 +91,9 @@ fn a_replica_behind_resumes_whatever_it_could_undo() {
     assert_eq!(plan_for(&behind, &log).0, Plan::Resume);
 }
 
-/// One item, and then none; and these marks.
+/// One item, and then none.
 #[derive(Default)]
-struct OneItem(bool, Vec<Vec<u64>>);
+struct OneItem(bool);
 
 impl InstallSource for OneItem {
     fn next_items(&mut self, _bytes_max: usize, _item_bytes_max: usize) -> Option<ItemsAt> {
@@ -114,7 +114,7 @@ impl InstallSource for OneItem {
     }
 
     fn next_marked(&mut self, _hashes_max: usize) -> Option<Vec<u64>> {
-        self.1.pop()
+        None
     }
 
     fn by_hash(&mut self, _hash: u64, _item_bytes_max: usize) -> Option<ItemsAt> {
@@ -136,14 +136,9 @@ const NOW: Now = Now { local_ms: 0, group_ms: 0, lease_ms: None };
 
 /// A session with a replica of this kind over a link of that one, and what it says on each channel until nothing is left.
 fn said(takes_apart: bool, caps: LinkCaps, hints: usize) -> [Vec<Bytes>; 3] {
-    said_with(takes_apart, caps, hints, OneItem::default())
-}
-
-fn said_with(takes_apart: bool, caps: LinkCaps, hints: usize, mut source: OneItem) -> [Vec<Bytes>; 3] {
     let log = Mutex::new(promoted(64 << 10, 4));
     let end = log.lock().last_seq();
-    let resumes = hints > 0 || !source.1.is_empty();
-    let position = if resumes { log.lock().position() } else { None };
+    let position = if hints > 0 { log.lock().position() } else { None };
     let hello = Hello { takes_apart, position, lineage: log.lock().lineage().clone(), ..ahead(None) };
     let grant = Grant {
         node: 1,
@@ -155,18 +150,16 @@ fn said_with(takes_apart: bool, caps: LinkCaps, hints: usize, mut source: OneIte
         lends_loads: false,
         bugs: Bugs::default(),
     };
+    let mut source = OneItem::default();
     let mut session = PrimarySession::new(&hello, &log, &mut source, grant, NOW);
+    session.queue_hints(end, &vec![u64::MAX; hints]);
     for _ in 0..3 {
         // Behind the seq at which the item was read.
         log.lock().append(PUT);
     }
     let mut said = [const { Vec::new() }; 3];
-    // Once it has swept, and then with hints.
-    for hints in [0, hints] {
-        session.queue_hints(end, &vec![u64::MAX; hints]);
-        while let Some(frame) = session.poll_frame(&log, &mut source, &[], NOW).unwrap() {
-            said[0].push(frame);
-        }
+    while let Some(frame) = session.poll_frame(&log, &mut source, &[], NOW).unwrap() {
+        said[0].push(frame);
     }
     while let Some(frame) = session.poll_bulk(&mut source) {
         said[1].push(frame);
@@ -211,15 +204,6 @@ fn hints_go_as_datagrams_that_the_path_takes_else_with_the_log() {
         let [live, _, hinted] = said(true, caps, 1_000);
         assert!(kinds(&live).contains(&hints) && hinted.is_empty(), "{caps:?}");
     }
-}
-
-#[test]
-fn marks_that_are_swept_go_where_none_is_lost_for_want_of_room() {
-    let hints = crate::replication::frame::Kind::Hints as u8;
-    let wide = LinkCaps { bulk: true, hint_bytes_max: Some(1_200) };
-    let marks = OneItem(true, vec![vec![1; 4_096], vec![2; 4_096]]);
-    let [live, _, hinted] = said_with(true, wide, 0, marks);
-    assert_eq!((kinds(&live).iter().filter(|kind| **kind == hints).count(), hinted.len()), (2, 0));
 }
 
 /// A session with a replica that has had everything, and the log it reads.
