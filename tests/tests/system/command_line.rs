@@ -254,7 +254,11 @@ fn a_host_that_nobody_knows_ends_with_the_systems_exit_code_as_with_memcached() 
 fn items_that_replicas_can_t_be_sent_are_warned_of_at_the_start_and_where_they_are_refused() {
     let flags = ["-p", "0", "-m", "16", "--replication-listen", crate::ANY_PORT, "--admin", crate::ANY_PORT];
     let with = |more: &[&str]| Server::start(crate::BINARY, &[&flags[..], more].concat());
-    assert_eq!(complaints(&with(&["-I", "1m"])), Vec::<String>::new(), "the default log carries the default item");
+    assert_eq!(
+        complaints(&with(&["-I", "1m"])),
+        Vec::<String>::new(),
+        "the default log carries the default item"
+    );
     let warned = with(&["-I", "2m"]).wait_said("can be sent");
     let sufficient =
         warned.rsplit_once("--log-bytes ").and_then(|(_, words)| words.split_once(' ')).unwrap().0;
