@@ -7,7 +7,8 @@ Needs root, keepalived, `ip netns`, and pymemcache. Each scenario says what it f
 - the items are there: the ratio of hits is what it was;
 - no read shows less than an acknowledged write, but where the write was lost in the window that asynchronous
   replication states: acknowledged by a node that no longer reigned by the end, at most `AT_RISK_S` before the fault, or
-  (where nobody can tell the old primary) before it gave up; and no read shows what was never written;
+  (where the old primary lives on) before the other one was promoted, or (where nobody can tell it) before it gave up; and
+  no read shows what was never written;
 - both nodes do not acknowledge at once for longer than stated, which is seen at their own addresses;
 - both converge again.
 """
@@ -147,7 +148,7 @@ class Field:
 
         `fault` gets the primary and the spare; it ends when the fault has ended. `moves`: whether the virtual address
         has to move, or has to stay (None: either). `at_risk_until_s`: how long after the fault's beginning writes may
-        still be lost, where the old primary can't be told. `at_risk_s`: how long before it (None: no write may be lost).
+        still be lost, where the old primary goes on. `at_risk_s`: how long before it (None: no write may be lost).
         """
         began = time.monotonic()
         wait_until("a healthy pair", CONVERGE_LIMIT_S, self.cluster.has_converged)
@@ -291,10 +292,11 @@ class Field:
 
             return fault
 
-        # It says so: the other one waits only for its skew.
-        self.check("keepalived stopped on the primary's machine", stopped_by(signal.SIGTERM), CLIENT_S + 1, moves=True)
+        # The node serves on until the other one is promoted. Of a stop keepalived says so: the other one waits only for its skew.
+        self.check("keepalived stopped on the primary's machine", stopped_by(signal.SIGTERM), CLIENT_S + 1, moves=True,
+                   at_risk_until_s=1)
         self.check("keepalived killed on the primary's machine", stopped_by(signal.SIGKILL), UNHEARD_LIMIT_S,
-                   both_max_s=1.0, moves=True)
+                   both_max_s=1.0, moves=True, at_risk_until_s=UNHEARD_LIMIT_S - CLIENT_S)
 
     def nodes_are_restarted_in_turn(self):
         self.check("restart of the primary", lambda primary, _: primary.restart(), DEAD_LIMIT_S, moves=True)
