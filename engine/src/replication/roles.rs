@@ -605,7 +605,11 @@ impl Roles {
 
     /// Who is still to hear that this node reigns.
     pub(crate) fn to_tell(&self) -> Vec<String> {
-        self.unanswered.iter().chain(&self.gone).cloned().collect()
+        self.unheard().cloned().collect()
+    }
+
+    fn unheard(&self) -> impl Iterator<Item = &String> {
+        self.unanswered.iter().chain(&self.gone)
     }
 
     /// Whether this primary says to whoever lives at `address` that it reigns: a peer that has not heard, or has and is not
@@ -613,7 +617,7 @@ impl Roles {
     pub(crate) fn is_to_hear(&self, address: &str) -> bool {
         let is_peer = self.peers.iter().any(|peer| peer == address);
         let is_attached = self.replicas.iter().any(|replica| replica.address == address);
-        self.unanswered.iter().chain(&self.gone).any(|peer| peer == address) || (is_peer && !is_attached)
+        self.unheard().any(|peer| peer == address) || (is_peer && !is_attached)
     }
 
     /// Whoever lives at `address` knows that this node reigns.
