@@ -29,6 +29,11 @@ impl Version {
         Version(u64::from(term) << SEQ_BITS | seq)
     }
 
+    /// Of the next record of the same term.
+    pub(crate) fn next(self) -> Version {
+        Version(self.0 + 1)
+    }
+
     pub(crate) fn term(self) -> u32 {
         (self.0 >> SEQ_BITS) as u32
     }
@@ -304,4 +309,18 @@ pub(crate) enum Mutation<'a> {
     },
     /// Nobody loads the key's value any more, and none was stored; no item changes.
     EndLoad { key: &'a [u8] },
+}
+
+impl<'a> Mutation<'a> {
+    /// Whose value this is about, unless it is about many.
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Mutation::Put { key, .. }
+            | Mutation::Touch { key, .. }
+            | Mutation::Delete { key }
+            | Mutation::LendLoad { key, .. }
+            | Mutation::EndLoad { key } => Some(key),
+            Mutation::Flush | Mutation::FlushAt { .. } | Mutation::FlushPrefix { .. } => None,
+        }
+    }
 }

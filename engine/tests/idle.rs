@@ -164,3 +164,47 @@ fn a_primary_that_sweeps_marks_while_its_replica_takes_no_hints_sleeps() {
     let turns = group.turns_within(0, 1_500);
     assert!(turns <= 500, "{turns} turns in 1.5 s");
 }
+
+/// A primary was given values, and its replica has applied them: whether that one may linger.
+fn may_linger_behind_sets(ack: AckMode, sets: usize) -> (Group, bool) {
+    let mut group = Group::new(2, ack);
+    group.clock.advance_ms(20);
+    group.poll(1);
+    assert!(!group.nodes[1].1.may_linger(), "nothing has come");
+    let cache = group.nodes[0].0.clone();
+    for _ in 0..sets {
+        cache.set("k", vec![1; 8 << 10], Expiry::Never).unwrap();
+    }
+    for _ in 0..8 {
+        group.poll(0);
+    }
+    group.network.deliver_all();
+    let rests = (0..64).any(|_| matches!(group.poll(1), Next::At(_)));
+    assert!(rests, "the replica comes to rest");
+    assert_eq!(group.nodes[1].0.status().seq, cache.status().seq, "it has applied them");
+    let may_linger = group.nodes[1].1.may_linger();
+    (group, may_linger)
+}
+
+#[test]
+fn a_replica_may_linger_as_long_as_something_comes() {
+    let (mut group, may_linger) = may_linger_behind_sets(AckMode::Async, 1);
+    assert!(may_linger, "its primary's system need not wake it");
+    for is_still in [true, false] {
+        group.clock.advance_ms(1);
+        group.poll(1);
+        assert_eq!(group.nodes[1].1.may_linger(), is_still, "nothing has come since");
+    }
+}
+
+#[test]
+fn a_replica_that_catches_up_must_not_linger() {
+    let (_, may_linger) = may_linger_behind_sets(AckMode::Async, 64);
+    assert!(!may_linger, "its primary waits for room on the link");
+}
+
+#[test]
+fn a_replica_must_not_linger_where_clients_wait_for_its_ack() {
+    let (_, may_linger) = may_linger_behind_sets(AckMode::SemiSync { replicas: 1 }, 1);
+    assert!(!may_linger);
+}

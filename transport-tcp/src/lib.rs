@@ -239,6 +239,11 @@ fn run(
             }
             // While draining, acks bring the wake-up; the time-out bounds it.
             Next::At(_) if control.stop.load(Ordering::Acquire) => Duration::from_millis(1),
+            // What comes meanwhile waits in the socket.
+            Next::At(_) if replicator.may_linger() => {
+                std::thread::sleep(replicator.linger());
+                Duration::ZERO
+            }
             Next::At(moment) => {
                 let now = cache.local_now_ms();
                 Duration::from_millis(moment.saturating_sub(now)).min(SLEEP_MAX)

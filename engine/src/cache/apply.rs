@@ -10,6 +10,8 @@
 //! Whoever applies holds the gate. A position moves (the log grows) only after the record has been applied, under
 //! the same shard's lock.
 
+mod ahead;
+
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
@@ -17,13 +19,14 @@ use crate::clock::Millis;
 use crate::mutation::{Marks, Mutation, Version};
 use crate::replication::bug::Bug;
 use crate::replication::install::Item;
-use crate::replication::log::{Entry, WholeShard, entries};
+use crate::replication::log::WholeShard;
 use crate::replication::message::{Append, ChunkItem, ChunkKind, Ghosts, InstallBegin, from_wire};
 use crate::replication::record;
 use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
 
 use super::copies::copy_out;
 use super::{Group, Inner, LoadLease, ShardCell};
+use ahead::Read;
 
 /// How often an applied item asks other shards for memory before its key is dropped.
 const SHORTAGE_ROUNDS_MAX: usize = 8;
@@ -34,6 +37,9 @@ const EXPIRED_KEPT_MS: u64 = 250;
 /// The records do not follow what this node holds, or are malformed: the link closes and resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfStep;
+
+/// Looks up the version of the item that a key has now.
+pub(super) type Present<'a> = &'a dyn Fn() -> Option<Version>;
 
 impl Inner {
     /// Applies records and marks that follow this node's position; stops at the first that can't be read. Gives the
@@ -51,19 +57,20 @@ impl Inner {
             self.apply_unapplied(group, &late);
         }
         let mut missing = Vec::new();
-        for entry in entries(append.records) {
-            match entry.ok_or(OutOfStep)? {
-                Entry::Record(bytes) => {
-                    let mutation = record::decode(bytes).map_err(|_| OutOfStep)?;
+        let mut version = group.log.lock().next_version();
+        for read in self.read_ahead(append.records) {
+            match read? {
+                Read::Record { mutation, hash, bytes } => {
                     #[cfg(feature = "testing")]
                     if group.config.bugs.has(Bug::PositionBeforeApply) && append.records.ends_with(bytes) {
                         *group.unapplied.lock() = Some(bytes.into());
-                        group.log.lock().append(bytes);
+                        version = group.log.lock().append(bytes).1.next();
                         continue;
                     }
-                    self.apply_record(group, &mutation, bytes);
+                    self.apply_record(group, (version, bytes), &mutation, hash);
+                    version = version.next();
                 }
-                Entry::Mark(hash) => {
+                Read::Mark(hash) => {
                     // At its place, for this node's own replicas; where the log has its share of marks it is lost.
                     if group.has_replicas.load(Ordering::Relaxed) {
                         group.log.lock().append_mark(hash);
@@ -72,10 +79,10 @@ impl Inner {
                         missing.push(hash);
                     }
                 }
-                Entry::Pass { hash, pass } => {
+                Read::Pass { hash, pass } => {
                     self.cell(hash).lock().shard.follow_pass(hash, pass);
                 }
-                Entry::Whole(whole) => self.end_following(group, whole),
+                Read::Whole(whole) => self.end_following(group, whole),
             }
         }
         Ok(missing)
@@ -114,10 +121,11 @@ impl Inner {
         match mutation {
             Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
                 let meta = Meta { version, flags, expires_at_ms, marks, client_cas };
-                self.store_or_drop(key, value, meta, || Place::Hot, |_| true, |_| ());
+                let hash = self.hasher.hash(key);
+                self.store_or_drop((hash, key), value, meta, || Place::Hot, |_| true, |_| ());
             }
             Mutation::Touch { key, version, expires_at_ms } => {
-                self.touch_or_drop(key, version, expires_at_ms, |_, _| ());
+                self.touch_or_drop((self.hasher.hash(key), key), version, expires_at_ms, |_, _| ());
             }
             Mutation::Delete { key } => {
                 let hash = self.hasher.hash(key);
@@ -134,13 +142,19 @@ impl Inner {
         }
     }
 
-    fn apply_record(&self, group: &Group, mutation: &Mutation<'_>, bytes: &[u8]) {
-        let version = group.log.lock().next_version();
+    /// Applies the record of this version, these bytes; `hash` is that of its key, if it has one.
+    fn apply_record(
+        &self,
+        group: &Group,
+        (version, bytes): (Version, &[u8]),
+        mutation: &Mutation<'_>,
+        hash: u64,
+    ) {
         match *mutation {
             Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
                 let meta = Meta { version, flags, expires_at_ms, marks, client_cas };
                 self.store_or_drop(
-                    key,
+                    (hash, key),
                     value,
                     meta,
                     || Place::Hot,
@@ -149,7 +163,7 @@ impl Inner {
                 );
             }
             Mutation::Touch { key, version: touched, expires_at_ms } => {
-                self.touch_or_drop(key, touched, expires_at_ms, |cell, had_expired| {
+                self.touch_or_drop((hash, key), touched, expires_at_ms, |cell, had_expired| {
                     self.overtake_loads(cell, key, version);
                     self.finish_record(group, cell, bytes, version);
                     if had_expired {
@@ -160,7 +174,6 @@ impl Inner {
                 });
             }
             Mutation::Delete { key } => {
-                let hash = self.hasher.hash(key);
                 let mut cell = self.cell(hash).lock();
                 self.overtake_loads(&mut cell, key, version);
                 if let Some(id) = cell.shard.find(hash, key) {
@@ -174,12 +187,12 @@ impl Inner {
                 append(group, bytes, version);
             }
             Mutation::LendLoad { key, node, until_ms, is_primarys } => {
-                let mut cell = self.cell(self.hasher.hash(key)).lock();
+                let mut cell = self.cell(hash).lock();
                 self.note_lease(&mut cell, key, LoadLease { node, version, until_ms, is_primarys });
                 self.finish_record(group, &mut cell, bytes, version);
             }
             Mutation::EndLoad { key } => {
-                let mut cell = self.cell(self.hasher.hash(key)).lock();
+                let mut cell = self.cell(hash).lock();
                 self.note_lease_end(&mut cell, key);
                 self.finish_record(group, &mut cell, bytes, version);
             }
@@ -209,23 +222,22 @@ impl Inner {
         }
     }
 
-    /// Stores an item of the primary's, if `wanted` says so of the version that is there; if memory can't be had
-    /// the key is dropped, since an older value must not stay. `then` runs under the same lock.
+    /// Stores an item of the primary's, if `wanted` says so, which can look up the version that is there; if memory can't be had
+    /// the key is dropped, since an older value must not stay. `then` runs under the same lock. The key comes behind its hash.
     pub(super) fn store_or_drop(
         &self,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         value: &[u8],
         meta: Meta,
         place: impl Fn() -> Place,
-        wanted: impl Fn(Option<Version>) -> bool,
+        wanted: impl Fn(Present<'_>) -> bool,
         then: impl FnOnce(&mut ShardCell),
     ) {
-        let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
             let mut cell = self.cell(hash).lock();
             self.overtake_loads(&mut cell, key, meta.version);
-            let present = cell.shard.find(hash, key);
-            if !wanted(present.map(|id| cell.shard.meta(id).version)) {
+            let present = || cell.shard.find(hash, key).map(|id| cell.shard.meta(id).version);
+            if !wanted(&present) {
                 return then(&mut cell);
             }
             let footprint = Footprint::of(key.len(), value.len(), &meta);
@@ -253,12 +265,11 @@ impl Inner {
     /// under the same lock, and is told whether the item had expired.
     fn touch_or_drop(
         &self,
-        key: &[u8],
+        (hash, key): (u64, &[u8]),
         touched: Version,
         expires_at_ms: u64,
         then: impl FnOnce(&mut ShardCell, bool),
     ) {
-        let hash = self.hasher.hash(key);
         for round in 0..=SHORTAGE_ROUNDS_MAX {
             let mut cell = self.cell(hash).lock();
             let Some(id) = cell.shard.find(hash, key).filter(|id| cell.shard.meta(*id).version == touched)
@@ -362,11 +373,13 @@ impl Inner {
                 ChunkKind::Refill => Place::Hot,
             };
             let was_here = Cell::new(false);
-            let wanted = |present: Option<Version>| {
+            let wanted = |present: Present<'_>| {
+                let present = present();
                 was_here.set(present == Some(meta.version));
                 present.is_none_or(|version| version < meta.version)
             };
-            self.store_or_drop(item.key, item.value, meta, place, wanted, |cell| match kind {
+            let key = (self.hasher.hash(item.key), item.key);
+            self.store_or_drop(key, item.value, meta, place, wanted, |cell| match kind {
                 ChunkKind::Refill => self.note_fill(group, cell, item.key, meta.version),
                 ChunkKind::Install if was_here.get() => self.install_again(cell, item.key, meta.marks),
                 ChunkKind::Install => {}

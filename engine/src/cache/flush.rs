@@ -54,7 +54,7 @@ impl Inner {
     /// The version that the next change will have, or an earlier one.
     pub(super) fn next_version(&self) -> Version {
         match &self.group {
-            None => Version(self.last_version.get().0 + 1),
+            None => self.last_version.get().next(),
             Some(group) => group.next_version(),
         }
     }

@@ -111,7 +111,7 @@ impl<'a> SetBatch<'_, 'a> {
         self.lines[at] = inner.tables.of(self.hashes[at]).prefetch_line(self.hashes[at]);
         self.len += 1;
         if let Some(Some(line)) = at.checked_sub(LINE_LEAD).map(|at| self.lines[at]) {
-            line.prefetch_item();
+            line.prefetch_to_replace();
         }
         true
     }
@@ -125,7 +125,7 @@ impl<'a> SetBatch<'_, 'a> {
     ) {
         let SetBatch { inner, seed, len, .. } = *self;
         for line in self.lines[len.saturating_sub(LINE_LEAD)..len].iter().flatten() {
-            line.prefetch_item();
+            line.prefetch_to_replace();
         }
         for (at, (put, hash)) in self.puts[..len].iter().zip(&self.hashes).enumerate() {
             let stored = match inner.is_special {

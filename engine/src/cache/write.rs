@@ -158,7 +158,7 @@ impl Locked<'_> {
 
 /// Has the processor fetch the shard's busiest lines, all at once instead of one by one as they are needed.
 #[inline(always)]
-fn prefetch_cell(cell: &Mutex<ShardCell>) {
+pub(super) fn prefetch_cell(cell: &Mutex<ShardCell>) {
     let cell: *const u8 = std::ptr::from_ref(cell).cast();
     prefetch_to_write(cell);
     prefetch_to_write(cell.wrapping_add(64));

@@ -12,6 +12,7 @@
 //! | `campaign` | a promotion that asks first |
 //! | `store` | what a replica's session does to the cache |
 //! | `shortage` | telling the log that writes are refused for want of replicas |
+//! | `pace` | collecting between turns |
 //! | `peer` | one link |
 //! | `hostile` | a peer that says anything, for fuzzing |
 
@@ -20,6 +21,7 @@ mod campaign;
 mod downstream;
 pub(crate) mod hostile;
 mod incoming;
+mod pace;
 mod peer;
 mod shortage;
 mod store;
@@ -40,24 +42,18 @@ use crate::replication::primary::{Now, PrimarySession};
 use crate::replication::risk::Risk;
 use crate::replication::roles::{PEERS_MAX, Roles};
 use crate::replication::transport::Transport;
-use crate::replication::{LinkState, Role, Warning, admission};
+use crate::replication::{AckMode, LinkState, Role, Warning, admission};
 
 use announce::Announcer;
 use campaign::Campaign;
 use downstream::Downstream;
 use incoming::Incoming;
+use pace::{LINGER, Pace};
 use shortage::Shortage;
 use upstream::Upstream;
 
 /// Peers that may be between dialling and their first frame.
 const INCOMING_MAX: usize = 64;
-
-/// How long the driver goes on looking by itself after it last shipped something, so that writers need not wake it.
-const LINGER_AFTER_SHIPPING_MS: u64 = 2;
-
-/// How long who drives collects writes before the next turn, where nobody waits for acks (the first design said 200 µs: why this
-/// is more is in ARCHITECTURE.md). The system adds some 50 µs.
-const LINGER: Duration = Duration::from_micros(450);
 
 /// How often the driver looks by itself while the link of a replica that is behind takes nothing, in milliseconds.
 const STALLED_LOOK_MS: u64 = 5;
@@ -120,7 +116,7 @@ pub struct Replicator {
     shortage: Shortage,
     /// Where the log ended at which moment, in the history of this number.
     ends: Option<(u64, Risk)>,
-    shipped_at_ms: Millis,
+    pace: Pace,
     hints_due_ms: Millis,
     load_leases_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -190,7 +186,7 @@ impl Replicator {
             campaign: Campaign::default(),
             shortage: Shortage::default(),
             ends: None,
-            shipped_at_ms: 0,
+            pace: Pace::default(),
             hints_due_ms: 0,
             load_leases_due_ms: 0,
             standing: (0, LinkState::None),
@@ -201,6 +197,14 @@ impl Replicator {
     /// less cost, and is at risk for longer.
     pub fn linger(&self) -> Duration {
         LINGER
+    }
+
+    /// Whether whoever polls may leave the links alone for as long as [`Replicator::linger`] says, though the last poll said
+    /// [`Next::At`]: this node follows a primary that ships piece after piece and waits for no ack. Who sleeps meanwhile, instead
+    /// of waiting for the link, takes more at once, and need not be woken for each piece, which costs the primary's system more
+    /// than to send it.
+    pub fn may_linger(&mut self) -> bool {
+        self.pace.follows(self.cache.inner.local_now_ms())
     }
 
     /// Does all that can be done now.
@@ -222,7 +226,7 @@ impl Replicator {
         // Where clients wait for acks, lingering would cost them more than waking costs the writers.
         let lingers = group.acks.needed() == 0;
         if progress.shipped || progress.has_more {
-            self.shipped_at_ms = now.local_ms;
+            self.pace.note_shipped(now.local_ms);
             // Where it lingers, what has come in since is for the next large piece.
             if progress.has_more || !lingers {
                 return Next::Now;
@@ -232,10 +236,7 @@ impl Replicator {
             // Its link wakes the task as soon as it takes more: who sleeps meanwhile, as for writes, lets it run dry.
             return Next::At(self.deadline_ms(now).min(now.local_ms + COPY_LOOK_MS));
         }
-        if lingers
-            && !self.downstream.is_empty()
-            && now.local_ms < self.shipped_at_ms + LINGER_AFTER_SHIPPING_MS
-        {
+        if lingers && !self.downstream.is_empty() && self.pace.ships(now.local_ms) {
             return Next::Soon;
         }
         if group.doorbell.arm(cx.waker()) {
@@ -343,6 +344,8 @@ impl Replicator {
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
         let standing = (roles.epoch, roles.link);
+        let streams = roles.role() == Role::Replica && roles.link == LinkState::Streaming;
+        self.pace.note_followed(end, streams && roles.primary_mode == Some(AckMode::Async));
         count_in(&mut self.downstream, group, &mut roles);
         let reign = self.downstream.iter().filter(|(_, replica)| replica.is_of_reign(standing.0));
         let sessions: Vec<_> = reign.map(|(_, replica)| replica.session()).collect();

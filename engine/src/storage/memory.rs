@@ -184,6 +184,12 @@ impl Memory {
         self.line_pages
     }
 
+    /// Tells the processor that the entry of a chunk's page is about to be read.
+    #[inline(always)]
+    pub(super) fn prefetch_entry(&self, chunk: ChunkRef) {
+        prefetch(self.entries.as_ptr().wrapping_add((chunk.get() >> self.unit_shift) as usize));
+    }
+
     /// A page's entry in the page table.
     #[inline]
     pub(super) fn entry(&self, page: u32) -> &PageEntry {

@@ -479,12 +479,27 @@ impl FetchedLine<'_> {
     /// Tells the processor that the item with the hash, if the line names one, is about to be read.
     #[inline(always)]
     pub(crate) fn prefetch_item(self) {
-        let slots = self.line.slots_with(self.tag);
-        if slots != 0
-            && let Some(chunk) = ChunkRef::from_link(self.line.reference(slots.trailing_zeros() as usize))
-        {
+        if let Some(chunk) = self.item() {
             self.memory.prefetch(chunk);
         }
+    }
+
+    /// The same, and that the item is about to leave for another one.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_replace(self) {
+        if let Some(chunk) = self.item() {
+            self.memory.prefetch(chunk);
+            self.memory.prefetch_entry(chunk);
+        }
+    }
+
+    #[inline(always)]
+    fn item(self) -> Option<ChunkRef> {
+        let slots = self.line.slots_with(self.tag);
+        if slots == 0 {
+            return None;
+        }
+        ChunkRef::from_link(self.line.reference(slots.trailing_zeros() as usize))
     }
 }
 

@@ -98,6 +98,9 @@ impl Shard {
     ) -> Version {
         let (memory, view) = (self.slabs.memory(), self.view());
         let spot = self.index.begin_in_chain(home, hash, |chunk| view.has_key(chunk, key));
+        if let Some(old) = spot.present() {
+            self.lru.prefetch_to_unlink(memory, old);
+        }
         let is_main = self.begins_in_main(&spot, self.index.len() - usize::from(!is_more));
         if memory.is_accounting() {
             let (class, bytes) = (self.slabs.class_of(first), item_bytes(key.len(), value_bytes));

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
+use crate::cache::apply::Present;
 use crate::cache::{Cache, Group};
 use crate::config::Config;
 use crate::mutation::{KEY_BYTES_MAX, Version};
@@ -129,16 +130,17 @@ impl Inner {
                 restored.expired += 1;
                 continue;
             }
-            let wanted = |present: Option<Version>| present.is_none_or(|version| version < item.meta.version);
+            let wanted = |present: Present<'_>| present().is_none_or(|version| version < item.meta.version);
+            let hash = self.hasher.hash(&key);
             self.store_or_drop(
-                &key,
+                (hash, &key),
                 &value,
                 item.meta,
                 || Place::Hot,
                 wanted,
                 |cell| {
                     if item.accessed_s != 0
-                        && let Some(id) = cell.shard.find(self.hasher.hash(&key), &key)
+                        && let Some(id) = cell.shard.find(hash, &key)
                     {
                         cell.shard.set_accessed(id, item.accessed_s);
                     }

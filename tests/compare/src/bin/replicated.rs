@@ -12,22 +12,25 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use hotspare_compare::served::median;
 use hotspare_compare::served::pair::{OTHER_CORE, Pair, standing};
-use hotspare_compare::served::process::{Program, Server, pin_to_core, programs};
+use hotspare_compare::served::process::{Chosen, Family, Program, Server, pin_to_core};
 use hotspare_compare::served::relay::Relay;
 use hotspare_compare::served::workload::{SMALL, Slice, WORKLOADS, Workload, ask, fill_with, run};
 use hotspare_server::bench::load::Load;
 
 #[derive(Parser)]
 struct Args {
-    /// Our program.
-    #[arg(long, default_value = "../../target/release/hotspare")]
-    hotspare: String,
+    #[command(flatten)]
+    chosen: Chosen,
     /// Only these parts.
     #[arg(long, value_delimiter = ',', default_value = "cpu,catch-up,cut,stall")]
     only: Vec<Part>,
-    /// Only these servers: hotspare, redis.
-    #[arg(long, value_delimiter = ',', default_value = "hotspare,redis")]
-    names: Vec<String>,
+    /// Only these workloads' CPU.
+    #[arg(long, value_delimiter = ',', default_value = "W1,W4,W11")]
+    workloads: Vec<String>,
+    /// Requests a second, whatever the answers do, in place of as many as go: a server that sleeps between requests pays more for
+    /// each, so only at the same rate is it the replica alone that makes the difference.
+    #[arg(long, default_value_t = 0)]
+    rate: usize,
     #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// Seconds of one slice.
@@ -190,12 +193,16 @@ fn measure_cpu(programs: &[Program], args: &Args) -> io::Result<()> {
     for program in programs {
         match Compared::start(program) {
             Ok(one) => compared.push(one),
-            Err(why) if program.name == "hotspare" => return Err(why),
+            Err(why) if program.family == Family::Memcached => return Err(why),
             Err(why) => println!("{} is left out: {why}", program.name),
         }
     }
     for (name, bar) in RATIOS_MAX {
-        let workload = workload(name);
+        if !args.workloads.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let mut workload = workload(name);
+        workload.load.rate = args.rate;
         let mut costs: Vec<Vec<[Cost; 2]>> = compared.iter().map(|_| Vec::new()).collect();
         for round in 0..=args.rounds {
             for (one, costs) in compared.iter().zip(&mut costs) {
@@ -331,8 +338,8 @@ fn measure_stall(program: &Program) -> io::Result<()> {
 fn main() -> io::Result<()> {
     let args = Args::parse();
     pin_to_core(OTHER_CORE);
-    let mut all = programs(&args.hotspare, 1, 1000);
-    all.retain(|program| args.names.contains(&program.name) && program.name != "memcached");
+    let mut all = args.chosen.programs(1, 1000);
+    all.retain(|program| program.name != "memcached");
     if args.only.contains(&Part::Cpu) {
         measure_cpu(&all, &args)?;
     }
