@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use hotspare::transport::{Channel, MemoryNetwork};
 use hotspare::{AckMode, Cache, Config, Expiry, LinkState, ManualClock, Next, ReplicationConfig, Replicator};
@@ -30,7 +31,7 @@ impl Group {
             };
             let others = NAMES[..nodes].iter().filter(|name| **name != NAMES[index]);
             let config = others.fold(begins, |config, name| config.peer(*name));
-            let config = config.slot(index as u8).random_seed(index as u64 + 1).ack(ack);
+            let config = config.slot(index as u8).random_seed(index as u64 + 1).ack(ack).replica_reads(true);
             let config =
                 Config::new().memory_bytes_max(8 << 20).clock(clock.clone()).hash_seed(1).replication(config);
             let cache = Cache::new(config).unwrap();
@@ -51,6 +52,20 @@ impl Group {
 
     fn poll(&mut self, index: usize) -> Next {
         self.nodes[index].1.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Polls a node until it rests: whether it may linger then.
+    fn rests_and_may_linger(&mut self, index: usize) -> bool {
+        let rests = (0..64).any(|_| matches!(self.poll(index), Next::At(_)));
+        assert!(rests, "it comes to rest");
+        self.nodes[index].1.may_linger()
+    }
+
+    /// Gives the primary something, and the network's links what it ships.
+    fn set_and_ship(&mut self) {
+        self.nodes[0].0.set("k", "v", Expiry::Never).unwrap();
+        self.poll(0);
+        self.network.deliver_all();
     }
 
     /// Polls a node for so long, as often as it says; how often that was.
@@ -179,22 +194,28 @@ fn may_linger_behind_sets(ack: AckMode, sets: usize) -> (Group, bool) {
         group.poll(0);
     }
     group.network.deliver_all();
-    let rests = (0..64).any(|_| matches!(group.poll(1), Next::At(_)));
-    assert!(rests, "the replica comes to rest");
+    let may_linger = group.rests_and_may_linger(1);
     assert_eq!(group.nodes[1].0.status().seq, cache.status().seq, "it has applied them");
-    let may_linger = group.nodes[1].1.may_linger();
     (group, may_linger)
 }
 
 #[test]
-fn a_replica_may_linger_as_long_as_something_comes() {
+fn a_replica_lingers_where_it_pays() {
     let (mut group, may_linger) = may_linger_behind_sets(AckMode::Async, 1);
     assert!(may_linger, "its primary's system need not wake it");
-    for is_still in [true, false] {
-        group.clock.advance_ms(1);
-        group.poll(1);
-        assert_eq!(group.nodes[1].1.may_linger(), is_still, "nothing has come since");
+    for _ in 0..20 {
+        group.set_and_ship();
+        assert!(group.rests_and_may_linger(1), "each rest brought something");
     }
+    assert!(!group.rests_and_may_linger(1), "nothing has come");
+    let lingers = (0..100).filter(|_| {
+        // Each piece comes behind a rest in which none came.
+        group.set_and_ship();
+        let lingers = group.rests_and_may_linger(1);
+        assert!(!group.rests_and_may_linger(1));
+        lingers
+    });
+    assert_eq!(lingers.count(), 11, "pieces are rare: one in nine is waited for in vain");
 }
 
 #[test]
@@ -207,4 +228,25 @@ fn a_replica_that_catches_up_must_not_linger() {
 fn a_replica_must_not_linger_where_clients_wait_for_its_ack() {
     let (_, may_linger) = may_linger_behind_sets(AckMode::SemiSync { replicas: 1 }, 1);
     assert!(!may_linger);
+}
+
+#[test]
+fn a_replica_must_not_linger_while_it_waits_for_an_answer() {
+    let (mut group, may_linger) = may_linger_behind_sets(AckMode::Async, 1);
+    assert!(may_linger);
+    let replica = group.nodes[1].0.clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let loaded = replica.get_or_load("absent", Duration::from_secs(60), || Ok::<_, ()>("v"));
+            assert!(loaded.is_ok());
+        });
+        // The clock stands, so only the question that is asked can end it.
+        let ends = (0..5_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            matches!(group.poll(1), Next::At(_)) && !group.nodes[1].1.may_linger()
+        });
+        // Whoever waits for another node goes on alone.
+        group.nodes.clear();
+        assert!(ends, "an answer is waited for");
+    });
 }

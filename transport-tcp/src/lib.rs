@@ -42,10 +42,10 @@ mod transport;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Wake, Waker};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use hotspare::{Cache, Next, Replicator};
@@ -151,6 +151,8 @@ struct Control {
     /// Until when the thread may drain before it stops.
     drain_until: Mutex<Option<Instant>>,
     waker: mio::Waker,
+    /// The thread itself, once it runs: it may sleep without looking at its poller.
+    thread: OnceLock<Thread>,
 }
 
 impl Wake for Control {
@@ -161,6 +163,9 @@ impl Wake for Control {
     fn wake_by_ref(self: &Arc<Self>) {
         // A poller that is gone needs no waking.
         let _ = self.waker.wake();
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
     }
 }
 
@@ -178,8 +183,12 @@ impl Node {
         let transport = TcpTransport::open(options, frame_bytes_max, registry, arrivals.clone())?;
         let listen_address = transport.listen_address;
         let replicator = Replicator::new(cache, transport).ok_or(StartError::Standalone)?;
-        let control =
-            Arc::new(Control { stop: AtomicBool::new(false), drain_until: Mutex::new(None), waker });
+        let control = Arc::new(Control {
+            stop: AtomicBool::new(false),
+            drain_until: Mutex::new(None),
+            waker,
+            thread: OnceLock::new(),
+        });
         let (cache, shared) = (cache.clone(), control.clone());
         let thread = std::thread::Builder::new()
             .name("hotspare-tcp".to_owned())
@@ -218,6 +227,7 @@ fn run(
     arrivals: &Arrivals,
     control: &Arc<Control>,
 ) {
+    control.thread.get_or_init(std::thread::current);
     let waker = Waker::from(control.clone());
     let mut cx = Context::from_waker(&waker);
     let mut events = Events::with_capacity(64);
@@ -239,9 +249,9 @@ fn run(
             }
             // While draining, acks bring the wake-up; the time-out bounds it.
             Next::At(_) if control.stop.load(Ordering::Acquire) => Duration::from_millis(1),
-            // What comes meanwhile waits in the socket.
+            // What comes meanwhile waits in the socket; whoever asks for something ends this.
             Next::At(_) if replicator.may_linger() => {
-                std::thread::sleep(replicator.linger());
+                std::thread::park_timeout(replicator.linger());
                 Duration::ZERO
             }
             Next::At(moment) => {

@@ -194,7 +194,8 @@ impl ReplicationConfig {
         self
     }
 
-    /// As [`ReplicationConfig::max_unacked_ms`], in bytes of the log.
+    /// As [`ReplicationConfig::max_unacked_ms`], in bytes of the log. Allow for what is written in two milliseconds: about so long it takes
+    /// until an ack is back where nothing is amiss.
     pub fn max_unacked_bytes(mut self, bytes: u64) -> ReplicationConfig {
         self.unacked_bytes_max = Some(bytes);
         self

@@ -117,6 +117,8 @@ pub struct Replicator {
     /// Where the log ended at which moment, in the history of this number.
     ends: Option<(u64, Risk)>,
     pace: Pace,
+    /// See [`Replicator::may_linger`].
+    may_linger: bool,
     hints_due_ms: Millis,
     load_leases_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -187,6 +189,7 @@ impl Replicator {
             shortage: Shortage::default(),
             ends: None,
             pace: Pace::default(),
+            may_linger: false,
             hints_due_ms: 0,
             load_leases_due_ms: 0,
             standing: (0, LinkState::None),
@@ -202,15 +205,16 @@ impl Replicator {
     /// Whether whoever polls may leave the links alone for as long as [`Replicator::linger`] says, though the last poll said
     /// [`Next::At`]: this node follows a primary that ships piece after piece and waits for no ack. Who sleeps meanwhile, instead
     /// of waiting for the link, takes more at once, and need not be woken for each piece, which costs the primary's system more
-    /// than to send it.
-    pub fn may_linger(&mut self) -> bool {
-        self.pace.follows(self.cache.inner.local_now_ms())
+    /// than to send it. The waker is to end that sleep: somebody here asks for something.
+    pub fn may_linger(&self) -> bool {
+        self.may_linger
     }
 
     /// Does all that can be done now.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Next {
         let cache = self.cache.clone();
         let Some(group) = cache.inner.group.as_ref() else { return Next::At(Millis::MAX) };
+        self.may_linger = false;
         group.doorbell.begin_turn();
         // Replicas wait for this flush, and it may be that nobody asks the primary for anything.
         cache.inner.settle_flush();
@@ -226,7 +230,7 @@ impl Replicator {
         // Where clients wait for acks, lingering would cost them more than waking costs the writers.
         let lingers = group.acks.needed() == 0;
         if progress.shipped || progress.has_more {
-            self.pace.note_shipped(now.local_ms);
+            self.pace.note_shipped();
             // Where it lingers, what has come in since is for the next large piece.
             if progress.has_more || !lingers {
                 return Next::Now;
@@ -236,7 +240,7 @@ impl Replicator {
             // Its link wakes the task as soon as it takes more: who sleeps meanwhile, as for writes, lets it run dry.
             return Next::At(self.deadline_ms(now).min(now.local_ms + COPY_LOOK_MS));
         }
-        if lingers && !self.downstream.is_empty() && self.pace.ships(now.local_ms) {
+        if lingers && !self.downstream.is_empty() && self.pace.ships() {
             return Next::Soon;
         }
         if group.doorbell.arm(cx.waker()) {
@@ -259,6 +263,9 @@ impl Replicator {
             group.doorbell.disarm();
             return Next::At(self.deadline_ms(now).min(now.local_ms + STALLED_LOOK_MS));
         }
+        // Nobody waits for an answer from the primary, and who has replicas of its own collects for those already.
+        let is_unhurried = self.downstream.is_empty() && group.desk.deadline_ms().is_none();
+        self.may_linger = is_unhurried && self.pace.follows();
         Next::At(self.deadline_ms(now))
     }
 

@@ -8,52 +8,64 @@
 
 use std::time::Duration;
 
-use crate::clock::Millis;
 use crate::replication::risk::LogEnd;
 
 /// How long who drives collects between two turns, where nobody waits for acks (the first design said 200 µs: why this
 /// is more is in ARCHITECTURE.md). The system adds some 50 µs.
 pub(super) const LINGER: Duration = Duration::from_micros(450);
 
-/// How long the driver goes on collecting after the last time that there was something.
-const LINGER_MS: u64 = 2;
+/// Rests after which the driver waits to be woken, where nothing is shipped any more and no ack comes.
+const SHIP_RESTS: u8 = 1;
 
 /// What a replica takes without a rest when it goes on at once: it is catching up, and its primary waits for room on the link.
 const FEED_BYTES_MAX: u64 = 256 << 10;
 
+/// Behind a rest in which nothing came, a replica waits for the link so many times before it rests again: where pieces are rare, a
+/// rest is a turn for nothing.
+const PIECES_AWAITED: u8 = 8;
+
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    shipped_at_ms: Millis,
-    followed_at_ms: Millis,
+    /// How many rests of a primary are left, since it shipped something.
+    ship_rests: u8,
     /// Where the log ended behind the last turn.
     log_bytes: u64,
     /// What was followed since the last rest.
     fed_bytes: u64,
+    /// Whether a replica rested last, and nothing has come since.
+    rests: bool,
+    pieces_awaited: u8,
 }
 
 impl Pace {
-    pub(super) fn note_shipped(&mut self, now_ms: Millis) {
-        self.shipped_at_ms = now_ms;
+    pub(super) fn note_shipped(&mut self) {
+        self.ship_rests = SHIP_RESTS;
     }
 
-    /// Behind a turn, which left the log ending here. `unhurried` says that what was added had been shipped to this node, and
-    /// that no client waits for its ack.
+    /// Behind a turn, which left the log ending here. `unhurried` says that this node follows a primary whose clients wait for no
+    /// ack.
     pub(super) fn note_followed(&mut self, end: LogEnd, unhurried: bool) {
         let grown = end.bytes.saturating_sub(std::mem::replace(&mut self.log_bytes, end.bytes));
-        if unhurried && grown > 0 {
-            self.followed_at_ms = end.at_ms;
-            self.fed_bytes += grown;
+        self.fed_bytes = if unhurried { self.fed_bytes + grown } else { 0 };
+    }
+
+    /// Before a rest: whether the next piece is soon to be shipped.
+    pub(super) fn ships(&mut self) -> bool {
+        let left = self.ship_rests.checked_sub(1);
+        self.ship_rests = left.unwrap_or(0);
+        left.is_some()
+    }
+
+    /// Before a rest: whether the next piece is soon to come, and may be left in the link for a while.
+    pub(super) fn follows(&mut self) -> bool {
+        let fed_bytes = std::mem::take(&mut self.fed_bytes);
+        let has_rested = std::mem::take(&mut self.rests);
+        match fed_bytes {
+            0 if has_rested => self.pieces_awaited = PIECES_AWAITED,
+            0 => {}
+            _ if has_rested || self.pieces_awaited == 0 => self.rests = fed_bytes <= FEED_BYTES_MAX,
+            _ => self.pieces_awaited -= 1,
         }
-    }
-
-    /// Whether the next piece is soon to be shipped.
-    pub(super) fn ships(&self, now_ms: Millis) -> bool {
-        now_ms < self.shipped_at_ms + LINGER_MS
-    }
-
-    /// Whether the next piece is soon to come, and can wait for it.
-    pub(super) fn follows(&mut self, now_ms: Millis) -> bool {
-        let is_small = std::mem::take(&mut self.fed_bytes) <= FEED_BYTES_MAX;
-        is_small && now_ms < self.followed_at_ms + LINGER_MS
+        self.rests
     }
 }
