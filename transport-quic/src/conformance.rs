@@ -2,10 +2,11 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use hotspare::transport::Transport;
 use hotspare::transport::conformance::{self, Subject};
+use hotspare::transport::{Channel, Transport};
 use hotspare_tls::issue::Authority;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::RootCertStore;
@@ -163,4 +164,37 @@ impl Quic {
 #[test]
 fn quic_keeps_the_promises_of_a_transport() {
     conformance::run(&mut Quic::new());
+}
+
+#[test]
+fn hints_wait_for_room_among_those_that_have_yet_to_be_sent() {
+    // Sixteen times as many bytes as there is room for.
+    const HINTS: usize = 4_000;
+    let mut quic = Quic::new();
+    let (mut ours, mut theirs) = (quic.open(), quic.open());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut out = ours.dial(&theirs.local_address().unwrap()).unwrap();
+    let mut into = None;
+    let (mut sent, mut come, mut rests_in_vain) = (0, 0, 0);
+    while rests_in_vain < 500 {
+        quic.rest();
+        rests_in_vain += 1;
+        if let Poll::Ready(link) = theirs.poll_accept(&mut cx) {
+            into = Some(link);
+        }
+        while sent < HINTS && matches!(out.poll_ready(Channel::Hint, &mut cx), Poll::Ready(Ok(()))) {
+            out.send(Channel::Hint, vec![1; 1_000].into()).unwrap();
+            (sent, rests_in_vain) = (sent + 1, 0);
+        }
+        let _ = out.poll_flush(&mut cx);
+        while let Some(Poll::Ready(Ok(Some(hint)))) =
+            into.as_mut().map(|link| link.poll_recv(Channel::Hint, &mut cx))
+        {
+            assert_eq!(hint.len(), 1_000);
+            (come, rests_in_vain) = (come + 1, 0);
+        }
+    }
+    assert_eq!(sent, HINTS);
+    // Whatever the system loses: that is what hints may be.
+    assert!(come > HINTS / 10 * 9, "{come} of {HINTS} have come");
 }

@@ -27,7 +27,7 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Of both streams together, so that neither, full, holds up the other.
 const WINDOW_BYTES: u32 = 2 * STREAM_WINDOW_BYTES;
 
-/// Bytes of datagrams that wait to be sent, or to be read; the oldest are lost.
+/// Bytes of datagrams that wait to be sent, where one more waits for room, or to be read, where the oldest are lost.
 const DATAGRAM_BYTES_MAX: usize = 256 << 10;
 
 /// How long a link lives without a sign of the peer. The engine gives it up earlier.

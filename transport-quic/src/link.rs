@@ -57,6 +57,8 @@ struct Streams {
     bulk_out: Option<Outgoing>,
     bulk_in: BulkIn,
     next_hint: Coming<Result<Bytes, ConnectionError>>,
+    /// Waits for room among those that have yet to be sent.
+    hint_out: Option<Coming<()>>,
 }
 
 /// Full copies from the peer.
@@ -73,6 +75,11 @@ pub(crate) struct QuicLink {
     frame_bytes_max: usize,
     read_buffer: Box<[u8]>,
     spawner: Spawner,
+}
+
+/// Where the path has become too narrow for it, or there are no datagrams, it is lost.
+async fn send_hint(connection: Connection, frame: Bytes) {
+    let _ = connection.send_datagram_wait(frame).await;
 }
 
 async fn next_hint(connection: Connection) -> Result<Bytes, ConnectionError> {
@@ -106,6 +113,7 @@ impl Streams {
             bulk_out,
             bulk_in: BulkIn::Awaited(Box::pin(full_copies(connection.clone()))),
             next_hint: Box::pin(next_hint(connection.clone())),
+            hint_out: None,
             connection,
         }
     }
@@ -118,11 +126,20 @@ impl Streams {
         }
     }
 
+    /// Until the last hint has gone on its way.
+    fn poll_hint_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(hint) = &mut self.hint_out {
+            ready!(hint.as_mut().poll(cx));
+            self.hint_out = None;
+        }
+        Poll::Ready(())
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         let live = self.live_out.poll_write(cx)?;
         let bulk = self.bulk_out.as_mut().map_or(Poll::Ready(Ok(())), |bulk| bulk.poll_write(cx))?;
-        match (live, bulk) {
-            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+        match (live, bulk, self.poll_hint_out(cx)) {
+            (Poll::Ready(()), Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
             _ => Poll::Pending,
         }
     }
@@ -249,7 +266,7 @@ impl Link for QuicLink {
     fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>> {
         self.with_streams(cx, |streams, _, cx| match streams.outgoing(channel) {
             Some(outgoing) => outgoing.poll_ready(cx),
-            None => Poll::Ready(Ok(())),
+            None => streams.poll_hint_out(cx).map(Ok),
         })
     }
 
@@ -261,8 +278,7 @@ impl Link for QuicLink {
         };
         match streams.outgoing(channel) {
             Some(outgoing) => outgoing.push(frame),
-            // Where the path has become too narrow for it, or there is no such channel, it is lost.
-            None => drop(streams.connection.send_datagram(frame)),
+            None => streams.hint_out = Some(Box::pin(send_hint(streams.connection.clone(), frame))),
         }
         Ok(())
     }
