@@ -75,6 +75,8 @@ pub struct Setting {
     pub stalls: bool,
     /// Whether the memory is too small for what is written.
     pub evicts: bool,
+    /// Into how many parts each cache is divided.
+    pub shards: usize,
     /// Whether nodes are of older versions, each of another one in each of its lives.
     pub mixed: bool,
     /// Whether frames arrive cut short, with a bit flipped, or twice.
@@ -101,6 +103,7 @@ impl Default for Setting {
             loads: false,
             stalls: false,
             evicts: false,
+            shards: 1,
             mixed: false,
             spoils: false,
         }

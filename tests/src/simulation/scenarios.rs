@@ -13,7 +13,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 17] = [
     Scenario {
         name: "async",
         what: "three nodes; whatever fails, every property holds and all agree in the end",
@@ -78,6 +78,11 @@ pub const SCENARIOS: [Scenario; 16] = [
         name: "evictions",
         what: "memory is too small for what is written: a node lacks items, and holds none that is stale",
         run: |seed| Ok(format!("{:?}", run_with(seed, evictions(seed)))),
+    },
+    Scenario {
+        name: "shards",
+        what: "caches in four parts, copied and cleared one after the other, in groups of several kinds",
+        run: |seed| Ok(format!("{:?}", run_with(seed, in_shards(seed)))),
     },
     Scenario {
         name: "mixed",
@@ -197,6 +202,18 @@ pub fn stalls(seed: u64) -> Setting {
 /// Three nodes that hold a part of what is written, and evict all the time.
 pub fn evictions(seed: u64) -> Setting {
     Setting { evicts: true, ..three_nodes(seed) }
+}
+
+/// Plain groups, chains, groups that wait for acks, and those whose nodes are stopped, in turn, whose caches are in parts: a node
+/// copied anew clears one in each of its turns, a copy goes through one after the other, and its log says of each when it is whole.
+pub fn in_shards(seed: u64) -> Setting {
+    let setting = match seed % 4 {
+        0 => three_nodes(seed),
+        1 => chain(seed),
+        2 => semi_sync(seed),
+        _ => stalls(seed),
+    };
+    Setting { shards: 4, ..setting }
 }
 
 /// Groups of several kinds whose nodes are of any version; some of their clients read through.

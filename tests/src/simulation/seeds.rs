@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::panic::catch_unwind;
 
 use super::scenarios::{
-    cascade_acks, chain, erring, evictions, founders, mixed, reborn, registers_of, semi_sync, skewed, spoilt,
-    stalls, strict_chain, three_nodes, with_loads,
+    cascade_acks, chain, erring, evictions, founders, in_shards, mixed, reborn, registers_of, semi_sync,
+    skewed, spoilt, stalls, strict_chain, three_nodes, with_loads,
 };
 use super::{Setting, Summary, forgetful, registers, run, run_with};
 use hotspare::Bug;
@@ -50,6 +50,14 @@ fn every_property_holds_whatever_fails_and_all_nodes_agree_in_the_end() {
     let told = total.told;
     assert!(told.changes > 0 && told.fills > 0 && told.resumed > 0, "nobody subscribed: {total:?}");
     assert!(told.restarts.iter().all(|restarts| *restarts > 0), "some restart was never told: {total:?}");
+}
+
+/// A node that is copied is cleared and filled a part at a time, with the log beside it and whatever fails in between.
+#[test]
+fn every_property_holds_where_caches_are_in_parts() {
+    let total = over(one_seed_in(2), in_shards);
+    assert!(total.mutations > 0 && total.crashes > 0 && total.installs > 0, "nothing happened: {total:?}");
+    assert!(total.roll_backs > 0 && total.log_waits > 0, "nobody came back, or was copied apart: {total:?}");
 }
 
 /// P10: what a node holds is gone on by its history, or replaced by one that a promotion of the group's items began.

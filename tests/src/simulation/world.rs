@@ -165,10 +165,13 @@ impl World {
         };
         let config = match self.setting.evicts {
             true => Config::new().memory_bytes_max(MEMORY_BYTES_MIN).item_bytes_max(MEMORY_BYTES_MIN / 8),
-            false => Config::new().memory_bytes_max(MEMORY_BYTES),
+            false => Config::new().memory_bytes_max(MEMORY_BYTES * self.setting.shards),
         };
-        let config =
-            config.clock(self.clocks.of(index)).hash_seed(self.incarnations).replication(replication);
+        let config = config
+            .clock(self.clocks.of(index))
+            .hash_seed(self.incarnations)
+            .replication(replication)
+            .shards(self.setting.shards);
         let cache = Cache::new(config).expect("the configuration is sound");
         let is_slow = self.setting.stalls && self.one_in(3);
         let lacks = match self.setting.mixed && !self.one_in(3) {
