@@ -5,10 +5,6 @@
 use std::collections::VecDeque;
 
 use super::LENGTH_BYTES;
-use crate::storage::prefetch_to_write;
-
-/// What the processor is to fetch behind a record that is written in place: about as much as the next one takes.
-const AHEAD_BYTES: usize = 192;
 
 /// Bytes in fixed pieces, as one long string that grows at the end and is forgotten from the front.
 ///
@@ -55,11 +51,6 @@ impl ByteRing {
         let within = self.within(self.end);
         self.end += count as u64;
         let piece = self.pieces.back_mut().expect("the newest piece has room");
-        let (next, end) = (piece.as_ptr().wrapping_add(within + count), within + count + AHEAD_BYTES);
-        if end <= self.piece_bytes {
-            // A store into memory that has yet to be fetched holds up the unlocking behind it.
-            (0..AHEAD_BYTES).step_by(64).for_each(|at| prefetch_to_write(next.wrapping_add(at)));
-        }
         &mut piece[within..within + count]
     }
 
