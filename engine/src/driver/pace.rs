@@ -1,6 +1,6 @@
 //! When the driver collects: it sleeps a while between its turns, and does more in each of them.
 //!
-//! Lives here: since when something was shipped or followed, and how much. Not here: what else makes the next turn due (see
+//! Lives here: whether something was shipped since the last rest, and how much was followed. Not here: what else makes the next turn due (see
 //! [`super::Replicator::poll`]).
 //!
 //! A primary collects writes, and writers need not wake it for each. A replica collects what is shipped: it does not wait for
@@ -14,9 +14,6 @@ use crate::replication::risk::LogEnd;
 /// is more is in ARCHITECTURE.md). The system adds some 50 µs.
 pub(super) const LINGER: Duration = Duration::from_micros(450);
 
-/// Rests after which the driver waits to be woken, where nothing is shipped any more and no ack comes.
-const SHIP_RESTS: u8 = 1;
-
 /// What a replica takes without a rest when it goes on at once: it is catching up, and its primary waits for room on the link.
 const FEED_BYTES_MAX: u64 = 256 << 10;
 
@@ -26,8 +23,8 @@ const PIECES_AWAITED: u8 = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    /// How many rests of a primary are left, since it shipped something.
-    ship_rests: u8,
+    /// Whether something was shipped, or an ack came, since the last rest of a primary.
+    has_shipped: bool,
     /// Where the log ended behind the last turn.
     log_bytes: u64,
     /// What was followed since the last rest.
@@ -39,7 +36,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn note_shipped(&mut self) {
-        self.ship_rests = SHIP_RESTS;
+        self.has_shipped = true;
     }
 
     /// Behind a turn, which left the log ending here. `unhurried` says that this node follows a primary whose clients wait for no
@@ -51,9 +48,7 @@ impl Pace {
 
     /// Before a rest: whether the next piece is soon to be shipped.
     pub(super) fn ships(&mut self) -> bool {
-        let left = self.ship_rests.checked_sub(1);
-        self.ship_rests = left.unwrap_or(0);
-        left.is_some()
+        std::mem::take(&mut self.has_shipped)
     }
 
     /// Before a rest: whether the next piece is soon to come, and may be left in the link for a while.

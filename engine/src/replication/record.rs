@@ -255,16 +255,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
         }
         Record::EndLoad { key } => Mutation::EndLoad { key },
     };
+    if mutation.key().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+        return Err(BadRecord);
+    }
     match mutation {
-        Mutation::Put { key, .. }
-        | Mutation::Touch { key, .. }
-        | Mutation::Delete { key }
-        | Mutation::LendLoad { key, .. }
-        | Mutation::EndLoad { key }
-            if key.is_empty() || key.len() > KEY_BYTES_MAX =>
-        {
-            Err(BadRecord)
-        }
         Mutation::Put { value, flags, expires_at_ms, marks, client_cas, .. }
             if !marks.fit(value.len() as u64, flags, expires_at_ms, client_cas) =>
         {

@@ -25,7 +25,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "cpu,catch-up,cut,stall")]
     only: Vec<Part>,
     /// Only these workloads' CPU.
-    #[arg(long, value_delimiter = ',', default_value = "W1,W4,W11")]
+    #[arg(long, value_delimiter = ',', default_value = "W1,W4,W11", value_parser = RATIOS_MAX.map(|(name, _)| name))]
     workloads: Vec<String>,
     /// Requests a second, whatever the answers do, in place of as many as go: a server that sleeps between requests pays more for
     /// each, so only at the same rate is it the replica alone that makes the difference.
