@@ -326,3 +326,12 @@ fn what_a_replica_lacked_before_it_came_back_is_told_as_old_as_it_is() {
     group.run(5);
     assert_eq!(group.cache(0).status().replicas[0].lag_ms, 0);
 }
+
+#[test]
+fn writes_are_collected_for_less_time_where_a_budget_says_what_may_be_lacking() {
+    let linger = |config| Group::new(config, 1).nodes[0].1.linger();
+    let free = linger(ReplicationConfig::primary());
+    assert!(free < Duration::from_millis(1));
+    assert!(linger(ReplicationConfig::primary().max_unacked_ms(5)) < free);
+    assert!(linger(ReplicationConfig::primary().max_unacked_bytes(1 << 20)) < free);
+}

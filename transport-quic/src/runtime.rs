@@ -16,6 +16,10 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
+/// The longest that the thread sleeps while writes are collected: not as long as over TCP, since it sends and acknowledges packets
+/// as well.
+const LINGER_MAX: Duration = Duration::from_micros(450);
+
 /// The longest sleep: a bound on what a missed event could cost.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -181,8 +185,7 @@ async fn drive(cache: &Cache, mut replicator: Replicator, control: &Control) -> 
         match next {
             Next::Now => tokio::task::yield_now().await,
             Next::Soon => {
-                // All of this thread: packets are sent and acknowledged by it, so longer would delay these.
-                std::thread::sleep(replicator.linger());
+                std::thread::sleep(replicator.linger().min(LINGER_MAX));
                 tokio::task::yield_now().await;
             }
             // While draining, acks bring the wake-up; the time-out bounds it.

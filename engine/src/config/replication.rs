@@ -232,6 +232,11 @@ impl ReplicationConfig {
         self
     }
 
+    /// Whether writes are refused while replicas lack too much.
+    pub(crate) fn has_budget(&self) -> bool {
+        self.unacked_ms_max.is_some() || self.unacked_bytes_max.is_some()
+    }
+
     /// The largest item that a frame carries beside others, in bytes.
     pub(super) fn framed_item_bytes_max(&self) -> usize {
         self.frame_bytes_max / 2 - RECORD_HEAD_BYTES

@@ -48,7 +48,7 @@ use announce::Announcer;
 use campaign::Campaign;
 use downstream::Downstream;
 use incoming::Incoming;
-use pace::{LINGER, Pace};
+use pace::{LINGER, LINGER_WITHIN_BUDGET, Pace};
 use shortage::Shortage;
 use upstream::Upstream;
 
@@ -196,10 +196,14 @@ impl Replicator {
         })
     }
 
-    /// How long whoever polls sleeps at [`Next::Soon`], and collects writes meanwhile: about half a millisecond. More is shipped at
-    /// less cost, and is at risk for longer.
+    /// How long whoever polls sleeps at [`Next::Soon`], and collects writes meanwhile: about a millisecond, or half of one with a budget
+    /// ([`ReplicationConfig::max_unacked_ms`](crate::ReplicationConfig::max_unacked_ms), or in bytes). More is shipped at less
+    /// cost, and is at risk for longer.
     pub fn linger(&self) -> Duration {
-        LINGER
+        match self.cache.inner.group.as_ref() {
+            Some(group) if group.config.has_budget() => LINGER_WITHIN_BUDGET,
+            _ => LINGER,
+        }
     }
 
     /// Whether whoever polls may leave the links alone for as long as [`Replicator::linger`] says, though the last poll said

@@ -12,7 +12,10 @@ use crate::replication::risk::LogEnd;
 
 /// How long who drives collects between two turns, where nobody waits for acks (the first design said 200 µs: why this
 /// is more is in ARCHITECTURE.md). The system adds some 50 µs.
-pub(super) const LINGER: Duration = Duration::from_micros(450);
+pub(super) const LINGER: Duration = Duration::from_micros(950);
+
+/// The same where writes are refused above a budget of what replicas lack.
+pub(super) const LINGER_WITHIN_BUDGET: Duration = Duration::from_micros(450);
 
 /// What a replica takes without a rest when it goes on at once: it is catching up, and its primary waits for room on the link.
 const FEED_BYTES_MAX: u64 = 256 << 10;

@@ -233,27 +233,31 @@ fn encode_by_serde(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
     *out = postcard::to_extend(&record, buffer).expect("a vector takes any number of bytes");
 }
 
+/// What [`decode_by_serde`] gives for a put of an item that has nothing but key and value, in a third of the instructions; `None`
+/// if it is anything else, or longer.
+#[inline]
+fn decode_plain_put(bytes: &[u8]) -> Option<Mutation<'_>> {
+    let [0, key_bytes, rest @ ..] = bytes else { return None };
+    let (key, rest) = rest.split_at_checked(usize::from(*key_bytes))?;
+    let (value_bytes, rest) = match *rest {
+        [low, ref rest @ ..] if low <= SHORT_MAX as u8 => (usize::from(low), rest),
+        [low, high, ref rest @ ..] if high <= SHORT_MAX as u8 => {
+            (usize::from(low & SHORT_MAX as u8) | usize::from(high) << 7, rest)
+        }
+        _ => return None,
+    };
+    let (value, end) = rest.split_at_checked(value_bytes)?;
+    let [0, 0, 0, marks] = *end else { return None };
+    let is_short = *key_bytes <= SHORT_MAX as u8;
+    let put = Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks: Marks(marks), client_cas: None };
+    is_short.then_some(put)
+}
+
 /// Reads one mutation, which must fill `bytes` exactly.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
-    let (record, rest) = postcard::take_from_bytes::<Record<'_>>(bytes).map_err(|_| BadRecord)?;
-    if !rest.is_empty() {
-        return Err(BadRecord);
-    }
-    let mutation = match record {
-        Record::Put { key, value, flags, expires_at_ms, client_cas, marks } => {
-            Mutation::Put { key, value, flags, expires_at_ms, marks: Marks(marks), client_cas }
-        }
-        Record::Touch { key, version, expires_at_ms } => {
-            Mutation::Touch { key, version: Version(version), expires_at_ms }
-        }
-        Record::Delete { key } => Mutation::Delete { key },
-        Record::Flush => Mutation::Flush,
-        Record::FlushAt { at_ms } => Mutation::FlushAt { at_ms },
-        Record::FlushPrefix { prefix } => Mutation::FlushPrefix { prefix },
-        Record::LendLoad { key, node, until_ms, is_primarys } => {
-            Mutation::LendLoad { key, node, until_ms, is_primarys }
-        }
-        Record::EndLoad { key } => Mutation::EndLoad { key },
+    let mutation = match decode_plain_put(bytes) {
+        Some(put) => put,
+        None => decode_by_serde(bytes)?,
     };
     if mutation.key().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
         return Err(BadRecord);
@@ -269,6 +273,29 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
         }
         sound => Ok(sound),
     }
+}
+
+fn decode_by_serde(bytes: &[u8]) -> Result<Mutation<'_>, BadRecord> {
+    let (record, rest) = postcard::take_from_bytes::<Record<'_>>(bytes).map_err(|_| BadRecord)?;
+    if !rest.is_empty() {
+        return Err(BadRecord);
+    }
+    Ok(match record {
+        Record::Put { key, value, flags, expires_at_ms, client_cas, marks } => {
+            Mutation::Put { key, value, flags, expires_at_ms, marks: Marks(marks), client_cas }
+        }
+        Record::Touch { key, version, expires_at_ms } => {
+            Mutation::Touch { key, version: Version(version), expires_at_ms }
+        }
+        Record::Delete { key } => Mutation::Delete { key },
+        Record::Flush => Mutation::Flush,
+        Record::FlushAt { at_ms } => Mutation::FlushAt { at_ms },
+        Record::FlushPrefix { prefix } => Mutation::FlushPrefix { prefix },
+        Record::LendLoad { key, node, until_ms, is_primarys } => {
+            Mutation::LendLoad { key, node, until_ms, is_primarys }
+        }
+        Record::EndLoad { key } => Mutation::EndLoad { key },
+    })
 }
 
 #[cfg(test)]
@@ -355,6 +382,51 @@ mod tests {
                 assert_eq!(out, bytes_of(&put), "{key_bytes} and {value_bytes} bytes");
             }
         }
+    }
+
+    /// A few bytes of each place changed, cut short and drawn out: lengths that lie, numbers in more bytes than they need.
+    #[test]
+    fn puts_are_read_as_serde_reads_them_whatever_the_bytes_say() {
+        let mut plain = 0;
+        for (key_bytes, value_bytes) in
+            [(1, 0), (1, 1), (3, 2), (127, 3), (128, 3), (2, 127), (2, 128), (2, 300)]
+        {
+            let put = bytes_of(&Mutation::Put {
+                key: &vec![b'k'; key_bytes],
+                value: &vec![b'v'; value_bytes],
+                flags: 0,
+                expires_at_ms: 0,
+                marks: Marks(8),
+                client_cas: None,
+            });
+            let mut check = |bytes: &[u8]| {
+                if let Some(read) = decode_plain_put(bytes) {
+                    assert_eq!(Ok(read), decode_by_serde(bytes), "{bytes:?}");
+                    plain += 1;
+                }
+            };
+            check(&put);
+            for at in 0..put.len() {
+                check(&put[..at]);
+                for byte in [0, 1, 2, 3, 4, 0x7f, 0x80, 0x81, 0xff] {
+                    let mut other = put.clone();
+                    other[at] = byte;
+                    check(&other);
+                    other.insert(at, 0x80);
+                    check(&other);
+                    other[at] = 0;
+                    check(&other);
+                }
+            }
+        }
+        assert!(plain > 1_000, "{plain}");
+        let put = |key: &[u8], value: &[u8]| {
+            let (client_cas, marks) = (None, Marks(8));
+            bytes_of(&Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks, client_cas })
+        };
+        assert!(decode_plain_put(&put(&[b'k'; 127], &[b'v'; 16_383])).is_some());
+        assert!(decode_plain_put(&put(&[b'k'; 128], b"v")).is_none());
+        assert!(decode_plain_put(&put(b"k", &[b'v'; 16_384])).is_none());
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Roles {
             Start::Primary => (Role::Primary, LinkState::None),
             Start::Follower => (Role::Replica, LinkState::Connecting),
         };
-        let has_budget = config.unacked_ms_max.is_some() || config.unacked_bytes_max.is_some();
+        let has_budget = config.has_budget();
         let mut roles = Roles {
             role,
             node: config.node.unwrap_or_else(|| random.u128()),

@@ -45,7 +45,12 @@ impl Inner {
         let mut queue: VecDeque<Result<(Read<'a>, Option<FetchedLine<'a>>), OutOfStep>> =
             VecDeque::with_capacity(AHEAD);
         std::iter::from_fn(move || {
-            queue.extend(read.by_ref().take(AHEAD - queue.len()));
+            // Behind the first time one is wanted: that is less without the bookkeeping of many.
+            while queue.len() < AHEAD
+                && let Some(entry) = read.next()
+            {
+                queue.push_back(entry);
+            }
             if let Some(Ok((_, Some(line)))) = queue.get(ITEM_AHEAD) {
                 line.prefetch_to_replace();
             }

@@ -242,6 +242,11 @@ impl Flights {
         self.0.len()
     }
 
+    #[cfg(feature = "serde")]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<&Arc<Flight>> {
         self.0.get(key)
     }

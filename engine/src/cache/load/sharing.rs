@@ -76,9 +76,17 @@ impl Inner {
         }
     }
 
-    /// The key was written to, under this version or a lower one: who loads it may have read its source before.
-    #[cold]
+    /// The key was written to, under this version or a lower one: who loads it may have read its source before. A replica asks for
+    /// each record, and nearly always there is nothing.
+    #[inline]
     pub(crate) fn overtake_loads(&self, cell: &mut ShardCell, key: &[u8], by: Version) {
+        if !cell.flights.is_empty() || cell.load_leases.len() > 0 {
+            self.overtake_those(cell, key, by);
+        }
+    }
+
+    #[cold]
+    fn overtake_those(&self, cell: &mut ShardCell, key: &[u8], by: Version) {
         let woken = cell.flights.overtake(key, by);
         self.wake_later(woken);
         self.change_leases(cell, |leases| leases.remove(key, by));
