@@ -5,7 +5,7 @@ use std::task::{Context, Waker};
 
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
-    AckMode, Cache, Config, Expiry, LinkState, ManualClock, ReplicationConfig, Replicator, Role, Status,
+    AckMode, Cache, Config, Expiry, LinkState, ManualClock, Next, ReplicationConfig, Replicator, Role, Status,
 };
 
 const ITEMS: usize = 300;
@@ -239,4 +239,31 @@ fn a_primary_that_hangs_keeps_no_replicas_replica_from_its_parent() {
     }
     assert!(visits > 0, "it is counted once the primary answers");
     assert_eq!((tree.status("c").link, tree.status("c").depth), (LinkState::Streaming, 2));
+}
+
+#[test]
+fn a_node_in_between_collects_nothing_while_clients_further_up_wait_for_its_acks() {
+    for (mode, collects) in [(AckMode::Async, true), (AckMode::SemiSync { replicas: 1 }, false)] {
+        let mut tree = Tree::new();
+        tree.join_below("b", "a");
+        tree.join_below("c", "b");
+        // Each node's mode is its own.
+        tree.cache("a").set_ack_mode(mode).unwrap();
+        tree.run_ms(2_000);
+        assert_eq!(tree.status("b").primary_ack_mode, Some(mode));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut has_collected = false;
+        for number in 0..20 {
+            tree.set("a", &format!("new{number}"));
+            for _ in 0..8 {
+                for (name, _, replicator) in &mut tree.nodes {
+                    let next = replicator.as_mut().unwrap().poll(&mut cx);
+                    has_collected |= *name == "b" && next == Next::Soon;
+                }
+                tree.network.deliver_all();
+            }
+        }
+        assert_eq!(tree.status("c").seq, tree.status("a").seq, "all have all");
+        assert_eq!(has_collected, collects, "{mode:?}");
+    }
 }

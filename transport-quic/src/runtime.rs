@@ -16,7 +16,7 @@ use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
-/// The longest that the thread sleeps while writes are collected: not as long as over TCP, since it sends and acknowledges packets
+/// The longest that the thread sleeps while writes are collected: not as long as it may, since it sends and acknowledges packets
 /// as well.
 const LINGER_MAX: Duration = Duration::from_micros(450);
 

@@ -188,13 +188,14 @@ impl ReplicationConfig {
 
     /// Refuses writes while no attached replica lacks less than so many milliseconds of them. Default: none is refused. It
     /// is looked at whenever the replicator is polled (about every 5 ms), so it is passed by as much as is written
-    /// meanwhile.
+    /// meanwhile, and a few milliseconds refuse some now and then, where a node waits for a core. Give it to every node of the group: a
+    /// node with a budget collects for half as long.
     pub fn max_unacked_ms(mut self, ms: u64) -> ReplicationConfig {
         self.unacked_ms_max = Some(ms);
         self
     }
 
-    /// As [`ReplicationConfig::max_unacked_ms`], in bytes of the log. Allow for what is written in two milliseconds: about so long it takes
+    /// As [`ReplicationConfig::max_unacked_ms`], in bytes of the log. Allow for what is written in three milliseconds: about so long it takes
     /// until an ack is back where nothing is amiss.
     pub fn max_unacked_bytes(mut self, bytes: u64) -> ReplicationConfig {
         self.unacked_bytes_max = Some(bytes);

@@ -269,7 +269,7 @@ impl Downstream {
     }
 
     fn has_walk_to_go_on(&mut self, turn: &mut Turn<'_, '_>) -> bool {
-        let channel = self.session.copy_channel();
+        let channel = self.session.walk_channel();
         self.session.has_background_work() && matches!(self.peer.is_ready_on(channel, turn.cx), Ok(true))
     }
 

@@ -119,6 +119,8 @@ pub struct Replicator {
     pace: Pace,
     /// See [`Replicator::may_linger`].
     may_linger: bool,
+    /// Whether this node follows a primary whose clients wait for acks.
+    is_awaited: bool,
     hints_due_ms: Millis,
     load_leases_due_ms: Millis,
     /// The epoch and the link's state that were last told to whoever waits.
@@ -190,13 +192,14 @@ impl Replicator {
             ends: None,
             pace: Pace::default(),
             may_linger: false,
+            is_awaited: false,
             hints_due_ms: 0,
             load_leases_due_ms: 0,
             standing: (0, LinkState::None),
         })
     }
 
-    /// How long whoever polls sleeps at [`Next::Soon`], and collects writes meanwhile: about a millisecond, or half of one with a budget
+    /// How long whoever polls sleeps at [`Next::Soon`] at most, and collects writes meanwhile: about a millisecond, or half of one with a budget
     /// ([`ReplicationConfig::max_unacked_ms`](crate::ReplicationConfig::max_unacked_ms), or in bytes). More is shipped at less
     /// cost, and is at risk for longer.
     pub fn linger(&self) -> Duration {
@@ -231,8 +234,9 @@ impl Replicator {
         self.publish(&cache, group, now);
         self.attend_to_loads(&cache, group, now);
         cache.inner.tell_events();
-        // Where clients wait for acks, lingering would cost them more than waking costs the writers.
-        let lingers = group.acks.needed() == 0;
+        // Where clients wait for acks, here or at the node that this one follows, lingering would cost them more than waking
+        // costs the writers.
+        let lingers = group.acks.needed() == 0 && !self.is_awaited;
         if progress.shipped || progress.has_more {
             self.pace.note_shipped();
             // Where it lingers, what has come in since is for the next large piece.
@@ -355,8 +359,10 @@ impl Replicator {
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
         let standing = (roles.epoch, roles.link);
-        let streams = roles.role() == Role::Replica && roles.link == LinkState::Streaming;
-        self.pace.note_followed(end, streams && roles.primary_mode == Some(AckMode::Async));
+        let mode_above = roles.primary_mode.filter(|_| roles.role() == Role::Replica);
+        self.is_awaited = mode_above.is_some_and(|mode| mode != AckMode::Async);
+        let streams = roles.link == LinkState::Streaming;
+        self.pace.note_followed(end, streams && mode_above == Some(AckMode::Async));
         count_in(&mut self.downstream, group, &mut roles);
         let reign = self.downstream.iter().filter(|(_, replica)| replica.is_of_reign(standing.0));
         let sessions: Vec<_> = reign.map(|(_, replica)| replica.session()).collect();

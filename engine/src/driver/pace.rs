@@ -18,7 +18,7 @@ pub(super) const LINGER: Duration = Duration::from_micros(950);
 pub(super) const LINGER_WITHIN_BUDGET: Duration = Duration::from_micros(450);
 
 /// What a replica takes without a rest when it goes on at once: it is catching up, and its primary waits for room on the link.
-const FEED_BYTES_MAX: u64 = 256 << 10;
+const FEED_BYTES_MAX: u64 = 512 << 10;
 
 /// Behind a rest in which nothing came, a replica waits for the link so many times before it rests again: where pieces are rare, a
 /// rest is a turn for nothing.

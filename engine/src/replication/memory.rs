@@ -328,7 +328,7 @@ impl Link for MemoryLink {
             if direction.cut || direction.closed {
                 return Poll::Ready(Err(cut()));
             }
-            if channel == Channel::Hint || !direction.lane(channel).is_full() {
+            if !direction.lane(channel).is_full() {
                 return Poll::Ready(Ok(()));
             }
             direction.writer = Some(cx.waker().clone());

@@ -139,7 +139,7 @@ pub trait Link: Send {
     }
 
     /// Ready when another frame may be sent on this channel: a slow peer pushes back here, and the link's own buffer is
-    /// bounded. Hints are taken always, and are lost where there is no room.
+    /// bounded. Hints too may be made to wait for room, and are lost where they were sent nevertheless.
     fn poll_ready(&mut self, channel: Channel, cx: &mut Context<'_>) -> Poll<Result<(), LinkError>>;
 
     /// Takes a frame to send. Only after `poll_ready` was ready, once for each.

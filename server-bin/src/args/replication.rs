@@ -65,7 +65,7 @@ pub(super) struct Replication {
     /// [default: 50]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub(super) ack_timeout_ms: Option<u64>,
-    /// Refuse writes while no replica lacks less than MS milliseconds of them
+    /// Refuse writes while no replica lacks less than MS milliseconds of them (a few refuse some now and then); give it to each node
     #[arg(long, value_name = "MS")]
     pub(super) max_unacked_ms: Option<u64>,
     /// Refuse writes while no replica lacks less than SIZE of them: bytes, or with k, m or g

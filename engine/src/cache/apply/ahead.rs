@@ -45,7 +45,7 @@ impl Inner {
         let mut queue: VecDeque<Result<(Read<'a>, Option<FetchedLine<'a>>), OutOfStep>> =
             VecDeque::with_capacity(AHEAD);
         std::iter::from_fn(move || {
-            // Behind the first time one is wanted: that is less without the bookkeeping of many.
+            // Once it is full one is wanted at a time, so `extend` costs more than it saves.
             while queue.len() < AHEAD
                 && let Some(entry) = read.next()
             {
