@@ -129,7 +129,10 @@ pub(crate) fn find_user(name: &str) -> Result<Option<User>, (u8, String)> {
     }
     match User::from_name(name) {
         Ok(Some(user)) => Ok(Some(user)),
-        Ok(None) => Err((EXIT_USER, format!("can't find the user {name} to switch to"))),
+        Ok(None) => Err((
+            EXIT_USER,
+            format!("-u: can't find the user {name:?} to switch to; give one that the system has"),
+        )),
         Err(why) => Err((EXIT_SYSTEM, format!("can't look for the user {name}: {why}"))),
     }
 }

@@ -9,6 +9,7 @@ use super::Refusal;
 /// The addresses that the words of `-l` name, each once, and those of them with `notls:` before; those without a port get
 /// `port`.
 pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), Refusal> {
+    let is_given = !words.is_empty();
     let words = words.iter().flat_map(|word| word.split(';')).filter(|word| !word.is_empty());
     let (mut found, mut plain) = (Vec::new(), Vec::new());
     for word in words {
@@ -26,6 +27,12 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
                 );
             }
         }
+    }
+    if found.is_empty() && is_given {
+        // A variable that a script has not set: clients elsewhere would knock in vain.
+        return Err("-l names no address: give an IP address or a host, or leave -l out for 127.0.0.1"
+            .to_owned()
+            .into());
     }
     if found.is_empty() {
         found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
@@ -167,6 +174,10 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
+        for nothing in ["", ";"] {
+            let Err(Refusal::Message(why)) = addresses(&[nothing.to_owned()], 5) else { panic!("{nothing}") };
+            assert!(why.starts_with("-l names no address: give"), "{why}");
+        }
         for word in ["[::1", "::1]:7", "a:b:7", "1.2.3.4:70000", ":7", "[x]:7", "1.2.3.4:"] {
             let Err(Refusal::Message(why)) = addresses(&[word.to_owned()], 5) else { panic!("{word}") };
             assert!(why.starts_with(&format!("-l {word}: ")), "{why}");

@@ -41,7 +41,10 @@ pub(crate) fn run(plan: &BenchPlan) -> ExitCode {
             ExitCode::FAILURE
         }
         Err(why) => {
-            crate::say(&format!("{}: {why}", plan.server));
+            crate::say(&format!(
+                "bench {}: {why}",
+                if plan.server.is_empty() { "\"\"" } else { &plan.server }
+            ));
             ExitCode::FAILURE
         }
     }
@@ -74,6 +77,12 @@ fn measure(plan: &BenchPlan) -> std::io::Result<Outcome> {
 fn find(server: &str) -> std::io::Result<Address> {
     if server.contains('/') {
         return Ok(Address::Unix(Path::new(server).to_owned()));
+    }
+    let (host, port) = server.rsplit_once(':').unwrap_or_default();
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err(std::io::Error::other(
+            "give the server as HOST:PORT, such as 127.0.0.1:11211, or as the path of a unix socket, with a / in it",
+        ));
     }
     let found = server.to_socket_addrs()?.next();
     found.map(Address::Tcp).ok_or_else(|| std::io::Error::other("the name has no address"))
