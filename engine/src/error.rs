@@ -218,7 +218,7 @@ impl From<WriteError> for CounterError {
 
 fn at(primary: &Option<String>) -> String {
     match primary {
-        Some(address) => format!("the primary is at {address}"),
+        Some(address) => format!("the primary listens for replicas at {address}"),
         None => "the primary is not known".to_owned(),
     }
 }

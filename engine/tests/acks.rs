@@ -9,7 +9,7 @@ use std::time::Duration;
 use hotspare::transport::MemoryNetwork;
 use hotspare::{
     AckMode, Acknowledgement, Cache, Config, Expiry, LinkState, ManualClock, Next, PromoteError,
-    ReplicationConfig, Replicator, Role, Version, WriteError, Written,
+    ReplicationConfig, Replicator, Role, Version, Warning, WriteError, Written,
 };
 
 /// A primary and followers over a network in memory, on a clock of their own.
@@ -284,6 +284,17 @@ fn above_the_budget_writes_are_refused_until_a_replica_has_caught_up() {
     cache.set("k", "v", Expiry::Never).unwrap();
     group.run_primary(15);
     assert_eq!(cache.set("k", "v", Expiry::Never).map(|_| ()), Err(WriteError::RiskBudget));
+
+    // Its last replica is gone for good: an operator is told, and decides.
+    let told =
+        |cache: &Cache| cache.status().warnings.iter().any(|one| matches!(one, Warning::OverBudget { .. }));
+    assert_eq!((cache.status().within_budget, told(&cache)), (Some(false), true));
+    cache.set_ack_mode(AckMode::Async).unwrap();
+    for _ in 0..10 {
+        cache.set("k", vec![0; 5_000], Expiry::Never).unwrap();
+        group.run_primary(15);
+    }
+    assert_eq!((cache.status().within_budget, told(&cache)), (None, false));
 }
 
 #[test]

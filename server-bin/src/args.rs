@@ -109,7 +109,8 @@ enum Command {
         #[command(flatten)]
         admin: AdminClient,
     },
-    /// Set how many replicas must have a write before it is answered, until the next start
+    /// Set how many replicas must have a write before it is answered, until the next start; async lifts the budget of
+    /// --max-unacked-ms and --max-unacked-bytes, too
     Ack {
         /// async, semi-sync:N or strict:N
         #[arg(value_name = "MODE")]

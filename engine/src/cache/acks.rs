@@ -22,7 +22,9 @@ impl Cache {
     }
 
     /// Sets another mode while the cache is in use; this node's own, replicas keep theirs. Who waits is judged by the new
-    /// mode. From more replicas to fewer is an operator's decision: the cache never makes it by itself.
+    /// mode. From more replicas to fewer is an operator's decision: the cache never makes it by itself. [`AckMode::Async`] lifts the
+    /// budget as well, if there is one ([`ReplicationConfig::max_unacked_ms`](crate::ReplicationConfig::max_unacked_ms), or in
+    /// bytes), until the cache is made anew: else a lone survivor would refuse writes for want of a replica.
     ///
     /// # Errors
     /// The cache was made without replication, or the call came from inside a read.
@@ -34,6 +36,9 @@ impl Cache {
         {
             let mut roles = group.roles.lock();
             (roles.acks_needed, roles.is_strict) = (mode.replicas(), mode.is_strict());
+            if mode == AckMode::Async {
+                roles.lift_budget();
+            }
             roles.trusts_attached = true;
             // What was granted and acknowledged was so by the mode before. The wait of a node just promoted stays.
             group.lease.begin_anew();

@@ -280,6 +280,11 @@ impl Roles {
         self.within_budget = within_budget || !self.has_budget;
     }
 
+    /// Writes are refused for what replicas lack no longer.
+    pub(crate) fn lift_budget(&mut self) {
+        (self.has_budget, self.within_budget) = (false, true);
+    }
+
     /// The first reign of a new group.
     pub(crate) fn begin_as_primary(&mut self) -> (Term, Branch, u64) {
         let term = Term::default().next_for(self.slot).expect("the first round has a term for each slot");

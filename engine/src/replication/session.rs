@@ -59,8 +59,8 @@ impl SessionEnd {
             SessionEnd::Link(why) => why.clone(),
             SessionEnd::Silent => format!("silent for {DEAD_AFTER_MS} ms"),
             SessionEnd::NotConnected => format!(
-                "no link within {DEAD_AFTER_MS} ms: nothing answers there by this transport; is it a listener of another one \
-                 (--transport), or a firewall's doing?"
+                "no link within {DEAD_AFTER_MS} ms: nothing there answers by this transport; is that the address of its \
+                 --replication-listen (not of its clients), of another transport (--transport), or is it a firewall's doing?"
             ),
             SessionEnd::Frame(error) => error.to_string(),
             SessionEnd::Unexpected(what) => format!("an unexpected {what}"),

@@ -121,6 +121,10 @@ pub struct Status {
     pub replicas: Vec<ReplicaStatus>,
     /// How many of them are level: they stream, were heard of within 500 ms, and lack no write that is older.
     pub level_replicas: u8,
+    /// Whether a replica lacks no more than the budget says
+    /// ([`ReplicationConfig::max_unacked_ms`](crate::ReplicationConfig::max_unacked_ms), or in bytes): a primary above it refuses
+    /// writes. `None` without a budget.
+    pub within_budget: Option<bool>,
     /// What a write waits for.
     pub ack_mode: AckMode,
     /// What a write waits for at the node that this one follows, if it has said so.
@@ -181,6 +185,7 @@ impl Status {
             copy_pause_ms: 0,
             replicas: Vec::new(),
             level_replicas: 0,
+            within_budget: None,
             ack_mode: AckMode::Async,
             primary_ack_mode: None,
             lease: LeaseStatus::NONE,

@@ -85,6 +85,11 @@ pub enum Warning {
         /// Whether reads are misses as well, for want of a lease.
         reads_miss: bool,
     },
+    /// This primary refuses writes, since each attached replica lacks more of them than its budget says.
+    OverBudget {
+        /// How many replicas are attached.
+        attached: usize,
+    },
     /// Values were stored here that replicas can't be sent: there their keys are absent.
     OversizedRecords {
         /// How many, since this node started.
@@ -128,11 +133,13 @@ impl Warning {
             level,
             reads_miss: status.lease.state == LeaseState::Over,
         });
+        let is_over = status.role == Role::Primary && status.within_budget == Some(false);
+        let over = is_over.then_some(Warning::OverBudget { attached: status.replicas.len() });
         let replicas = status.replicas.iter().map(|replica| (&*replica.address, replica.ack_mode));
         let above = status.primary.as_deref().unwrap_or("the primary");
         let modes = replicas.chain([(above, status.primary_ack_mode)]);
         let differ = modes.filter_map(|(address, theirs)| Warning::of_modes(ours, theirs?, address));
-        refused.into_iter().chain(differ).collect()
+        refused.into_iter().chain(over).chain(differ).collect()
     }
 }
 
@@ -178,6 +185,12 @@ impl Warning {
                 if *reads_miss { ", and reads are misses" } else { "" },
                 count(mode.replicas().into(), "level replica"),
                 if *level == 1 { "is" } else { "are" }
+            ),
+            Warning::OverBudget { attached } => write!(
+                f,
+                "writes are refused: of {} none lacks as little as the budget says (--max-unacked-ms, --max-unacked-bytes); attach \
+                 one, or lift the budget until the next start (hotspare ack async)",
+                count(*attached as u64, "attached replica")
             ),
             Warning::AckModesDiffer { ours, theirs, address } => write!(
                 f,
@@ -250,7 +263,9 @@ impl fmt::Display for Warning {
             Warning::NobodyToFollow { .. } | Warning::NobodyReigns { .. } | Warning::NotFound { .. } => {
                 self.write_of_nobody(f)
             }
-            Warning::WritesRefused { .. } | Warning::AckModesDiffer { .. } => self.write_of_acks(f),
+            Warning::WritesRefused { .. } | Warning::OverBudget { .. } | Warning::AckModesDiffer { .. } => {
+                self.write_of_acks(f)
+            }
         }
     }
 }
@@ -362,7 +377,14 @@ mod tests {
             matches!(&*short, [only] if only.contains("semi-sync:9 needs 9 level replicas, and of 0 attached 1 is level")),
             "{short:?}"
         );
+        let over = told(&Status { within_budget: Some(false), ..primary(AckMode::Async) });
+        assert!(matches!(&*over, [only] if only.contains("of 0 attached replicas none lacks")), "{over:?}");
+        assert_eq!(
+            told(&Status { within_budget: Some(true), ..primary(AckMode::Async) }),
+            Vec::<String>::new()
+        );
         let replica = Status { role: Role::Replica, ack_mode: semi_sync(9), ..Status::standalone() };
+        assert_eq!(told(&Status { within_budget: Some(false), ..replica.clone() }), Vec::<String>::new());
         assert_eq!(told(&replica), Vec::<String>::new());
         let strict = AckMode::Strict { replicas: 1 };
         let unlike = told(&Status { primary_ack_mode: Some(strict), ..replica });

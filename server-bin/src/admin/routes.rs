@@ -250,6 +250,7 @@ fn status_json(status: &Status) -> serde_json::Value {
         "ack": status.ack_mode.to_string(),
         "primary_ack": status.primary_ack_mode.map(|mode| mode.to_string()),
         "level_replicas": status.level_replicas,
+        "within_budget": status.within_budget,
         "replicas": replicas,
         "lease": status.lease.state.as_str(),
         "lease_remaining_ms": status.lease.remaining_ms,

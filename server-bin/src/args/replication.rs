@@ -148,6 +148,16 @@ pub(super) fn replication(
     if let Some(ms) = flags.replica_staleness_max_ms {
         config = config.replica_staleness_max_ms(ms);
     }
+    for (flag, is_nothing) in [
+        ("--max-unacked-ms", flags.max_unacked_ms == Some(0)),
+        ("--max-unacked-bytes", flags.max_unacked_bytes == Some(0)),
+    ] {
+        if is_nothing {
+            return Err(format!(
+                "{flag} 0: a replica always lacks something for a moment; give more, or leave it out"
+            ));
+        }
+    }
     if let Some(ms) = flags.max_unacked_ms {
         config = config.max_unacked_ms(ms);
     }

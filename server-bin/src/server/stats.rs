@@ -252,6 +252,11 @@ fn replication(shared: &Shared, out: &mut Vec<u8>) {
     stat(out, "lease_misses", status.lease.misses);
     stat(out, "replicas", status.replicas.len());
     stat(out, "level_replicas", status.level_replicas);
+    stat(
+        out,
+        "within_budget",
+        status.within_budget.map_or("-", |is_within| if is_within { "yes" } else { "no" }),
+    );
     stat(out, "log_bytes", status.log_bytes);
     stat(out, "log_bytes_max", status.log_bytes_max);
     stat(out, "installs", status.installs);

@@ -77,6 +77,7 @@ impl Roles {
             copy_pause_ms: self.quarantine.pause_ms(),
             replicas: self.replicas.clone(),
             level_replicas: self.level_replicas,
+            within_budget: self.has_budget.then_some(self.within_budget),
             primary_ack_mode: self.primary_mode,
             installs: self.installs,
             catch_ups: self.catch_ups,
