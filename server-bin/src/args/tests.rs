@@ -162,6 +162,8 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("--transport quic", "needs --replication-tls-cert"),
         ("--ack semi-sync:1", "--ack does nothing without replication"),
         ("--max-unacked-ms 5", "does nothing without replication"),
+        ("--replication-listen 127.0.0.1:0 --max-unacked-ms 0", "--max-unacked-ms 0: a replica always lacks"),
+        ("--replication-listen 127.0.0.1:0 --max-unacked-bytes 0", "--max-unacked-bytes 0: a replica"),
         ("--bootstrap", "--replication-listen"),
         ("--replica-of nowhere", "HOST:PORT"),
         ("--admin 0.0.0.0:1", "--admin-token-file"),
