@@ -7,8 +7,9 @@ use hotspare_tls::Credentials;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 
-/// How long a handshake may take, on either side.
-pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a handshake may take, on either side. The engine gives a link up that does not come about within 2 s: by then this side
+/// has said what is wrong, which it knows better.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(1_800);
 
 /// How many strangers may be shaking hands at once; the next ones are refused. As many as the driver lets in before they
 /// have said who they are.

@@ -197,7 +197,7 @@ fn servers_that_do_not_behave_give_an_error_and_never_a_hang() {
         for more in [&["--no-fill"][..], &["--no-fill", "-r", "100"], &["-k", "200000", "-b", "1000"]] {
             let (code, out, said) = bench(&[&[&address[..]], &common[..], more].concat());
             assert_eq!((code, &out[..]), (Some(1), ""), "{what} {more:?}: {said}");
-            let told = said.starts_with(&format!("hotspare: {address}: "));
+            let told = said.starts_with(&format!("hotspare: bench {address}: "));
             // Filling meets the unexpected before the middle.
             let expects = !more.contains(&"-k") || !what.contains("middle");
             assert!(

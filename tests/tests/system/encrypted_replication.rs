@@ -192,15 +192,16 @@ fn nodes_that_are_started_unlike_each_other_say_which_flag_is_wrong_and_where() 
     }
 }
 
+/// As a memcached does whose client port was given: it waits for a command.
 #[test]
-fn a_follower_over_quic_of_a_primary_over_tcp_says_what_may_be_wrong() {
-    let folder = certificates();
-    let mut primary = node(&flags(folder.path(), "tcp", "cache-1"), &[]);
-    let mut follower = replica(&flags(folder.path(), "quic", "cache-2"), &mut primary);
-    let at = follower.admin();
+fn a_follower_of_one_that_takes_links_and_says_nothing_says_what_may_be_wrong() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("an address").to_string();
+    let mut follower = node(&[], &["--replica-of", &at]);
+    let admin = follower.admin();
     wait::wait_until("the reason", LIMIT, || {
-        let status = admin::status(at).unwrap_or_default();
-        status["last_error"].as_str().is_some_and(|why| why.contains("by this transport"))
+        let status = admin::status(admin).unwrap_or_default();
+        status["last_error"].as_str().is_some_and(|why| why.contains("(not of its clients)"))
     });
 }
 
