@@ -17,8 +17,10 @@ pub(super) const LINGER: Duration = Duration::from_micros(950);
 /// The same where writes are refused above a budget of what replicas lack.
 pub(super) const LINGER_WITHIN_BUDGET: Duration = Duration::from_micros(450);
 
-/// What a replica takes without a rest when it goes on at once: it is catching up, and its primary waits for room on the link.
-const FEED_BYTES_MAX: u64 = 512 << 10;
+/// What a replica takes without a rest when it goes on at once: it is catching up, and its primary waits for room on the link. Not
+/// more, though it rests for longer than it did: a replica of 500 MB a second that rests behind 512 KiB has its socket full, and now
+/// and then falls out of a log of 4 MiB.
+const FEED_BYTES_MAX: u64 = 256 << 10;
 
 /// Behind a rest in which nothing came, a replica waits for the link so many times before it rests again: where pieces are rare, a
 /// rest is a turn for nothing.
