@@ -121,8 +121,8 @@ fn copy_beside_writes(one_channel: bool, moves: bool) {
         if round % 20 == 19 && spare.status().link == LinkState::Streaming {
             break;
         }
-        let heard = spare.status().staleness_ms.is_some_and(|ms| ms < 100);
-        if moves && heard && moved.elapsed() > BETWEEN_MOVES {
+        let is_heard = || spare.status().staleness_ms.is_some_and(|ms| ms < 100);
+        if moves && moved.elapsed() > BETWEEN_MOVES && is_heard() {
             spare_node.rebind().unwrap();
             moved = Instant::now();
             moved_count += 1;

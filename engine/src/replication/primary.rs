@@ -394,13 +394,20 @@ impl PrimarySession {
 
     /// Where what is read out next goes: the marks of a sweep go as hints.
     pub(crate) fn walk_channel(&self) -> Channel {
-        let only_sweeps = self.state != LinkState::Installing && self.wanted.is_empty();
-        if only_sweeps && self.hints_per_datagram() > 0 { Channel::Hint } else { self.copy_channel() }
+        if !self.has_items_to_read() && self.hints_per_datagram() > 0 {
+            Channel::Hint
+        } else {
+            self.copy_channel()
+        }
     }
 
     /// Whether a full copy or a sweep still has something to read out.
     pub(crate) fn has_background_work(&self) -> bool {
-        self.sweeping || self.state == LinkState::Installing || !self.wanted.is_empty()
+        self.sweeping || self.has_items_to_read()
+    }
+
+    fn has_items_to_read(&self) -> bool {
+        self.state == LinkState::Installing || !self.wanted.is_empty()
     }
 
     /// Takes hashes of items that were just read.

@@ -237,20 +237,17 @@ fn encode_by_serde(mutation: &Mutation<'_>, out: &mut Vec<u8>) {
 /// if it is anything else, or longer.
 #[inline]
 fn decode_plain_put(bytes: &[u8]) -> Option<Mutation<'_>> {
-    let [0, key_bytes, rest @ ..] = bytes else { return None };
+    const SHORT: u8 = SHORT_MAX as u8;
+    let [0, key_bytes @ ..=SHORT, rest @ ..] = bytes else { return None };
     let (key, rest) = rest.split_at_checked(usize::from(*key_bytes))?;
     let (value_bytes, rest) = match *rest {
-        [low, ref rest @ ..] if low <= SHORT_MAX as u8 => (usize::from(low), rest),
-        [low, high, ref rest @ ..] if high <= SHORT_MAX as u8 => {
-            (usize::from(low & SHORT_MAX as u8) | usize::from(high) << 7, rest)
-        }
+        [low @ ..=SHORT, ref rest @ ..] => (usize::from(low), rest),
+        [low, high @ ..=SHORT, ref rest @ ..] => (usize::from(low & SHORT) | usize::from(high) << 7, rest),
         _ => return None,
     };
     let (value, end) = rest.split_at_checked(value_bytes)?;
     let [0, 0, 0, marks] = *end else { return None };
-    let is_short = *key_bytes <= SHORT_MAX as u8;
-    let put = Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks: Marks(marks), client_cas: None };
-    is_short.then_some(put)
+    Some(Mutation::Put { key, value, flags: 0, expires_at_ms: 0, marks: Marks(marks), client_cas: None })
 }
 
 /// Reads one mutation, which must fill `bytes` exactly.

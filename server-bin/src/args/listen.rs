@@ -9,7 +9,9 @@ use super::Refusal;
 /// The addresses that the words of `-l` name, each once, and those of them with `notls:` before; those without a port get
 /// `port`.
 pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>, Vec<SocketAddr>), Refusal> {
-    let is_given = !words.is_empty();
+    if words.is_empty() {
+        return Ok((vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)], Vec::new()));
+    }
     let words = words.iter().flat_map(|word| word.split(';')).filter(|word| !word.is_empty());
     let (mut found, mut plain) = (Vec::new(), Vec::new());
     for word in words {
@@ -28,14 +30,11 @@ pub(super) fn addresses(words: &[String], port: u16) -> Result<(Vec<SocketAddr>,
             }
         }
     }
-    if found.is_empty() && is_given {
+    if found.is_empty() {
         // A variable that a script has not set: clients elsewhere would knock in vain.
         return Err("-l names no address: give an IP address or a host, or leave -l out for 127.0.0.1"
             .to_owned()
             .into());
-    }
-    if found.is_empty() {
-        found.push(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
     }
     Ok((found, plain))
 }

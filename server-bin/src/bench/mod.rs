@@ -17,7 +17,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::args::BenchPlan;
+use crate::args::{BenchPlan, node_address};
 pub use answers::Tally;
 use load::{Address, Generator, Outcome, Population};
 
@@ -78,8 +78,7 @@ fn find(server: &str) -> std::io::Result<Address> {
     if server.contains('/') {
         return Ok(Address::Unix(Path::new(server).to_owned()));
     }
-    let (host, port) = server.rsplit_once(':').unwrap_or_default();
-    if host.is_empty() || port.parse::<u16>().is_err() {
+    if node_address(server).is_err() {
         return Err(std::io::Error::other(
             "give the server as HOST:PORT, such as 127.0.0.1:11211, or as the path of a unix socket, with a / in it",
         ));
