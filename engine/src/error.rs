@@ -49,6 +49,8 @@ pub enum ConfigError {
     },
     /// A replica that follows a replica has to name it, and needs a slot of its own.
     CascadeUnnamed,
+    /// A budget of what replicas may lack is 0: no write would ever be taken.
+    BudgetZero,
 }
 
 impl fmt::Display for ConfigError {
@@ -83,6 +85,9 @@ impl fmt::Display for ConfigError {
                 f,
                 "a replica that follows a replica names the node to follow, and needs a slot that was given"
             ),
+            ConfigError::BudgetZero => {
+                write!(f, "a budget of 0 would refuse every write; give at least 1, or leave it out for none")
+            }
         }
     }
 }

@@ -109,6 +109,14 @@ enum Command {
         #[command(flatten)]
         admin: AdminClient,
     },
+    /// Forget the node that listened for replication at ADDR and is gone for good; say it to the primary
+    Forget {
+        /// Where it listened, as the warnings name it
+        #[arg(value_name = "ADDR")]
+        address: String,
+        #[command(flatten)]
+        admin: AdminClient,
+    },
     /// Set how many replicas must have a write before it is answered, until the next start; async lifts the budget of
     /// --max-unacked-ms and --max-unacked-bytes, too
     Ack {
@@ -402,6 +410,7 @@ pub(crate) enum ControlKind {
     Promotable,
     Promote { force: bool },
     Follow { address: String, force: bool },
+    Forget { address: String },
     Ack { mode: AckMode },
     Handover,
 }
@@ -446,6 +455,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Act
             control(admin, ControlKind::Follow { address, force })
         }
         Some(Command::Handover { admin }) => control(admin, ControlKind::Handover),
+        Some(Command::Forget { address, admin }) => control(admin, ControlKind::Forget { address }),
         Some(Command::Ack { mode, admin }) => control(admin, ControlKind::Ack { mode }),
         Some(Command::Demo(options)) => Ok(Action::Demo(options)),
         Some(Command::Bench(options)) => Ok(Action::Bench(options.plan()?)),

@@ -1,4 +1,4 @@
-//! The commands `status`, `promotable`, `promote`, `follow`, `handover` and `ack`: a small client of the admin server.
+//! The commands `status`, `promotable`, `promote`, `follow`, `forget`, `handover` and `ack`: a small client of the admin server.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -25,13 +25,19 @@ pub(crate) fn run(request: &ControlRequest) -> ExitCode {
             call(node, "POST", path)
         }
         ControlKind::Handover => call(node, "POST", "/handover"),
+        ControlKind::Forget { address } => {
+            call(node, "POST", &format!("/forget?address={}", encode(address)))
+        }
         ControlKind::Ack { mode } => call(node, "POST", &format!("/ack?mode={mode}")),
         ControlKind::Promotable => call(node, "GET", "/promotable"),
         ControlKind::Follow { address, force } => call(node, "POST", &follow_path(address, *force)),
     };
     match outcome {
         Ok(text) => {
-            let tells_apart = matches!(request.kind, ControlKind::Ack { .. } | ControlKind::Follow { .. });
+            let tells_apart = matches!(
+                request.kind,
+                ControlKind::Ack { .. } | ControlKind::Follow { .. } | ControlKind::Forget { .. }
+            );
             crate::print(&if tells_apart { without_warnings(&text) } else { text.clone() });
             if tells_apart {
                 warnings(&text).iter().for_each(|warning| crate::say(&format!("warning: {warning}")));

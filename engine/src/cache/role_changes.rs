@@ -330,6 +330,38 @@ impl Cache {
         tracing::info!(primary, "told to follow");
         Ok(())
     }
+
+    /// Forgets a node that is gone for good: a primary tells it no longer who reigns, nor warns that it was not told
+    /// ([`Warning::Untold`](crate::Warning::Untold)), and the replicas that are attached forget it as well. It is learned anew if it
+    /// calls or is named again. How many nodes a promotion asks ([`ReplicationConfig::peer`](crate::ReplicationConfig::peer))
+    /// stays as configured.
+    ///
+    /// A node that is there all the same, and was the primary, is not fenced until it hears of a newer one by itself.
+    ///
+    /// ```
+    /// # use hotspare::{Cache, Config, PromoteError, ReplicationConfig};
+    /// let cache = Cache::new(Config::new().replication(ReplicationConfig::primary().peer("10.0.0.2:11219")))?;
+    /// cache.forget_peer("10.0.0.2:11219").expect("it is known");
+    /// assert_eq!(cache.forget_peer("10.0.0.2:11219"), Err(PromoteError::NoPeer));
+    /// # Ok::<(), hotspare::ConfigError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Nobody is known there, or whoever is there is attached; the cache was made without replication.
+    pub fn forget_peer(&self, address: &str) -> Result<(), PromoteError> {
+        let group = self.inner.group_to_change()?;
+        let _gate = group.gate.lock();
+        let mut roles = group.roles.lock();
+        let follows = roles.has_primary() && roles.upstream_address().as_deref() == Some(address);
+        if follows || roles.replicas.iter().any(|replica| replica.address == address) {
+            return Err(PromoteError::Attached);
+        }
+        if !roles.forget_peer(address) {
+            return Err(PromoteError::NoPeer);
+        }
+        tracing::info!(address, "a peer was forgotten");
+        Ok(())
+    }
 }
 
 impl Inner {

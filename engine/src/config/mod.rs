@@ -362,6 +362,15 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_of_nothing_is_refused() {
+        for budget in [ReplicationConfig::max_unacked_ms, ReplicationConfig::max_unacked_bytes] {
+            let with = |amount| Config::new().replication(budget(ReplicationConfig::primary(), amount));
+            assert_eq!(with(0).validate(), Err(ConfigError::BudgetZero));
+            assert_eq!(with(1).validate(), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_log_that_is_said_to_suffice_does_and_half_of_it_does_not() {
         for item_bytes in [1 << 10, 100_000, 1 << 20, 8_000_000] {
             let sufficient = with_log(Some(LOG_BYTES_MIN), item_bytes).sufficient_log_bytes().unwrap();

@@ -250,6 +250,9 @@ impl ReplicationConfig {
         if self.cascades && (self.upstream.is_empty() || !self.slot_is_given) {
             return Err(ConfigError::CascadeUnnamed);
         }
+        if self.unacked_ms_max == Some(0) || self.unacked_bytes_max == Some(0) {
+            return Err(ConfigError::BudgetZero);
+        }
         match self.log_bytes_max {
             Some(bytes) if bytes < LOG_BYTES_MIN => {
                 Err(ConfigError::LogTooSmall { bytes, bytes_min: LOG_BYTES_MIN })

@@ -172,10 +172,7 @@ impl ReplicaStore for CacheStore<'_> {
     }
 
     fn learn_peers(&mut self, peers: &[String]) {
-        let mut roles = self.group.roles.lock();
-        for peer in peers {
-            roles.learn_peer(peer);
-        }
+        self.group.roles.lock().learn_peers_of_upstream(peers);
     }
 
     fn relayed(&mut self, relay: &Relay) -> Result<(), SessionEnd> {

@@ -71,6 +71,8 @@ pub(crate) struct Roles {
     /// Whom to follow: the node that was named by the operator or by the primary itself.
     upstream: Option<String>,
     peers: Vec<String>,
+    /// Those of them that the node which this one follows has named last: one that it names no longer was forgotten there.
+    named_by_upstream: Vec<String>,
     /// Where it stands among replicas of replicas.
     pub(crate) cascade: Cascade,
     /// Full copies that failed.
@@ -171,6 +173,7 @@ impl Roles {
             told: None,
             upstream: config.upstream.first().cloned(),
             peers: Vec::new(),
+            named_by_upstream: Vec::new(),
             cascade: Cascade::new(config.upstream.first().filter(|_| config.cascades).cloned()),
             quarantine: Quarantine::default(),
             histories: 0,
@@ -435,6 +438,7 @@ impl Roles {
         self.term_seen = self.term_seen.max(term);
         self.upstream = Some(address.to_owned());
         self.learn_peer(address);
+        self.named_by_upstream.clear();
         self.has_heard(address);
         self.level = false;
         (self.primary_mode, self.last_error) = (None, None);
@@ -601,11 +605,24 @@ impl Roles {
         }
     }
 
-    /// Forgets an address that turned out to be this node's own.
-    pub(crate) fn forget_peer(&mut self, address: &str) {
+    /// Learns the peers that the node which this one follows knows, and forgets those that were forgotten there since it
+    /// attached.
+    pub(crate) fn learn_peers_of_upstream(&mut self, named: &[String]) {
+        named.iter().for_each(|address| self.learn_peer(address));
+        let mut before = std::mem::take(&mut self.named_by_upstream);
+        before.retain(|address| !named.contains(address));
+        self.peers.retain(|peer| !before.contains(peer));
+        self.named_by_upstream = self.peers.iter().filter(|peer| named.contains(peer)).cloned().collect();
+    }
+
+    /// Forgets an address that turned out to be this node's own, or that an operator says nobody lives at any more. How many
+    /// others a promotion asks stays as the configuration says. Whether it was known.
+    pub(crate) fn forget_peer(&mut self, address: &str) -> bool {
+        let known = self.peers.len();
         self.peers.retain(|peer| peer != address);
         self.upstream = self.upstream.take().filter(|upstream| upstream != address);
         self.has_heard_of_reign(address);
+        self.peers.len() < known
     }
 
     /// Who is still to hear that this node reigns.

@@ -243,6 +243,10 @@ pub enum PromoteError {
     BadAddress,
     /// The address is this node's own.
     OwnAddress,
+    /// This node knows no peer at the address.
+    NoPeer,
+    /// The node at the address is attached to this one, or this one to it: it is there.
+    Attached,
     /// This node is the primary, and would serve nobody any more; `force` overrules it.
     Reigns {
         /// The term by which it reigns.
@@ -306,6 +310,12 @@ impl fmt::Display for PromoteError {
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
             PromoteError::OwnAddress => {
                 write!(f, "that is this node's own address; name the primary's, or promote this node")
+            }
+            PromoteError::NoPeer => {
+                write!(f, "this node knows no peer of that address: name it as the warnings do")
+            }
+            PromoteError::Attached => {
+                write!(f, "the node at that address is attached: stop it first, or leave it")
             }
             PromoteError::Reigns { term, replicas } => {
                 write!(

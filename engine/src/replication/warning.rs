@@ -227,8 +227,10 @@ impl fmt::Display for Warning {
             ),
             Warning::Untold { addresses } => write!(
                 f,
-                "not yet told that this node is the primary: {}; an old primary there may still reign",
-                addresses.join(", ")
+                "not yet told that this node is the primary: {}; an old primary there may still reign. If {} gone for good: \
+                 hotspare forget ADDRESS",
+                addresses.join(", "),
+                if addresses.len() == 1 { "that one is" } else { "one of them is" },
             ),
             Warning::Rival { address, term } => write!(
                 f,

@@ -49,11 +49,14 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
             content_type: "text/plain; version=0.0.4",
             body: metrics::write(&context.cache, &(context.counters)()),
         },
-        ("POST", "/promote" | "/follow" | "/ack" | "/handover") if request.origin || request.browser => {
+        ("POST", "/promote" | "/follow" | "/forget" | "/ack" | "/handover")
+            if request.origin || request.browser =>
+        {
             Answer::text("403 Forbidden", "a page may not change this server")
         }
         ("POST", "/promote") => promote(context, request),
         ("POST", "/follow") => follow(context, request),
+        ("POST", "/forget") => forget(context, request),
         ("POST", "/ack") => set_ack_mode(context, request),
         ("POST", "/handover") => hand_over(context),
         (_, path) => match PATHS.iter().find(|(_, known, _)| known.split('?').next() == Some(path)) {
@@ -66,7 +69,7 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
 }
 
 /// Each path, how it is asked, and what it is for; `server-bin/docs/admin.md` says more.
-const PATHS: [(&str, &str, &str); 9] = [
+const PATHS: [(&str, &str, &str); 10] = [
     ("GET", "/livez", "200 while the process answers"),
     ("GET", "/readyz", "200 if the node may take traffic, else 503 and why"),
     ("GET", "/promotable", "200 if a fail-over manager may promote the node, else 503 and why"),
@@ -79,6 +82,7 @@ const PATHS: [(&str, &str, &str); 9] = [
         "follow the primary that listens for replication there; a primary only with &force=1",
     ),
     ("POST", "/handover", "let a level replica take over"),
+    ("POST", "/forget?address=HOST:PORT", "forget a peer that is gone for good"),
     ("POST", "/ack?mode=MODE", "async, semi-sync:N or strict:N, until the next start"),
 ];
 
@@ -191,6 +195,16 @@ fn hand_over(context: &Context) -> Answer {
             let primary = context.cache.status().primary;
             json_answer(&json!({ "primary": primary, "pause_ms": pause.as_micros() as f64 / 1000.0 }))
         }
+        Err(why) => Answer::text("409 Conflict", why.to_string()),
+    }
+}
+
+fn forget(context: &Context, request: &Request) -> Answer {
+    let Some(address) = request.field("address") else {
+        return Answer::text("400 Bad Request", "give address=HOST:PORT");
+    };
+    match context.cache.forget_peer(&address) {
+        Ok(()) => json_answer(&json!({ "forgotten": address, "warnings": lines(&context.cache.status()) })),
         Err(why) => Answer::text("409 Conflict", why.to_string()),
     }
 }

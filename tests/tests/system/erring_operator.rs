@@ -188,3 +188,41 @@ fn two_primaries_of_a_group_say_so() {
     assert_eq!(code, 200, "{said}");
     wait_role(primary.admin(), "fenced");
 }
+
+/// One command at a node; whether it went well, and all that it printed.
+fn told(admin: SocketAddr, command: &[&str]) -> (bool, String) {
+    let output = std::process::Command::new(crate::BINARY)
+        .args(command)
+        .args(["--admin", &admin.to_string()])
+        .output()
+        .expect("the program");
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn a_node_that_is_gone_for_good_is_forgotten_by_those_who_outlive_it() {
+    let mut old = crate::primary(16, crate::ANY_PORT);
+    let gone = old.replication();
+    let mut spares = [1, 2].map(|_| crate::replica(16, gone));
+    spares.iter_mut().for_each(|spare| admin::wait_streaming(spare.admin()));
+    let [first, second] = &mut spares;
+    old.kill_9();
+    admin::promote(first.admin());
+    let untold = format!("not yet told that this node is the primary: {gone}");
+    wait_warned(first.admin(), &untold);
+    admin::wait_streaming(second.admin());
+    // Whoever is there is not forgotten, and nor is who never was.
+    let attached = second.replication().to_string();
+    let (went_well, said) = told(first.admin(), &["forget", &attached]);
+    assert!(!went_well && said.contains("is attached"), "{said}");
+    let (went_well, said) = told(first.admin(), &["forget", "127.0.0.1:1"]);
+    assert!(!went_well && said.contains("knows no peer"), "{said}");
+    let (went_well, said) = told(first.admin(), &["forget", &gone.to_string()]);
+    assert!(went_well && said.contains(&gone.to_string()) && !said.contains("not yet told"), "{said}");
+    // The other one hears of that with a heartbeat, of which there are four a second.
+    std::thread::sleep(Duration::from_secs(1));
+    let next = first.replication();
+    first.kill_9();
+    admin::promote(second.admin());
+    wait_warned(second.admin(), &format!("not yet told that this node is the primary: {next};"));
+}

@@ -87,6 +87,25 @@ mod tests {
     }
 
     #[test]
+    fn what_upstream_forgets_is_forgotten_and_what_it_never_named_is_not() {
+        let mut roles = Roles::new(&ReplicationConfig::replica_of("up").peer("mine").node(1));
+        let named = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+        let known = |roles: &Roles| {
+            let mut known = roles.peers().to_vec();
+            known.sort();
+            known
+        };
+        roles.learn_peers_of_upstream(&named(&["a", "b", "mine"]));
+        roles.learn_peers_of_upstream(&named(&["b", "c"]));
+        assert_eq!(known(&roles), ["b", "c", "up"]);
+        assert_eq!(roles.configured_others(), ["up", "mine"], "a promotion asks as many as before");
+        roles.attached_to("other", 7, super::super::Term(2), super::super::Plan::Resume);
+        roles.learn_peers_of_upstream(&named(&["c"]));
+        assert_eq!(known(&roles), ["b", "c", "other", "up"], "another node may know fewer");
+        assert!(roles.forget_peer("b") && !roles.forget_peer("b"));
+    }
+
+    #[test]
     fn each_slot_is_believed_once_and_no_more_of_them_than_there_are_others() {
         let config = ReplicationConfig::primary().node(1).peer("b").peer("c").ack(AckMode::of(1));
         let mut roles = Roles::new(&config);
