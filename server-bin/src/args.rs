@@ -7,12 +7,11 @@ mod bench;
 mod byte_count;
 mod listen;
 mod replication;
+mod secrets;
 mod suboptions;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,12 +30,12 @@ use byte_count::byte_count;
 use listen::{TcpPort, UdpPort};
 use replication::{Replication, beyond_loopback, own_address, replication, transport};
 pub(crate) use replication::{is_loopback, node_address};
+use secrets::{check_far_token, read_secret};
 use suboptions::Suboptions;
 
 const PORT_DEFAULT: u16 = 11211;
 const ACK_TIMEOUT_MS_DEFAULT: u64 = 50;
 const ADMIN_DEFAULT: &str = "127.0.0.1:11280";
-const SECRET_BYTES_MAX: u64 = 4096;
 
 /// With UDP the largest item: an answer has at most 65535 datagrams, and one sender's takes so much memory.
 const UDP_ITEM_BYTES_MAX: usize = 64 << 20;
@@ -754,8 +753,8 @@ fn admin(serve: &Serve) -> Result<(Option<SocketAddr>, Option<Vec<u8>>), String>
     let Some(text) = &serve.admin else { return Ok((None, None)) };
     let address = socket_address(text, "--admin")?;
     let token = serve.admin_token_file.as_deref().map(|file| read_secret(file, "admin token")).transpose()?;
-    if !address.ip().is_loopback() && token.is_none() {
-        return Err(format!("--admin {address} is not a loopback address; give --admin-token-file"));
+    if !address.ip().is_loopback() {
+        check_far_token(address, token.as_deref())?;
     }
     Ok((Some(address), token))
 }
@@ -774,24 +773,6 @@ fn promote_command(admin: Option<SocketAddr>, token_file: Option<&Path>) -> Stri
             format!("hotspare promote --admin {address} --admin-token-file {}", file.display())
         }
     }
-}
-
-/// A secret's bytes, without the line end that editors put behind it.
-fn read_secret(file: &Path, what: &str) -> Result<Vec<u8>, String> {
-    let name = file.display();
-    let unreadable = |why| format!("can't read the {what} in {name}: {why}");
-    let mut bytes = Vec::new();
-    // A device or a pipe has no size to ask for beforehand.
-    let opened = File::open(file).map_err(unreadable)?;
-    opened.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > SECRET_BYTES_MAX {
-        return Err(format!("the {what} in {name} has more than {SECRET_BYTES_MAX} bytes; give one line"));
-    }
-    let secret = bytes.trim_ascii_end();
-    if secret.is_empty() {
-        return Err(format!("the {what} in {name} is empty; write at least 16 random characters into it"));
-    }
-    Ok(secret.to_vec())
 }
 
 #[cfg(test)]

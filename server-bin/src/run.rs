@@ -54,6 +54,10 @@ fn start_failure(why: &ServerError) -> Failure {
     (code, why.to_string())
 }
 
+fn no_admin(address: SocketAddr, why: &std::io::Error) -> Failure {
+    (EXIT_SYSTEM, format!("can't listen for admin on {address}: {why}; --admin says where"))
+}
+
 /// Serves until a signal or the shutdown command; gives the exit code.
 pub(crate) fn serve(plan: Plan) -> ExitCode {
     crate::log::start(plan.settings.verbosity, plan.log_format);
@@ -106,9 +110,8 @@ fn start_and_wait(plan: Plan) -> Result<(), Failure> {
         None => None,
         Some(address) => {
             let counters = server.counters_source();
-            let admin = Admin::start(address, plan.admin_token, loopback_only, cache.clone(), counters)
-                .map_err(|why| system(&format!("can't listen for admin on {address}: {why}")))?;
-            Some(admin)
+            let started = Admin::start(address, plan.admin_token, loopback_only, cache.clone(), counters);
+            Some(started.map_err(|why| no_admin(address, &why))?)
         }
     };
     let pid_file = habits.pid_file.as_deref().map(write_pid_file).transpose()?;

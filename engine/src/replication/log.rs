@@ -402,6 +402,12 @@ impl Log {
         version
     }
 
+    /// Where the next entry will lie, as long as no piece of the log's memory ends: to be fetched ahead, never to be read.
+    #[inline]
+    pub(crate) fn end_address(&self) -> *const u8 {
+        self.ring.end_address()
+    }
+
     #[cold]
     #[inline(never)]
     fn append_with_care<const IS_SHORT: bool>(

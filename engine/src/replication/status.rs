@@ -285,27 +285,21 @@ impl fmt::Display for PromoteError {
             PromoteError::NotPromotable(why) => {
                 write!(f, "this node can't be promoted: {why}; force overrules it")
             }
-            PromoteError::PeerHolds { address, seq } => {
-                write!(
-                    f,
-                    "this node holds nothing of the group's, and {address} does, up to seq {seq}: promote that one, or have \
-                     this one follow it; force promotes this one all the same, and what the others hold is replaced"
-                )
-            }
-            PromoteError::PeerHeld { address, seq } => {
-                write!(
-                    f,
-                    "this node came up with nothing, and {address} held the group's items when it was met, up to seq {seq}; it \
-                     can't be asked now: promote that one; if it is gone for good, force promotes this one with nothing"
-                )
-            }
-            PromoteError::Rival { address } => {
-                write!(
-                    f,
-                    "the primary at {address} has a history of its own and would reign on beside this node: have that one follow \
-                     first (follow --force), or stop it; force promotes this one all the same"
-                )
-            }
+            PromoteError::PeerHolds { address, seq } => write!(
+                f,
+                "this node holds nothing of the group's, and {address} does, up to seq {seq}: promote that one, or have \
+                 this one follow it; force promotes this one all the same, and what the others hold is replaced"
+            ),
+            PromoteError::PeerHeld { address, seq } => write!(
+                f,
+                "this node came up with nothing, and {address} held the group's items when it was met, up to seq {seq}; it \
+                 can't be asked now: promote that one; if it is gone for good, force promotes this one with nothing"
+            ),
+            PromoteError::Rival { address } => write!(
+                f,
+                "the primary at {address} has a history of its own and would reign on beside this node: have that one follow \
+                 first (follow --force), or stop it; force promotes this one all the same"
+            ),
             PromoteError::InsideRead => write!(f, "the cache was called from inside a read of an item"),
             PromoteError::BadAddress => write!(f, "an address has 1 to 256 bytes"),
             PromoteError::OwnAddress => {
@@ -317,25 +311,21 @@ impl fmt::Display for PromoteError {
             PromoteError::Attached => {
                 write!(f, "the node at that address is attached: stop it first, or leave it")
             }
-            PromoteError::Reigns { term, replicas } => {
-                write!(
-                    f,
-                    "this node is the primary (term {term}, {replicas} replicas) and would serve nobody any more: hand over to a \
-                     replica instead, or promote the other node, and this one follows it by itself; force has it follow all \
-                     the same"
-                )
-            }
+            PromoteError::Reigns { term, replicas } => write!(
+                f,
+                "this node is the primary (term {term}, {replicas} replicas) and would serve nobody any more: hand over to a \
+                 replica instead, or promote the other node, and this one follows it by itself; force has it follow all \
+                 the same"
+            ),
             PromoteError::NobodyLevel => write!(f, "no level replica is there to hand over to"),
             PromoteError::NotPrimary { primary } => {
                 let primary = primary.as_deref().unwrap_or("a node that this one does not know");
                 write!(f, "only the primary hands over, which is {primary}")
             }
-            PromoteError::NotTakenOver => {
-                write!(
-                    f,
-                    "nobody took over in time; look at the status of both nodes, and promote one if neither reigns"
-                )
-            }
+            PromoteError::NotTakenOver => write!(
+                f,
+                "nobody took over in time; look at the status of both nodes, and promote one if neither reigns"
+            ),
             PromoteError::NotEnoughPositions { answered, needed } => {
                 write!(
                     f,

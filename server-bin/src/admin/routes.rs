@@ -26,10 +26,13 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
         Some(token) => {
             let given = request.bearer.as_deref().unwrap_or_default();
             if !bool::from(given.ct_eq(token)) {
-                return Answer::text(
-                    "401 Unauthorized",
-                    "this server wants a bearer token; give --admin-token-file",
-                );
+                let why = match request.bearer {
+                    None => "this server wants a bearer token; give --admin-token-file",
+                    Some(_) => {
+                        "that bearer token is not this server's; give --admin-token-file with the file that it was started with"
+                    }
+                };
+                return Answer::text("401 Unauthorized", why);
             }
         }
         // A page that came here by a name of its own knows no token, so with one, names are welcome.

@@ -2,13 +2,11 @@
 //!
 //! Lives here: a node's part in its group. Not here: the files of certificates (see `hotspare_tls`), what clients see.
 
+use super::secrets::SECRET_BYTES_MIN;
 use super::*;
 
 /// The nodes of a group, itself included: each has a slot of its own, 0 to 15.
 const NODES_MAX: usize = 16;
-
-/// The shortest secret of a group, in bytes.
-const GROUP_SECRET_BYTES_MIN: usize = 16;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Replication")]
@@ -108,9 +106,9 @@ pub(super) fn transport(flags: &Replication) -> Result<Transport, String> {
 /// A short one would be found by whoever sees a handshake: both nonces and the proof go over the wire, and guesses cost nothing.
 fn read_group_secret(file: &Path) -> Result<Vec<u8>, String> {
     let secret = read_secret(file, "replication secret")?;
-    if secret.len() < GROUP_SECRET_BYTES_MIN {
+    if secret.len() < SECRET_BYTES_MIN {
         return Err(format!(
-            "the replication secret in {} has {} bytes and could be guessed; write at least {GROUP_SECRET_BYTES_MIN} random \
+            "the replication secret in {} has {} bytes and could be guessed; write at least {SECRET_BYTES_MIN} random \
              characters into the file of each node (openssl rand -hex 32 makes 64)",
             file.display(),
             secret.len()

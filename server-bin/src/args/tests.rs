@@ -135,6 +135,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"fifteen letters\n").unwrap();
     let short = format!("--replication-secret-file {} --replica-of a:1", file.path().display());
+    let short_token = format!("--admin 0.0.0.0:1 --admin-token-file {}", file.path().display());
     let seventeen = "--peer 127.0.0.1:7001 ".repeat(17);
     let cases = [
         (seventeen.as_str(), "17 are named, and a group has 16 nodes at most"),
@@ -171,6 +172,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
         ("--replication-secret-file /dev/zero --replica-of a:1", "more than 4096 bytes"),
         ("--replication-secret-file /dev/null --replica-of a:1", "is empty"),
         (short.as_str(), "has 15 bytes and could be guessed; write at least 16 random characters"),
+        (short_token.as_str(), "--admin-token-file has 15 bytes and could be guessed from other machines"),
         ("-m 1 -I 1m", "half of the memory"),
         ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address"),
         ("--peer cache-2.example:7001", "--replication-secret-file"),
@@ -435,7 +437,7 @@ proptest! {
 #[test]
 fn a_secret_without_an_end_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), vec![b'x'; SECRET_BYTES_MAX as usize + 1]).unwrap();
+    std::fs::write(file.path(), vec![b'x'; secrets::SECRET_BYTES_MAX as usize + 1]).unwrap();
     assert!(read_secret(file.path(), "secret").unwrap_err().contains("more than"));
     assert!(read_secret(Path::new("/dev/zero"), "secret").unwrap_err().contains("more than"));
 }

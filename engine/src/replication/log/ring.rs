@@ -5,14 +5,6 @@
 use std::collections::VecDeque;
 
 use super::LENGTH_BYTES;
-use crate::storage::prefetch_to_write;
-
-const CACHE_LINE_BYTES: usize = 64;
-
-/// Which lines behind an entry are fetched with it: those of the next entry but one, if both are of usual size. A log of 64 MiB
-/// comes round to memory that no cache holds any more, and the lock under which it is written isn't free before the
-/// last line has come.
-const LINES_AHEAD: std::ops::Range<usize> = 3..6;
 
 /// Bytes in fixed pieces, as one long string that grows at the end and is forgotten from the front.
 ///
@@ -26,19 +18,6 @@ pub(super) struct ByteRing {
     piece_shift: u32,
     pub(super) start: u64,
     pub(super) end: u64,
-}
-
-/// Has the processor fetch what will be written next but one, behind these bytes. A few bytes, such as a length or a mark, are
-/// no sign of more.
-#[inline(always)]
-fn fetch_ahead(bytes: &[u8]) {
-    if bytes.len() < CACHE_LINE_BYTES {
-        return;
-    }
-    let behind = bytes.as_ptr_range().end;
-    for line in LINES_AHEAD {
-        prefetch_to_write(behind.wrapping_add(line * CACHE_LINE_BYTES));
-    }
 }
 
 impl ByteRing {
@@ -59,9 +38,7 @@ impl ByteRing {
         let is_inside = within != 0 && within + bytes.len() <= self.piece_bytes;
         match self.pieces.back_mut() {
             Some(piece) if is_inside => {
-                let room = &mut piece[within..within + bytes.len()];
-                room.copy_from_slice(bytes);
-                fetch_ahead(room);
+                piece[within..within + bytes.len()].copy_from_slice(bytes);
                 self.end += bytes.len() as u64;
             }
             _ => self.append_over_pieces(bytes),
@@ -74,9 +51,14 @@ impl ByteRing {
         let within = self.within(self.end);
         self.end += count as u64;
         let piece = self.pieces.back_mut().expect("the newest piece has room");
-        let bytes = &mut piece[within..within + count];
-        fetch_ahead(bytes);
-        bytes
+        &mut piece[within..within + count]
+    }
+
+    /// Where the next byte will lie, if the newest piece has room.
+    #[inline]
+    pub(super) fn end_address(&self) -> *const u8 {
+        let piece = self.pieces.back().map_or(std::ptr::null(), |piece| piece.as_ptr());
+        piece.wrapping_add(self.within(self.end))
     }
 
     /// Where the newest piece ends.
