@@ -256,8 +256,10 @@ fn refuse(peer: &mut Peer, hello: &Hello, code: RejectCode, turn: &mut Turn<'_, 
         // For a while only.
         RejectCode::Unattached | RejectCode::Behind => {}
         code => {
-            tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
-            turn.group.roles.lock().note_reject(named(&peer.identity().address, hello), code);
+            // One that comes again every second for the same reason has been told of.
+            if turn.group.roles.lock().note_reject(named(&peer.identity().address, hello), code) {
+                tracing::warn!(peer = %peer.identity(), why = code.describe(), "refused a peer");
+            }
         }
     }
     reject(peer, code, turn);

@@ -319,7 +319,9 @@ impl Upstream {
                 tracing::info!(slot = roles.slot, "the default slot is taken; trying the next");
                 self.round.push(address.to_owned());
             }
-            code => roles.note_reject(address, code),
+            code => {
+                roles.note_reject(address, code);
+            }
         }
     }
 

@@ -670,10 +670,13 @@ impl Roles {
         true
     }
 
-    /// Notes that a peer was refused, or refused this node.
-    pub(crate) fn note_reject(&mut self, peer: &str, code: RejectCode) {
+    /// Notes that a peer was refused, or refused this node; whether the last thing that went wrong was another one.
+    pub(crate) fn note_reject(&mut self, peer: &str, code: RejectCode) -> bool {
         self.rejects += 1;
-        self.last_error = Some(format!("{peer}: {}", code.describe()));
+        let error = Some(format!("{peer}: {}", code.describe()));
+        let is_news = self.last_error != error;
+        self.last_error = error;
+        is_news
     }
 
     /// This peer is attached: what went wrong with it has passed.
