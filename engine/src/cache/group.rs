@@ -392,16 +392,16 @@ impl Cache {
     /// The node's role, position and peers.
     pub fn status(&self) -> Status {
         let Some(group) = &self.inner.group else { return Status::standalone() };
-        let (mut status, noted_ms) = {
+        let (mut status, (noted_seq, noted_ms)) = {
             let roles = group.roles.lock();
-            (roles.status(&group.config), roles.replicas_noted_ms)
+            (roles.status(&group.config), roles.replicas_noted)
         };
         let since_ms = self.local_now_ms().saturating_sub(noted_ms);
         let log = group.log.lock();
         status.seq = log.last_seq();
         for replica in &mut status.replicas {
             // Noted at the driver's last turn. What was written or has grown older since is at risk as well.
-            replica.lag_seqs = status.seq.saturating_sub(replica.applied_seq);
+            replica.lag_seqs += status.seq.saturating_sub(noted_seq);
             if replica.lag_seqs > 0 {
                 replica.lag_ms += since_ms;
             }

@@ -105,10 +105,11 @@ impl Downstream {
             address: if named.is_empty() { self.peer.identity().address.clone() } else { named.clone() },
             state: self.session.state(),
             applied_seq: self.session.applied(),
-            lag_seqs: end.saturating_sub(self.session.applied()),
+            lag_seqs: self.session.lag_seqs(end),
             lag_bytes: self.session.risk().lag_bytes(),
             lag_ms: self.session.risk().lag_ms(now.local_ms),
             ack_mode: self.session.mode(),
+            counts: self.session.counts(),
         }
     }
 

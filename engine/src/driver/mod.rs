@@ -355,7 +355,7 @@ impl Replicator {
             Some((history, noted)) if *history == roles.history() => noted.note(end, 0),
             ends => *ends = Some((roles.history(), Risk::new(end))),
         }
-        roles.replicas_noted_ms = now.local_ms;
+        roles.replicas_noted = (end.seq, now.local_ms);
         roles.replicas.clear();
         roles.replicas.extend(self.downstream.iter().map(|(_, replica)| replica.status(end.seq, now)));
         let standing = (roles.epoch, roles.link);

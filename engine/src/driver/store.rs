@@ -159,8 +159,7 @@ impl ReplicaStore for CacheStore<'_> {
     fn grant_lease(&mut self) {
         if !self.is_for_promotion {
             self.group.lease.grant(self.inner.lease_now_ms());
-            // Only who counts is asked for one.
-            self.group.roles.lock().forgot = false;
+            self.group.roles.lock().granted_lease();
         }
     }
 

@@ -155,16 +155,16 @@ impl Upstream {
     /// Begins or ends a visit of the primary, if it is time; whether it was.
     fn visit(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let is_over = turn.now.local_ms >= self.visit_ends_ms;
-        let (primary, forgot, epoch) = {
+        let (primary, has_to, epoch) = {
             let roles = turn.group.roles.lock();
-            (roles.primary_to_visit().map(str::to_owned), roles.forgot, roles.epoch)
+            (roles.primary_to_visit().map(str::to_owned), roles.has_to_visit(), roles.epoch)
         };
         if primary.is_none() {
             self.knock = None;
         }
         let round = match primary {
             Some(primary) if is_over && self.is_answered(turn, &primary) => vec![primary],
-            None if self.visits && (is_over || !forgot) => Vec::new(),
+            None if self.visits && (is_over || !has_to) => Vec::new(),
             _ => return false,
         };
         self.knock = None;
@@ -175,7 +175,8 @@ impl Upstream {
         roles.link = LinkState::Connecting;
         drop(roles);
         self.visits = !round.is_empty();
-        self.visit_ends_ms = turn.now.local_ms + VISIT_MS;
+        // One that did what it was for needs no pause before the next, which has another reason.
+        self.visit_ends_ms = turn.now.local_ms + if has_to { VISIT_MS } else { 0 };
         (self.round, self.attached, self.next_dial_ms) = (round, None, turn.now.local_ms);
         turn.group.desk.link_ended(turn.now.local_ms);
         true

@@ -28,6 +28,10 @@ const PARENT_PATIENCE_MS: u64 = 10_000;
 pub(crate) struct Cascade {
     /// The node that this one follows even while that is a replica.
     parent: Option<String>,
+    /// Its identity when it took this node last.
+    parent_node: Option<u128>,
+    /// How many leases this node has yet to grant the primary itself, so that its parent is counted, which has lost its memory.
+    pub(crate) vouches: u8,
     /// Since when the parent has not taken this node.
     orphaned_since_ms: Option<u64>,
     /// The nodes above, the primary first; empty while none is known.
@@ -52,7 +56,13 @@ impl Cascade {
     /// Follows another node, replica or not, from now on.
     pub(crate) fn set_parent(&mut self, address: &str) {
         self.parent = Some(address.to_owned());
+        self.parent_node = None;
         self.orphaned_since_ms = None;
+    }
+
+    /// The parent has taken this node. Whether it was somebody else when it did last, as one is that has lost its memory.
+    pub(crate) fn parent_changed(&mut self, node: u128) -> bool {
+        self.parent_node.replace(node).is_some_and(|before| before != node)
     }
 
     /// Begins to look for the parent, if there is one.

@@ -125,8 +125,7 @@ pub(crate) struct PrimarySession {
     queued_hints: usize,
     wanted: VecDeque<u64>,
     applied: Seq,
-    /// What it says of less is of before the full copy that it has been sent since, for which it dropped that.
-    acks_from: Seq,
+    last_copy: LastCopy,
     /// What it has to have applied to be level for the first time.
     level_from: Seq,
     risk: Risk,
@@ -150,6 +149,15 @@ pub(crate) struct PrimarySession {
     relay: Option<Relay>,
     relay_due: bool,
     pub(crate) lending: Lending,
+}
+
+/// The last full copy that a replica was sent; nothing of it where there was none.
+#[derive(Default)]
+struct LastCopy {
+    /// Where the log ended when it began: the replica is not said to lack what was written before.
+    began_at: Seq,
+    /// What the replica says of less is of before the copy, for which it dropped that.
+    acks_from: Seq,
 }
 
 /// What a write waits for on either side.
@@ -208,7 +216,7 @@ impl PrimarySession {
             queued_hints: 0,
             wanted: VecDeque::new(),
             applied: resumed.map_or(0, |cursor| cursor.position.seq),
-            acks_from: 0,
+            last_copy: LastCopy::default(),
             level_from: end.position.seq,
             risk: Risk::new(resumed.unwrap_or(end).as_end(now.local_ms)),
             bugs: grant.bugs,
@@ -264,7 +272,8 @@ impl PrimarySession {
         // Behind the cursor: one that comes in between is told twice; the other way round it would not be told at all.
         let flushes = source.flushes();
         self.state = LinkState::Installing;
-        (self.applied, self.acks_from) = (0, Seq::MAX);
+        self.applied = 0;
+        self.last_copy = LastCopy { began_at: cursor.position.seq, acks_from: Seq::MAX };
         self.cursor = cursor;
         self.pending = None;
         self.all_items_sent = false;
@@ -311,6 +320,16 @@ impl PrimarySession {
     /// The last seq that the replica has said to have applied.
     pub(crate) fn applied(&self) -> Seq {
         self.applied
+    }
+
+    /// How many of the changes up to this one it has not acknowledged, of those that came behind the beginning of its full copy.
+    pub(crate) fn lag_seqs(&self, end: Seq) -> u64 {
+        end.saturating_sub(self.applied.max(self.last_copy.began_at))
+    }
+
+    /// Whether writes may count on it, once it is level.
+    pub(crate) fn counts(&self) -> bool {
+        self.counts
     }
 
     pub(crate) fn cursor(&self) -> &LogCursor {
@@ -438,7 +457,7 @@ impl PrimarySession {
         self.heard_at_ms = now.local_ms;
         match message {
             Message::Ack(ack) if ack.applied <= self.cursor.position.seq => {
-                if ack.applied >= self.acks_from {
+                if ack.applied >= self.last_copy.acks_from {
                     self.applied = ack.applied;
                 }
                 Ok(())
@@ -656,8 +675,9 @@ impl PrimarySession {
     fn end_install(&mut self, channel: Channel) -> Bytes {
         self.state = LinkState::Streaming;
         self.overtaken = 0;
-        (self.acks_from, self.level_from) = (self.cursor.position.seq, self.cursor.position.seq);
-        let end = Message::InstallEnd(InstallEnd { seq: self.cursor.position.seq });
+        let seq = self.cursor.position.seq;
+        (self.last_copy.acks_from, self.level_from) = (seq, seq);
+        let end = Message::InstallEnd(InstallEnd { seq });
         self.numbers.encode_on(channel, &end)
     }
 

@@ -29,6 +29,7 @@ use crate::serving::Serving;
 
 mod beginning;
 mod counting;
+mod peers;
 mod telling;
 
 pub(crate) use beginning::Holder;
@@ -136,8 +137,8 @@ pub(crate) struct Roles {
     /// Replicas of this reign that are gone: whoever comes back there is to hear who reigns.
     gone: Vec<String>,
     pub(crate) replicas: Vec<ReplicaStatus>,
-    /// When `replicas` was noted, by this node's own clock.
-    pub(crate) replicas_noted_ms: u64,
+    /// Where the log ended when `replicas` was noted, and when that was by this node's own clock.
+    pub(crate) replicas_noted: (Seq, u64),
     pub(crate) installs: u64,
     pub(crate) catch_ups: u64,
     pub(crate) roll_backs: u64,
@@ -207,7 +208,7 @@ impl Roles {
             unanswered: Vec::new(),
             gone: Vec::new(),
             replicas: Vec::new(),
-            replicas_noted_ms: 0,
+            replicas_noted: (0, 0),
             installs: 0,
             catch_ups: 0,
             roll_backs: 0,
@@ -429,7 +430,10 @@ impl Roles {
     pub(crate) fn attached_to(&mut self, address: &str, node: u128, term: Term, plan: Plan) {
         // A parent says next what is above it.
         match self.cascade.is_parent(address) {
-            true => self.cascade.forget_path(),
+            true => {
+                self.cascade.forget_path();
+                self.parent_took(node);
+            }
             false => self.cascade.below_primary(node),
         }
         self.cascade.was_taken(node, term);
@@ -594,66 +598,6 @@ impl Roles {
     pub(crate) fn set_own_address(&mut self, address: String) {
         let own = self.own_address.get_or_insert(address).clone();
         self.forget_peer(&own);
-    }
-
-    pub(crate) fn learn_peer(&mut self, address: &str) {
-        let known =
-            self.peers.iter().any(|peer| peer == address) || self.own_address.as_deref() == Some(address);
-        let sound = !address.is_empty() && address.len() <= ADDRESS_BYTES_MAX;
-        if sound && !known && self.peers.len() < PEERS_MAX {
-            self.peers.push(address.to_owned());
-        }
-    }
-
-    /// Learns the peers that the node which this one follows knows, and forgets those that were forgotten there since it
-    /// attached.
-    pub(crate) fn learn_peers_of_upstream(&mut self, named: &[String]) {
-        named.iter().for_each(|address| self.learn_peer(address));
-        let mut before = std::mem::take(&mut self.named_by_upstream);
-        before.retain(|address| !named.contains(address));
-        self.peers.retain(|peer| !before.contains(peer));
-        self.named_by_upstream = self.peers.iter().filter(|peer| named.contains(peer)).cloned().collect();
-    }
-
-    /// Forgets an address that turned out to be this node's own, or that an operator says nobody lives at any more. How many
-    /// others a promotion asks stays as the configuration says. Whether it was known.
-    pub(crate) fn forget_peer(&mut self, address: &str) -> bool {
-        let known = self.peers.len();
-        self.peers.retain(|peer| peer != address);
-        self.upstream = self.upstream.take().filter(|upstream| upstream != address);
-        self.has_heard_of_reign(address);
-        self.peers.len() < known
-    }
-
-    /// Who is still to hear that this node reigns.
-    pub(crate) fn to_tell(&self) -> Vec<String> {
-        self.unheard().cloned().collect()
-    }
-
-    fn unheard(&self) -> impl Iterator<Item = &String> {
-        self.unanswered.iter().chain(&self.gone)
-    }
-
-    /// Whether this primary says to whoever lives at `address` that it reigns: a peer that has not heard, or has and is not
-    /// attached.
-    pub(crate) fn is_to_hear(&self, address: &str) -> bool {
-        let is_peer = self.peers.iter().any(|peer| peer == address);
-        let is_attached = self.replicas.iter().any(|replica| replica.address == address);
-        self.unheard().any(|peer| peer == address) || (is_peer && !is_attached)
-    }
-
-    /// Whoever lives at `address` knows that this node reigns.
-    pub(crate) fn has_heard_of_reign(&mut self, address: &str) {
-        self.unanswered.retain(|peer| peer != address);
-        self.gone.retain(|peer| peer != address);
-    }
-
-    /// A replica that listens at `address` is gone: when it comes back it must hear who reigns.
-    pub(crate) fn tell_again(&mut self, address: &str) {
-        let known = self.peers.iter().any(|peer| peer == address);
-        if self.role == Role::Primary && known && !self.to_tell().iter().any(|peer| peer == address) {
-            self.gone.push(address.to_owned());
-        }
     }
 
     /// Whether it takes another slot where its own is taken.

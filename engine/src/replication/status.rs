@@ -70,7 +70,8 @@ pub struct ReplicaStatus {
     pub state: LinkState,
     /// The last sequence number that it has applied.
     pub applied_seq: u64,
-    /// Mutations that it has not acknowledged: what would be lost if the primary died now and it were promoted.
+    /// Mutations that it has not acknowledged: what would be lost if the primary died now and it were promoted. In the middle of
+    /// a full copy those since that began.
     pub lag_seqs: u64,
     /// Bytes of the log that it has not acknowledged, or somewhat more.
     pub lag_bytes: u64,
@@ -78,6 +79,10 @@ pub struct ReplicaStatus {
     pub lag_ms: u64,
     /// What a write would wait for there if it were promoted; `None` from a version that does not say.
     pub ack_mode: Option<AckMode>,
+    /// Whether writes may count on it, once it is level. One that came up with nothing may have promised something and forgotten it:
+    /// where a write waits for fewer replicas than there are other nodes, it counts once others have confirmed it, or an operator
+    /// has ([`Cache::set_ack_mode`](crate::Cache::set_ack_mode)).
+    pub counts: bool,
 }
 
 /// A node's role, position and peers: one snapshot.

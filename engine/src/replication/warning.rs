@@ -82,6 +82,8 @@ pub enum Warning {
         attached: usize,
         /// How many of them are level.
         level: u8,
+        /// How many of them came up with nothing, and do not count before others have confirmed them.
+        uncounted: usize,
         /// Whether reads are misses as well, for want of a lease.
         reads_miss: bool,
     },
@@ -131,6 +133,7 @@ impl Warning {
             mode: ours,
             attached: status.replicas.len(),
             level,
+            uncounted: status.replicas.iter().filter(|replica| !replica.counts).count(),
             reads_miss: status.lease.state == LeaseState::Over,
         });
         let is_over = status.role == Role::Primary && status.within_budget == Some(false);
@@ -178,14 +181,23 @@ impl Warning {
 
     fn write_of_acks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Warning::WritesRefused { mode, attached, level, reads_miss } => write!(
-                f,
-                "writes are refused{}: the ack mode {mode} needs {}, and of {attached} attached {level} {} level; attach more, \
-                 or set another mode (hotspare ack MODE)",
-                if *reads_miss { ", and reads are misses" } else { "" },
-                count(mode.replicas().into(), "level replica"),
-                if *level == 1 { "is" } else { "are" }
-            ),
+            Warning::WritesRefused { mode, attached, level, uncounted, reads_miss } => {
+                write!(
+                    f,
+                    "writes are refused{}: the ack mode {mode} needs {}, and of {attached} attached {level} {} level; ",
+                    if *reads_miss { ", and reads are misses" } else { "" },
+                    count(mode.replicas().into(), "level replica"),
+                    if *level == 1 { "is" } else { "are" }
+                )?;
+                match uncounted {
+                    0 => write!(f, "attach more, or set another mode (hotspare ack MODE)"),
+                    _ => write!(
+                        f,
+                        "{uncounted} came up with nothing and count once other nodes have confirmed that; if those are gone, \
+                         hotspare ack {mode} at this node counts whoever is attached"
+                    ),
+                }
+            }
             Warning::OverBudget { attached } => write!(
                 f,
                 "writes are refused: of {} none lacks as little as the budget says (--max-unacked-ms, --max-unacked-bytes); attach \

@@ -13,8 +13,8 @@ use crate::args::{is_loopback, node_address};
 /// How long writes may pause for a replica that is to take over.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long the answer to a promotion waits for the other nodes to hear of it, so that it can say what they held. The node
-/// serves by then.
+/// How long the answer to a promotion waits for the other nodes to hear of it, so that it can say what they held (the node
+/// serves by then), and that to another mode for what it changes.
 const TOLD_WITHIN: Duration = Duration::from_millis(150);
 
 /// How long the answer to `/follow` waits for this node to find a primary.
@@ -115,7 +115,9 @@ fn promote(context: &Context, request: &Request) -> Answer {
     };
     match context.cache.promote(force) {
         Ok(term) => {
-            let warnings = lines(&settled(&context.cache));
+            // The other nodes hear of it.
+            let warnings =
+                lines(&settled(&context.cache, |warning| matches!(warning, Warning::Untold { .. })));
             json_answer(&json!({ "role": "primary", "term": term, "warnings": warnings }))
         }
         Err(why) => Answer::text("409 Conflict", why.to_string()),
@@ -139,13 +141,12 @@ fn found(cache: &Cache) -> Status {
     }
 }
 
-/// The status once the other nodes have heard of a promotion, as far as they answer soon.
-fn settled(cache: &Cache) -> Status {
+/// The status once nothing warns of this any more, as far as that is soon.
+fn settled(cache: &Cache, passes: fn(&Warning) -> bool) -> Status {
     let end = Instant::now() + TOLD_WITHIN;
     loop {
         let status = cache.status();
-        let is_untold = status.warnings.iter().any(|warning| matches!(warning, Warning::Untold { .. }));
-        if !is_untold || Instant::now() >= end {
+        if !status.warnings.iter().any(passes) || Instant::now() >= end {
             return status;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -220,7 +221,8 @@ fn set_ack_mode(context: &Context, request: &Request) -> Answer {
     };
     match context.cache.set_ack_mode(mode) {
         Ok(()) => {
-            let status = context.cache.status();
+            // Who is attached counts from now on.
+            let status = settled(&context.cache, |warning| matches!(warning, Warning::WritesRefused { .. }));
             let fenced = (status.role == Role::Fenced).then(|| {
                 format!(
                     "this node is fenced and takes no writes: {mode} is what it goes by once it reigns, and is forgotten at its \
@@ -249,6 +251,7 @@ fn status_json(status: &Status) -> serde_json::Value {
                 "lag_bytes": replica.lag_bytes,
                 "lag_ms": replica.lag_ms,
                 "ack": replica.ack_mode.map(|mode| mode.to_string()),
+                "counts": replica.counts,
             })
         })
         .collect();

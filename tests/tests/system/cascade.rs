@@ -74,3 +74,50 @@ fn a_chain_of_three_replicas_goes_on_below_the_one_that_is_promoted_and_copies_n
     let value = Wire::connect(third.clients()).ask(&format!("get key-{}\r\n", 2 * ITEMS + 7));
     assert!(value.starts_with("VALUE"), "{value}");
 }
+
+/// The only direct replica of a primary loses its memory: nobody but the one below it can confirm that no promise was
+/// forgotten that matters.
+#[test]
+fn the_end_of_a_chain_has_its_restarted_parent_counted() {
+    let addresses = [(); 3].map(|()| tests::ports::local().to_string());
+    let node = |slot: usize, above: &[&str]| {
+        let own = slot.to_string();
+        let mut arguments = vec!["-p", "0", "-m", "16", "--ack", "semi-sync:1", "--ack-timeout-ms", "500"];
+        arguments.extend([
+            "--node-slot",
+            &own,
+            "--replication-listen",
+            &addresses[slot],
+            "--admin",
+            crate::ANY_PORT,
+        ]);
+        for (other, address) in addresses.iter().enumerate() {
+            if other != slot {
+                arguments.extend(["--peer", address]);
+            }
+        }
+        arguments.extend(above);
+        Server::start(crate::BINARY, &arguments)
+    };
+    let mut primary = node(0, &["--bootstrap"]);
+    let mut middle = node(1, &["--replica-of", &addresses[0]]);
+    let mut end = node(2, &["--replica-of", &addresses[1], "--cascade"]);
+    // The first one begins the group once both have said that they hold nothing of it.
+    admin::wait_streaming(middle.admin());
+    admin::wait_streaming(end.admin());
+    let mut wire = Wire::connect(primary.clients());
+    let mut is_stored = || wire.ask("set key 0 0 1\r\nv\r\n") == "STORED";
+    wait::wait_until("a first write", SETTLE_LIMIT, &mut is_stored);
+    middle.kill_9();
+    let mut middle = node(1, &["--replica-of", &addresses[0]]);
+    wait::wait_until("a write that the restarted one acknowledges", SETTLE_LIMIT, &mut is_stored);
+    // It goes back to where it was told to be.
+    wait::wait_until("the end of the chain", SETTLE_LIMIT, || number(&mut end, "depth") == 2);
+    let status = admin::status(primary.admin()).expect("it answers");
+    assert_eq!(status["replicas"][0]["counts"], true, "{status}");
+    assert_eq!(number(&mut middle, "depth"), 1);
+    // And both are positions in a promotion again.
+    primary.kill_9();
+    let (code, said) = admin::post(middle.admin(), "/promote").expect("an answer");
+    assert_eq!(code, 200, "{said}");
+}

@@ -312,6 +312,18 @@ fn a_replica_that_does_not_know_the_records_of_loads_is_not_sent_any() {
     assert_eq!(plan(log.position(), false), Plan::Resume, "they lie behind it");
 }
 
+#[test]
+fn a_replica_that_is_being_copied_lacks_what_came_since_that_began_and_not_all_seqs_there_are() {
+    let nothing_held = Hello { position: None, ..ahead(None) };
+    let (session, log) = attached(&nothing_held, promoted(64 << 10, 10), false);
+    assert_eq!((session.plan(), session.state()), (Plan::Install, LinkState::Installing));
+    let began_at = log.lock().last_seq();
+    assert_eq!((session.lag_seqs(began_at), session.lag_seqs(began_at + 3)), (0, 3));
+    let held = Hello { position: log.lock().position(), ..ahead(None) };
+    let (resumed, _) = attached(&held, promoted(64 << 10, 10), false);
+    assert_eq!(resumed.lag_seqs(began_at + 3), 3, "and of one that goes on, what it does not hold");
+}
+
 /// It may have been copied by a replica that lacks what it had acknowledged itself.
 #[test]
 fn a_replica_that_forgot_may_count_once_it_has_all_that_was_written_before_it_attached() {

@@ -5,6 +5,10 @@
 
 use super::{Hello, LinkState, Roles};
 
+/// How many leases a node grants a primary that it visits for its parent's sake, for each ack that a write waits for. It is asked
+/// for four a second: so it is there for a second, in which the primary looks who has granted one, and others may come as well.
+const VOUCHES_EACH: u8 = 4;
+
 impl Roles {
     /// How many positions a promotion has to read so that one of them is that of a node with every acknowledged write: of R
     /// other nodes and N acks R − N + 1, this node's own among them. 1 in async, which promises nothing.
@@ -28,12 +32,33 @@ impl Roles {
         self.counted_slots |= 1 << slot;
     }
 
-    /// The primary far above that this replica's replica has to follow for a while, so that it is counted: it came up with
-    /// nothing, and where promotions ask it counts in none before.
+    /// The primary far above that this replica's replica has to follow for a while, where promotions ask others. So that it is
+    /// counted, if it came up with nothing: it counts in none before. So that its parent is, if that did: a primary counts it
+    /// once others have granted a lease, and there may be none but this node.
     pub(crate) fn primary_to_visit(&self) -> Option<&str> {
-        let is_due =
-            self.forgot && self.level && self.link == LinkState::Streaming && self.positions_needed() > 1;
+        let is_due = self.has_to_visit()
+            && self.level
+            && self.link == LinkState::Streaming
+            && self.positions_needed() > 1;
         self.cascade.primary.as_deref().filter(|_| is_due)
+    }
+
+    /// The parent has taken this node: if it was another one when it did last, it has lost its memory.
+    pub(super) fn parent_took(&mut self, node: u128) {
+        if self.cascade.parent_changed(node) {
+            self.cascade.vouches = VOUCHES_EACH.saturating_mul(self.acks_needed);
+        }
+    }
+
+    /// Whether a visit of the primary has not done yet what it is for.
+    pub(crate) fn has_to_visit(&self) -> bool {
+        self.forgot || self.cascade.vouches > 0
+    }
+
+    /// The primary has asked for a lease, as it does of those only that count, and was granted it.
+    pub(crate) fn granted_lease(&mut self) {
+        self.forgot = false;
+        self.cascade.vouches = self.cascade.vouches.saturating_sub(1);
     }
 
     /// This node's listener has heard this and refused it: it may be this node that dialled, by an address of its own.
