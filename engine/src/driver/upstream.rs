@@ -173,6 +173,9 @@ impl Upstream {
             return false;
         }
         roles.link = LinkState::Connecting;
+        if has_to && round.is_empty() {
+            roles.visited_in_vain();
+        }
         drop(roles);
         self.visits = !round.is_empty();
         // One that did what it was for needs no pause before the next, which has another reason.

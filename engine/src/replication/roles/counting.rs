@@ -55,6 +55,12 @@ impl Roles {
         self.forgot || self.cascade.vouches > 0
     }
 
+    /// The primary was visited for long and asked for no lease, as one does by whose ack mode nobody need be counted: for a parent's
+    /// sake this node does not go there for ever.
+    pub(crate) fn visited_in_vain(&mut self) {
+        self.cascade.vouches = self.cascade.vouches.saturating_sub(1);
+    }
+
     /// The primary has asked for a lease, as it does of those only that count, and was granted it.
     pub(crate) fn granted_lease(&mut self) {
         self.forgot = false;
@@ -109,6 +115,24 @@ mod tests {
         assert_eq!((needed(&roles), roles.positions_needed()), (Some(2), 1));
         roles.met_itself_at("b");
         assert_eq!(needed(&roles), Some(2), "once for each time that it heard itself");
+    }
+
+    #[test]
+    fn a_parent_that_came_back_as_somebody_else_is_vouched_for_but_not_for_ever() {
+        let config =
+            ReplicationConfig::replica_of("parent").cascade().slot(2).peer("top").ack(AckMode::of(1));
+        let mut roles = Roles::new(&config);
+        roles.forgot = false;
+        for (node, has_to) in [(7, false), (7, false), (8, true)] {
+            roles.parent_took(node);
+            assert_eq!(roles.has_to_visit(), has_to, "{node}");
+        }
+        let mut left = 0;
+        while roles.has_to_visit() {
+            left += 1;
+            if left % 2 == 0 { roles.granted_lease() } else { roles.visited_in_vain() }
+        }
+        assert_eq!(left, VOUCHES_EACH);
     }
 
     #[test]
