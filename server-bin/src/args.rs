@@ -202,7 +202,7 @@ struct Serve {
     #[arg(short = 'a', long = "unix-mask", value_name = "MODE", default_value = "700",
         value_parser = listen::file_mode)]
     unix_socket_mode: u32,
-    /// Addresses for clients, ADDR or ADDR:PORT, separated by commas; default 127.0.0.1 (memcached: all)
+    /// Addresses for clients, ADDR or ADDR:PORT, separated by commas, * for all of IPv4; default 127.0.0.1 (memcached: all)
     #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
     /// Memory for items and index in megabytes

@@ -59,8 +59,13 @@ fn of_word(word: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
     if host.is_empty() || host.contains(':') {
         return Err(shape().into());
     }
-    // Some systems know it by an address of each family, one of which they don't have.
-    let host = if host == "localhost" { "127.0.0.1" } else { host };
+    let host = match host {
+        // Some systems know it by an address of each family, one of which they don't have.
+        "localhost" => "127.0.0.1",
+        // memcached's word for all of them.
+        "*" => "0.0.0.0",
+        _ => host,
+    };
     (host, port)
         .to_socket_addrs()
         .map(Iterator::collect)
@@ -164,6 +169,7 @@ mod tests {
         assert_eq!(read(&["1.2.3.4", "1.2.3.4:6"]), ["1.2.3.4:5", "1.2.3.4:6"]);
         assert_eq!(read(&["::1", "[::2]", "[::3]:6"]), ["[::1]:5", "[::2]:5", "[::3]:6"]);
         assert_eq!(read(&["localhost", "localhost:6"]), ["127.0.0.1:5", "127.0.0.1:6"]);
+        assert_eq!(read(&["*", "*:6"]), ["0.0.0.0:5", "0.0.0.0:6"]);
     }
 
     #[test]

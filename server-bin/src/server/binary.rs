@@ -388,11 +388,7 @@ impl Executor<'_> {
     ) -> Result<Result<Version, Status>, WriteError> {
         let cache = &self.shared.cache;
         if cas == 0 {
-            let extended = match side {
-                Side::Back => cache.append(key, added)?,
-                Side::Front => cache.prepend(key, added)?,
-            };
-            return Ok(extended.ok_or(Status::NOT_STORED));
+            return Ok(self.extend(side, key, added)?.ok_or(Status::NOT_STORED));
         }
         cache.check_value_bytes(key, added.len())?;
         let mut refusal = Status::NOT_STORED;
@@ -413,10 +409,13 @@ impl Executor<'_> {
                 }
                 Update::Replace(whole.into())
             }
-        })?;
+        });
         Ok(match updated {
-            Updated::Stored(version) => Ok(version),
-            Updated::Kept | Updated::Removed => Err(refusal),
+            Ok(Updated::Stored(version)) => Ok(version),
+            Ok(Updated::Kept | Updated::Removed) => Err(refusal),
+            // As in `Executor::extend`: what was sent fits.
+            Err(WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. }) => Err(Status::NOT_STORED),
+            Err(error) => return Err(error),
         })
     }
 

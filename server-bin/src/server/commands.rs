@@ -11,6 +11,7 @@ use std::time::Duration;
 use hotspare::{
     Attributes, CounterError, Expiry, ItemRef, ReadError, Swap, ValueWriter, Version, WriteError,
 };
+use hotspare_memcached::binary::Side;
 use hotspare_memcached::classic::{
     Direction, ErrorReply, Keys, Lifetime, Limits, Parsed, Request, Response, ShutdownMode, Store,
     StoreCommand, Tokens, encode_value_header, lifetime, parse_request,
@@ -492,8 +493,12 @@ impl Executor<'_> {
             StoreCommand::Set => data.set(cache, key, attributes).map(|_| Response::Stored),
             StoreCommand::Add => data.add(cache, key, attributes).map(if_stored),
             StoreCommand::Replace => data.replace(cache, key, attributes).map(if_stored),
-            StoreCommand::Append => data.in_one_piece(|data| cache.append(key, data)).map(if_stored),
-            StoreCommand::Prepend => data.in_one_piece(|data| cache.prepend(key, data)).map(if_stored),
+            StoreCommand::Append => {
+                data.in_one_piece(|data| self.extend(Side::Back, key, data)).map(if_stored)
+            }
+            StoreCommand::Prepend => {
+                data.in_one_piece(|data| self.extend(Side::Front, key, data)).map(if_stored)
+            }
             StoreCommand::Cas(cas) => self.compare_and_swap(key, cas, data, attributes),
         };
         if outcome.is_ok() {
@@ -502,6 +507,22 @@ impl Executor<'_> {
         let (command, status) = (command.name(), store_status(&outcome));
         self.saw_store(key, SeenStore { command, status, value_bytes, attributes });
         answer(out, store.noreply, outcome);
+    }
+
+    /// Adds to a value. One that would grow too large, or find no room, is not stored and stays as it was, as in memcached: what
+    /// does not fit by itself alone is an error (rule L3).
+    pub(super) fn extend(&self, side: Side, key: &[u8], added: &[u8]) -> Result<Option<Version>, WriteError> {
+        let cache = &self.shared.cache;
+        let extended = match side {
+            Side::Back => cache.append(key, added),
+            Side::Front => cache.prepend(key, added),
+        };
+        match extended {
+            Err(WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. }) => {
+                cache.check_value_bytes(key, added.len()).map(|()| None)
+            }
+            other => other,
+        }
     }
 
     fn compare_and_swap(

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, ValueWriter, Version, WriteError};
+use hotspare_memcached::binary::Side;
 use hotspare_memcached::meta::{Flags, Status, StoreMode, Target};
 
 use super::super::commands::Executor;
@@ -104,8 +105,8 @@ impl Executor<'_> {
             StoreMode::Set => data.set(cache, key, attributes).map(Some),
             StoreMode::Add => data.add(cache, key, attributes),
             StoreMode::Replace => data.replace(cache, key, attributes),
-            StoreMode::Append => data.in_one_piece(|data| cache.append(key, data)),
-            StoreMode::Prepend => data.in_one_piece(|data| cache.prepend(key, data)),
+            StoreMode::Append => data.in_one_piece(|data| self.extend(Side::Back, key, data)),
+            StoreMode::Prepend => data.in_one_piece(|data| self.extend(Side::Front, key, data)),
         }?;
         Ok(Stored {
             status: if version.is_some() { Status::Ok } else { Status::NotStored },
@@ -147,22 +148,27 @@ impl Executor<'_> {
         added: &[u8],
     ) -> Result<Stored, WriteError> {
         self.shared.cache.check_value_bytes(key, added.len())?;
-        let (mut status, mut bytes) = (Status::Ok, added.len());
-        let updated =
-            self.shared.cache.update(key, |item| match self.decide(item.as_ref(), flags, mode) {
-                Ok((attributes, state)) => {
-                    let value = extended(item.as_ref(), mode, added);
-                    (status, bytes) = (Status::Ok, value.len());
-                    Update::StoreWith { value, attributes, state }
-                }
-                Err(refusal) => {
-                    (status, bytes) = (refusal, added.len());
-                    Update::Keep
-                }
-            })?;
+        let (mut status, mut bytes, mut grows) = (Status::Ok, added.len(), false);
+        let updated = self.shared.cache.update(key, |item| match self.decide(item.as_ref(), flags, mode) {
+            Ok((attributes, state)) => {
+                let value = extended(item.as_ref(), mode, added);
+                (status, bytes, grows) = (Status::Ok, value.len(), item.is_some());
+                Update::StoreWith { value, attributes, state }
+            }
+            Err(refusal) => {
+                (status, bytes) = (refusal, added.len());
+                Update::Keep
+            }
+        });
         let stored = match updated {
-            Updated::Stored(version) => Some(version),
-            _ => None,
+            Ok(Updated::Stored(version)) => Some(version),
+            Ok(_) => None,
+            // As in `Executor::extend`.
+            Err(WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. }) if grows => {
+                (status, bytes) = (Status::NotStored, added.len());
+                None
+            }
+            Err(error) => return Err(error),
         };
         Ok(Stored { status, cas: self.cas_of(flags, stored), bytes })
     }

@@ -495,3 +495,21 @@ fn a_binary_client_that_does_not_read_is_not_executed_beyond_the_bound() {
     assert_eq!(socket.output.len(), 500 * (24 + 4 + 400_000));
     assert_eq!(shared.counters.snapshot().get_hits, 500);
 }
+
+/// As memcached: what is sent fits, and with what is there it does not, so that stays.
+#[test]
+fn b5_what_would_grow_too_large_is_not_stored_and_stays() {
+    let half = vec![b'x'; 600_000];
+    let pairs = [0x0e, 0x0f]
+        .into_iter()
+        .flat_map(|opcode| [0, 1].map(|cas| (ask_cas(opcode, cas, b"", "a", &half), opcode)));
+    let shared = shared();
+    let (_, stored) = exchange(&shared, &set(0x01, "a", &half), 1 << 16);
+    assert_eq!(stored, told(0x01, 1, b"", "", b""));
+    for (request, opcode) in pairs {
+        let (_, answer) = exchange(&shared, &request, 1 << 16);
+        assert_eq!(answer.escape_ascii().to_string(), error(opcode, NOT_STORED).escape_ascii().to_string());
+    }
+    let (_, there) = exchange(&shared, &ask(0x00, b"", "a", b""), 1 << 16);
+    assert_eq!(there, told(0x00, 1, b"\0\0\0\x05", "", &half));
+}

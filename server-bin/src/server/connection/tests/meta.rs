@@ -425,10 +425,21 @@ fn d10_l5_what_does_not_fit_takes_the_old_item_along_in_any_mode() {
         let answers = "HD|SERVER_ERROR object too large for cache|EN|HD|";
         assert_eq!(converse(&shared(), &input, 1 << 16), answers, "{mode}");
     }
-    // The item as a whole, or with what is there, is above the limit, each value is not.
+    // What is sent fits, and with what is there it does not: that stays.
     let half = "x".repeat(600_000);
-    let input = format!("ms a 600000|{half}|ms a 600000 MA s|{half}|mg a|");
-    assert_eq!(converse(&shared(), &input, 1 << 16), "HD|SERVER_ERROR object too large for cache|EN|");
+    for flags in ["MA s", "MP s", "MA N0 s", "MP C0 s"] {
+        let input = format!("ms a 600000|{half}|ms a 600000 {flags}|{half}|mg a s|");
+        let answer = if flags.contains('C') { "EX" } else { "NS" };
+        assert_eq!(
+            converse(&shared(), &input, 1 << 16),
+            format!("HD|{answer} s600000|HD s600000|"),
+            "{flags}"
+        );
+    }
+    for command in ["append", "prepend"] {
+        let input = format!("ms a 600000|{half}|{command} a 0 0 600000|{half}|mg a s|");
+        assert_eq!(converse(&shared(), &input, 1 << 16), "HD|NOT_STORED|HD s600000|");
+    }
     expect(&[
         ("ms a 2|hi|", "HD|"),
         ("ms a 3 q|nope|", "CLIENT_ERROR bad data chunk|CLIENT_ERROR bad command line format|"),
