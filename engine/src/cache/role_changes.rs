@@ -1,4 +1,4 @@
-//! Changes of role: promote, follow, step down.
+//! Changes of role: promote, follow, step down; and an operator's word that another node is gone.
 //!
 //! Lives here: what a change does to the log, the roles and what clients get, in the one safe order.
 //! Not here: what makes a node change (operators; `driver` on what peers say).

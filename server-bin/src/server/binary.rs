@@ -11,7 +11,7 @@ use hotspare_memcached::binary::{
 };
 use hotspare_memcached::classic::{self, ParsedResponse, Tokens};
 
-use super::commands::{Executor, VERSION, is_plainly_no_number, write_error};
+use super::commands::{Executor, VERSION, is_no_room, is_plainly_no_number, write_error};
 use super::given::{Given, begun};
 use super::login::{Login, read_plain};
 use super::observers::SeenStore;
@@ -414,7 +414,7 @@ impl Executor<'_> {
             Ok(Updated::Stored(version)) => Ok(version),
             Ok(Updated::Kept | Updated::Removed) => Err(refusal),
             // As in `Executor::extend`: what was sent fits.
-            Err(WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. }) => Err(Status::NOT_STORED),
+            Err(error) if is_no_room(&error) => Err(Status::NOT_STORED),
             Err(error) => return Err(error),
         })
     }

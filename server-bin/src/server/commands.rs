@@ -518,9 +518,7 @@ impl Executor<'_> {
             Side::Front => cache.prepend(key, added),
         };
         match extended {
-            Err(WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. }) => {
-                cache.check_value_bytes(key, added.len()).map(|()| None)
-            }
+            Err(error) if is_no_room(&error) => cache.check_value_bytes(key, added.len()).map(|()| None),
             other => other,
         }
     }
@@ -702,6 +700,11 @@ pub(super) fn store_status(outcome: &Result<Answer, WriteError>) -> &'static str
 /// That a value is longer than -I allows, which is known before the cache is asked.
 pub(super) const ABOVE_ITEM_SIZE: WriteError =
     WriteError::ItemTooLarge { bytes: 0, bytes_max: 0, is_of_log: false };
+
+/// Whether the item was refused for its size, or for what the cache holds already (rules L3 to L5).
+pub(super) fn is_no_room(error: &WriteError) -> bool {
+    matches!(error, WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. })
+}
 
 /// What a text reply says; where memcached has words for it, these come first.
 pub(super) fn write_error(error: WriteError) -> String {

@@ -1,6 +1,7 @@
 //! Who counts where a promotion needs the word of others: a node that came up with nothing does not before a primary counts it.
 //!
-//! Lives here: how many others a promotion asks, which replicas a primary believes, how a replica's replica gets to be counted.
+//! Lives here: how many others a promotion asks, which replicas a primary believes, how a replica's replica gets to be
+//! counted, or its parent.
 //! Not here: asking (see `driver::campaign`), counting acks (see `acks`), what such a node holds (see `beginning`).
 
 use super::{Hello, LinkState, Roles};

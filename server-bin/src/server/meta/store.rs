@@ -5,7 +5,7 @@ use hotspare::{Attributes, Expiry, ItemRef, ItemState, Update, Updated, ValueWri
 use hotspare_memcached::binary::Side;
 use hotspare_memcached::meta::{Flags, Status, StoreMode, Target};
 
-use super::super::commands::Executor;
+use super::super::commands::{Executor, is_no_room};
 use super::super::given::{Given, begun};
 use super::super::observers::SeenStore;
 use super::{Facts, KEY_BUFFER, expiry_of, is_cas_right};
@@ -80,16 +80,14 @@ impl Executor<'_> {
         .add(1);
     }
 
-    /// Rule L5: an overwrite that fails takes the old item with it, in any mode of `ms`. The error to answer.
+    /// Rule L5: an overwrite with what does not fit by itself takes the old item with it, in any mode of `ms`. The error to answer.
     pub(super) fn drop_overwritten(&self, target: &Target<'_>, error: WriteError) -> WriteError {
-        match error {
-            WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. } => {
-                let mut buffer = KEY_BUFFER;
-                let deleted = self.shared.cache.delete(target.key.bytes(&mut buffer));
-                deleted.err().unwrap_or(error)
-            }
-            other => other,
+        if !is_no_room(&error) {
+            return error;
         }
+        let mut buffer = KEY_BUFFER;
+        let deleted = self.shared.cache.delete(target.key.bytes(&mut buffer));
+        deleted.err().unwrap_or(error)
     }
 
     /// The common cases, which the cache has calls for.
@@ -164,7 +162,7 @@ impl Executor<'_> {
             Ok(Updated::Stored(version)) => Some(version),
             Ok(_) => None,
             // As in `Executor::extend`.
-            Err(WriteError::ItemTooLarge { .. } | WriteError::OutOfMemory { .. }) if grows => {
+            Err(error) if grows && is_no_room(&error) => {
                 (status, bytes) = (Status::NotStored, added.len());
                 None
             }
