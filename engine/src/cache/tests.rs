@@ -76,6 +76,30 @@ fn poor_hash_function_makes_no_answer_wrong() {
     cache.check_invariants();
 }
 
+/// All keys that begin with the same byte have one hash, in the shard of that number.
+struct ByFirstByte;
+
+impl crate::KeyHash for ByFirstByte {
+    fn hash(&self, _seed: u64, key: &[u8]) -> u64 {
+        u64::from(key[0]) << 40 | 7 << 32
+    }
+}
+
+#[test]
+fn a_shard_without_lines_finds_nothing_in_those_of_another() {
+    let config = Config::new().memory_bytes_max(64 << 20).shards(2).key_hash(Arc::new(ByFirstByte));
+    let cache = Cache::new(config).unwrap();
+    let key = |shard: u8, number: u16| [&[shard][..], &number.to_be_bytes()].concat();
+    for number in 0..100 {
+        cache.set(key(0, number), "v", Expiry::Never).unwrap();
+        assert_eq!(cache.read(key(1, number), |_| ()), Ok(None));
+    }
+    assert_eq!(cache.stats().items, 100);
+    cache.set(key(1, 0), "v", Expiry::Never).unwrap();
+    assert_eq!(cache.read(key(1, 0), |_| ()), Ok(Some(())));
+    assert_eq!(cache.read(key(1, 1), |_| ()), Ok(None));
+}
+
 #[test]
 fn s1_add_and_replace_look_at_presence() {
     let (cache, _) = cache();

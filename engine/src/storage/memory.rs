@@ -349,6 +349,15 @@ impl Memory {
         }
     }
 
+    /// The same of what a slot of an unlocked line names, which may be any number.
+    #[inline(always)]
+    pub(super) fn prefetch_named(&self, reference: u32) {
+        let begin = self.items.as_ptr().wrapping_add(reference as usize * UNIT_BYTES);
+        for line in 0..3 {
+            prefetch(begin.wrapping_add(64 * line));
+        }
+    }
+
     /// Tells the processor that a chunk's first 192 bytes are about to be written, by the item that comes next.
     #[inline]
     pub(super) fn prefetch_to_reuse(&self, chunk: ChunkRef) {

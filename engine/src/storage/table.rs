@@ -28,8 +28,8 @@ const BITS_BITS: u32 = 5;
 const GENERATION_STEP: u64 = 1 << BITS_BITS;
 const COUNT_SHIFT: u32 = 32;
 
-/// Which lines a shard's index has, for all threads.
-#[repr(align(64))]
+/// Which lines a shard's index has, for all threads. (Of 256 bytes: a shift finds a shard's.)
+#[repr(align(128))]
 pub(crate) struct Table {
     state: AtomicU64,
     memory: Memory,
@@ -187,6 +187,8 @@ impl Table {
         // Where hashes are what they should be a line in five is an overflow line, and lines take a quarter of the memory at
         // most, of which `pages_max` is twice as much.
         let overflow_pages_max = (pages_max / 4 + 4).min(OVERFLOW_MAX as usize / lines_per_page);
+        // `look` follows the first place of a shard without lines, too.
+        assert!(pages_max > 0, "an index has room for a page");
         Table {
             state: AtomicU64::new(0),
             line_shift: lines_per_page.ilog2(),
@@ -225,18 +227,19 @@ impl Table {
     #[inline(always)]
     pub(crate) fn look(&self, hash: u64, key: &[u8]) -> Look<'_> {
         let state = self.state();
-        if state.count() == 0 {
-            return Look::Absent;
-        }
+        // Where there is none yet this one is another shard's or nobody's, in which nothing has this key.
         let line = self.home(state.home(hash));
         let Some(glance) = line.glance() else {
             return Look::Unsure;
         };
         let tag = tag(hash);
-        if line.slots_with(tag) == 0 {
+        let slots = line.slots_with(tag);
+        if slots == 0 {
             let is_sure = !line.goes_on_for(tag) && line.is_still(glance) && self.state() == state;
             return if is_sure { Look::Absent } else { Look::Unsure };
         }
+        // While the line is being locked the item comes already, and its value at once with the header.
+        self.memory.prefetch_named(line.reference(slots.trailing_zeros() as usize));
         let Some(guard) = line.lock_as(glance) else {
             return Look::Unsure;
         };
@@ -245,7 +248,10 @@ impl Table {
         }
         // Anew: who slept before the lock may see a line again whose count of changes has come around.
         let slots = guard.line().slots_with(tag);
-        match self.find_guarded(guard, slots, hash, key) {
+        if let Some((first, shape)) = self.key_at(&guard, slots, key) {
+            return Look::Found(HeldItem { memory: &self.memory, first, shape, _guard: guard });
+        }
+        match self.find_further(guard, hash, key) {
             Some(held) => Look::Found(held),
             None => Look::Absent,
         }
@@ -255,35 +261,42 @@ impl Table {
     #[cold]
     fn find_slowly(&self, hash: u64, key: &[u8]) -> Option<HeldItem<'_>> {
         let guard = self.lock(hash)?;
-        let slots = guard.line().slots_with(tag(hash));
-        self.find_guarded(guard, slots, hash, key)
+        self.find_further(guard, hash, key)
     }
 
-    /// The item of this key in the chain that begins with the guarded line, whose slots with the hash's tag are given, as
-    /// they are since it is guarded.
+    /// The item in the first of these slots, of which there may be none, of a guarded line, if it has this key.
     #[inline(always)]
-    fn find_guarded<'a>(
-        &'a self,
-        guard: LineGuard<'a>,
-        mut slots: u32,
-        hash: u64,
-        key: &[u8],
-    ) -> Option<HeldItem<'a>> {
+    fn key_at(&self, guard: &LineGuard<'_>, slots: u32, key: &[u8]) -> Option<(ChunkRef, Shape)> {
+        if slots == 0 {
+            return None;
+        }
         // SAFETY: entries of this hash are in the guarded line's chain only, and an item is freed only after its
         // entry was removed under that guard.
         let view = unsafe { View::new(&self.memory) };
+        // SAFETY: the line is locked, so what a slot with a tag refers to is an item.
+        let first = unsafe { ChunkRef::of_entry(guard.line().reference(slots.trailing_zeros() as usize)) };
+        Some((first, view.with_key(first, key)?))
+    }
+
+    /// The item of this key in the chain that begins with the guarded line: the hash's home, or, if the shard had no lines, any.
+    #[cold]
+    #[inline(never)]
+    fn find_further<'a>(&'a self, guard: LineGuard<'a>, hash: u64, key: &[u8]) -> Option<HeldItem<'a>> {
+        let mut slots = guard.line().slots_with(tag(hash));
         while slots != 0 {
-            let reference = guard.line().reference(slots.trailing_zeros() as usize);
-            // SAFETY: the line is locked, so what a slot with a tag refers to is an item.
-            let first = unsafe { ChunkRef::of_entry(reference) };
-            if let Some(shape) = view.with_key(first, key) {
+            if let Some((first, shape)) = self.key_at(&guard, slots, key) {
                 return Some(HeldItem { memory: &self.memory, first, shape, _guard: guard });
             }
             slots &= slots - 1;
         }
-        if !guard.line().goes_on_for(tag(hash)) {
+        // What the home has in common with no other line does not change while it is guarded: where it is.
+        let state = self.state();
+        let is_home = state.count() > 0 && std::ptr::eq(self.home(state.home(hash)), guard.line());
+        if !is_home || !guard.line().goes_on_for(tag(hash)) {
             return None;
         }
+        // SAFETY: as in `key_at`.
+        let view = unsafe { View::new(&self.memory) };
         let (first, shape) = self.find_behind(guard.line().overflow() - 1, hash, view, key)?;
         Some(HeldItem { memory: &self.memory, first, shape, _guard: guard })
     }
