@@ -88,6 +88,9 @@ impl Cache {
 /// How many sets later a line is looked into that was asked for: by then it has come from memory.
 const LINE_LEAD: usize = 6;
 
+/// How many sets before its own the neighbours of an item are asked for: it leaves its place between them.
+const NEIGHBOUR_LEAD: usize = 2;
+
 /// Items to be stored together, as by [`Cache::set_while`], that become known one after the other: what the processor needs
 /// for one is on its way while the next ones are found. From [`Cache::set_batch`].
 pub struct SetBatch<'c, 'a> {
@@ -127,12 +130,22 @@ impl<'a> SetBatch<'_, 'a> {
         for line in self.lines[len.saturating_sub(LINE_LEAD)..len].iter().flatten() {
             line.prefetch_to_replace();
         }
+        self.lines[..len.min(NEIGHBOUR_LEAD)].iter().flatten().for_each(|line| line.prefetch_neighbours());
         for (at, (put, hash)) in self.puts[..len].iter().zip(&self.hashes).enumerate() {
-            let stored = match inner.is_special {
-                true => inner.set(put.key, put.value, put.attributes),
+            if let Some(Some(line)) = self.lines[..len].get(at + NEIGHBOUR_LEAD) {
+                line.prefetch_neighbours();
+            }
+            // Told in either branch: a result that both left in one place was copied whole from there, of which only the version
+            // had just been written, and the copy waited until all stores before had reached the cache.
+            let simply = match inner.is_special {
+                true => None,
                 false => inner.set_hashed((*hash, seed.id()), put.key, put.value, put.attributes),
             };
-            if told(at, put, stored).is_break() {
+            let is_over = match simply {
+                Some(version) => told(at, put, Ok(version)),
+                None => told(at, put, inner.set_anyway(put.key, put.value, put.attributes)),
+            };
+            if is_over.is_break() {
                 return;
             }
         }

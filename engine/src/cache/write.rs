@@ -390,10 +390,14 @@ impl Inner {
         if self.is_special {
             return self.set_anyway(key, value, attributes);
         }
-        self.set_hashed(self.hasher.hash_and_seed(key), key, value, attributes)
+        match self.set_hashed(self.hasher.hash_and_seed(key), key, value, attributes) {
+            Some(version) => Ok(version),
+            None => self.set_anyway(key, value, attributes),
+        }
     }
 
-    /// [`Inner::set`] of a key with this hash, under this seed, in a cache that is not special.
+    /// [`Inner::set`] of a key with this hash, under this seed, in a cache that is not special, as far as that is simple; else
+    /// nothing is stored, and it is to be set anyway.
     #[inline]
     pub(super) fn set_hashed(
         &self,
@@ -401,15 +405,11 @@ impl Inner {
         key: &[u8],
         value: &[u8],
         attributes: Attributes,
-    ) -> Result<Version, WriteError> {
-        let done = match self.watch {
+    ) -> Option<Version> {
+        match self.watch {
             Watch::Nobody if attributes.are_none() => self.set_unwatched(hash, key, value),
             Watch::InOrder if attributes.are_none() => self.set_in_order(hash, key, value),
             _ => self.set_at_once(hash, key, value, attributes),
-        };
-        match done {
-            Some(version) => Ok(version),
-            None => self.set_anyway(key, value, attributes),
         }
     }
 
@@ -542,7 +542,12 @@ impl Inner {
     }
 
     #[cold]
-    fn set_anyway(&self, key: &[u8], value: &[u8], attributes: Attributes) -> Result<Version, WriteError> {
+    pub(super) fn set_anyway(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        attributes: Attributes,
+    ) -> Result<Version, WriteError> {
         self.store_anyway(key, value.len(), |locked| locked.put_attributes(value, attributes))
     }
 

@@ -19,7 +19,7 @@ use std::ptr::NonNull;
 
 use super::line::{Line, LineGuard, SLOTS};
 use super::memory::ChunkRef;
-use super::table::{Ahead, Table, Tables, fingerprint, tag};
+use super::table::{Ahead, Table, Tables, Walk, fingerprint, tag};
 
 /// Entries a line above which the next insertion splits one.
 const LOAD_MAX: usize = 8;
@@ -85,8 +85,9 @@ struct Ghosts {
 /// A key's chain while an entry is stored there, its home line locked: what is there of the key, and how the chain ends.
 pub(super) struct Spot<'a> {
     guard: LineGuard<'a>,
+    /// The chain's last line; the one that has the key's entry if there is one.
     last: &'a Line,
-    /// Entries of the last line.
+    /// Entries of that line.
     len: usize,
     /// The line and slot of the key's entry, and its chunk.
     found: Option<(&'a Line, usize, ChunkRef)>,
@@ -338,10 +339,11 @@ impl Index {
         is_match: impl FnMut(ChunkRef) -> bool,
     ) -> Spot<'a> {
         let mut guard = home.lock();
-        let walk = self.table().walk(guard.changing(), hash, is_match);
-        let (last, len) = (walk.last, walk.last.len());
-        let is_ghost = last.take_ghost(len, fingerprint(hash));
-        Spot { guard, last, len, found: walk.found, is_ghost }
+        let Walk { found, last, .. } = self.table().seek(guard.changing(), hash, is_match);
+        let len = last.len();
+        // What is there has no ghost.
+        let is_ghost = found.is_none() && last.take_ghost(len, fingerprint(hash));
+        Spot { guard, last, len, found, is_ghost }
     }
 
     /// [`Index::begin_in_chain`], out of line.
@@ -400,7 +402,7 @@ impl Index {
         let table = self.table();
         let mut guard = table.home(table.state().home(hash)).lock();
         let new = copy();
-        let (line, slot, _) = table.walk(guard.changing(), hash, |chunk| chunk == old).found.expect(INDEXED);
+        let (line, slot, _) = table.seek(guard.changing(), hash, |chunk| chunk == old).found.expect(INDEXED);
         line.set_reference(slot, new.get());
         new
     }

@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::accounting::TRAILER_BYTES;
+use super::item::{COLDER_AT, HOTTER_AT};
 use super::line::Line;
 use super::mapping::Mapping;
 use super::pinned::Pins;
@@ -381,6 +382,39 @@ impl Memory {
     #[inline]
     pub(super) fn prefetch_links(&self, chunk: ChunkRef) {
         prefetch_to_write(self.address(chunk, 0).as_ptr());
+    }
+
+    /// Tells the processor that the items on both sides of one in its list are about to be written, if a slot of an unlocked
+    /// line names an item still; whatever else it names does no harm.
+    #[inline(always)]
+    pub(super) fn prefetch_neighbours(&self, reference: u32) {
+        let offset = reference as usize * UNIT_BYTES;
+        if offset >= self.item_pages * self.page_bytes {
+            return;
+        }
+        let item = self.items.as_ptr().wrapping_add(offset);
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: the two words lie within the mapping, which has pages of lines behind the items. Others may write them
+        // meanwhile, and they may be no links: they are read here and used for nothing but two prefetches, which
+        // never fault.
+        unsafe {
+            std::arch::asm!(
+                "mov {colder:e}, dword ptr [{item} + {colder_at}]",
+                "mov {hotter:e}, dword ptr [{item} + {hotter_at}]",
+                "prefetchw [{items} + {colder} * {unit}]",
+                "prefetchw [{items} + {hotter} * {unit}]",
+                item = in(reg) item,
+                items = in(reg) self.items.as_ptr(),
+                colder = out(reg) _,
+                hotter = out(reg) _,
+                colder_at = const COLDER_AT,
+                hotter_at = const HOTTER_AT,
+                unit = const UNIT_BYTES,
+                options(nostack, preserves_flags, readonly)
+            );
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = item;
     }
 
     /// Gives an item page's bytes back to the system; what is read there next is zero. Whether the system took them.

@@ -375,6 +375,20 @@ impl Table {
         &'a self,
         home: &'a Line,
         hash: u64,
+        is_match: impl FnMut(ChunkRef) -> bool,
+    ) -> Walk<'a> {
+        let Walk { found, before_last, last } = self.seek(home, hash, is_match);
+        let (before_last, last) = self.walk_on(before_last, last);
+        Walk { found, before_last, last }
+    }
+
+    /// Walks a chain as far as the entry that `is_match` accepts: that line is taken for the last one. (The next ones may be
+    /// far away in memory.)
+    #[inline]
+    pub(super) fn seek<'a>(
+        &'a self,
+        home: &'a Line,
+        hash: u64,
         mut is_match: impl FnMut(ChunkRef) -> bool,
     ) -> Walk<'a> {
         let tag = tag(hash);
@@ -386,9 +400,7 @@ impl Table {
                 if let Some(chunk) = ChunkRef::from_link(last.reference(slot))
                     && is_match(chunk)
                 {
-                    let found = Some((last, slot, chunk));
-                    (before_last, last) = self.walk_on(before_last, last);
-                    return Walk { found, before_last, last };
+                    return Walk { found: Some((last, slot, chunk)), before_last, last };
                 }
                 slots &= slots - 1;
             }
@@ -506,6 +518,14 @@ impl FetchedLine<'_> {
         }
     }
 
+    /// The same of the items on both sides of it in its list, for when it has come itself: it leaves the list.
+    #[inline(always)]
+    pub(crate) fn prefetch_neighbours(self) {
+        if let Some(chunk) = self.item() {
+            self.memory.prefetch_neighbours(chunk.get());
+        }
+    }
+
     #[inline(always)]
     fn item(self) -> Option<ChunkRef> {
         let slots = self.line.slots_with(self.tag);
@@ -516,7 +536,7 @@ impl FetchedLine<'_> {
     }
 }
 
-/// A chain, as [`Table::walk`] saw it.
+/// A chain, as [`Table::walk`] or [`Table::seek`] saw it.
 pub(super) struct Walk<'a> {
     /// The line and slot of the entry that was looked for, and its chunk.
     pub(super) found: Option<(&'a Line, usize, ChunkRef)>,

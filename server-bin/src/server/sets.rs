@@ -3,7 +3,7 @@
 //! Lives here: what they do and what is answered, with what can be done once for several done once. Not here: which sets are plain (see
 //! `hotspare_memcached::classic::plain_set`), any other store (see `commands`).
 
-use hotspare::{Attributes, Put, SetBatch, Version, WriteError};
+use hotspare::{Attributes, Put, SetBatch, WriteError};
 use hotspare_memcached::classic::{Response, Store};
 
 use super::commands::{Executor, answer, store_status};
@@ -26,8 +26,10 @@ impl Executor<'_> {
     /// Carries out a set, and answers it.
     pub(crate) fn set(&self, put: &Put<'_>, noreply: bool, out: &mut Vec<u8>) {
         self.counters.requests.count(Command::Set);
-        let stored = self.shared.cache.set(put.key, put.value, put.attributes);
-        self.note_set(put, noreply, stored, &mut None, out);
+        match self.shared.cache.set(put.key, put.value, put.attributes) {
+            Ok(_) => self.note_set(put, noreply, &mut None, out),
+            Err(error) => self.note_failed_set(put, noreply, error, out),
+        }
     }
 
     /// Carries out sets and answers them, until the output is full; gives how many.
@@ -40,7 +42,10 @@ impl Executor<'_> {
     ) -> usize {
         let (mut done, mut class) = (0, None);
         batch.store(|at, put, stored| {
-            self.note_set(put, is_noreply(at), stored, &mut class, out);
+            match stored {
+                Ok(_) => self.note_set(put, is_noreply(at), &mut class, out),
+                Err(error) => self.note_failed_set(put, is_noreply(at), error, out),
+            }
             done = at + 1;
             self.goes_on(out, output_bytes_max)
         });
@@ -48,19 +53,9 @@ impl Executor<'_> {
         done
     }
 
-    /// Counts what became of a set, shows it to whoever looks on, and answers.
+    /// Counts a set that was carried out, shows it to whoever looks on, and answers.
     #[inline]
-    fn note_set(
-        &self,
-        put: &Put<'_>,
-        noreply: bool,
-        stored: Result<Version, WriteError>,
-        known: &mut Option<KnownClass>,
-        out: &mut Vec<u8>,
-    ) {
-        if let Err(error) = stored {
-            return self.note_failed_set(put, noreply, error, out);
-        }
+    fn note_set(&self, put: &Put<'_>, noreply: bool, known: &mut Option<KnownClass>, out: &mut Vec<u8>) {
         let Put { key, value, attributes } = *put;
         let shape = (key.len(), value.len(), attributes);
         let class = match known {

@@ -19,6 +19,9 @@ const AHEAD: usize = 8;
 /// asked for when the entry was read, has come from memory.
 const ITEM_AHEAD: usize = 4;
 
+/// How many entries before it is applied the neighbours of its item are asked for, which it leaves for its new place in the list.
+const NEIGHBOURS_AHEAD: usize = 1;
+
 /// An [`Entry`] of the log, as whoever applies it wants it.
 pub(super) enum Read<'a> {
     Record {
@@ -53,6 +56,9 @@ impl Inner {
             }
             if let Some(Ok((_, Some(line)))) = queue.get(ITEM_AHEAD) {
                 line.prefetch_to_replace();
+            }
+            if let Some(Ok((_, Some(line)))) = queue.get(NEIGHBOURS_AHEAD) {
+                line.prefetch_neighbours();
             }
             Some(queue.pop_front()?.map(|(read, _)| read))
         })
