@@ -20,8 +20,11 @@ use super::latency::Timed;
 use super::write::Refusal;
 use super::{Cache, Inner, ItemRef, ItemState, ShardCell};
 
-/// How many items of a read of many are fetched ahead: more than a processor has misses under way at once.
+/// How many keys of a read of many are looked up ahead: more than a processor has misses under way at once.
 pub(super) const BATCH: usize = 16;
+
+/// How many reads before its own an item of a read of many is fetched ahead; its line is [`BATCH`] reads before.
+const ITEM_LEAD: usize = 8;
 
 impl Inner {
     #[inline(always)]
@@ -244,24 +247,16 @@ impl Inner {
         expires_at_ms != 0 && expires_at_ms <= self.now_ms()
     }
 
+    /// Has the processor fetch the lines and items of these keys.
     pub(crate) fn prefetch<K: AsRef<[u8]>>(&self, keys: &[K]) {
-        keys.chunks(BATCH).for_each(|batch| {
-            self.fetch_ahead(batch);
-        });
-    }
-
-    /// Has the processor fetch the lines and items of at most [`BATCH`] keys, all at once; gives their hashes.
-    #[inline]
-    pub(super) fn fetch_ahead<K: AsRef<[u8]>>(&self, batch: &[K]) -> [u64; BATCH] {
-        let (mut hashes, mut lines) = ([0; BATCH], [None; BATCH]);
-        for ((hash, line), key) in hashes.iter_mut().zip(&mut lines).zip(batch) {
-            *hash = self.hasher.hash_inline(key.as_ref());
-            *line = self.tables.of(*hash).prefetch_line(*hash);
+        for batch in keys.chunks(BATCH) {
+            let mut lines = [None; BATCH];
+            for (line, key) in lines.iter_mut().zip(batch) {
+                let hash = self.hasher.hash_inline(key.as_ref());
+                *line = self.tables.of(hash).prefetch_line(hash);
+            }
+            lines.iter().flatten().for_each(|line| line.prefetch_item());
         }
-        for line in lines.iter().take(batch.len()).flatten() {
-            line.prefetch_item();
-        }
-        hashes
     }
 
     pub(crate) fn read_while<K: AsRef<[u8]>>(
@@ -269,22 +264,32 @@ impl Inner {
         keys: &[K],
         mut reader: impl FnMut(usize, Option<ItemRef<'_>>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
-        let mut at = 0;
-        for batch in keys.chunks(BATCH) {
-            let hashes = self.fetch_ahead(batch);
-            for (hash, key) in hashes.into_iter().zip(batch) {
-                let key = key.as_ref();
-                let read = |item: ItemRef<'_>| reader(at, Some(item));
-                let found = match HereStripe::own() {
-                    Some(stripe) if !Inner::is_key_length_wrong(key) => {
-                        self.read_hashed(stripe, hash, key, read)?
-                    }
-                    _ => self.read_checked(hash, key, read)?,
-                };
-                if found.unwrap_or_else(|| reader(at, None)).is_break() {
-                    return Ok(());
+        // By the key's place, modulo their length. Lines are asked for first, the items that they name later, while others are read.
+        let (mut hashes, mut lines) = ([0; BATCH], [None; BATCH]);
+        let (mut lines_end, mut items_end) = (0, 0);
+        for (at, key) in keys.iter().enumerate() {
+            while lines_end < keys.len().min(at + BATCH) {
+                let hash = self.hasher.hash_inline(keys[lines_end].as_ref());
+                hashes[lines_end % BATCH] = hash;
+                lines[lines_end % BATCH] = self.tables.of(hash).prefetch_line(hash);
+                lines_end += 1;
+            }
+            while items_end < lines_end.min(at + ITEM_LEAD) {
+                if let Some(line) = lines[items_end % BATCH] {
+                    line.prefetch_item();
                 }
-                at += 1;
+                items_end += 1;
+            }
+            let (hash, key) = (hashes[at % BATCH], key.as_ref());
+            let read = |item: ItemRef<'_>| reader(at, Some(item));
+            let found = match HereStripe::own() {
+                Some(stripe) if !Inner::is_key_length_wrong(key) => {
+                    self.read_hashed(stripe, hash, key, read)?
+                }
+                _ => self.read_checked(hash, key, read)?,
+            };
+            if found.unwrap_or_else(|| reader(at, None)).is_break() {
+                return Ok(());
             }
         }
         Ok(())

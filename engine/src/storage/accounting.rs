@@ -44,6 +44,15 @@ pub(crate) fn whole_seconds(moment_ms: Millis) -> u32 {
     u32::try_from(moment_ms / 1000).unwrap_or(u32::MAX)
 }
 
+/// Tells the processor that it is about to be noted, or looked at, when an item is accessed, if an unlocked line names one
+/// still: it lies behind the value.
+#[inline(always)]
+pub(super) fn prefetch(memory: &Memory, first: ChunkRef) {
+    if memory.is_accounting() {
+        memory.prefetch_end(first, TRAILER_BYTES);
+    }
+}
+
 /// When the item was last accessed; 0 without accounting.
 #[inline]
 pub(super) fn accessed_s(memory: &Memory, first: ChunkRef) -> u32 {

@@ -359,6 +359,17 @@ impl Memory {
         }
     }
 
+    /// Tells the processor that the last bytes of what may be a chunk are about to be read.
+    #[inline(always)]
+    pub(super) fn prefetch_end(&self, chunk: ChunkRef, bytes: usize) {
+        let page = chunk.get() >> self.unit_shift;
+        if (page as usize) < self.item_pages {
+            let end =
+                self.address(chunk, 0).as_ptr().wrapping_add(self.entry(page).chunk_bytes.get() as usize);
+            prefetch(end.wrapping_sub(bytes));
+        }
+    }
+
     /// Tells the processor that a chunk's first 192 bytes are about to be written, by the item that comes next.
     #[inline]
     pub(super) fn prefetch_to_reuse(&self, chunk: ChunkRef) {

@@ -338,7 +338,7 @@ impl Table {
         (state.count() > 0).then(|| {
             let line = self.home(state.home(hash));
             prefetch(line);
-            FetchedLine { line, memory: &self.memory, tag: tag(hash) }
+            FetchedLine { line, table: self, tag: tag(hash) }
         })
     }
 
@@ -455,6 +455,17 @@ impl Table {
         }
     }
 
+    /// Tells the processor that the line that follows a line, which nobody has locked, is about to be read.
+    #[cold]
+    #[inline(never)]
+    fn prefetch_behind(&self, line: &Line) {
+        let number = (line.overflow() as usize).wrapping_sub(1);
+        // What an unlocked line says may be no number of this table's.
+        if let Some(page) = self.overflows.0.get(number >> self.line_shift) {
+            prefetch(page.load(Relaxed).wrapping_add(number & self.line_mask));
+        }
+    }
+
     pub(super) fn lines_per_page(&self) -> usize {
         1 << self.line_shift
     }
@@ -496,16 +507,21 @@ impl Table {
 #[derive(Clone, Copy)]
 pub(crate) struct FetchedLine<'a> {
     line: &'a Line,
-    memory: &'a Memory,
+    table: &'a Table,
     tag: u8,
 }
 
 impl FetchedLine<'_> {
-    /// Tells the processor that the item with the hash, if the line names one, is about to be read.
+    /// Tells the processor that the item with the hash, if the line names one, is about to be read, or the line that may name it.
     #[inline(always)]
     pub(crate) fn prefetch_item(self) {
-        if let Some(chunk) = self.item() {
-            self.memory.prefetch(chunk);
+        match self.item() {
+            Some(chunk) => {
+                self.table.memory.prefetch_named(chunk.get());
+                accounting::prefetch(&self.table.memory, chunk);
+            }
+            None if self.line.goes_on_for(self.tag) => self.table.prefetch_behind(self.line),
+            None => {}
         }
     }
 
@@ -513,8 +529,8 @@ impl FetchedLine<'_> {
     #[inline(always)]
     pub(crate) fn prefetch_to_replace(self) {
         if let Some(chunk) = self.item() {
-            self.memory.prefetch(chunk);
-            self.memory.prefetch_entry(chunk);
+            self.table.memory.prefetch_named(chunk.get());
+            self.table.memory.prefetch_entry(chunk);
         }
     }
 
@@ -522,7 +538,7 @@ impl FetchedLine<'_> {
     #[inline(always)]
     pub(crate) fn prefetch_neighbours(self) {
         if let Some(chunk) = self.item() {
-            self.memory.prefetch_neighbours(chunk.get());
+            self.table.memory.prefetch_neighbours(chunk.get());
         }
     }
 
