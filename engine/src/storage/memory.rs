@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::accounting::TRAILER_BYTES;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use super::item::{COLDER_AT, HOTTER_AT};
 use super::line::Line;
 use super::mapping::Mapping;
@@ -406,8 +407,8 @@ impl Memory {
         let item = self.items.as_ptr().wrapping_add(offset);
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         // SAFETY: the two words lie within the mapping, which has pages of lines behind the items. Others may write them
-        // meanwhile, and they may be no links: they are read here and used for nothing but two prefetches, which
-        // never fault.
+        // meanwhile, and they may be no links but bytes of a key or value: they are read here, by the processor alone, and used
+        // for nothing but two prefetches, which never fault.
         unsafe {
             std::arch::asm!(
                 "mov {colder:e}, dword ptr [{item} + {colder_at}]",

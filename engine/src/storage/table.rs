@@ -227,7 +227,7 @@ impl Table {
     #[inline(always)]
     pub(crate) fn look(&self, hash: u64, key: &[u8]) -> Look<'_> {
         let state = self.state();
-        // Where there is none yet this one is another shard's or nobody's, in which nothing has this key.
+        // Where there is none this one may be another shard's or nobody's: it has nothing of this hash, and is not to be locked.
         let line = self.home(state.home(hash));
         let Some(glance) = line.glance() else {
             return Look::Unsure;
@@ -237,6 +237,9 @@ impl Table {
         if slots == 0 {
             let is_sure = !line.goes_on_for(tag) && line.is_still(glance) && self.state() == state;
             return if is_sure { Look::Absent } else { Look::Unsure };
+        }
+        if state.count() == 0 {
+            return Look::Absent;
         }
         // While the line is being locked the item comes already, and its value at once with the header.
         self.memory.prefetch_named(line.reference(slots.trailing_zeros() as usize));
@@ -278,7 +281,7 @@ impl Table {
         Some((first, view.with_key(first, key)?))
     }
 
-    /// The item of this key in the chain that begins with the guarded line: the hash's home, or, if the shard had no lines, any.
+    /// The item of this key in the chain that begins with the guarded line, the hash's home.
     #[cold]
     #[inline(never)]
     fn find_further<'a>(&'a self, guard: LineGuard<'a>, hash: u64, key: &[u8]) -> Option<HeldItem<'a>> {
@@ -289,10 +292,7 @@ impl Table {
             }
             slots &= slots - 1;
         }
-        // What the home has in common with no other line does not change while it is guarded: where it is.
-        let state = self.state();
-        let is_home = state.count() > 0 && std::ptr::eq(self.home(state.home(hash)), guard.line());
-        if !is_home || !guard.line().goes_on_for(tag(hash)) {
+        if !guard.line().goes_on_for(tag(hash)) {
             return None;
         }
         // SAFETY: as in `key_at`.
@@ -447,7 +447,7 @@ impl Table {
         let at = number >> self.line_shift;
         debug_assert!(at < directory.0.len());
         // SAFETY: a published count, and a line that names another one, are within the pages that `index` was given, and
-        // those within the directory (index 4). Each place there leads to a page of lines, and the range
+        // those within the directory (index 4), which has a first place in any case. Each place there leads to a page of lines, and the range
         // holds lines for ever. (Numbers and checks of the bounds took a read 10 instructions more.)
         unsafe {
             let page = directory.0.get_unchecked(at).load(Relaxed);
@@ -729,5 +729,22 @@ mod tests {
     fn each_change_gives_another_state() {
         let state = State(0).next(8);
         assert_ne!(state.next(9).next(8), state);
+    }
+
+    #[test]
+    fn a_table_without_lines_follows_nothing_that_it_finds_in_those_of_others() {
+        let table = Table::new(Memory::reserve(4 << 10, 64 << 20).unwrap(), 4);
+        let line = table.home(0);
+        let hash = 5 << 32;
+        // As where the line is another's overflow line, which locking it protects from nobody: just emptied, a ghost's, one of a chain.
+        for reference in [0, u32::MAX, 7] {
+            line.set(0, tag(hash), reference);
+            line.set_overflow(3);
+            line.add_kind(tag(hash));
+            assert!(matches!(table.look(hash, b"key"), Look::Absent), "{reference}");
+            assert!(table.find(hash, b"key").is_none());
+        }
+        line.wipe();
+        assert!(matches!(table.look(hash, b"key"), Look::Absent));
     }
 }
