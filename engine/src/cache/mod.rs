@@ -54,7 +54,6 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
-use parking_lot::Mutex;
 
 use crate::clock::{Clock, Millis};
 use crate::config::Config;
@@ -63,7 +62,7 @@ use crate::mutation::{Attributes, Expiry, KEY_BYTES_MAX, Marks, Version};
 use crate::serving::Serving;
 use crate::stats::Stats;
 pub use crate::storage::Value;
-use crate::storage::{Floors, KeyHasher, Moment, PagePool, Policy, Shard, SizeClasses, Tables};
+use crate::storage::{Floors, KeyHasher, Moment, PagePool, Policy, Shard, ShardMutex, SizeClasses, Tables};
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
@@ -225,7 +224,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<PagePool>,
     /// The readers' side of each shard.
     pub(crate) tables: Tables,
-    pub(crate) shards: Box<[CachePadded<Mutex<ShardCell>>]>,
+    pub(crate) shards: Box<[CachePadded<ShardMutex<ShardCell>>]>,
     read_counters: ReadCounters,
     clock: Arc<dyn Clock>,
     /// What the group's clock is ahead of this node's; changed by a follower only.
@@ -281,7 +280,7 @@ impl Cache {
         let policy = Policy::from(config.eviction);
         let events = config.listener.clone().map(|listener| Events::new(listener, shard_count));
         let cell = |number| {
-            CachePadded::new(Mutex::new(ShardCell {
+            CachePadded::new(ShardMutex::new(ShardCell {
                 next_version: NextVersion::default(),
                 shard: Shard::new(pool.clone(), tables.clone(), number, config.evict, policy, hasher.clone()),
                 versions: VersionBlock::default(),
@@ -722,7 +721,7 @@ impl Inner {
     }
 
     #[inline]
-    pub(crate) fn cell(&self, hash: u64) -> &Mutex<ShardCell> {
+    pub(crate) fn cell(&self, hash: u64) -> &ShardMutex<ShardCell> {
         &self.shards[self.shard_number(hash)]
     }
 

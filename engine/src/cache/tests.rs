@@ -360,7 +360,7 @@ fn resized_cache_evicts_down_to_its_limit_and_grows_again() {
 #[derive(Default)]
 struct Interrupting {
     clock: ManualClock,
-    interruption: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    interruption: parking_lot::Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Clock for Interrupting {

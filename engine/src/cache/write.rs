@@ -5,15 +5,13 @@
 
 use std::sync::atomic::Ordering;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
-    Ahead, Cause, Footprint, ItemId, Meta, Moment, Place, Reservation, ReserveError, SeedId, item_bytes,
-    prefetch_to_write,
+    Ahead, Cause, Footprint, ItemId, Meta, Moment, Place, Reservation, ReserveError, SeedId, ShardGuard,
+    ShardMutex, item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
@@ -48,7 +46,7 @@ impl From<WriteError> for Refusal {
 /// A key's shard, locked for one write.
 pub(crate) struct Locked<'a> {
     pub(crate) inner: &'a Inner,
-    pub(crate) cell: MutexGuard<'a, ShardCell>,
+    pub(crate) cell: ShardGuard<'a, ShardCell>,
     pub(crate) key: &'a [u8],
     pub(crate) hash: u64,
     pub(crate) moment: Moment<'a>,
@@ -158,7 +156,7 @@ impl Locked<'_> {
 
 /// Has the processor fetch the shard's busiest lines, all at once instead of one by one as they are needed.
 #[inline(always)]
-pub(super) fn prefetch_cell(cell: &Mutex<ShardCell>) {
+pub(super) fn prefetch_cell(cell: &ShardMutex<ShardCell>) {
     let cell: *const u8 = std::ptr::from_ref(cell).cast();
     prefetch_to_write(cell);
     prefetch_to_write(cell.wrapping_add(64));

@@ -446,6 +446,14 @@ impl Index {
         self.table().look_ahead(hash)
     }
 
+    /// Has the processor fetch what follows the line that was looked ahead for, which has come by now.
+    #[inline(always)]
+    pub(super) fn prefetch_rest(&self, ahead: &Ahead) {
+        if let Some((home, _)) = self.table().line_ahead(ahead) {
+            self.table().prefetch_rest(home);
+        }
+    }
+
     /// Removes an entry whose line is locked, and leaves it to the caller to count it; `as_ghost`: the line remembers its
     /// hash.
     #[inline(always)]

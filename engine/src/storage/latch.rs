@@ -68,6 +68,12 @@ impl Byte for AtomicU8 {
 #[repr(transparent)]
 pub(super) struct Latch<B = AtomicU8>(B);
 
+impl Latch {
+    /// Nobody has it.
+    #[expect(clippy::declare_interior_mutable_const, reason = "what a new latch begins with")]
+    pub(super) const FREE: Latch = Latch(AtomicU8::new(0));
+}
+
 impl<B: Byte> Latch<B> {
     /// What the latch is now, if nobody has it locked: for [`Latch::is_still`] and [`Latch::lock_as`].
     #[inline]

@@ -1,7 +1,7 @@
 //! Storage: one lock's worth of cache, and its parts.
 //!
 //! Lives here: [`Shard`], the page pool that all shards share, and the words of their interface.
-//! Not here: locks, the clock, the log (see `cache`); storage knows nothing of replication.
+//! Not here: the clock, the log (see `cache`); storage knows nothing of replication.
 //!
 //! ```text
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
@@ -18,13 +18,13 @@
 //!           ├─ accounting   times of access and sums by class, for operators
 //!           └─ slabs    chunks of one size on each page           (allocator: where an item lives)
 //!   Table ────┬─ table    hash -> item, the readers' side          (without the shard's lock)
-//!             └─ line     one cache line with its own lock; `latch` is the lock
+//!             └─ line     one cache line with its own lock; `latch` is the lock, a shard's, too (`shard_lock`)
 //!   PagePool ─┬─ pages    the hard limit of items and index together
 //!             ├─ memory   references and addresses; the unsafe reads and writes
 //!             └─ mapping  the system calls
 //! ```
 //! The only `unsafe` code of the engine is here: in `memory` and `mapping`, and where `item`, `slabs`, `shard`,
-//! `table`, `unfinished` and `pinned` state why they may read or write an item's bytes.
+//! `table`, `unfinished` and `pinned` state why they may read or write an item's bytes, and `shard_lock` what it promises.
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod accounting;
@@ -48,6 +48,7 @@ mod policy;
 mod room;
 mod scan;
 mod shard;
+mod shard_lock;
 mod slabs;
 mod sweep;
 mod table;
@@ -72,6 +73,7 @@ pub use pinned::PinnedValue;
 pub(crate) use policy::Policy;
 pub(crate) use room::{Reservation, ReserveError};
 pub(crate) use shard::{ItemId, Place, Shard};
+pub(crate) use shard_lock::{ShardGuard, ShardMutex};
 pub(crate) use slabs::ClassCounts;
 #[cfg(test)]
 pub(crate) use sweep::LOOKS_A_WRITE;

@@ -636,6 +636,7 @@ impl Shard {
         self.ahead = next.get();
         self.ahead_at = self.index.look_ahead(hash);
         if let Some(after) = self.lru.hotter_item(memory, next) {
+            self.after = after.get();
             memory.prefetch_to_reuse(after);
         }
     }

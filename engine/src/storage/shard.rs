@@ -111,6 +111,8 @@ pub(crate) struct Shard {
     pub(super) drought: Drought,
     /// The second of the last reservation, with accounting: what is stored counts as accessed then.
     pub(super) now_s: u32,
+    /// The item that was hotter than that then: for the processor only, as it may have left since. 0 for none.
+    pub(super) after: u32,
     /// Whether the last reservation failed for want of other shards' pages.
     pub(super) shortage_told: bool,
     /// Whether `departures` or `passes` may be kept.
@@ -165,6 +167,7 @@ impl Shard {
             evicted: Evicting::default(),
             ahead_at: Ahead::NOWHERE,
             ahead: 0,
+            after: 0,
             pages_moved: 0,
             in_hand: Vec::new(),
             reserved_chunks: 0,
@@ -322,6 +325,10 @@ impl Shard {
         if let Some(next) = ChunkRef::from_link(self.ahead) {
             self.memory().prefetch_to_reuse(next);
             self.ahead_at.prefetch();
+            self.index.prefetch_rest(&self.ahead_at);
+        }
+        if let Some(after) = ChunkRef::from_link(self.after) {
+            self.memory().prefetch_to_reuse(after);
         }
     }
 

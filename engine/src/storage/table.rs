@@ -455,6 +455,15 @@ impl Table {
         }
     }
 
+    /// Tells the processor that the line that follows this one, if one does, is about to be read.
+    #[inline(always)]
+    pub(super) fn prefetch_rest(&self, line: &Line) {
+        match line.overflow() {
+            0 => {}
+            next => prefetch(self.overflow(next - 1)),
+        }
+    }
+
     /// Tells the processor that the line that follows a line, which nobody has locked, is about to be read.
     #[cold]
     #[inline(never)]
@@ -531,6 +540,8 @@ impl FetchedLine<'_> {
         if let Some(chunk) = self.item() {
             self.table.memory.prefetch_named(chunk.get());
             self.table.memory.prefetch_entry(chunk);
+        } else if self.line.goes_on_for(self.tag) {
+            self.table.prefetch_behind(self.line);
         }
     }
 

@@ -57,6 +57,7 @@ impl Shard {
             true => self.slabs.allocate(class)?,
             false => self.evict_plainly(floor, class)?,
         };
+        self.index.prefetch_rest(&at);
         let memory = self.slabs.memory();
         // SAFETY: the chunk is of a class that holds so many bytes, and nothing names it any more.
         unsafe { item::write_plain(memory, first, key, value) };

@@ -8,7 +8,7 @@ use crate::mutation::Version;
 use crate::replication::Role;
 use crate::replication::message::{PrefixFloor, to_wire};
 use crate::replication::position::Lineage;
-use crate::storage::{ItemId, Shard, WalkId, WalkStep};
+use crate::storage::{ItemId, Shard, ShardMutex, WalkId, WalkStep};
 
 use super::blocks::{BLOCK_BYTES_MAX, BlockWriter};
 use super::error::SaveError;
@@ -198,7 +198,7 @@ impl Drop for Walks<'_> {
     }
 }
 
-fn items_of(cell: &parking_lot::Mutex<crate::cache::ShardCell>) -> usize {
+fn items_of(cell: &ShardMutex<crate::cache::ShardCell>) -> usize {
     cell.lock().shard.item_count()
 }
 

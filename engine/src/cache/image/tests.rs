@@ -37,7 +37,7 @@ type Entry = (Vec<u8>, Vec<u8>, Meta);
 
 /// All live items of each shard with all that they carry, in the order of eviction.
 fn contents(cache: &Cache) -> Vec<Vec<Entry>> {
-    let of_shard = |cell: &parking_lot::Mutex<crate::cache::ShardCell>| {
+    let of_shard = |cell: &crate::storage::ShardMutex<crate::cache::ShardCell>| {
         let (mut cell, mut found) = (cell.lock(), Vec::new());
         let moment = cache.inner.moment();
         let walk = cell.shard.walk_begin().unwrap();
