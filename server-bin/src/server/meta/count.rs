@@ -5,7 +5,7 @@ use hotspare_memcached::classic::{Direction, Response};
 use hotspare_memcached::meta::{Flags, Status, Target, encode_value_status, end_line};
 
 use super::super::commands::{Executor, is_plainly_no_number};
-use super::{Facts, KEY_BUFFER, encode_flags, expiry_of, is_cas_right};
+use super::{Facts, KEY_BUFFER, encode_flags, expiry_of, is_cas_right_unless_0};
 
 /// What `ma` tells of an item.
 const LETTERS: &[u8] = b"ct";
@@ -156,7 +156,7 @@ impl Executor<'_> {
         if is_plainly_no_number(item.value.len()) {
             return Err(Counted::NotANumber);
         }
-        if !is_cas_right(flags, &item) {
+        if !is_cas_right_unless_0(flags, &item) {
             return Err(Counted::Refused(Status::Exists));
         }
         let number = item.value.as_slice().and_then(parse_number).ok_or(Counted::NotANumber)?;

@@ -427,9 +427,9 @@ fn d10_l5_what_does_not_fit_takes_the_old_item_along_in_any_mode() {
     }
     // What is sent fits, and with what is there it does not: that stays.
     let half = "x".repeat(600_000);
-    for flags in ["MA s", "MP s", "MA N0 s", "MP C0 s"] {
+    for flags in ["MA s", "MP s", "MA N0 s", "MP C0 s", "MP C9 s"] {
         let input = format!("ms a 600000|{half}|ms a 600000 {flags}|{half}|mg a s|");
-        let answer = if flags.contains('C') { "EX" } else { "NS" };
+        let answer = if flags.contains("C9") { "EX" } else { "NS" };
         assert_eq!(
             converse(&shared(), &input, 1 << 16),
             format!("HD|{answer} s600000|HD s600000|"),
@@ -516,6 +516,29 @@ fn s5_classic_stores_clear_what_meta_commands_marked() {
         let input = format!("ms a 1|x|md a I|{store}mg a|");
         assert_eq!(talk(&input), "HD|HD|STORED|HD|", "{store}");
     }
+}
+
+#[test]
+fn d9_d12_c0_compares_nothing_where_ma_counts_and_a_value_grows() {
+    expect(&[
+        ("ma n C0|", "NF|"),
+        ("set n 0 0 1|5|", "STORED|"),
+        ("ma n C0|", "HD|"),
+        ("ma n q v C0|ma n v C0 q MD D3|mn|", "MN|"),
+        ("ma n v c C0|", "VA 1 c5|5|"),
+        ("ma n C9|", "EX|"),
+        ("ms n 1 C0 MA|7|", "HD|"),
+        ("ms n 1 C0 MP I|1|", "HD|"),
+        ("ms n 1 C9 MA|7|", "EX|"),
+        ("ms absent 1 C0 MA|7|", "NS|"),
+        ("mg n v|", "VA 3|157|"),
+        // Here 0 is nobody's CAS, as to `cas` (rule C2).
+        ("ms n 1 C0|8|", "EX|"),
+        ("ms n 1 C0 MR|8|", "EX|"),
+        ("md n C0|", "EX|"),
+        ("md n C0 I|", "EX|"),
+        ("mg n v|", "VA 3|157|"),
+    ]);
 }
 
 #[test]
