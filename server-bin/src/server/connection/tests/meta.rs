@@ -187,7 +187,7 @@ fn m5_quiet_hides_only_the_boring_code() {
         ("md a q|", ""),
         ("md a q|", "NF|"),
         ("ma n q|", "NF|"),
-        ("ma n q N0|", ""),
+        ("ma n q N0|", "HD|"),
         ("ma n q v|", ""),
         ("ma n q C99|", "EX|"),
         ("mn|", "MN|"),
@@ -542,9 +542,19 @@ fn d9_d12_c0_compares_nothing_where_ma_counts_and_a_value_grows() {
 }
 
 #[test]
+fn m5_a_quiet_ma_shows_the_number_that_it_makes() {
+    expect(&[
+        ("ma a N0 q|ma a N0 q|mn|", "HD|MN|"),
+        ("ma b N0 q v t J5 D3|ma b N0 q v|mn|", "VA 1 t-1|5|MN|"),
+        ("ma c N60 q k O1 t|", "HD kc O1 t60|"),
+        ("ma d N0 q C9|", "HD|"),
+    ]);
+}
+
+#[test]
 fn f8_meta_and_classic_commands_share_a_connection() {
     let input = "set a 1 0 2|hi|mg a v f|ms b 1 q|x|get a b|ma n N0 q|incr n 5|mn|delete b|mg b|bogus|";
-    let output = "STORED|VA 2 f1|hi|VALUE a 1 2|hi|VALUE b 0 1|x|END|5|MN|DELETED|EN|ERROR|";
+    let output = "STORED|VA 2 f1|hi|VALUE a 1 2|hi|VALUE b 0 1|x|END|HD|5|MN|DELETED|EN|ERROR|";
     assert_eq!(talk(input), output);
 }
 
