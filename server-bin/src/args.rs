@@ -205,8 +205,8 @@ struct Serve {
     /// Addresses for clients, ADDR or ADDR:PORT, separated by commas, * for all of IPv4; default 127.0.0.1 (memcached: all)
     #[arg(short = 'l', long, value_name = "ADDR", value_delimiter = ',')]
     listen: Vec<String>,
-    /// Memory for items and index in megabytes
-    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value_t = 64)]
+    /// Memory for items and index in megabytes, or with m or g: 2g
+    #[arg(short = 'm', long = "memory-limit", value_name = "MB", default_value = "64", value_parser = byte_count::megabytes)]
     memory: u64,
     /// Answer an error when memory is used up, instead of evicting
     #[arg(short = 'M', long = "disable-evictions")]
@@ -481,6 +481,7 @@ pub(crate) fn in_one_line(error: &clap::Error) -> String {
         .filter(|paragraph| !paragraph.is_empty())
         .collect();
     let what = paragraphs.first().map_or("", |first| first.strip_prefix("error: ").unwrap_or(first));
+    let what = byte_count::in_plain_words(what);
     match paragraphs.iter().find(|paragraph| paragraph.starts_with("tip: ")) {
         Some(tip) => format!("{what}; {tip}; see hotspare --help"),
         None => format!("{what}; see hotspare --help"),

@@ -68,6 +68,10 @@ pub fn parse_request<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
     let Header { opcode, opaque, cas, .. } = header;
     let invalid = |status| Parsed::Invalid { status, opcode, opaque };
     let Some(value_bytes) = header.value_bytes() else { return invalid(Status::UNKNOWN_COMMAND) };
+    let is_key_long = usize::from(header.key_bytes) > limits.key_bytes_max;
+    if is_key_long || header.body_bytes > BODY_BYTES_MAX {
+        return invalid(Status::INVALID);
+    }
     let Some(kind) = Kind::of(opcode) else {
         let command = Command::Unknown { opcode, bytes: header.body_bytes };
         let request = Request { command, quiet: false, opaque, cas };
@@ -155,7 +159,7 @@ impl Kind {
         })
     }
 
-    /// Whether the lengths are those of the command (rule B4).
+    /// Whether the lengths are those of the command, where they are those of any (rule B4).
     fn fits(self, header: &Header, value_bytes: usize, limits: &Limits) -> bool {
         let key_bytes = usize::from(header.key_bytes);
         let extras_fit = match self {
@@ -167,15 +171,15 @@ impl Kind {
         };
         let key_fits = match self {
             Kind::Flush | Kind::Noop | Kind::Version | Kind::Quit | Kind::LoginMechanisms => key_bytes == 0,
-            Kind::Stat => key_bytes <= limits.key_bytes_max,
-            _ => (1..=limits.key_bytes_max).contains(&key_bytes),
+            Kind::Stat => true,
+            _ => key_bytes > 0,
         };
         let value_fits = match self {
             Kind::Store(_) | Kind::Extend(_) => true,
             Kind::LoginStart | Kind::LoginStep => value_bytes <= limits.login_bytes_max,
             _ => value_bytes == 0,
         };
-        extras_fit && key_fits && value_fits && header.body_bytes <= BODY_BYTES_MAX
+        extras_fit && key_fits && value_fits
     }
 
     /// The command, of parts whose lengths fit.

@@ -73,7 +73,7 @@ fn b3_each_status_has_its_text() {
 #[test]
 fn b4_wrong_lengths_are_invalid_arguments() {
     let long = [b'k'; 251];
-    let cases: [(u8, &[u8], &[u8], u32); 16] = [
+    let cases: [(u8, &[u8], &[u8], u32); 19] = [
         (0x00, b"", b"", 0),
         (0x00, b"", b"k", 2),
         (0x00, b"abcd", b"k", 5),
@@ -90,6 +90,9 @@ fn b4_wrong_lengths_are_invalid_arguments() {
         (0x1c, b"", b"k", 1),
         (0x1d, b"abcd", b"", 4),
         (0x21, b"", b"PLAIN", 5 + (16 << 10) + 1),
+        (0x1b, b"", &long, 251),
+        (0xff, b"", &long, 1000),
+        (0x30, b"", b"k", (1 << 30) + 1),
     ];
     for (opcode, extras, key, body_bytes) in cases {
         let bytes = packet(opcode, extras, key, body_bytes);
@@ -102,6 +105,8 @@ fn b4_wrong_lengths_are_invalid_arguments() {
 fn b4_a_head_longer_than_the_body_is_an_unknown_command_and_bad_magic_closes() {
     let bytes = packet(0x00, b"", b"key", 2);
     assert_eq!(parse_request(&bytes, &Limits::default()), invalid(Status::UNKNOWN_COMMAND, 0));
+    let bytes = packet(0x30, b"", &[b'k'; 251], 2);
+    assert_eq!(parse_request(&bytes, &Limits::default()), invalid(Status::UNKNOWN_COMMAND, 0x30));
     assert_eq!(parse_request(&[0x81], &Limits::default()), Parsed::Close);
     assert_eq!(parse_request(b"get a\r\n", &Limits::default()), Parsed::Close);
 }
@@ -167,7 +172,7 @@ fn command<'a>(kind: u8, key: &'a [u8], value: &'a [u8], [a, b]: [u32; 2], [c, d
         10 => Command::LoginMechanisms,
         11 => Command::LoginStart { mechanism: key, message: value },
         12 => Command::LoginStep { mechanism: key, message: value },
-        13 => Command::Unknown { opcode: 0x30 + a as u8 % 16, bytes: b },
+        13 => Command::Unknown { opcode: 0x30 + a as u8 % 16, bytes: b % (1 << 30) },
         14 => Command::TooLarge { mode: Ok(mode), key, bytes: (2 << 20) + (b & 0xffff) },
         15 => Command::TooLarge { mode: Err(side), key, bytes: (2 << 20) + (b & 0xffff) },
         _ => Command::Store { mode, key, flags: a, expiry: b, value },

@@ -90,10 +90,6 @@ fn key_of_plain_get(buffer: &[u8]) -> Option<&[u8]> {
 }
 
 fn parse_line<'a>(buffer: &'a [u8], limits: &Limits) -> Parsed<'a> {
-    if buffer.first() == Some(&0x80) {
-        // The binary protocol's magic, which is not spoken here (rule B1).
-        return Parsed::Close;
-    }
     let end = match line_end(buffer, limits.line_bytes_max) {
         LineEnd::TooLong if may_be_long(buffer) => line_end(buffer, limits.get_line_bytes_max),
         end => end,

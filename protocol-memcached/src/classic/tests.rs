@@ -109,10 +109,16 @@ fn f10_noreply_hides_the_errors_of_verbosity() {
 }
 
 #[test]
+fn f3_a_line_that_begins_as_binary_is_an_unknown_name_as_any() {
+    assert_eq!(reply(b"\x80hello\r\n").0, "ERROR");
+    assert_eq!(reply(b"\x80\r\n").0, "CLIENT_ERROR bad command line format");
+    assert_eq!(parse(&[0x80, 0, 0]), Parsed::Incomplete { bytes_needed: 4 });
+}
+
+#[test]
 fn f3_f6_strays_are_closed_without_a_reply() {
     assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Parsed::Close);
     assert_eq!(parse(&[b'a'; 2048]), Parsed::Close);
-    assert_eq!(parse(&[0x80, 0, 0]), Parsed::Close);
     assert_eq!(parse(&[b'a'; 2047]), Parsed::Incomplete { bytes_needed: 2048 });
     let long_get = [b"get ".to_vec(), b"key ".repeat(10_000)].concat();
     assert!(matches!(parse(&long_get), Parsed::Incomplete { .. }));

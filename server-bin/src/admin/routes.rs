@@ -20,6 +20,9 @@ const TOLD_WITHIN: Duration = Duration::from_millis(150);
 /// How long the answer to `/follow` waits for this node to find a primary.
 const FOUND_WITHIN: Duration = Duration::from_millis(300);
 
+/// How long it waits for why the named node is none, where no primary was found.
+const EXPLAINED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Answers one request.
 pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
     match &context.token {
@@ -129,16 +132,31 @@ fn lines(status: &Status) -> Vec<String> {
     status.warnings.iter().map(ToString::to_string).collect()
 }
 
-/// The status once this node has found a primary, as far as that is soon.
-fn found(cache: &Cache) -> Status {
-    let end = Instant::now() + FOUND_WITHIN;
+/// The status once this node has found a primary, as far as that is soon; if not, why it is not attached to the named one.
+fn found(cache: &Cache, address: &str) -> (Status, Option<String>) {
+    let begun = Instant::now();
+    let mut why = None;
     loop {
         let status = cache.status();
-        if status.link != LinkState::Connecting || Instant::now() >= end {
-            return status;
+        if status.link != LinkState::Connecting {
+            return (status, None);
+        }
+        // Other nodes are asked after it, and what they say comes in its place.
+        let is_its = |error: &&String| error.strip_prefix(address).is_some_and(|rest| rest.starts_with(": "));
+        why = status.last_error.as_ref().filter(is_its).cloned().or(why);
+        let waited = begun.elapsed();
+        if waited >= EXPLAINED_WITHIN || waited >= FOUND_WITHIN && why.is_some() {
+            return (status, why.or_else(|| Some(unexplained(address))));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// What is said of a node that has neither refused nor answered yet.
+fn unexplained(address: &str) -> String {
+    format!(
+        "{address}: nothing was heard from there within a second; hotspare status tells as last_error what becomes of it"
+    )
 }
 
 /// The status once nothing warns of this any more, as far as that is soon.
@@ -180,12 +198,13 @@ fn follow(context: &Context, request: &Request) -> Answer {
     }
     match context.cache.follow(&address, force) {
         Ok(()) => {
-            let status = found(&context.cache);
+            let (status, why) = found(&context.cache, &address);
+            let warnings: Vec<String> = lines(&status).into_iter().chain(why).collect();
             json_answer(&json!({
                 "follows": address,
                 "primary": status.primary,
                 "link": status.link.as_str(),
-                "warnings": lines(&status),
+                "warnings": warnings,
             }))
         }
         Err(why @ PromoteError::BadAddress) => Answer::text("400 Bad Request", why.to_string()),

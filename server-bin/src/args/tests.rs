@@ -26,6 +26,31 @@ fn the_defaults_are_memcacheds_but_for_the_address() {
 }
 
 #[test]
+fn the_memory_may_have_a_letter_and_what_is_no_number_is_refused_with_what_to_give() {
+    assert_eq!(served("-m 64m").settings.memory_bytes_max, 64 << 20);
+    assert_eq!(served("-m 2g").settings.memory_bytes_max, 2 << 30);
+    for (flags, words) in [
+        (&["-m", "64k"][..], "'--memory-limit <MB>': give a number of megabytes, such as 64, or 64m or 2g"),
+        (&["-m", ""], "'--memory-limit <MB>': give a number of megabytes"),
+        (&["-m", "-1"], "'--memory-limit <MB>': give a number of megabytes"),
+        (&["-m", "99999999g"], "give 1 to "),
+        (&["-b", "0"], "'--listen-backlog <N>': give 1 to 2147483647"),
+        (&["-b", "1k"], "'--listen-backlog <N>': give a whole number"),
+        (&["-c", ""], "'--conn-limit <N>': give a whole number"),
+        (&["-t", "4x"], "'--threads <N>': give a whole number"),
+        (&["-c", "99999999999999999999"], "'--conn-limit <N>': that is too large"),
+        (&["-t", "257"], "'--threads <N>': give 1 to 256"),
+    ] {
+        let said = match parse(std::iter::once("hotspare").chain(flags.iter().copied()).map(OsString::from)) {
+            Err(Refusal::Clap(error)) => in_one_line(&error),
+            Err(Refusal::Message(text)) => text,
+            other => panic!("{flags:?}: {other:?}"),
+        };
+        assert!(said.contains(words), "{flags:?}: {said}");
+    }
+}
+
+#[test]
 fn memcacheds_habits_are_read() {
     let plan =
         served("-m128 -vvA -I 2m -p 0 -l 127.0.0.1,[::1]:5 -l 0.0.0.0 -U 0 -o modern,idle_timeout=5 -t 2 -M");
@@ -234,10 +259,10 @@ fn refuses(cases: &[(&str, &str)]) {
 #[test]
 fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
     let usage = [
-        ("-t 0", "1..=256"),
+        ("-t 0", "give 1 to 256"),
         ("--ack strict", "strict:N"),
         ("--ack semi-sync:0", "semi-sync:N"),
-        ("--ack-timeout-ms 0", "1..=60000"),
+        ("--ack-timeout-ms 0", "give 1 to 60000"),
         ("ack strict:16", "strict:N"),
         ("-a 800", "octal"),
         ("-a 1777", "octal"),
@@ -260,13 +285,13 @@ fn what_the_command_line_does_not_allow_is_refused_in_one_line() {
         ("-U 65536", "-1 for a free port"),
         ("-B text", "give auto, ascii or binary"),
         ("-f 1", "above 1"),
-        ("-n 0", "1.."),
-        ("-R 0", "1.."),
-        ("-N 0", "1.."),
-        ("-b 0", "1.."),
-        ("-c -1", "1.."),
+        ("-n 0", "give 1 or more"),
+        ("-R 0", "give 1 or more"),
+        ("-N 0", "give 1 to "),
+        ("-b 0", "give 1 to "),
+        ("-c -1", "give 1 or more"),
         ("--sasl-password-file x", "not provided"),
-        ("--node-slot 16", "0..=15"),
+        ("--node-slot 16", "give 0 to 15"),
         ("--bootstrap --replica-of a:1", "cannot be used with"),
         ("--admin-token-file x", "not provided"),
         ("follow", "not provided"),

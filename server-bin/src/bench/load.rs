@@ -164,22 +164,30 @@ impl Generator {
     /// # Errors
     /// A connection broke, the server is silent, or an answer is not what it must be.
     pub fn run(&mut self, time: Duration, watcher: Watcher<'_>) -> io::Result<Outcome> {
+        let (outcome, ended) = self.run_until_it_breaks(time, watcher);
+        ended.map(|()| outcome)
+    }
+
+    /// Asks for so long, or until that fails: what was measured by then, and why it ended early, if it did (the errors of
+    /// [`Generator::run`]).
+    pub fn run_until_it_breaks(&mut self, time: Duration, watcher: Watcher<'_>) -> (Outcome, io::Result<()>) {
         let (cpu, begun) = (own_cpu(), Instant::now());
         let mut course = Course::new(time, watcher);
-        match (self.maker.load.connects, self.maker.load.rate) {
-            (true, _) => self.connect_each(&mut course)?,
-            (false, 0) => self.saturate(&mut course)?,
-            (false, rate) => self.keep_rate(rate, &mut course)?,
-        }
+        let ended = match (self.maker.load.connects, self.maker.load.rate) {
+            (true, _) => self.connect_each(&mut course),
+            (false, 0) => self.saturate(&mut course),
+            (false, rate) => self.keep_rate(rate, &mut course),
+        };
         let elapsed = begun.elapsed();
-        Ok(Outcome {
+        let outcome = Outcome {
             requests: course.batches * self.maker.load.pipeline as u64,
             elapsed,
             tally: course.tally,
             refusal: course.refusal,
             latencies: course.latencies,
             busy: own_cpu().saturating_sub(cpu).as_secs_f64() / elapsed.as_secs_f64(),
-        })
+        };
+        (outcome, ended)
     }
 
     /// The next batch as soon as the last is answered.
@@ -192,12 +200,11 @@ impl Generator {
         loop {
             poll_once(&mut poll, &mut events, self.patience)?;
             if events.is_empty() {
-                return Err(self.is_silent());
+                return Err(self.is_silent(&connections));
             }
             for event in &events {
                 let connection = &mut connections[event.token().0];
-                connection.send()?;
-                if connection.receive(&mut room)? {
+                if connection.go_on(&mut room)? {
                     let now = Instant::now();
                     course.answered(connection, now);
                     if now >= course.end {
@@ -208,7 +215,7 @@ impl Generator {
             }
             // One that sends and never ends is as good as silent.
             if Instant::now() > course.end + self.patience {
-                return Err(self.is_silent());
+                return Err(self.is_silent(&connections));
             }
         }
     }
@@ -228,7 +235,7 @@ impl Generator {
                 return self.refuse_silence(&connections, now);
             }
             if idle.len() < connections.len() && now - heard > self.patience {
-                return Err(self.is_silent());
+                return Err(self.is_silent(&connections));
             }
             while start + step * begun <= Instant::now()
                 && let Some(number) = idle.pop()
@@ -239,13 +246,10 @@ impl Generator {
             poll_once(&mut poll, &mut events, Duration::ZERO)?;
             for event in &events {
                 let connection = &mut connections[event.token().0];
-                if !connection.awaited.is_over() {
-                    connection.send()?;
-                    if connection.receive(&mut room)? {
-                        heard = Instant::now();
-                        course.answered(connection, heard);
-                        idle.push(event.token().0);
-                    }
+                if !connection.awaited.is_over() && connection.go_on(&mut room)? {
+                    heard = Instant::now();
+                    course.answered(connection, heard);
+                    idle.push(event.token().0);
                 }
             }
             if events.is_empty() && idle.len() == connections.len() {
@@ -285,7 +289,14 @@ impl Generator {
                 Stream::Unix(stream) => poll.registry().register(stream, token, interest)?,
             }
             let awaited = self.maker.nothing_awaited();
-            Ok(Connection { stream, out: Vec::new(), sent: 0, awaited, begun: Instant::now() })
+            Ok(Connection {
+                stream,
+                out: Vec::new(),
+                sent: 0,
+                awaited,
+                begun: Instant::now(),
+                was_answered: false,
+            })
         });
         let connections: io::Result<Vec<Connection>> = connections.collect();
         Ok((poll, connections?))
@@ -296,13 +307,25 @@ impl Generator {
         let is_stuck = |connection: &Connection| {
             !connection.awaited.is_over() && now.saturating_duration_since(connection.begun) > self.patience
         };
-        if connections.iter().any(is_stuck) { Err(self.is_silent()) } else { Ok(()) }
+        if connections.iter().any(is_stuck) { Err(self.is_silent(connections)) } else { Ok(()) }
     }
 
-    fn is_silent(&self) -> Error {
-        silence(self.patience)
+    fn is_silent(&self, connections: &[Connection]) -> Error {
+        let unheard = connections.iter().filter(|connection| !connection.was_answered).count();
+        match unheard {
+            0 => silence(self.patience),
+            all if all == connections.len() => silence(self.patience),
+            some => {
+                let all = connections.len();
+                let what = format!("{}, {some} of {all} connections not once", silence(self.patience));
+                Error::new(ErrorKind::TimedOut, format!("{what}{PERHAPS_TOO_MANY}"))
+            }
+        }
     }
 }
+
+/// What is told behind an error of a connection that was never answered.
+const PERHAPS_TOO_MANY: &str = ": perhaps the server takes fewer connections at once; give fewer by -c, or allow it more (memcached's -c)";
 
 fn silence(patience: Duration) -> Error {
     let seconds = patience.as_secs_f64();
@@ -346,6 +369,7 @@ impl<'a> Course<'a> {
     }
 
     fn answered(&mut self, connection: &mut Connection, now: Instant) {
+        connection.was_answered = true;
         self.note(now.saturating_duration_since(connection.begun), &mut connection.awaited, now);
     }
 
@@ -500,6 +524,7 @@ struct Connection {
     sent: usize,
     awaited: Awaited,
     begun: Instant,
+    was_answered: bool,
 }
 
 impl Connection {
@@ -509,6 +534,15 @@ impl Connection {
         maker.batch(&mut self.out, &mut self.awaited);
         self.begun = at;
         self.send()
+    }
+
+    /// Sends and takes what goes; whether the batch is answered.
+    fn go_on(&mut self, room: &mut [u8]) -> io::Result<bool> {
+        let gone_on = self.send().and_then(|()| self.receive(room));
+        gone_on.map_err(|why| match self.was_answered {
+            true => why,
+            false => Error::new(why.kind(), format!("{why}{PERHAPS_TOO_MANY}")),
+        })
     }
 
     /// Sends what the socket takes.

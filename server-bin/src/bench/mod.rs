@@ -28,29 +28,42 @@ const BUSY_MAX: f64 = 0.9;
 const PERCENTILES: [(f64, &str); 5] =
     [(50.0, "p50"), (90.0, "p90"), (99.0, "p99"), (99.9, "p99.9"), (100.0, "max")];
 
-/// Fills the server, asks, prints the summary. Exit code 1 if the server can't be measured or has refused requests.
+/// Fills the server, asks, prints the summary. Exit code 1 if the server can't be measured to the end or has refused requests;
+/// what was measured until then is printed all the same.
 pub(crate) fn run(plan: &BenchPlan) -> ExitCode {
-    match measure(plan) {
-        Ok(outcome) => {
-            crate::print(&if plan.json { json_summary(plan, &outcome) } else { summary(plan, &outcome) });
-            if outcome.tally.refused == 0 {
-                return ExitCode::SUCCESS;
-            }
-            let said = outcome.refusal.as_deref().unwrap_or_default();
-            crate::say(&format!("{} refused {} requests: {said}", plan.server, outcome.tally.refused));
-            ExitCode::FAILURE
+    let (outcome, ended) = match measure(plan) {
+        Ok(measured) => measured,
+        Err(why) => return fail(plan, &why.to_string()),
+    };
+    let why = ended.err().map(|why| why.to_string());
+    if let (0, Some(why)) = (outcome.requests, &why) {
+        return fail(plan, why);
+    }
+    crate::print(&match plan.json {
+        true => json_summary(plan, &outcome, why.as_deref()),
+        false => summary(plan, &outcome),
+    });
+    if outcome.tally.refused > 0 {
+        let said = outcome.refusal.as_deref().unwrap_or_default();
+        crate::say(&format!("{} refused {} requests: {said}", plan.server, outcome.tally.refused));
+    }
+    match why {
+        Some(why) => {
+            let seconds = outcome.elapsed.as_secs_f64();
+            fail(plan, &format!("{why}, after {seconds:.1} s; the figures are of that time"))
         }
-        Err(why) => {
-            crate::say(&format!(
-                "bench {}: {why}",
-                if plan.server.is_empty() { "\"\"" } else { &plan.server }
-            ));
-            ExitCode::FAILURE
-        }
+        None if outcome.tally.refused > 0 => ExitCode::FAILURE,
+        None => ExitCode::SUCCESS,
     }
 }
 
-fn measure(plan: &BenchPlan) -> std::io::Result<Outcome> {
+fn fail(plan: &BenchPlan, why: &str) -> ExitCode {
+    crate::say(&format!("bench {}: {why}", if plan.server.is_empty() { "\"\"" } else { &plan.server }));
+    ExitCode::FAILURE
+}
+
+/// What was measured, and why that ended early, if it did.
+fn measure(plan: &BenchPlan) -> std::io::Result<(Outcome, std::io::Result<()>)> {
     let address = find(&plan.server)?;
     let load = plan.load;
     if plan.fills {
@@ -64,13 +77,13 @@ fn measure(plan: &BenchPlan) -> std::io::Result<Outcome> {
     let mut generator = Generator::new(address, load, false, plan.patience);
     generator.check()?;
     let bar = progress(plan.time.as_millis() as u64, "asking  {bar:30} {percent} % {msg}");
-    let outcome = generator.run(plan.time, &mut |elapsed: Duration, batches| {
+    let measured = generator.run_until_it_breaks(plan.time, &mut |elapsed: Duration, batches| {
         let per_second = (batches * load.pipeline as u64) as f64 / elapsed.as_secs_f64();
         bar.set_message(format!("{per_second:.0} requests a second"));
         bar.set_position(elapsed.as_millis() as u64);
     });
     bar.finish_and_clear();
-    outcome
+    Ok(measured)
 }
 
 /// A path is a unix socket, all else a host and a port.
@@ -140,7 +153,8 @@ fn left_behind(population: &Population) -> String {
     format!("left        up to {keys} keys such as {first} stay in the server, {until}")
 }
 
-fn json_summary(plan: &BenchPlan, outcome: &Outcome) -> String {
+/// With why it ended early, if it did.
+fn json_summary(plan: &BenchPlan, outcome: &Outcome, error: Option<&str>) -> String {
     let (load, tally) = (&plan.load, &outcome.tally);
     let latency_us: serde_json::Map<String, serde_json::Value> = PERCENTILES
         .iter()
@@ -162,6 +176,7 @@ fn json_summary(plan: &BenchPlan, outcome: &Outcome) -> String {
         "misses": tally.misses,
         "refused": tally.refused,
         "refusal": outcome.refusal,
+        "error": error,
         "keys_expire_after_s": (load.population.lifetime_s > 0).then_some(load.population.lifetime_s),
         "batch_latency_us": latency_us,
         "generator_busy": outcome.busy,

@@ -44,6 +44,9 @@ const PARTS_MAX: usize = 64;
 /// So many keys are looked up at once: as many as a processor can have misses under way for.
 pub(super) const AHEAD_MAX: usize = 16;
 
+/// What `-F` has answered.
+const FLUSH_REFUSED: Response<'static> = Response::ClientError(b"flush_all not allowed");
+
 /// Executes requests for one worker.
 pub(crate) struct Executor<'a> {
     pub(crate) shared: &'a Shared,
@@ -432,6 +435,22 @@ impl Executor<'_> {
         }
     }
 
+    /// A line that is refused, and what to answer. memcached counts a `flush_all` and says whether it is allowed (rule G2) before
+    /// it looks at the argument.
+    #[cold]
+    pub(super) fn refuse_line(&self, refused: &[u8], reply: Option<ErrorReply>, out: &mut Vec<u8>) {
+        self.count_bad_block(refused);
+        if refused.starts_with(b"flush_all ") && reply != Some(ErrorReply::Error) {
+            self.counters.cmd_flush.add(1);
+            if reply.is_some() && !self.shared.settings.flush_enabled {
+                return FLUSH_REFUSED.encode(out);
+            }
+        }
+        if let Some(reply) = reply {
+            reply.encode(out);
+        }
+    }
+
     /// [`Executor::count_bad_block`] of a request with this line.
     pub(super) fn count_refused_line(&self, line: &[u8]) {
         let mut words = Tokens::new(line.trim_ascii_end()).iter();
@@ -613,7 +632,7 @@ impl Executor<'_> {
     fn flush_all(&mut self, exptime: Option<i64>, noreply: bool, out: &mut Vec<u8>) {
         self.counters.cmd_flush.add(1);
         if !self.shared.settings.flush_enabled {
-            return reply(out, noreply, Response::ClientError(b"flush_all not allowed"));
+            return reply(out, noreply, FLUSH_REFUSED);
         }
         let outcome = match exptime {
             Some(exptime) if exptime > 0 => self.shared.cache.flush_at(self.expiry(exptime)),

@@ -652,10 +652,7 @@ impl Connection {
                 self.parsed += consumed;
             }
             Parsed::Invalid { reply, consumed, skip } => {
-                executor.count_bad_block(&input[..*consumed]);
-                if let Some(reply) = reply {
-                    reply.encode(&mut self.output);
-                }
+                executor.refuse_line(&input[..*consumed], *reply, &mut self.output);
                 self.skip = *skip;
                 self.parsed += consumed;
             }

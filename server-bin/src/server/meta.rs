@@ -266,6 +266,11 @@ fn is_cas_right(flags: &Flags<'_>, item: &ItemRef<'_>) -> bool {
     flags.compare_cas().is_none_or(|cas| cas != 0 && cas == item.cas())
 }
 
+/// [`is_cas_right`] for `ma` and for growing a value, where memcached takes 0 for no comparison (rules D9, D12).
+fn is_cas_right_unless_0(flags: &Flags<'_>, item: &ItemRef<'_>) -> bool {
+    flags.compare_cas() == Some(0) || is_cas_right(flags, item)
+}
+
 /// The expiry that an item has.
 fn expiry_of(item: &ItemRef<'_>) -> Expiry {
     item.expires_at_ms.map_or(Expiry::Never, Expiry::At)

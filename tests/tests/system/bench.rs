@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tests::ports;
 use tests::process::Server;
+use tests::wait::wait_until;
 
 use crate::wire;
 
@@ -196,7 +197,10 @@ fn servers_that_do_not_behave_give_an_error_and_never_a_hang() {
         let common = ["-t", "5", "-c", "3", "--sets", "0", "--patience", "0.5"];
         for more in [&["--no-fill"][..], &["--no-fill", "-r", "100"], &["-k", "200000", "-b", "1000"]] {
             let (code, out, said) = bench(&[&[&address[..]], &common[..], more].concat());
-            assert_eq!((code, &out[..]), (Some(1), ""), "{what} {more:?}: {said}");
+            assert_eq!(code, Some(1), "{what} {more:?}: {said}");
+            // What was measured before is told.
+            let has_figures = what.contains("middle") && !more.contains(&"-k");
+            assert_eq!(!out.is_empty(), has_figures, "{what} {more:?}: {out}");
             let told = said.starts_with(&format!("hotspare: bench {address}: "));
             // Filling meets the unexpected before the middle.
             let expects = !more.contains(&"-k") || !what.contains("middle");
@@ -206,6 +210,65 @@ fn servers_that_do_not_behave_give_an_error_and_never_a_hang() {
             );
         }
     }
+}
+
+#[test]
+fn what_was_measured_until_the_server_died_is_told_with_the_error() {
+    for format in [&["--json"][..], &[]] {
+        let mut server = crate::standalone(64);
+        let address = server.clients().to_string();
+        let killer = std::thread::spawn(move || {
+            // Not before it is asked what is measured: filling takes some sets only.
+            let clients = server.clients();
+            wait_until("the server is asked", LIMIT, || wire::stat(clients, "cmd_get") > 1_000);
+            server.kill_9();
+        });
+        let (code, out, said) = bench(&[&[&address[..], "-t", "20", "-k", "100"], format].concat());
+        killer.join().expect("the server was asked");
+        assert_eq!(code, Some(1), "{said}");
+        let told = said.starts_with(&format!("hotspare: bench {address}: "));
+        assert!(told && said.contains("the figures are of that time"), "{said}");
+        if format.is_empty() {
+            assert!(out.contains("requests    ") && out.contains("latency     p50 "), "{out}");
+            continue;
+        }
+        let summary: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert!(summary["requests"].as_u64() >= Some(1_000), "{summary}");
+        assert!(summary["seconds"].as_f64().is_some_and(|seconds| seconds < 20.0), "{summary}");
+        let error = summary["error"].as_str().expect("an error");
+        assert!(said.contains(error), "{said}: {summary}");
+    }
+    let mut server = crate::standalone(64);
+    assert!(measured(&server.clients().to_string(), &[])["error"].is_null());
+}
+
+#[test]
+fn more_connections_than_the_server_takes_are_named_as_the_cause() {
+    let mut server = Server::start(crate::BINARY, &["-p", "0", "-c", "10"]);
+    let address = server.clients().to_string();
+    for rate in [&[][..], &["-r", "1000"]] {
+        let (code, _, said) = bench(&[&[&address[..], "-c", "50", "-t", "1", "-k", "100"], rate].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("perhaps the server takes fewer connections at once"), "{said}");
+    }
+    // One that lets some wait without a word, as memcached does.
+    let listener = TcpListener::bind(crate::ANY_PORT).expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        let mut unserved = Vec::new();
+        for (number, mut socket) in listener.incoming().map_while(Result::ok).enumerate() {
+            match number {
+                // The first only has a look.
+                ..3 => drop(std::thread::spawn(move || behave(&mut socket, usize::MAX))),
+                _ => unserved.push(socket),
+            }
+        }
+    });
+    let quiet = ["-c", "3", "--sets", "0", "--no-fill", "-t", "1", "--patience", "0.5"];
+    let (code, out, said) = bench(&[&[&address[..]], &quiet[..]].concat());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("1 of 3 connections not once: perhaps"), "{said}");
+    assert!(out.contains("requests    "), "{out}");
 }
 
 #[test]

@@ -197,6 +197,25 @@ fn certificates_for_one_more_node_are_made_later() {
 }
 
 #[test]
+fn a_node_that_can_t_follow_says_why() {
+    let mut server = crate::primary(16, crate::ANY_PORT);
+    let (clients, admin) = (server.clients().to_string(), server.admin().to_string());
+    let nobody = ports::local().to_string();
+    for (address, why) in [
+        (&nobody, "nothing listens there"),
+        // A memcached port waits for a line's end; that it speaks no replication is known later only.
+        (&clients, "nothing was heard from there within a second; hotspare status tells"),
+    ] {
+        let answer = run(&["follow", address, "--force", "--admin", &admin]);
+        let said = text(&answer.stderr);
+        assert!(answer.status.success() && said.contains("where no node has answered yet"), "{said}");
+        let told =
+            |line: &str| line.starts_with(&format!("hotspare: warning: {address}: ")) && line.contains(why);
+        assert!(said.lines().any(told), "{why}: {said}");
+    }
+}
+
+#[test]
 fn a_start_that_fails_names_the_flag() {
     let mut server = crate::primary(16, crate::ANY_PORT);
     let (clients, replication) = (server.clients(), server.replication().to_string());

@@ -2,10 +2,10 @@
 
 use hotspare::{Attributes, CounterError, ItemRef, ItemState, Update, Updated, WriteError};
 use hotspare_memcached::classic::{Direction, Response};
-use hotspare_memcached::meta::{Flags, Status, Target, encode_value_status, end_line};
+use hotspare_memcached::meta::{Flags, Status, Target, encode_status, encode_value_status, end_line};
 
 use super::super::commands::{Executor, is_plainly_no_number};
-use super::{Facts, KEY_BUFFER, encode_flags, expiry_of, is_cas_right};
+use super::{Facts, KEY_BUFFER, encode_flags, expiry_of, is_cas_right_unless_0};
 
 /// What `ma` tells of an item.
 const LETTERS: &[u8] = b"ct";
@@ -58,7 +58,7 @@ impl Executor<'_> {
                     bytes: 0,
                     ttl_s,
                 };
-                encode_number(target, number, &facts, out);
+                encode_number(target, number, class.is_none(), &facts, out);
             }
             Counted::Refused(status) => {
                 if status == Status::NotFound {
@@ -156,7 +156,7 @@ impl Executor<'_> {
         if is_plainly_no_number(item.value.len()) {
             return Err(Counted::NotANumber);
         }
-        if !is_cas_right(flags, &item) {
+        if !is_cas_right_unless_0(flags, &item) {
             return Err(Counted::Refused(Status::Exists));
         }
         let number = item.value.as_slice().and_then(parse_number).ok_or(Counted::NotANumber)?;
@@ -180,19 +180,21 @@ fn parse_number(value: &[u8]) -> Option<u64> {
     number.filter(|_| ends_well)
 }
 
-fn encode_number(target: &Target<'_>, number: u64, facts: &Facts, out: &mut Vec<u8>) {
-    if target.flags.has(b'q') {
-        // Rule M5: success is the boring code of ma.
-        return;
-    }
-    if !target.flags.has(b'v') {
-        Executor::meta_status(target, Status::Ok, Status::Ok, Some((LETTERS, facts)), out);
+/// A number that was counted is the boring answer of `ma` (rule M5), one that was made is not.
+fn encode_number(target: &Target<'_>, number: u64, is_made: bool, facts: &Facts, out: &mut Vec<u8>) {
+    if target.flags.has(b'q') && !is_made {
         return;
     }
     let text = number.to_string();
-    encode_value_status(text.len(), out);
+    let has_value = target.flags.has(b'v');
+    match has_value {
+        true => encode_value_status(text.len(), out),
+        false => encode_status(Status::Ok, out),
+    }
     encode_flags(target, Some((LETTERS, facts)), out);
     end_line(out);
-    out.extend_from_slice(text.as_bytes());
-    end_line(out);
+    if has_value {
+        out.extend_from_slice(text.as_bytes());
+        end_line(out);
+    }
 }

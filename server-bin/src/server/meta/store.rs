@@ -8,7 +8,7 @@ use hotspare_memcached::meta::{Flags, Status, StoreMode, Target};
 use super::super::commands::{Executor, is_no_room};
 use super::super::given::{Given, begun};
 use super::super::observers::SeenStore;
-use super::{Facts, KEY_BUFFER, expiry_of, is_cas_right};
+use super::{Facts, KEY_BUFFER, expiry_of, is_cas_right, is_cas_right_unless_0};
 
 /// What `ms` tells of an item.
 const LETTERS: &[u8] = b"cs";
@@ -218,21 +218,24 @@ impl Executor<'_> {
             // Whatever its CAS is (rule D9).
             return Err(Status::NotStored);
         }
+        if is_extension(mode) {
+            if !is_cas_right_unless_0(flags, item) {
+                return Err(Status::Exists);
+            }
+            let state = ItemState { is_key_binary: item.state.is_key_binary, ..fresh };
+            return Ok((Attributes { flags: item.flags, expiry: expiry_of(item) }, state));
+        }
         if !is_cas_right(flags, item) {
             // 0 is nobody's CAS, not an old one (rule C2).
             let is_older = flags.compare_cas().is_some_and(|cas| cas != 0 && cas < item.cas());
-            if is_extension(mode) || !flags.has(b'I') || !is_older {
+            if !flags.has(b'I') || !is_older {
                 return Err(Status::Exists);
             }
             // Somebody changed or marked the item since this client read it: its value is kept, but as a stale one.
             let state = ItemState { is_stale: true, is_token_sent: item.state.is_token_sent, ..fresh };
             return Ok((Attributes { expiry: expiry_of(item), ..attributes }, state));
         }
-        if !is_extension(mode) {
-            return Ok((attributes, fresh));
-        }
-        let state = ItemState { is_key_binary: item.state.is_key_binary, ..fresh };
-        Ok((Attributes { flags: item.flags, expiry: expiry_of(item) }, state))
+        Ok((attributes, fresh))
     }
 
     pub(super) fn meta_delete(&self, target: &Target<'_>, out: &mut Vec<u8>) -> Result<(), WriteError> {

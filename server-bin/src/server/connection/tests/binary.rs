@@ -92,7 +92,10 @@ fn b1_the_first_byte_chooses_unless_it_is_forced() {
     check(&of(Protocol::Binary), Turn::Waiting, std::slice::from_ref(&noop));
     check(&of(Protocol::Ascii), Turn::Waiting, std::slice::from_ref(&text));
     check(&of(Protocol::Binary), Turn::Closed, &[(text.0.clone(), Vec::new())]);
-    check(&of(Protocol::Ascii), Turn::Closed, &[(noop.0.clone(), Vec::new())]);
+    // In text it is the beginning of a line, whose name nobody knows.
+    let line = ([&ask(0x00, b"", "a", b"")[..], b"\r\n"].concat(), b"ERROR\r\n".to_vec());
+    check(&of(Protocol::Ascii), Turn::Waiting, std::slice::from_ref(&line));
+    answers(&[text.clone(), line, text.clone()]);
     closes(&[noop, (text.0, Vec::new())]);
 }
 

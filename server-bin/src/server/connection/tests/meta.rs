@@ -187,7 +187,7 @@ fn m5_quiet_hides_only_the_boring_code() {
         ("md a q|", ""),
         ("md a q|", "NF|"),
         ("ma n q|", "NF|"),
-        ("ma n q N0|", ""),
+        ("ma n q N0|", "HD|"),
         ("ma n q v|", ""),
         ("ma n q C99|", "EX|"),
         ("mn|", "MN|"),
@@ -427,9 +427,9 @@ fn d10_l5_what_does_not_fit_takes_the_old_item_along_in_any_mode() {
     }
     // What is sent fits, and with what is there it does not: that stays.
     let half = "x".repeat(600_000);
-    for flags in ["MA s", "MP s", "MA N0 s", "MP C0 s"] {
+    for flags in ["MA s", "MP s", "MA N0 s", "MP C0 s", "MP C9 s"] {
         let input = format!("ms a 600000|{half}|ms a 600000 {flags}|{half}|mg a s|");
-        let answer = if flags.contains('C') { "EX" } else { "NS" };
+        let answer = if flags.contains("C9") { "EX" } else { "NS" };
         assert_eq!(
             converse(&shared(), &input, 1 << 16),
             format!("HD|{answer} s600000|HD s600000|"),
@@ -519,9 +519,42 @@ fn s5_classic_stores_clear_what_meta_commands_marked() {
 }
 
 #[test]
+fn d9_d12_c0_compares_nothing_where_ma_counts_and_a_value_grows() {
+    expect(&[
+        ("ma n C0|", "NF|"),
+        ("set n 0 0 1|5|", "STORED|"),
+        ("ma n C0|", "HD|"),
+        ("ma n q v C0|ma n v C0 q MD D3|mn|", "MN|"),
+        ("ma n v c C0|", "VA 1 c5|5|"),
+        ("ma n C9|", "EX|"),
+        ("ms n 1 C0 MA|7|", "HD|"),
+        ("ms n 1 C0 MP I|1|", "HD|"),
+        ("ms n 1 C9 MA|7|", "EX|"),
+        ("ms absent 1 C0 MA|7|", "NS|"),
+        ("mg n v|", "VA 3|157|"),
+        // Here 0 is nobody's CAS, as to `cas` (rule C2).
+        ("ms n 1 C0|8|", "EX|"),
+        ("ms n 1 C0 MR|8|", "EX|"),
+        ("md n C0|", "EX|"),
+        ("md n C0 I|", "EX|"),
+        ("mg n v|", "VA 3|157|"),
+    ]);
+}
+
+#[test]
+fn m5_a_quiet_ma_shows_the_number_that_it_makes() {
+    expect(&[
+        ("ma a N0 q|ma a N0 q|mn|", "HD|MN|"),
+        ("ma b N0 q v t J5 D3|ma b N0 q v|mn|", "VA 1 t-1|5|MN|"),
+        ("ma c N60 q k O1 t|", "HD kc O1 t60|"),
+        ("ma d N0 q C9|", "HD|"),
+    ]);
+}
+
+#[test]
 fn f8_meta_and_classic_commands_share_a_connection() {
     let input = "set a 1 0 2|hi|mg a v f|ms b 1 q|x|get a b|ma n N0 q|incr n 5|mn|delete b|mg b|bogus|";
-    let output = "STORED|VA 2 f1|hi|VALUE a 1 2|hi|VALUE b 0 1|x|END|5|MN|DELETED|EN|ERROR|";
+    let output = "STORED|VA 2 f1|hi|VALUE a 1 2|hi|VALUE b 0 1|x|END|HD|5|MN|DELETED|EN|ERROR|";
     assert_eq!(talk(input), output);
 }
 

@@ -369,6 +369,19 @@ fn g2_f_refuses_flush_all_and_counts_it() {
 }
 
 #[test]
+fn g2_f_refuses_flush_all_before_its_argument_is_looked_at() {
+    let mut shared = shared();
+    let lines = "flush_all x\r\nflush_all x y\r\nflush_all x noreply\r\nflush_all 1 2 3\r\n";
+    let bad = "CLIENT_ERROR invalid exptime argument\r\n";
+    assert_eq!(ask(&shared, lines), [bad, bad, "ERROR\r\n"].concat());
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "cmd_flush"), "3");
+    shared.settings.flush_enabled = false;
+    let refused = "CLIENT_ERROR flush_all not allowed\r\n";
+    assert_eq!(ask(&shared, lines), [refused, refused, "ERROR\r\n"].concat());
+    assert_eq!(stat(&ask(&shared, "stats\r\n"), "cmd_flush"), "6");
+}
+
+#[test]
 fn g3_cache_memlimit_goes_both_ways() {
     let shared = shared();
     for number in 0..60 {
