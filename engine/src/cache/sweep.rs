@@ -62,12 +62,9 @@ impl Inner {
             drop(cell);
             self.tell_events();
             looks += here;
-            if here == 0 {
-                idle_shards += 1;
-                self.sweep_turn.store(turn + 1, Ordering::Relaxed);
-            } else {
-                idle_shards = 0;
-            }
+            idle_shards = if here == 0 { idle_shards + 1 } else { 0 };
+            // Another one next: whoever waits for this one would rarely find it free in between.
+            self.sweep_turn.store(turn + 1, Ordering::Relaxed);
         }
         looks
     }

@@ -5,9 +5,13 @@
 //! Why a lock of our own: a mutex whose waiters sleep until they are woken is left by a locked instruction, since it has
 //! to look for them, and that waits until all stores before it have reached the cache, those to the cold headers of the
 //! list's items included. A latch is left by a plain store: a set returns while its stores are on their way (in
-//! `tests/compare`, `speed --only set-evicting` and `served --only W4n` show it). The price: who waits looks again by itself, after
-//! some thousand looks every 50 us. A shard is held for one operation, which takes a fraction of a microsecond; the few
-//! that take milliseconds (a shard is cleared, or counted) are those that waiters sleep in.
+//! `tests/compare`, `speed --only set-evicting` and `served --only W4n` show it).
+//!
+//! The price: who waits looks again by itself, after some thousand looks every 50 us. A shard is held for one operation,
+//! which takes a fraction of a microsecond; the few that take milliseconds (a shard is cleared, or counted) are those that
+//! waiters sleep in. It is not fair: who leaves it and takes it again at once, time after time, keeps those out who sleep.
+//! And it orders nothing but what it guards: that a miss without a lock is never older than a write that its thread has
+//! done before rests on the locked exchange of a line's latch.
 
 use parking_lot::lock_api::{self, GuardNoSend, RawMutex};
 

@@ -311,7 +311,10 @@ impl Generator {
     }
 
     fn is_silent(&self, connections: &[Connection]) -> Error {
-        let unheard = connections.iter().filter(|connection| !connection.was_answered).count();
+        let unheard = connections
+            .iter()
+            .filter(|connection| !connection.was_answered && !connection.awaited.is_over())
+            .count();
         match unheard {
             0 => silence(self.patience),
             all if all == connections.len() => silence(self.patience),
