@@ -126,6 +126,21 @@ fn f3_f6_strays_are_closed_without_a_reply() {
 }
 
 #[test]
+fn f6_a_gat_s_line_has_the_bound_of_a_get_s() {
+    for name in ["get ", "gets ", "gat 0 ", "gats 0 "] {
+        let line = |keys| [name.as_bytes(), &b"key ".repeat(keys)[..]].concat();
+        assert!(matches!(parse(&line(10_000)), Parsed::Incomplete { .. }), "{name}");
+        let whole = [&line(10_000)[..], b"\r\n"].concat();
+        assert!(
+            matches!(parse(&whole), Parsed::Complete { consumed, .. } if consumed == whole.len()),
+            "{name}"
+        );
+        assert_eq!(parse(&line(300_000)), Parsed::Close, "{name}");
+        assert_eq!(parse(&[&line(300_000)[..], b"\r\n"].concat()), Parsed::Close, "{name}");
+    }
+}
+
+#[test]
 fn f6_a_line_too_long_is_closed_upon_whether_or_not_its_end_has_come() {
     let line = [b"delete ".to_vec(), vec![b'k'; 2040], b"\n".to_vec()].concat();
     assert!(matches!(parse(&line), Parsed::Invalid { consumed: 2048, .. }), "the longest line");

@@ -47,7 +47,7 @@ pub(crate) fn answer(context: &Context, request: &Request) -> Answer {
     let method = if request.method == "HEAD" { "GET" } else { &*request.method };
     match (method, &*request.path) {
         ("GET", "/livez") => Answer::text("200 OK", "alive"),
-        ("GET", "/readyz") => health(context.cache.status().ready.then_some(()).ok_or("takes no traffic")),
+        ("GET", "/readyz") => readiness(&context.cache.status()),
         ("GET", "/promotable") => health(context.cache.status().promotable),
         ("GET", "/status") => json_answer(&status_json(&context.cache.status())),
         ("GET", "/metrics") => Answer {
@@ -101,6 +101,17 @@ fn health(state: Result<(), &'static str>) -> Answer {
     match state {
         Ok(()) => Answer::text("200 OK", "yes"),
         Err(why) => Answer::text("503 Service Unavailable", why),
+    }
+}
+
+/// A primary that refuses writes stays ready: it answers reads, and no other node takes writes before it is promoted.
+fn readiness(status: &Status) -> Answer {
+    let refuses =
+        |warning: &&Warning| matches!(warning, Warning::WritesRefused { .. } | Warning::OverBudget { .. });
+    match status.warnings.iter().find(refuses) {
+        _ if !status.ready => health(Err("takes no traffic")),
+        Some(warning) => Answer::text("200 OK", format!("yes, but {warning}")),
+        None => health(Ok(())),
     }
 }
 
@@ -350,6 +361,23 @@ mod tests {
         let metrics = answer(&context, &request("GET", "/metrics")).body;
         assert!(metrics.contains("hotspare_is_primary 1\n") && metrics.contains("hotspare_quarantined 0\n"));
         assert!(metrics.lines().filter(|line| !line.starts_with('#')).count() >= 10);
+    }
+
+    #[test]
+    fn a_primary_that_refuses_writes_is_ready_and_says_why_it_refuses_them() {
+        let cache =
+            Cache::new(Config::new().replication(ReplicationConfig::primary().ack(AckMode::of(1)))).unwrap();
+        let context =
+            Context { cache, token: None, loopback_only: true, counters: Box::new(Default::default) };
+        let ready = || answer(&context, &request("GET", "/readyz"));
+        let words = "yes, but writes are refused: the ack mode semi-sync:1 needs 1 level replica";
+        assert!(code(&ready()) == 200 && ready().body.starts_with(words), "{:?}", ready());
+        context.cache.set_ack_mode(AckMode::Async).unwrap();
+        assert_eq!((code(&ready()), ready().body.trim_end()), (200, "yes"));
+        // To be no primary comes first.
+        context.cache.set_ack_mode(AckMode::of(1)).unwrap();
+        context.cache.follow("127.0.0.1:1", true).unwrap();
+        assert_eq!((code(&ready()), ready().body.trim_end()), (503, "takes no traffic"));
     }
 
     /// What operators read.
