@@ -17,9 +17,12 @@
 
 pub mod binary;
 pub mod classic;
+mod first_key;
 mod line;
 pub mod meta;
 mod scan;
+
+pub use first_key::first_key;
 
 /// What a client's buffer begins with, whichever protocol it speaks: `R` is that protocol's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

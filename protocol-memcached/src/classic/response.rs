@@ -97,28 +97,60 @@ pub fn encode_value_header(key: &[u8], flags: u32, bytes: usize, cas: Option<u64
     if flags != 0 || bytes > SHORT_BYTES_MAX || cas.is_some() {
         return encode_any_value_header(key, flags, bytes, cas, out);
     }
+    let (Some(first), Some(last)) = (key.first_chunk::<16>(), key.last_chunk::<16>()) else {
+        return encode_short_value_header(key, bytes, out);
+    };
+    // As many bytes each time, of which some go again: room for that many is made at once, and copies into it need no call.
+    const ROOM: usize = 6 + COPIED_KEY_BYTES_MAX + 8;
+    if key.len() > COPIED_KEY_BYTES_MAX || out.capacity() - out.len() < ROOM {
+        return encode_short_value_header(key, bytes, out);
+    }
+    let (begin, behind_key_at, (behind_key, len)) = (out.len(), 6 + key.len(), short_behind_key(bytes));
+    out.extend_from_slice(&[0; ROOM]);
+    let room = out.last_chunk_mut::<ROOM>().expect("it was just put there");
+    room[..6].copy_from_slice(b"VALUE ");
+    room[6..6 + 16].copy_from_slice(first);
+    room[behind_key_at - 16..behind_key_at].copy_from_slice(last);
+    room[behind_key_at..behind_key_at + 8].copy_from_slice(&behind_key);
+    out.truncate(begin + behind_key_at + len);
+}
+
+/// [`encode_value_header`] without flags and CAS, of at most 999 bytes.
+#[inline(never)]
+fn encode_short_value_header(key: &[u8], bytes: usize, out: &mut Vec<u8>) {
+    let (behind_key, len) = short_behind_key(bytes);
     out.extend_from_slice(b"VALUE ");
     out.extend_from_slice(key);
-    let (behind_key, len) = short_behind_key(bytes);
-    // As many bytes each time, of which some may go again: a copy of that many needs no call.
-    let end = out.len() + len;
-    out.extend_from_slice(&behind_key);
-    out.truncate(end);
+    out.extend_from_slice(&behind_key[..len]);
 }
 
 /// The longest value whose length has three digits.
 const SHORT_BYTES_MAX: usize = 999;
 
+/// The longest key that its first and its last sixteen bytes cover.
+const COPIED_KEY_BYTES_MAX: usize = 32;
+
+/// The numbers below 100, each as the two bytes of its digits.
+const TWO_DIGITS: [u16; 100] = {
+    let mut all = [0; 100];
+    let mut number = 0;
+    while number < 100 {
+        all[number] = u16::from_le_bytes([b'0' + number as u8 / 10, b'0' + number as u8 % 10]);
+        number += 1;
+    }
+    all
+};
+
 /// What stands between key and value where flags are 0 and the length has at most three digits, and how long that is.
 #[inline]
 fn short_behind_key(bytes: usize) -> ([u8; 8], usize) {
-    let digit = |number: usize| b'0' as u64 + (number % 10) as u64;
+    let (hundreds, rest) = (bytes / 100, bytes % 100);
     // The text's first byte is a word's lowest.
-    let digits = digit(bytes / 100) | digit(bytes / 10) << 8 | digit(bytes) << 16;
+    let digits = (b'0' as usize + hundreds) as u64 | u64::from(TWO_DIGITS[rest]) << 8;
     let line_end = u64::from(b'\r') | u64::from(b'\n') << 8;
     let zeros = usize::from(bytes < 100) + usize::from(bytes < 10);
-    let rest = (digits | line_end << 24) >> (8 * zeros);
-    ((u64::from_le_bytes(*b" 0 \0\0\0\0\0") | rest << 24).to_le_bytes(), 8 - zeros)
+    let from_digits = (digits | line_end << 24) >> (8 * zeros);
+    ((u64::from_le_bytes(*b" 0 \0\0\0\0\0") | from_digits << 24).to_le_bytes(), 8 - zeros)
 }
 
 /// [`encode_value_header`] of any value.

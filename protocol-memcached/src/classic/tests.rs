@@ -49,6 +49,12 @@ fn r1_a_value_of_any_length_has_its_header() {
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
+    for key_bytes in 1..=250 {
+        let key: String = ('!'..='~').cycle().take(key_bytes).collect();
+        let mut out = Vec::new();
+        encode_value_header(key.as_bytes(), 0, key_bytes * 4, None, &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), format!("VALUE {key} 0 {}\r\n", key_bytes * 4));
+    }
 }
 
 fn reply(text: &[u8]) -> (&'static str, usize, u64) {

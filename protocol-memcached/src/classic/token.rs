@@ -72,7 +72,7 @@ impl<'a> Tokens<'a> {
     }
 
     /// Takes the first word off.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next_word(&mut self) -> Option<&'a [u8]> {
         while let [b' ', rest @ ..] = self.line {
             self.line = rest;
