@@ -53,8 +53,8 @@ pub use cache::{
 };
 pub use cache::{
     Cache, ClassAges, ClassStats, Cursor, Deletion, Entries, Histogram, Item, ItemDetails, ItemRef,
-    ItemState, Latencies, Lease, LoadError, LoadPolicy, Lookup, Put, SetBatch, Swap, Update, Updated, Value,
-    ValueWriter, Waiting,
+    ItemState, KeyAhead, Latencies, Lease, LoadError, LoadPolicy, Lookup, Put, SetBatch, Swap, Update,
+    Updated, Value, ValueWriter, Waiting,
 };
 #[cfg(feature = "serde")]
 #[doc(hidden)]

@@ -31,6 +31,7 @@ mod latency;
 mod load;
 #[cfg(not(feature = "serde"))]
 mod no_group;
+mod prefetch;
 mod read;
 #[cfg(feature = "serde")]
 mod replica_reads;
@@ -66,6 +67,7 @@ use crate::storage::{Floors, KeyHasher, Moment, PagePool, Policy, Shard, ShardMu
 pub use latency::{Histogram, Latencies};
 use latency::{LatencyCounters, Timed};
 pub use load::{Lease, LoadError, LoadPolicy, Lookup, Waiting};
+pub use prefetch::KeyAhead;
 pub use scan::{Cursor, Entries};
 pub use set_while::{Put, SetBatch};
 
@@ -411,24 +413,6 @@ impl Cache {
         reader: impl FnMut(usize, Option<ItemRef<'_>>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         self.inner.timed(Timed::Read, || self.inner.read_while(keys, reader))
-    }
-
-    /// Has the processor fetch what operations on these keys are about to touch, all at once instead of one by one: for
-    /// a program that knows its next keys and can't put them into one [`Cache::read_many`]. Nothing changes, whatever
-    /// the keys are; for a single key it costs more than it gains.
-    ///
-    /// ```
-    /// # use hotspare::{Cache, Config, Expiry};
-    /// # let cache = Cache::new(Config::new())?;
-    /// let keys = ["a", "b", "c"];
-    /// cache.prefetch(&keys);
-    /// for key in keys {
-    ///     cache.set(key, "1", Expiry::Never)?;
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn prefetch<K: AsRef<[u8]>>(&self, keys: &[K]) {
-        self.inner.prefetch(keys);
     }
 
     /// Reads like [`Cache::read`] and gives the item another expiry (memcached's gat, rule R3). The closure sees

@@ -35,7 +35,8 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         match HereStripe::own() {
             Some(stripe) if !self.is_special && !Inner::is_key_length_wrong(key) => {
-                self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader)
+                let hash = self.hasher.hash_as_usual(key);
+                self.read_looked(stripe, self.tables.of(hash).look(hash, key), hash, key, reader)
             }
             _ => self.read_specially(key, reader),
         }
@@ -52,7 +53,8 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
         if let Some(stripe) = HereStripe::shared().filter(|_| !self.is_special) {
-            return self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader);
+            let hash = self.hasher.hash_as_usual(key);
+            return self.read_looked(stripe, self.tables.of(hash).look(hash, key), hash, key, reader);
         }
         self.timed(Timed::Read, || self.read_closely(self.hasher.hash(key), key, reader))
     }
@@ -77,17 +79,17 @@ impl Inner {
         Ok(())
     }
 
-    /// [`Inner::read`] behind its checks: the common case, an item with nothing but key and value, on a node that serves
-    /// everything. What is not so simple is done out of line.
+    /// [`Inner::read`] behind its checks and the look for the key: the common case, an item with nothing but key and value, on
+    /// a node that serves everything. What is not so simple is done out of line.
     #[inline(always)]
-    fn read_hashed<const IS_OWN: bool, R>(
+    fn read_looked<const IS_OWN: bool, R>(
         &self,
         stripe: HereStripe<IS_OWN>,
+        look: Look<'_>,
         hash: u64,
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
-        let look = self.tables.of(hash).look(hash, key);
         // After the line was locked: a change of role is done before the node drops or changes an item for it.
         let is_ordinary = self.attention.load(Ordering::Acquire) == 0;
         let held = match look {
@@ -167,9 +169,22 @@ impl Inner {
 
     #[inline(never)]
     fn note_new_of_read(&self, item: NotedItem<'_>, hash: u64) -> Option<u64> {
-        if item.count_read(self.hits_max) {
-            self.tell_mark(hash);
+        if item.count_read(self.hits_max) && self.group.is_some() {
+            return self.tell_of_read(item, hash);
         }
+        self.accessed_before(item)
+    }
+
+    /// Out of line, and the last that is done, so that others who note a read keep no registers free for it.
+    #[inline(never)]
+    fn tell_of_read(&self, item: NotedItem<'_>, hash: u64) -> Option<u64> {
+        self.tell_mark(hash);
+        self.accessed_before(item)
+    }
+
+    /// Notes when an item is read; when it was before that.
+    #[inline]
+    fn accessed_before(&self, item: NotedItem<'_>) -> Option<u64> {
         self.is_accounting.then(|| item.note_access(self.access_s()).into())
     }
 
@@ -177,9 +192,16 @@ impl Inner {
     #[inline]
     pub(super) fn access_s(&self) -> u32 {
         match self.round_s.load(Ordering::Relaxed) {
-            0 => whole_seconds(self.now_ms()),
+            0 => self.now_s(),
             round_s => round_s,
         }
+    }
+
+    /// Out of line, so that what only sometimes looks at the clock keeps no registers free for that.
+    #[cold]
+    #[inline(never)]
+    fn now_s(&self) -> u32 {
+        whole_seconds(self.now_ms())
     }
 
     /// When an item was last accessed, as its readers see it.
@@ -247,46 +269,33 @@ impl Inner {
         expires_at_ms != 0 && expires_at_ms <= self.now_ms()
     }
 
-    /// Has the processor fetch the lines and items of these keys.
-    pub(crate) fn prefetch<K: AsRef<[u8]>>(&self, keys: &[K]) {
-        for batch in keys.chunks(BATCH) {
-            let mut lines = [None; BATCH];
-            for (line, key) in lines.iter_mut().zip(batch) {
-                let hash = self.hasher.hash_inline(key.as_ref());
-                *line = self.tables.of(hash).prefetch_line(hash);
-            }
-            lines.iter().flatten().for_each(|line| line.prefetch_item());
-        }
-    }
-
     pub(crate) fn read_while<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
         mut reader: impl FnMut(usize, Option<ItemRef<'_>>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         // By the key's place, modulo their length. Lines are asked for first, the items that they name later, while others are read.
-        let (mut hashes, mut lines) = ([0; BATCH], [None; BATCH]);
+        let mut lines = [None; BATCH];
         let (mut lines_end, mut items_end) = (0, 0);
         for (at, key) in keys.iter().enumerate() {
             while lines_end < keys.len().min(at + BATCH) {
                 let hash = self.hasher.hash_inline(keys[lines_end].as_ref());
-                hashes[lines_end % BATCH] = hash;
                 lines[lines_end % BATCH] = self.tables.of(hash).prefetch_line(hash);
                 lines_end += 1;
             }
             while items_end < lines_end.min(at + ITEM_LEAD) {
-                if let Some(line) = lines[items_end % BATCH] {
+                if let Some(line) = &lines[items_end % BATCH] {
                     line.prefetch_item();
                 }
                 items_end += 1;
             }
-            let (hash, key) = (hashes[at % BATCH], key.as_ref());
+            let key = key.as_ref();
             let read = |item: ItemRef<'_>| reader(at, Some(item));
-            let found = match HereStripe::own() {
-                Some(stripe) if !Inner::is_key_length_wrong(key) => {
-                    self.read_hashed(stripe, hash, key, read)?
+            let found = match (HereStripe::own(), &lines[at % BATCH]) {
+                (Some(stripe), Some(line)) if !Inner::is_key_length_wrong(key) => {
+                    self.read_looked(stripe, line.look(key), line.hash(), key, read)?
                 }
-                _ => self.read_checked(hash, key, read)?,
+                _ => self.read_checked(self.hasher.hash(key), key, read)?,
             };
             if found.unwrap_or_else(|| reader(at, None)).is_break() {
                 return Ok(());
@@ -306,7 +315,7 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
         match HereStripe::shared() {
-            Some(stripe) => self.read_hashed(stripe, hash, key, reader),
+            Some(stripe) => self.read_looked(stripe, self.tables.of(hash).look(hash, key), hash, key, reader),
             None => self.read_closely(hash, key, reader),
         }
     }

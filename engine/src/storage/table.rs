@@ -227,8 +227,19 @@ impl Table {
     #[inline(always)]
     pub(crate) fn look(&self, hash: u64, key: &[u8]) -> Look<'_> {
         let state = self.state();
+        self.look_into::<false>(self.home(state.home(hash)), state, hash, key)
+    }
+
+    /// [`Table::look`] into the hash's home line in a state. `IS_FETCHED`: the item is on its way.
+    #[inline(always)]
+    fn look_into<'a, const IS_FETCHED: bool>(
+        &'a self,
+        line: &'a Line,
+        state: State,
+        hash: u64,
+        key: &[u8],
+    ) -> Look<'a> {
         // Where there is none this one may be another shard's or nobody's: it has nothing of this hash, and is not to be locked.
-        let line = self.home(state.home(hash));
         let Some(glance) = line.glance() else {
             return Look::Unsure;
         };
@@ -242,7 +253,9 @@ impl Table {
             return Look::Absent;
         }
         // While the line is being locked the item comes already, and its value at once with the header.
-        self.memory.prefetch_named(line.reference(slots.trailing_zeros() as usize));
+        if !IS_FETCHED {
+            self.memory.prefetch_named(line.reference(slots.trailing_zeros() as usize));
+        }
         let Some(guard) = line.lock_as(glance) else {
             return Look::Unsure;
         };
@@ -338,7 +351,7 @@ impl Table {
         (state.count() > 0).then(|| {
             let line = self.home(state.home(hash));
             prefetch(line);
-            FetchedLine { line, table: self, tag: tag(hash) }
+            FetchedLine { line, table: self, state, hash }
         })
     }
 
@@ -517,45 +530,59 @@ impl Table {
 pub(crate) struct FetchedLine<'a> {
     line: &'a Line,
     table: &'a Table,
-    tag: u8,
+    /// Of the table then.
+    state: State,
+    hash: u64,
 }
 
-impl FetchedLine<'_> {
+impl<'a> FetchedLine<'a> {
+    /// The hash that it was fetched for.
+    #[inline(always)]
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// [`Table::look`], without finding the line again, behind [`FetchedLine::prefetch_item`].
+    #[inline(always)]
+    pub(crate) fn look(&self, key: &[u8]) -> Look<'a> {
+        self.table.look_into::<true>(self.line, self.state, self.hash, key)
+    }
+
     /// Tells the processor that the item with the hash, if the line names one, is about to be read, or the line that may name it.
     #[inline(always)]
-    pub(crate) fn prefetch_item(self) {
+    pub(crate) fn prefetch_item(&self) {
         match self.item() {
             Some(chunk) => {
                 self.table.memory.prefetch_named(chunk.get());
                 accounting::prefetch(&self.table.memory, chunk);
             }
-            None if self.line.goes_on_for(self.tag) => self.table.prefetch_behind(self.line),
+            None if self.line.goes_on_for(tag(self.hash)) => self.table.prefetch_behind(self.line),
             None => {}
         }
     }
 
     /// The same, and that the item is about to leave for another one.
     #[inline(always)]
-    pub(crate) fn prefetch_to_replace(self) {
+    pub(crate) fn prefetch_to_replace(&self) {
         if let Some(chunk) = self.item() {
             self.table.memory.prefetch_named(chunk.get());
             self.table.memory.prefetch_entry(chunk);
-        } else if self.line.goes_on_for(self.tag) {
+        } else if self.line.goes_on_for(tag(self.hash)) {
             self.table.prefetch_behind(self.line);
         }
     }
 
     /// The same of the items on both sides of it in its list, for when it has come itself: it leaves the list.
     #[inline(always)]
-    pub(crate) fn prefetch_neighbours(self) {
+    pub(crate) fn prefetch_neighbours(&self) {
         if let Some(chunk) = self.item() {
             self.table.memory.prefetch_neighbours(chunk.get());
         }
     }
 
     #[inline(always)]
-    fn item(self) -> Option<ChunkRef> {
-        let slots = self.line.slots_with(self.tag);
+    fn item(&self) -> Option<ChunkRef> {
+        let slots = self.line.slots_with(tag(self.hash));
         if slots == 0 {
             return None;
         }
