@@ -263,18 +263,19 @@ impl Executor<'_> {
         out: &mut Vec<u8>,
     ) -> Result<usize, String> {
         let (cache, settings) = (&self.shared.cache, &self.shared.settings);
-        let tell = |item: ItemRef<'_>, out: &mut Vec<u8>| {
-            self.write_value(&item, with_cas.then(|| settings.shown_cas(item.cas())), out)
+        // By reference: it is large, and a copy of it would be made.
+        let tell = |item: &ItemRef<'_>, out: &mut Vec<u8>| {
+            self.write_value(item, with_cas.then(|| settings.shown_cas(item.cas())), out)
         };
         if let [key] = keys {
-            let found = cache.read(key, |item| tell(item, out)).map_err(read_error)?;
+            let found = cache.read(key, |item| tell(&item, out)).map_err(read_error)?;
             self.note_read(key, found, false);
             return Ok(1);
         }
         let mut found = [None; AHEAD_MAX];
         let mut answered = 0;
         let read = cache.read_while(keys, |at, item| {
-            found[at] = item.map(|item| tell(item, out));
+            found[at] = item.as_ref().map(|item| tell(item, out));
             answered = at + 1;
             self.goes_on(out, output_bytes_max)
         });
@@ -297,7 +298,7 @@ impl Executor<'_> {
         let mut found = [None; AHEAD_MAX];
         let mut answered = 0;
         let read = self.shared.cache.read_while(keys, |at, item| {
-            found[at] = item.map(|item| self.write_value(&item, None, out));
+            found[at] = item.as_ref().map(|item| self.write_value(item, None, out));
             Response::End.encode(out);
             answered = at + 1;
             self.goes_on(out, output_bytes_max)

@@ -142,6 +142,10 @@ pub(crate) struct Connection {
     pub(crate) counted_bytes: usize,
     /// It has one turn.
     is_datagram: bool,
+    /// Bytes that were read in this turn, or ahead of the next one.
+    taken: usize,
+    /// The last read has emptied the socket.
+    is_socket_empty: bool,
     short_read_is_last: bool,
     sends_directly: bool,
     peer_closed: bool,
@@ -180,6 +184,8 @@ impl Connection {
             requests_done: 0,
             counted_bytes: 0,
             is_datagram: false,
+            taken: 0,
+            is_socket_empty: false,
             short_read_is_last: false,
             sends_directly: false,
             peer_closed: false,

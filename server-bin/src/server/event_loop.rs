@@ -5,6 +5,9 @@
 //!
 //! The poller is edge-triggered: a connection that stops before its socket has nothing left stays on the ready
 //! list, and is given another turn after the others had theirs.
+//!
+//! Of connections that are ready together each is read [`READ_LEAD`] turns before its own: so the line of the index and the item
+//! that its first request needs are fetched while others have their turns.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -16,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::utils::CachePadded;
+use hotspare::KeyAhead;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use slab::Slab;
@@ -38,6 +42,16 @@ const SCAN: Duration = Duration::from_millis(500);
 
 /// How long a stopping worker tries to send what is ready.
 const STOP_FLUSH: Duration = Duration::from_millis(100);
+
+/// How many turns before its own a connection is read. After the first of them the line of its key has come, after the second the item.
+const READ_LEAD: usize = 2;
+
+/// Who sends more than this at once sends pipelines, whose keys are fetched ahead by themselves: they are best read at their turn, for then
+/// their bytes lie in the nearest cache still. (In `tests/compare`, `served --only W4n` shows it.) In bytes.
+const READ_AHEAD_BYTES_MAX: usize = 512;
+
+/// So many connections are read at their turn, once one has sent more than that.
+const READ_AT_TURN: u32 = 32;
 
 /// A client's socket.
 pub(crate) enum Socket {
@@ -186,13 +200,14 @@ pub(crate) fn spawn(
         now_ms: shared.cache.now_ms(),
         own: Vec::new(),
         buffers: Buffers::default(),
-        spare: None,
+        spares: Vec::new(),
         acks_waker: Arc::new(Rouse(waker.clone())).into(),
         waker,
         watching: Vec::new(),
         holding: Vec::new(),
         next_scan: Instant::now() + SCAN,
         awaits_requests: false,
+        read_at_turn: 0,
         sampler: Sampler::new(index as u32),
         stopwatch: Some(Box::new(Stopwatch::new(shared.settings.slow_log_ms))),
         shared,
@@ -289,6 +304,29 @@ impl Client {
     }
 }
 
+/// A client's connection with all that it needs to be read from: its own, or one of the spare ones.
+fn begin(
+    spares: &mut Vec<Box<Connection>>,
+    client: &mut Client,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Box<Connection> {
+    let mut connection = match client.busy.take() {
+        Some(connection) => connection,
+        None => {
+            let mut spare = spares.pop().unwrap_or_else(|| Connection::boxed(&shared.settings));
+            spare.resume(client.quiet);
+            spare.counted_bytes = 0;
+            spare
+        }
+    };
+    let is_plain = !client.socket.is_encrypted();
+    connection.set_short_read_is_last(is_plain && !client.has_ended);
+    connection.set_sends_directly(is_plain);
+    connection.borrow(buffers);
+    connection
+}
+
 fn ms_since(begun: Instant) -> u64 {
     u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -314,8 +352,8 @@ struct Worker {
     /// Room for the accepting worker's share, empty between its accepts.
     own: Vec<Accepted>,
     buffers: Buffers,
-    /// What quiet clients have their turns with.
-    spare: Option<Box<Connection>>,
+    /// What quiet clients have their turns with: one, and one for each that is read ahead.
+    spares: Vec<Box<Connection>>,
     /// What wakes this worker: the others' way to its watchers.
     waker: Arc<Waker>,
     /// The clients that watch.
@@ -327,6 +365,8 @@ struct Worker {
     next_scan: Instant,
     /// Whether a request may be unfinished: then the next scan can't wait for an event.
     awaits_requests: bool,
+    /// So many connections more are not read ahead.
+    read_at_turn: u32,
     sampler: Sampler,
     /// Lent to the connection whose turn is timed.
     stopwatch: Option<Box<Stopwatch>>,
@@ -336,6 +376,7 @@ struct Worker {
 
 impl Worker {
     fn run(&mut self) {
+        let shared = self.shared.clone();
         let mut events = Events::with_capacity(1024);
         while !self.stop.load(Ordering::Acquire) {
             let first_due = self.look_at_held();
@@ -370,9 +411,8 @@ impl Worker {
                 self.round_ms = ms_since(self.begun);
             }
             let mut turns = std::mem::replace(&mut self.ready, std::mem::take(&mut self.turns));
-            for key in turns.drain(..) {
-                self.run_turn(key);
-            }
+            self.run_turns(&shared, &turns);
+            turns.clear();
             self.turns = turns;
             self.scan();
         }
@@ -502,6 +542,43 @@ impl Worker {
         }
     }
 
+    /// Gives a turn to each of these clients.
+    fn run_turns(&mut self, shared: &Shared, turns: &[usize]) {
+        // By the turn, modulo their length.
+        let mut aheads = [None; READ_LEAD];
+        for (at, key) in turns.iter().enumerate() {
+            aheads[at % READ_LEAD] =
+                turns.get(at + READ_LEAD).and_then(|later| self.read_ahead(shared, *later));
+            if let Some(next) = &aheads[(at + 1) % READ_LEAD] {
+                next.prefetch_item();
+            }
+            self.run_turn(*key);
+        }
+    }
+
+    /// Reads from a client whose turn is [`READ_LEAD`] turns after the next one, if it is a plain one and nothing is known of it yet; the
+    /// key that it asks for.
+    fn read_ahead<'s>(&mut self, shared: &'s Shared, key: usize) -> Option<KeyAhead<'s>> {
+        if self.read_at_turn > 0 {
+            self.read_at_turn -= 1;
+            return None;
+        }
+        let client = self.clients.get_mut(key)?;
+        // A turn that is timed is timed with its read.
+        let is_timed = shared.settings.slow_log_ms.is_some() || self.sampler.takes_in(1 + READ_LEAD as u32);
+        if client.busy.is_some() || client.socket.is_encrypted() || is_timed {
+            return None;
+        }
+        let mut connection = begin(&mut self.spares, client, &mut self.buffers, shared);
+        let wanted = connection.read_ahead(&mut client.socket, &self.counters);
+        let ahead = wanted.map(|wanted| shared.cache.look_ahead(wanted));
+        if connection.bytes_read_ahead() > READ_AHEAD_BYTES_MAX {
+            self.read_at_turn = READ_AT_TURN;
+        }
+        client.busy = Some(connection);
+        ahead
+    }
+
     fn run_turn(&mut self, key: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.is_ready = false;
@@ -562,20 +639,10 @@ impl Worker {
         let descriptor = client.peer.descriptor;
         let mut executor = Executor::new(&self.shared, &self.counters, descriptor);
         let kept_bytes = client.counted_bytes();
-        let mut connection = match client.busy.take() {
-            Some(connection) => connection,
-            None => {
-                let spare = self.spare.take();
-                let mut spare = spare.unwrap_or_else(|| Connection::boxed(&self.shared.settings));
-                spare.resume(client.quiet);
-                spare
-            }
-        };
         let is_plain = !client.socket.is_encrypted();
-        connection.set_short_read_is_last(is_plain && !client.has_ended);
-        connection.set_sends_directly(is_plain);
-        connection.borrow(&mut self.buffers);
-        let is_timed = self.sampler.takes() || self.shared.settings.slow_log_ms.is_some();
+        let mut connection = begin(&mut self.spares, client, &mut self.buffers, &self.shared);
+        let is_timed = (self.sampler.takes() && connection.bytes_read_ahead() == 0)
+            || self.shared.settings.slow_log_ms.is_some();
         let begun = is_timed.then(Instant::now);
         connection.stopwatch = if is_timed { self.stopwatch.take() } else { None };
         let turn = connection.turn(&mut client.socket, &mut executor);
@@ -590,7 +657,9 @@ impl Worker {
                 (client.quiet, client.awaited) = (quiet, None);
                 client.peer.set_state(State::Reading);
                 connection.rest(&mut self.buffers);
-                self.spare = Some(connection);
+                if self.spares.len() <= READ_LEAD {
+                    self.spares.push(connection);
+                }
             }
             _ => {
                 connection.give_back(&mut self.buffers);

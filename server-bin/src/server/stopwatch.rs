@@ -41,6 +41,12 @@ impl Sampler {
         Sampler { turns_left: 1, state: seed }
     }
 
+    /// Whether the turn that comes so many turns on, 1 being the next, is timed, as far as that is known.
+    #[inline]
+    pub(crate) fn takes_in(&self, turns: u32) -> bool {
+        self.turns_left == turns
+    }
+
     /// Whether this turn is timed. The distances vary, so that connections that take turns are all met.
     #[inline]
     pub(crate) fn takes(&mut self) -> bool {

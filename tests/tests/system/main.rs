@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod cascade;
 mod command_line;
+mod crowd;
 mod daemon;
 mod datagrams;
 mod empty_primary;

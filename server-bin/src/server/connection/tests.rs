@@ -79,6 +79,9 @@ fn shared() -> Shared {
 fn run(shared: &Shared, connection: &mut Connection, socket: &mut FakeSocket) -> Turn {
     let mut executor = Executor::new(shared, &shared.counters.workers[0], 0);
     loop {
+        if connection.quiet().is_some() {
+            connection.read_ahead(socket, executor.counters);
+        }
         let turn = connection.turn(socket, &mut executor);
         if turn != Turn::MoreToDo {
             return turn;

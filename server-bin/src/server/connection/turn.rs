@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use hotspare::AckMode;
 use hotspare_memcached::classic::{plain_get, plain_set};
+use hotspare_memcached::first_key;
 
 use super::{Connection, Stop};
 use crate::server::commands::Executor;
@@ -109,9 +110,28 @@ impl Connection {
             && executor.shared.cache.ack_mode() == AckMode::Async
     }
 
+    /// Reads before its turn has come, which goes on with that. Gives the key of the first request, if one is seen at once: what it
+    /// needs can be fetched meanwhile.
+    pub(crate) fn read_ahead(&mut self, socket: &mut impl Read, counters: &Counters) -> Option<&[u8]> {
+        // Whatever is wrong with the socket, the turn meets it.
+        self.read(socket, counters).ok()?;
+        if self.protocol == Protocol::Binary { None } else { first_key(&self.input[self.parsed..]) }
+    }
+
+    /// How much was read before the turn, which has not come yet.
+    pub(crate) fn bytes_read_ahead(&self) -> usize {
+        self.taken
+    }
+
     /// Reads, executes and writes until the socket or the turn's budget is used up.
     pub(crate) fn turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
-        let (mut taken, mut is_empty, mut full_outputs) = (0, false, 0);
+        let turn = self.take_turn(socket, executor);
+        (self.taken, self.is_socket_empty) = (0, false);
+        turn
+    }
+
+    fn take_turn(&mut self, socket: &mut (impl Read + Write), executor: &mut Executor<'_>) -> Turn {
+        let mut full_outputs = 0;
         loop {
             let stop = if self.is_idle() { Stop::InputUsed } else { self.execute_to(socket, executor) };
             if self.watch().is_some() && stop != Stop::Holding {
@@ -142,29 +162,33 @@ impl Connection {
                 Stop::Holding => return Turn::Waiting,
                 Stop::Yields => return Turn::MoreToDo,
             }
-            if taken >= TURN_BYTES_MAX {
+            if self.taken >= TURN_BYTES_MAX {
                 return Turn::MoreToDo;
             }
-            if is_empty {
+            if self.is_socket_empty {
                 return Turn::Waiting;
             }
-            let mut room_bytes = 0;
-            let read = |room: &mut [u8]| {
-                room_bytes = room.len();
-                socket.read(room)
-            };
-            match self.fill(read) {
-                Ok(0) => self.peer_closed = true,
-                Ok(count) => {
-                    executor.counters.bytes_read.add(count as u64);
-                    taken += count;
-                    is_empty = self.short_read_is_last && count < room_bytes;
-                }
+            match self.read(socket, executor.counters) {
+                Ok(()) => {}
                 Err(why) if why.kind() == ErrorKind::WouldBlock => return Turn::Waiting,
                 Err(why) if why.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Turn::Closed,
             }
         }
+    }
+
+    /// Reads once.
+    fn read(&mut self, socket: &mut impl Read, counters: &Counters) -> std::io::Result<()> {
+        let mut room_bytes = 0;
+        let count = self.fill(|room| {
+            room_bytes = room.len();
+            socket.read(room)
+        })?;
+        self.peer_closed |= count == 0;
+        self.is_socket_empty = count > 0 && self.short_read_is_last && count < room_bytes;
+        self.taken += count;
+        counters.bytes_read.add(count as u64);
+        Ok(())
     }
 
     /// Sends what was seen; whatever the client says but its end is of no interest.
