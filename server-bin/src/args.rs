@@ -504,7 +504,9 @@ fn plan(serve: Serve) -> Result<Plan, Refusal> {
         && let Some(given) = beyond_loopback(&serve.replication, replication_listen)
     {
         let wanted = "--replication-secret-file or --replication-tls-cert";
-        return Err(format!("{given} is not a loopback address; give {wanted}").into());
+        return Err(
+            format!("{given} is not a loopback address, as far as it is known here; give {wanted}").into()
+        );
     }
     if let Some(address) = replication_listen.filter(|address| address.ip().is_unspecified()) {
         return Err(format!(

@@ -62,7 +62,8 @@ pub enum Warning {
         /// The term by which it reigns.
         term: u32,
     },
-    /// A node held more of the group's writes than this one when this one was promoted; whoever follows it drops them.
+    /// A node held writes that this one lacks, from before this one was promoted or until that one heard of it; it drops them as it
+    /// follows.
     HeldMore {
         /// Where it listens for replication.
         address: String,
@@ -240,9 +241,10 @@ impl fmt::Display for Warning {
             Warning::Untold { addresses } => write!(
                 f,
                 "not yet told that this node is the primary: {}; an old primary there may still reign. If {} gone for good: \
-                 hotspare forget ADDRESS",
+                 hotspare forget {}",
                 addresses.join(", "),
                 if addresses.len() == 1 { "that one is" } else { "one of them is" },
+                if let [only] = &addresses[..] { only } else { "ADDRESS" },
             ),
             Warning::Rival { address, term } => write!(
                 f,
@@ -250,7 +252,8 @@ impl fmt::Display for Warning {
             ),
             Warning::HeldMore { address, seqs } => write!(
                 f,
-                "{address} held {} that this node lacked when it was promoted; whoever follows it drops {}",
+                "{address} held {} that this node lacks: from before this node was promoted, or taken before that one heard of it; as it follows \
+                 it drops {}",
                 count(*seqs, "write"),
                 if *seqs == 1 { "it" } else { "them" }
             ),
@@ -331,7 +334,7 @@ impl Noticed {
     pub(crate) fn history(&mut self, address: &str, ours: &Lineage, theirs: &Lineage) {
         let seqs = ours.lacks_of(theirs);
         if seqs > 0 && !self.held_more.iter().any(|(known, _)| known == address) {
-            tracing::warn!(peer = address, seqs, "it held writes that this node lacked when it was promoted");
+            tracing::warn!(peer = address, seqs, "it held writes that this node lacks");
             note(&mut self.held_more, address, seqs);
         }
     }

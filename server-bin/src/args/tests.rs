@@ -199,7 +199,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
         (short.as_str(), "has 15 bytes and could be guessed; write at least 16 random characters"),
         (short_token.as_str(), "--admin-token-file has 15 bytes and could be guessed from other machines"),
         ("-m 1 -I 1m", "half of the memory"),
-        ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address"),
+        ("--replica-of 10.0.0.1:7001", "--replica-of 10.0.0.1:7001 is not a loopback address, as far"),
         ("--peer cache-2.example:7001", "--replication-secret-file"),
         ("--peer ::1:7001", "HOST:PORT"),
         ("--peer 127.0.0.1:0", "HOST:PORT"),

@@ -13,7 +13,7 @@ use super::requests::Dialect;
 const HEAD_BYTES_MAX: usize = 2048;
 
 /// Bytes of what a server said that an error shows.
-const SHOWN_BYTES: usize = 80;
+const SHOWN_BYTES: usize = 240;
 
 const BINARY_HEADER_BYTES: usize = 24;
 
@@ -296,7 +296,8 @@ fn number(digits: &[u8]) -> Option<usize> {
 }
 
 fn shown(bytes: &[u8]) -> String {
-    bytes[..bytes.len().min(SHOWN_BYTES)].escape_ascii().to_string()
+    let cut = if bytes.len() > SHOWN_BYTES { "…" } else { "" };
+    format!("{}{cut}", bytes[..bytes.len().min(SHOWN_BYTES)].escape_ascii())
 }
 
 fn rubbish(bytes: &[u8]) -> String {
