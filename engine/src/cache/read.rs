@@ -36,7 +36,7 @@ impl Inner {
         match HereStripe::own() {
             Some(stripe) if !self.is_special && !Inner::is_key_length_wrong(key) => {
                 let hash = self.hasher.hash_as_usual(key);
-                self.read_looked(stripe, self.tables.of(hash).look(hash, key), hash, key, reader)
+                self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader)
             }
             _ => self.read_specially(key, reader),
         }
@@ -54,7 +54,7 @@ impl Inner {
         self.check_read(key)?;
         if let Some(stripe) = HereStripe::shared().filter(|_| !self.is_special) {
             let hash = self.hasher.hash_as_usual(key);
-            return self.read_looked(stripe, self.tables.of(hash).look(hash, key), hash, key, reader);
+            return self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader);
         }
         self.timed(Timed::Read, || self.read_closely(self.hasher.hash(key), key, reader))
     }
@@ -82,14 +82,15 @@ impl Inner {
     /// [`Inner::read`] behind its checks and the look for the key: the common case, an item with nothing but key and value, on
     /// a node that serves everything. What is not so simple is done out of line.
     #[inline(always)]
-    fn read_looked<const IS_OWN: bool, R>(
-        &self,
+    fn read_looked<'a, const IS_OWN: bool, R>(
+        &'a self,
         stripe: HereStripe<IS_OWN>,
-        look: Look<'_>,
+        look: impl FnOnce() -> Look<'a>,
         hash: u64,
         key: &[u8],
         reader: impl FnOnce(ItemRef<'_>) -> R,
     ) -> Result<Option<R>, ReadError> {
+        let look = look();
         // After the line was locked: a change of role is done before the node drops or changes an item for it.
         let is_ordinary = self.attention.load(Ordering::Acquire) == 0;
         let held = match look {
@@ -293,7 +294,7 @@ impl Inner {
             let read = |item: ItemRef<'_>| reader(at, Some(item));
             let found = match (HereStripe::own(), &lines[at % BATCH]) {
                 (Some(stripe), Some(line)) if !Inner::is_key_length_wrong(key) => {
-                    self.read_looked(stripe, line.look(key), line.hash(), key, read)?
+                    self.read_looked(stripe, || line.look(key), line.hash(), key, read)?
                 }
                 _ => self.read_checked(self.hasher.hash(key), key, read)?,
             };
@@ -315,7 +316,9 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
         match HereStripe::shared() {
-            Some(stripe) => self.read_looked(stripe, self.tables.of(hash).look(hash, key), hash, key, reader),
+            Some(stripe) => {
+                self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader)
+            }
             None => self.read_closely(hash, key, reader),
         }
     }
