@@ -305,6 +305,7 @@ impl Client {
 }
 
 /// A client's connection with all that it needs to be read from: its own, or one of the spare ones.
+#[expect(clippy::vec_box, reason = "as `Worker::spares`")]
 fn begin(
     spares: &mut Vec<Box<Connection>>,
     client: &mut Client,
@@ -353,6 +354,7 @@ struct Worker {
     own: Vec<Accepted>,
     buffers: Buffers,
     /// What quiet clients have their turns with: one, and one for each that is read ahead.
+    #[expect(clippy::vec_box, reason = "a client that becomes busy keeps its own, by the pointer alone")]
     spares: Vec<Box<Connection>>,
     /// What wakes this worker: the others' way to its watchers.
     waker: Arc<Waker>,

@@ -61,7 +61,7 @@ fn each_of_a_crowd_is_answered_as_if_it_were_alone() {
             let parts: Vec<_> = (0..CROWD).map(|number| part(number, round)).collect();
             // In every third round some requests come in two halves, each of which finds the worker in another round.
             let cut = |number: usize, asked: &str| {
-                if (number + round) % 3 == 0 { asked.len() / 2 } else { asked.len() }
+                if (number + round).is_multiple_of(3) { asked.len() / 2 } else { asked.len() }
             };
             at_once(&server, || {
                 for (number, (wire, (asked, _))) in crowd.iter_mut().zip(&parts).enumerate() {
