@@ -63,8 +63,9 @@ impl KeyAhead<'_> {
 }
 
 impl Inner {
+    /// Has the processor fetch the line of this key; none of an empty index.
     #[inline]
-    fn prefetch_line(&self, key: &[u8]) -> Option<FetchedLine<'_>> {
+    pub(super) fn prefetch_line(&self, key: &[u8]) -> Option<FetchedLine<'_>> {
         let hash = self.hasher.hash_inline(key);
         self.tables.of(hash).prefetch_line(hash)
     }

@@ -35,8 +35,7 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         match HereStripe::own() {
             Some(stripe) if !self.is_special && !Inner::is_key_length_wrong(key) => {
-                let hash = self.hasher.hash_as_usual(key);
-                self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader)
+                self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader)
             }
             _ => self.read_specially(key, reader),
         }
@@ -53,8 +52,7 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
         if let Some(stripe) = HereStripe::shared().filter(|_| !self.is_special) {
-            let hash = self.hasher.hash_as_usual(key);
-            return self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader);
+            return self.read_hashed(stripe, self.hasher.hash_as_usual(key), key, reader);
         }
         self.timed(Timed::Read, || self.read_closely(self.hasher.hash(key), key, reader))
     }
@@ -79,8 +77,21 @@ impl Inner {
         Ok(())
     }
 
-    /// [`Inner::read`] behind its checks and the look for the key: the common case, an item with nothing but key and value, on
-    /// a node that serves everything. What is not so simple is done out of line.
+    /// [`Inner::read`] behind its checks.
+    #[inline(always)]
+    fn read_hashed<const IS_OWN: bool, R>(
+        &self,
+        stripe: HereStripe<IS_OWN>,
+        hash: u64,
+        key: &[u8],
+        reader: impl FnOnce(ItemRef<'_>) -> R,
+    ) -> Result<Option<R>, ReadError> {
+        self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader)
+    }
+
+    /// [`Inner::read_hashed`] by a look for the key that the caller has: the common case, an item with nothing but key and value, on
+    /// a node that serves everything. What is not so simple is done out of line. (A look that was handed over made took a hit 10
+    /// instructions more.)
     #[inline(always)]
     fn read_looked<'a, const IS_OWN: bool, R>(
         &'a self,
@@ -280,8 +291,7 @@ impl Inner {
         let (mut lines_end, mut items_end) = (0, 0);
         for (at, key) in keys.iter().enumerate() {
             while lines_end < keys.len().min(at + BATCH) {
-                let hash = self.hasher.hash_inline(keys[lines_end].as_ref());
-                lines[lines_end % BATCH] = self.tables.of(hash).prefetch_line(hash);
+                lines[lines_end % BATCH] = self.prefetch_line(keys[lines_end].as_ref());
                 lines_end += 1;
             }
             while items_end < lines_end.min(at + ITEM_LEAD) {
@@ -316,9 +326,7 @@ impl Inner {
     ) -> Result<Option<R>, ReadError> {
         self.check_read(key)?;
         match HereStripe::shared() {
-            Some(stripe) => {
-                self.read_looked(stripe, || self.tables.of(hash).look(hash, key), hash, key, reader)
-            }
+            Some(stripe) => self.read_hashed(stripe, hash, key, reader),
             None => self.read_closely(hash, key, reader),
         }
     }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use tests::process::Server;
 use tests::wait;
 
-use crate::wire::Wire;
+use crate::wire::{Wire, stat};
 use crate::{ANY_PORT, BINARY};
 
 /// So many connections are ready together.
@@ -86,7 +86,6 @@ fn each_of_a_crowd_is_answered_as_if_it_were_alone() {
 fn those_of_a_crowd_who_leave_are_answered_first_and_leave_nothing_behind() {
     let mut server = Server::start(BINARY, &["-p", "0", "-m", "64", "-t", "1"]);
     let address = server.clients();
-    let mut watch = Wire::connect(address);
     for round in 0..6 {
         let mut crowd: Vec<Wire> = (0..CROWD).map(|_| Wire::connect(address)).collect();
         let set = |number: usize| format!("set k{number} 0 0 1\r\n{round}\r\n");
@@ -120,19 +119,9 @@ fn those_of_a_crowd_who_leave_are_answered_first_and_leave_nothing_behind() {
             }
         }
         drop(crowd);
+        // The one that asks is left.
         wait::wait_until("all to be gone", Duration::from_secs(10), || {
-            watch.send("stats\r\n");
-            let mut connections = None;
-            loop {
-                match watch.line() {
-                    line if line == "END" => break connections == Some(1),
-                    line => {
-                        if let Some(count) = line.strip_prefix("STAT curr_connections ") {
-                            connections = count.parse().ok();
-                        }
-                    }
-                }
-            }
+            stat(address, "curr_connections") == 1
         });
     }
 }
