@@ -173,7 +173,7 @@ impl Index {
     }
 
     #[inline]
-    fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &Table {
         // SAFETY: it lies in `tables`, which live as long as `self`. (Looking it up there cost 30 instructions a set.)
         unsafe { self.table.as_ref() }
     }

@@ -153,7 +153,7 @@ impl Shape {
 
     /// Whether the item has nothing but header, key and value, in one chunk.
     #[inline]
-    fn is_plain(self) -> bool {
+    pub(super) fn is_plain(self) -> bool {
         self.0 & NOT_PLAIN == 0
     }
 
@@ -400,12 +400,22 @@ pub(super) unsafe fn write(
 /// It fits the chunk, of which nobody else knows.
 #[inline(always)]
 pub(super) unsafe fn write_plain(memory: &Memory, first: ChunkRef, key: &[u8], value: &[u8]) {
-    debug_assert!(HEADER_BYTES_MIN + key.len() + value.len() <= room(memory, first));
     // SAFETY: the caller's.
     unsafe {
         memory.write_short(first, HEADER_BYTES_MIN, key);
-        memory.write_short(first, HEADER_BYTES_MIN + key.len(), value);
+        write_plain_value(memory, first, key.len(), value);
     }
+}
+
+/// Writes the value of an item that has nothing else but a key, of this length.
+///
+/// # Safety
+/// It fits the chunk, which nobody else knows, or of whose item the caller holds shard and line.
+#[inline(always)]
+pub(super) unsafe fn write_plain_value(memory: &Memory, first: ChunkRef, key_bytes: usize, value: &[u8]) {
+    debug_assert!(HEADER_BYTES_MIN + key_bytes + value.len() <= room(memory, first));
+    // SAFETY: the caller's.
+    unsafe { memory.write_short(first, HEADER_BYTES_MIN + key_bytes, value) };
 }
 
 /// Makes a chunk the first and only one of such an item.

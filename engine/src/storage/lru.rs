@@ -173,6 +173,21 @@ impl Lru {
         self.set_hotter(memory, colder, item.into());
     }
 
+    /// An item goes to the hot end of a queue, that of the other queue if it was there before.
+    #[inline(always)]
+    pub(super) fn renew(&mut self, memory: &Memory, item: ChunkRef, was_main: bool, is_main: bool) {
+        let Links { colder, hotter } = self.links(memory, item.into());
+        if hotter == hot_end(is_main) {
+            return;
+        }
+        if was_main {
+            self.outlook = Outlook::NONE;
+        }
+        self.set_hotter(memory, colder, hotter);
+        self.set_colder(memory, hotter, colder);
+        self.push_new(memory, item, is_main);
+    }
+
     pub(super) fn unlink(&mut self, memory: &Memory, node: impl Into<Node>) {
         self.outlook = Outlook::NONE;
         let Links { colder, hotter } = self.links(memory, node.into());

@@ -1,14 +1,19 @@
-//! The most common set in one go: a chunk is free, or the coldest item leaves and its chunk is the new item's.
+//! The most common set in one go: the key's item is overwritten where it lies, or a chunk is free, or the coldest item
+//! leaves and its chunk is the new item's.
 //!
 //! Lives here: that one way, which does what a reservation and a commit would, in half the instructions: nothing has to
 //! be handed over between the two, and an index that loses an entry and gets one neither shrinks nor grows.
+//!
+//! An item is overwritten in place only while its class has a free chunk besides: as many are free behind a store then as
+//! if the new item had taken one and the old one had left its own, so who is evicted when stays the same.
 //! Not here: every other case (see `room` and `shard`); a test compares the two ways.
 
 use super::index::{Growth, Spot};
-use super::item::{self, View, item_bytes};
+use super::item::{self, Shape, View, item_bytes};
 use super::line::Line;
 use super::memory::{ChunkRef, Memory};
 use super::shard::Shard;
+use super::slabs::ClassId;
 use super::table::Ahead;
 use super::{Cause, Marks, Version};
 
@@ -52,23 +57,57 @@ impl Shard {
             return None;
         }
         debug_assert_eq!(at.hash, self.hasher.hash(key), "the hash is of this key and seed");
-        let is_more = growth == Growth::Possible && self.slabs.has_free_chunk(class);
-        let first = match is_more {
-            true => self.slabs.allocate(class)?,
-            false => self.evict_plainly(floor, class)?,
-        };
+        // SAFETY: it was looked ahead for in this index, as found above, of which the shard has the lines for as long as it
+        // lives. (It is the hash's home still: an eviction splits and merges none.)
+        let home = unsafe { at.line() };
+        if growth == Growth::Possible && self.slabs.has_free_chunk(class) {
+            return self.trade_for_free(at, home, class, key, value, publish);
+        }
+        let first = self.evict_plainly(floor, class)?;
+        Some(self.store_traded(at, home, (first, class), key, value, false, publish))
+    }
+
+    /// A trade where a chunk of the class is free: nobody leaves.
+    #[inline(never)]
+    fn trade_for_free(
+        &mut self,
+        at: Ahead,
+        home: &Line,
+        class: ClassId,
+        key: &[u8],
+        value: &[u8],
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Option<Version> {
+        self.shortage_told = false;
+        if let Some(old) = self.overwritable(home, at.hash, key, class) {
+            return Some(self.overwrite(home, old, class, key.len(), value, publish));
+        }
+        let first = self.slabs.allocate(class)?;
+        Some(self.store_traded(at, home, (first, class), key, value, true, publish))
+    }
+
+    /// Stores in a chunk of this class that nobody has any more.
+    #[expect(clippy::too_many_arguments, reason = "what the trade has found so far")]
+    #[inline(always)]
+    fn store_traded(
+        &mut self,
+        at: Ahead,
+        home: &Line,
+        (first, class): (ChunkRef, ClassId),
+        key: &[u8],
+        value: &[u8],
+        is_more: bool,
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Version {
         self.index.prefetch_rest(&at);
         let memory = self.slabs.memory();
         // SAFETY: the chunk is of a class that holds so many bytes, and nothing names it any more.
         unsafe { item::write_plain(memory, first, key, value) };
-        let items = self.index.len() - usize::from(!is_more);
-        // SAFETY: it was looked ahead for in this index, as found above, of which the shard has the lines for as long as it
-        // lives. (It is the hash's home still: an eviction splits and merges none.)
-        let home = unsafe { at.line() };
         let Some(spot) = self.index.begin_plainly(home, at.hash) else {
-            return Some(self.trade_in_chain(home, at.hash, first, key, value.len(), is_more, publish));
+            return self.trade_in_chain(home, at.hash, first, key, value.len(), is_more, publish);
         };
-        let is_main = spot.is_ghost || self.is_trial(items);
+        let is_main = spot.is_ghost || self.is_trial(self.index.len() - usize::from(!is_more));
+        let bytes = item_bytes(key.len(), value.len());
         if memory.is_accounting() {
             self.slabs.account_traded(first, class, bytes, is_main, self.now_s);
         }
@@ -79,7 +118,55 @@ impl Shard {
         if is_more {
             self.settle_trade(None, is_more);
         }
-        Some(version)
+        version
+    }
+
+    /// The item of this key, if it is a chunk of this class with nothing but key and value, and nobody is to be told that
+    /// it leaves.
+    #[inline(always)]
+    fn overwritable(&self, home: &Line, hash: u64, key: &[u8], class: ClassId) -> Option<ChunkRef> {
+        let view = self.view();
+        let is_here = |chunk| {
+            let shape = view.with_key(chunk, key);
+            shape.is_some_and(Shape::is_plain) && self.slabs.class_of(chunk) == class
+        };
+        let found = self.index.table().find_from(home, hash, is_here);
+        found.filter(|_| !(self.listens && self.is_told_what_leaves()))
+    }
+
+    /// Stores a value of this class in the place of the one that the item has, which goes to the hot end.
+    #[inline(always)]
+    fn overwrite(
+        &mut self,
+        home: &Line,
+        item: ChunkRef,
+        class: ClassId,
+        key_bytes: usize,
+        value: &[u8],
+        publish: impl FnOnce(Marks) -> Version,
+    ) -> Version {
+        let memory = self.slabs.memory();
+        self.lru.prefetch_to_unlink(memory, item);
+        let (bytes_before, marks) = item::counted(memory, item);
+        let (bytes, was_main) = (item_bytes(key_bytes, value.len()), marks.is_main());
+        let is_main = was_main || self.is_trial(self.index.len());
+        let guard = home.lock();
+        // SAFETY: the chunk is of a class that holds so many bytes, shard and line are held.
+        unsafe { item::write_plain_value(memory, item, key_bytes, value) };
+        let version = publish_as(memory, item, key_bytes, value.len(), is_main, publish);
+        drop(guard);
+        self.lru.renew(memory, item, was_main, is_main);
+        if self.ahead == item.get() {
+            self.ahead = 0;
+        }
+        self.item_bytes = self.item_bytes - bytes_before + bytes;
+        self.probation_bytes -= if was_main { 0 } else { bytes_before };
+        self.probation_bytes += if is_main { 0 } else { bytes };
+        if self.is_accounting() {
+            let (before, now) = ((bytes_before, was_main), (bytes, is_main));
+            self.slabs.account_overwritten(item, class, before, now, self.now_s);
+        }
+        version
     }
 
     /// The rest of a trade, once key and value are written, where the key's line goes on elsewhere, is full, or may have the
@@ -136,9 +223,6 @@ impl Shard {
     #[cold]
     #[inline(never)]
     fn settle_trade(&mut self, replaced: Option<ChunkRef>, is_more: bool) {
-        if is_more {
-            self.shortage_told = false;
-        }
         match (replaced, is_more) {
             (None, true) => {
                 let (hasher, view) = (&self.hasher, self.slabs.memory());
