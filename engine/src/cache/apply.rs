@@ -22,7 +22,7 @@ use crate::replication::install::Item;
 use crate::replication::log::WholeShard;
 use crate::replication::message::{Append, ChunkItem, ChunkKind, Ghosts, InstallBegin, from_wire};
 use crate::replication::record;
-use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError};
+use crate::storage::{Cause, Footprint, Meta, Moment, Place, ReserveError, Room};
 
 use super::copies::copy_out;
 use super::{Group, Inner, LoadLease, ShardCell};
@@ -122,7 +122,7 @@ impl Inner {
             Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas } => {
                 let meta = Meta { version, flags, expires_at_ms, marks, client_cas };
                 let hash = self.hasher.hash(key);
-                self.store_or_drop((hash, key), value, meta, || Place::Hot, |_| true, |_| ());
+                self.store_or_drop((hash, key), value, meta, Place::Hot, |_| true, |_| ());
             }
             Mutation::Touch { key, version, expires_at_ms } => {
                 self.touch_or_drop((self.hasher.hash(key), key), version, expires_at_ms, |_, _| ());
@@ -157,7 +157,7 @@ impl Inner {
                     (hash, key),
                     value,
                     meta,
-                    || Place::Hot,
+                    Place::Hot,
                     |_| true,
                     |cell| self.finish_record(group, cell, bytes, version),
                 );
@@ -229,7 +229,7 @@ impl Inner {
         (hash, key): (u64, &[u8]),
         value: &[u8],
         meta: Meta,
-        place: impl Fn() -> Place,
+        place: Place,
         wanted: impl Fn(Present<'_>) -> bool,
         then: impl FnOnce(&mut ShardCell),
     ) {
@@ -241,9 +241,18 @@ impl Inner {
                 return then(&mut cell);
             }
             let footprint = Footprint::of(key.len(), value.len(), &meta);
-            match cell.shard.reserve(hash, footprint, self.moment()) {
-                Ok(reservation) => {
-                    cell.shard.commit(reservation, hash, key, value, meta, place(), |_| meta.version);
+            let (shard, moment, publish) = (&mut cell.shard, self.moment(), |_| meta.version);
+            let room = match place {
+                Place::Install => shard.reserve(hash, footprint, moment).map(Room::Chunks),
+                Place::New | Place::Hot => shard.room_for(hash, key, footprint, moment),
+            };
+            match room {
+                Ok(Room::Chunks(reservation)) => {
+                    shard.commit(reservation, hash, key, value, meta, place, publish);
+                    return then(&mut cell);
+                }
+                Ok(Room::Item(item)) => {
+                    shard.overwrite(hash, item, key, value, meta, place, publish);
                     return then(&mut cell);
                 }
                 Err(ReserveError::Shortage { pages }) if round < SHORTAGE_ROUNDS_MAX => {
@@ -368,7 +377,7 @@ impl Inner {
             if self.floors.is_flushed(meta.version, || item.key) {
                 continue;
             }
-            let place = || match kind {
+            let place = match kind {
                 ChunkKind::Install => Place::Install,
                 ChunkKind::Refill => Place::Hot,
             };

@@ -10,8 +10,8 @@ use crate::error::{ConfigError, CounterError, WriteError};
 use crate::mutation::{Attributes, KEY_BYTES_MAX, Mutation, Version};
 use crate::serving::Serving;
 use crate::storage::{
-    Ahead, Cause, Footprint, ItemId, Meta, Moment, Place, Reservation, ReserveError, SeedId, ShardGuard,
-    ShardMutex, item_bytes, prefetch_to_write,
+    Ahead, Cause, Footprint, ItemId, Meta, Moment, Place, ReserveError, Room, SeedId, ShardGuard, ShardMutex,
+    item_bytes, prefetch_to_write,
 };
 
 use super::arithmetic::{self, Direction};
@@ -110,8 +110,8 @@ impl Locked<'_> {
         let bytes = item_bytes(self.key.len(), value.len());
         let footprint = Footprint::of(self.key.len(), value.len(), &meta);
         self.cell.shard.prefetch_for_store();
-        match self.cell.shard.reserve(self.hash, footprint, self.moment) {
-            Ok(reservation) => Ok(self.store(reservation, value, meta)),
+        match self.cell.shard.room_for(self.hash, self.key, footprint, self.moment) {
+            Ok(room) => Ok(self.store(room, value, meta)),
             Err(error) => Err(self.no_room(footprint, bytes, error)),
         }
     }
@@ -125,11 +125,11 @@ impl Locked<'_> {
         }
     }
 
-    /// Stores in the room that was reserved.
+    /// Stores in this room.
     #[inline(never)]
-    fn store(&mut self, reservation: Reservation, value: &[u8], meta: Meta) -> Version {
+    fn store(&mut self, room: Room, value: &[u8], meta: Meta) -> Version {
         let at = self.inner.tables.look_ahead(self.hash);
-        self.inner.store(&mut self.cell, at, self.key, reservation, value, meta)
+        self.inner.store(&mut self.cell, at, self.key, room, value, meta)
     }
 
     pub(super) fn put_attributes(
@@ -180,14 +180,14 @@ impl Inner {
         }
     }
 
-    /// Stores an item in the room that was reserved in its shard.
+    /// Stores an item in the room that its shard has for it.
     #[inline(always)]
     fn store(
         &self,
         cell: &mut ShardCell,
         at: Ahead,
         key: &[u8],
-        reservation: Reservation,
+        room: Room,
         value: &[u8],
         meta: Meta,
     ) -> Version {
@@ -199,13 +199,19 @@ impl Inner {
         let ShardCell { shard, scratch, next_version, versions, .. } = cell;
         // Logged while the item's line is locked: a mark of the older item lies before it in the log, one of the new
         // item behind it.
-        let version = shard.commit_inline(reservation, at, key, value, meta, Place::New, |marks| {
+        let publish = |marks| {
             if self.group.is_none() {
                 return versions.give(next_version, &self.last_version, self.floors.highest());
             }
             next_version.count_store();
             self.log(&Mutation::Put { key, value, flags, expires_at_ms, marks, client_cas }, scratch)
-        });
+        };
+        let version = match room {
+            Room::Chunks(reservation) => {
+                shard.commit_inline(reservation, at, key, value, meta, Place::New, publish)
+            }
+            Room::Item(item) => shard.overwrite(at.hash, item, key, value, meta, Place::New, publish),
+        };
         self.ring();
         version
     }
@@ -440,7 +446,7 @@ impl Inner {
         };
         let version = match traded {
             Some(version) => version,
-            None => self.set_in_reserved(&mut cell, hash, key, value, attributes)?,
+            None => self.set_in_room(&mut cell, hash, key, value, attributes)?,
         };
         self.sweep_a_bit(&mut cell);
         drop(cell);
@@ -502,7 +508,7 @@ impl Inner {
 
     /// [`Inner::set_in_one_go`] of an item of any kind.
     #[inline(never)]
-    fn set_in_reserved(
+    fn set_in_room(
         &self,
         cell: &mut ShardCell,
         hash: u64,
@@ -513,8 +519,8 @@ impl Inner {
         let at = self.tables.look_ahead(hash);
         let meta = Meta::new(attributes.flags, attributes.expiry.deadline_ms(|| self.now_ms()));
         let footprint = Footprint::of(key.len(), value.len(), &meta);
-        let reservation = cell.shard.reserve_at_once(hash, footprint, self.moment())?;
-        Some(self.store(cell, at, key, reservation, value, meta))
+        let room = cell.shard.room_at_once(hash, key, footprint, self.moment())?;
+        Some(self.store(cell, at, key, room, value, meta))
     }
 
     /// [`Inner::set_in_one_go`] of any item of any cache.

@@ -16,6 +16,7 @@
 use super::expiry::Moment;
 use super::item;
 use super::memory::{ChunkRef, Memory};
+use super::overwrite::Weight;
 use super::shard::{ItemId, Shard};
 use super::slabs::{ClassId, Slabs};
 use crate::clock::Millis;
@@ -95,25 +96,6 @@ impl Slabs {
         held.main_items += u64::from(is_main);
         held.bytes += bytes as u64;
     }
-
-    /// An item that is one chunk of this class has another value now; its bytes, and whether it is in the main queue, are
-    /// told as they were and as they are.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn account_overwritten(
-        &mut self,
-        first: ChunkRef,
-        class: ClassId,
-        before: (usize, bool),
-        (bytes, is_main): (usize, bool),
-        now_s: u32,
-    ) {
-        let accessed_at = self.chunk_bytes(class) - TRAILER_BYTES;
-        self.memory().word(first, accessed_at).set(now_s);
-        let held = self.held_of(class);
-        held.main_items = held.main_items + u64::from(is_main) - u64::from(before.1);
-        held.bytes = held.bytes + bytes as u64 - before.0 as u64;
-    }
 }
 
 impl Shard {
@@ -166,6 +148,23 @@ impl Shard {
         held.items -= 1;
         held.main_items -= u64::from(is_main);
         held.bytes -= bytes as u64;
+    }
+
+    /// An item was overwritten in its chunk, of this class.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn account_overwritten(
+        &mut self,
+        first: ChunkRef,
+        class: ClassId,
+        before: Weight,
+        now: Weight,
+    ) {
+        let accessed_at = self.slabs.chunk_bytes(class) - TRAILER_BYTES;
+        self.memory().word(first, accessed_at).set(self.now_s);
+        let held = self.slabs.held_of(class);
+        held.main_items = held.main_items + u64::from(now.is_main) - u64::from(before.is_main);
+        held.bytes = held.bytes + now.bytes as u64 - before.bytes as u64;
     }
 
     /// An item on probation, one chunk of this class, is evicted, and has left.

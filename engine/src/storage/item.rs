@@ -460,10 +460,37 @@ unsafe fn write_parts(
     value_at + value.len()
 }
 
+/// Whether an item of one chunk has just the parts that one of this footprint has; false of one with a state.
+pub(super) fn has_parts_of(memory: &Memory, first: ChunkRef, footprint: Footprint) -> bool {
+    let parts = (Shape::of(memory, first).0 ^ footprint.shape(false)) & NOT_PLAIN;
+    parts == 0 && !footprint.has_state
+}
+
+/// Writes an item that is there anew, but for its links and its version.
+///
+/// # Safety
+/// It has the parts of this footprint and the same key, its chunk is of a class that holds the footprint whole, and the
+/// caller holds shard and line.
+pub(super) unsafe fn rewrite(
+    memory: &Memory,
+    first: ChunkRef,
+    footprint: Footprint,
+    key: &[u8],
+    value: &[u8],
+    meta: Meta,
+) {
+    let shape = Shape(footprint.shape(false) | u32::from(meta.marks.0) & MARKS_MASK);
+    // SAFETY: the caller's.
+    let value_at = unsafe { write_head(memory, first, shape, key, value.len(), meta) };
+    assert!(value_at + value.len() <= room(memory, first), "the class holds the footprint");
+    // SAFETY: within the chunk, as just checked; the caller holds the item.
+    unsafe { memory.write(first, value_at, value) };
+}
+
 /// Writes all of an item but its value, its links and its version; gives where the value begins.
 ///
 /// # Safety
-/// As for [`write`]; the first chunk names the second one still as [`link_tail`] had it do.
+/// As for [`write`] or [`rewrite`]; the first chunk names the second one still as [`link_tail`] had it do.
 unsafe fn write_head(
     memory: &Memory,
     first: ChunkRef,
@@ -491,7 +518,7 @@ unsafe fn write_head(
     }
     let value_at = shape.key_at() + key.len();
     assert!(value_at <= room(memory, first), "a reservation has room for the key it was made for");
-    // SAFETY: within the chunk, as just checked; the caller is the only one who knows it.
+    // SAFETY: within the chunk, as just checked; the caller is the only one who knows it, or holds it.
     unsafe { memory.write(first, shape.key_at(), key) };
     value_at
 }

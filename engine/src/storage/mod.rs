@@ -7,6 +7,7 @@
 //!   Shard ──┬─ shard    find, read, mark, commit, remove          (what a caller sees)
 //!           ├─ room     reserve: evict, compact, take pages       (who leaves; `policy` has the numbers)
 //!           ├─ trade    the most common set, in one go
+//!           ├─ overwrite   a key that is stored anew in its item's place
 //!           ├─ unfinished   values that come piece by piece
 //!           ├─ pinned   values that are sent piece by piece
 //!           ├─ sweep    dead items leave, a few looks a write (`due` says on which pages)
@@ -24,7 +25,7 @@
 //!             └─ mapping  the system calls
 //! ```
 //! The only `unsafe` code of the engine is here: in `memory` and `mapping`, and where `item`, `slabs`, `shard`,
-//! `table`, `unfinished` and `pinned` state why they may read or write an item's bytes, and `shard_lock` what it promises.
+//! `table`, `trade`, `overwrite`, `unfinished` and `pinned` state why they may read or write an item's bytes, and `shard_lock` what it promises.
 #![allow(unsafe_code, reason = "items are read where they lie, while other threads use other items")]
 
 mod accounting;
@@ -41,6 +42,7 @@ mod line;
 mod lru;
 mod mapping;
 mod memory;
+mod overwrite;
 mod pages;
 mod passes;
 mod pinned;
@@ -68,10 +70,11 @@ pub(crate) use hasher::{KeyHasher, OneSeed, SeedId};
 pub use item::Value;
 pub(crate) use item::{Footprint, item_bytes};
 pub(crate) use memory::prefetch_to_write;
+pub(crate) use overwrite::Room;
 pub(crate) use pages::PagePool;
 pub use pinned::PinnedValue;
 pub(crate) use policy::Policy;
-pub(crate) use room::{Reservation, ReserveError};
+pub(crate) use room::ReserveError;
 pub(crate) use shard::{ItemId, Place, Shard};
 pub(crate) use shard_lock::{ShardGuard, ShardMutex};
 pub(crate) use slabs::ClassCounts;

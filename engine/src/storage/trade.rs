@@ -3,15 +3,13 @@
 //!
 //! Lives here: that one way, which does what a reservation and a commit would, in half the instructions: nothing has to
 //! be handed over between the two, and an index that loses an entry and gets one neither shrinks nor grows.
-//!
-//! An item is overwritten in place only while its class has a free chunk besides: as many are free behind a store then as
-//! if the new item had taken one and the old one had left its own, so who is evicted when stays the same.
-//! Not here: every other case (see `room` and `shard`); a test compares the two ways.
+//! Not here: every other case (see `room`, `shard` and `overwrite`); tests compare the ways.
 
 use super::index::{Growth, Spot};
 use super::item::{self, Shape, View, item_bytes};
 use super::line::Line;
 use super::memory::{ChunkRef, Memory};
+use super::overwrite::Weight;
 use super::shard::Shard;
 use super::slabs::ClassId;
 use super::table::Ahead;
@@ -78,10 +76,10 @@ impl Shard {
         value: &[u8],
         publish: impl FnOnce(Marks) -> Version,
     ) -> Option<Version> {
-        self.shortage_told = false;
-        if let Some(old) = self.overwritable(home, at.hash, key, class) {
-            return Some(self.overwrite(home, old, class, key.len(), value, publish));
+        if let Some(old) = self.overwritable_plainly(home, at.hash, key, class) {
+            return Some(self.overwrite_plainly(home, (old, class), key.len(), value, publish));
         }
+        self.shortage_told = false;
         let first = self.slabs.allocate(class)?;
         Some(self.store_traded(at, home, (first, class), key, value, true, publish))
     }
@@ -121,10 +119,9 @@ impl Shard {
         version
     }
 
-    /// The item of this key, if it is a chunk of this class with nothing but key and value, and nobody is to be told that
-    /// it leaves.
+    /// [`Shard::overwritable`] of an item that has nothing but key and value; the caller has found a free chunk besides.
     #[inline(always)]
-    fn overwritable(&self, home: &Line, hash: u64, key: &[u8], class: ClassId) -> Option<ChunkRef> {
+    fn overwritable_plainly(&self, home: &Line, hash: u64, key: &[u8], class: ClassId) -> Option<ChunkRef> {
         let view = self.view();
         let is_here = |chunk| {
             let shape = view.with_key(chunk, key);
@@ -134,38 +131,26 @@ impl Shard {
         found.filter(|_| !(self.listens && self.is_told_what_leaves()))
     }
 
-    /// Stores a value of this class in the place of the one that the item has, which goes to the hot end.
+    /// [`Shard::overwrite`] of such an item.
     #[inline(always)]
-    fn overwrite(
+    fn overwrite_plainly(
         &mut self,
         home: &Line,
-        item: ChunkRef,
-        class: ClassId,
+        (item, class): (ChunkRef, ClassId),
         key_bytes: usize,
         value: &[u8],
         publish: impl FnOnce(Marks) -> Version,
     ) -> Version {
         let memory = self.slabs.memory();
         self.lru.prefetch_to_unlink(memory, item);
-        let (bytes_before, marks) = item::counted(memory, item);
-        let (bytes, was_main) = (item_bytes(key_bytes, value.len()), marks.is_main());
-        let is_main = was_main || self.is_trial(self.index.len());
+        let before = Weight::of(self, item);
+        let is_main = before.is_main || self.is_trial(self.index.len());
         let guard = home.lock();
         // SAFETY: the chunk is of a class that holds so many bytes, shard and line are held.
         unsafe { item::write_plain_value(memory, item, key_bytes, value) };
         let version = publish_as(memory, item, key_bytes, value.len(), is_main, publish);
         drop(guard);
-        self.lru.renew(memory, item, was_main, is_main);
-        if self.ahead == item.get() {
-            self.ahead = 0;
-        }
-        self.item_bytes = self.item_bytes - bytes_before + bytes;
-        self.probation_bytes -= if was_main { 0 } else { bytes_before };
-        self.probation_bytes += if is_main { 0 } else { bytes };
-        if self.is_accounting() {
-            let (before, now) = ((bytes_before, was_main), (bytes, is_main));
-            self.slabs.account_overwritten(item, class, before, now, self.now_s);
-        }
+        self.renew(item, class, before, Weight { bytes: item_bytes(key_bytes, value.len()), is_main });
         version
     }
 

@@ -132,20 +132,13 @@ impl Inner {
             }
             let wanted = |present: Present<'_>| present().is_none_or(|version| version < item.meta.version);
             let hash = self.hasher.hash(&key);
-            self.store_or_drop(
-                (hash, &key),
-                &value,
-                item.meta,
-                || Place::Hot,
-                wanted,
-                |cell| {
-                    if item.accessed_s != 0
-                        && let Some(id) = cell.shard.find(hash, &key)
-                    {
-                        cell.shard.set_accessed(id, item.accessed_s);
-                    }
-                },
-            );
+            self.store_or_drop((hash, &key), &value, item.meta, Place::Hot, wanted, |cell| {
+                if item.accessed_s != 0
+                    && let Some(id) = cell.shard.find(hash, &key)
+                {
+                    cell.shard.set_accessed(id, item.accessed_s);
+                }
+            });
             self.tell_events();
         }
         match u64::from_le_bytes(source.array()?) == restored.items {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{Clock, ManualClock};
 use crate::mutation::Expiry;
 use crate::storage::LOOKS_A_WRITE;
 use crate::{Config, Cursor};
@@ -290,4 +290,19 @@ fn idle_cache_is_swept_by_whoever_asks() {
     while cache.sweep(1_000) > 0 {}
     assert_eq!(cache.stats().items, 0);
     assert_eq!(cache.stats().expired_unfetched, 10_000);
+}
+
+#[test]
+fn an_item_that_is_stored_anew_with_a_shorter_life_is_swept_when_that_is_over() {
+    let (cache, clock) = cache(4 << 20);
+    let store = |number: u32, lifetime_ms: u64| {
+        let expiry = Expiry::At(clock.now_ms() + lifetime_ms);
+        cache.set(format!("key {number:04}").as_bytes(), [7; 100], expiry).unwrap();
+    };
+    (0..1000).for_each(|number| store(number, 1_000_000_000));
+    (0..1000).for_each(|number| store(number, 10_000));
+    assert_eq!(cache.stats().items, 1000);
+    clock.advance_ms(10_001);
+    cache.sweep(usize::MAX);
+    assert_eq!(cache.stats().items, 0);
 }

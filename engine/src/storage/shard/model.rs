@@ -116,6 +116,7 @@ pub(super) struct Model {
     prefix_floors: HashMap<u8, Version>,
     last_version: u64,
     trades: usize,
+    overwrites: usize,
     size_classes: SizeClasses,
     pieces: Pieces,
     memory_bytes_most: usize,
@@ -155,6 +156,7 @@ impl Model {
             prefix_floors: HashMap::new(),
             last_version: 0,
             trades: 0,
+            overwrites: 0,
             size_classes: SizeClasses::new(&pool),
             pieces: Pieces::default(),
             memory_bytes_most: memory_bytes,
@@ -269,6 +271,19 @@ impl Model {
         None
     }
 
+    fn overwritable(
+        &mut self,
+        shard: usize,
+        hash: u64,
+        key: &[u8],
+        footprint: Footprint,
+        place: Place,
+    ) -> Option<ItemId> {
+        let moment = Moment { clock: &self.now_ms, floors: &self.floors };
+        let shard = &mut self.shards[shard];
+        if place == Place::Install { None } else { shard.overwritable(hash, key, footprint, moment) }
+    }
+
     fn put(&mut self, key: u16, size: usize, lifetime_ms: u64, place: Place) {
         let (shard, bytes) = (Model::shard_of(key), key_of(key));
         let expires_at_ms = if lifetime_ms == 0 { 0 } else { self.now_ms + lifetime_ms };
@@ -281,7 +296,7 @@ impl Model {
                 self.last_version.is_multiple_of(7),
             ),
             client_cas: self.last_version.is_multiple_of(7).then_some(self.last_version << 33 | 1),
-            ..Meta::new(self.last_version as u32 % 3, expires_at_ms)
+            ..Meta::new(self.last_version as u32 / 64 % 3, expires_at_ms)
         };
         let (footprint, hash) = (Footprint::of(bytes.len(), size, &meta), self.hasher.hash(&bytes));
         let version = Version(self.last_version);
@@ -294,6 +309,9 @@ impl Model {
         if traded.is_some() {
             self.follow_evictions(shard);
             self.trades += 1;
+        } else if let Some(item) = self.overwritable(shard, hash, &bytes, footprint, place) {
+            self.shards[shard].overwrite(hash, item, &bytes, &value, meta, place, |_| version);
+            self.overwrites += 1;
         } else if let Some(reservation) = self.reserve(shard, hash, footprint) {
             self.shards[shard].commit(reservation, hash, &bytes, &value, meta, place, |_| version);
         } else {
@@ -659,17 +677,26 @@ fn long_run_holds_what_the_model_says() {
 fn long_run_of_items_of_one_size_trades_as_the_model_says() {
     let mut model = Model::new(6 * 4096);
     let mut random = 7_u64;
-    for _ in 0..6_000 {
+    for _ in 0..20_000 {
         random = random.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(1);
         let key = ((random >> 40) % u64::from(KEYS)) as u16;
         model.apply(match random >> 60 {
             0 => Op::Mark { key },
             1 if random >> 56 & 7 == 0 => Op::Remove { key },
             2 if random >> 56 & 7 == 0 => Op::Flush,
-            _ => Op::Put { key, size: 5, lifetime_ms: 0, place: Place::New },
+            3 => Op::Advance { by_ms: 1 },
+            4 => Op::SweepABit { shard: key as usize % 2 },
+            _ => {
+                let lifetime_ms =
+                    if key / 2 % 3 == 2 { [40, 400_000][(random >> 33) as usize % 2] } else { 0 };
+                let place = if key % 8 == 7 { Place::Hot } else { Place::New };
+                Op::Put { key, size: 5, lifetime_ms, place }
+            }
         });
     }
-    assert!(model.trades > 100, "{}", model.trades);
+    let Model { trades, overwrites, .. } = model;
+    println!("{trades} trades, {overwrites} items overwritten in place");
+    assert!(trades > 100 && overwrites > 100);
 }
 
 /// Found by a run of the property above.

@@ -491,6 +491,56 @@ fn a_trade_leaves_what_a_reservation_and_a_commit_would() {
 }
 
 #[test]
+fn a_store_in_place_leaves_what_a_reservation_and_a_commit_would() {
+    let twin = || lone(PagePool::with_accounting(256 << 10, 1, true).unwrap(), true);
+    let (mut in_place, mut general) = (twin(), twin());
+    let (mut overwritten, mut not_overwritten) = (0, 0);
+    for number in 0..20_000_usize {
+        let random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        let key = format!("key-{:05}", random % 1_500);
+        let value = pattern([100, 104, 40, 5_000][random / 7 % 4], number);
+        let meta = Meta {
+            version: Version(number as u64 + 1),
+            ..Meta::new((random / 3 % 3 / 2) as u32, [0, 0, 1 << 40][random / 11 % 3])
+        };
+        let place = if random % 10 == 9 { Place::Hot } else { Place::New };
+        let (hash, footprint) =
+            (general.hasher.hash(key.as_bytes()), Footprint::of(key.len(), value.len(), &meta));
+        try_put(&mut general, key.as_bytes(), &value, meta, place).unwrap();
+        match in_place.room_for(hash, key.as_bytes(), footprint, now()).unwrap() {
+            Room::Item(item) => {
+                let publish = |_| meta.version;
+                in_place.overwrite(hash, item, key.as_bytes(), &value, meta, place, publish);
+                overwritten += 1;
+            }
+            Room::Chunks(reservation) => {
+                in_place.commit(reservation, hash, key.as_bytes(), &value, meta, place, |_| meta.version);
+                not_overwritten += 1;
+            }
+        }
+        let seen = |shard: &Shard| {
+            let id = find(shard, &key).unwrap();
+            (shard.meta(id), shard.value(id).to_vec(), shard.accessed_s(id))
+        };
+        assert_eq!(seen(&in_place), seen(&general), "{key} after {number} stores");
+        for shard in [&mut in_place, &mut general] {
+            if let Some(id) = find(shard, &format!("key-{:05}", random / 9_000 % 1_500)) {
+                let hash = shard.hash(id);
+                shard.mark(hash, id, |marks| marks.read(1));
+            }
+        }
+        if number % 100 == 0 {
+            assert_eq!(keys(&in_place), keys(&general), "after {number} stores");
+            in_place.check_invariants();
+        }
+    }
+    let held =
+        |shard: &Shard| shard.class_sizes().map(|class| (class.held, class.counts)).collect::<Vec<_>>();
+    assert_eq!(held(&in_place), held(&general));
+    assert!(overwritten > 1_000 && not_overwritten > 5_000, "{overwritten}, {not_overwritten}");
+}
+
+#[test]
 fn an_item_has_its_time_of_access_before_anybody_can_read_it() {
     let mut shard = lone(PagePool::with_accounting(256 << 10, 1, true).unwrap(), true);
     let memory = shard.memory().clone();
