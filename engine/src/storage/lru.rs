@@ -177,11 +177,12 @@ impl Lru {
     #[inline(always)]
     pub(super) fn renew(&mut self, memory: &Memory, item: ChunkRef, was_main: bool, is_main: bool) {
         let Links { colder, hotter } = self.links(memory, item.into());
+        if was_main {
+            // It may have another size now.
+            self.outlook = Outlook::NONE;
+        }
         if hotter == hot_end(is_main) {
             return;
-        }
-        if was_main {
-            self.outlook = Outlook::NONE;
         }
         self.set_hotter(memory, colder, hotter);
         self.set_colder(memory, hotter, colder);

@@ -212,8 +212,8 @@ impl PinnedValue {
 
     fn paged(&self, page: usize, at: usize, len: usize) -> &[u8] {
         let chunk = self.memory.page_chunk(self.pages[page]);
-        // SAFETY: a range of the value. Its page is pinned, so nobody gets it to write another item into, and an item's value
-        // does not change where it lies.
+        // SAFETY: a range of the value. Its page is pinned, so nobody gets it to write another item into; and its item has
+        // more than one chunk (`Value::pin`), so it is not overwritten where it lies (`storage::overwrite`).
         unsafe { self.memory.bytes(chunk, at, len) }
     }
 }

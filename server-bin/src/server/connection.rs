@@ -105,6 +105,10 @@ impl Quiet {
             gate: Gate::new(settings.ascii_users.is_none()),
         }
     }
+
+    pub(crate) fn is_binary(&self) -> bool {
+        self.protocol == Protocol::Binary
+    }
 }
 
 /// 1. `input[parsed..]` has come and is not executed; `output[sent..]` is to be sent, and `pinned` within it.

@@ -46,11 +46,8 @@ const STOP_FLUSH: Duration = Duration::from_millis(100);
 /// How many turns before its own a connection is read. After the first of them the line of its key has come, after the second the item.
 const READ_LEAD: usize = 2;
 
-/// Who sends more than this at once sends pipelines, whose keys are fetched ahead by themselves: they are best read at their turn, for then
-/// their bytes lie in the nearest cache still. (In `tests/compare`, `served --only W4n` shows it.) In bytes.
-const READ_AHEAD_BYTES_MAX: usize = 512;
-
-/// So many connections are read at their turn, once one has sent more than that.
+/// So many connections are read at their turn, once one has sent a long pipeline: the keys of those are fetched ahead by themselves, and
+/// they are best read at their turn, for then their bytes lie in the nearest cache still. (In `tests/compare`, `served --only W4n` shows it.)
 const READ_AT_TURN: u32 = 32;
 
 /// A client's socket.
@@ -568,13 +565,15 @@ impl Worker {
         let client = self.clients.get_mut(key)?;
         // A turn that is timed is timed with its read.
         let is_timed = shared.settings.slow_log_ms.is_some() || self.sampler.takes_in(1 + READ_LEAD as u32);
-        if client.busy.is_some() || client.socket.is_encrypted() || is_timed {
+        let is_plain = client.busy.is_none() && !client.socket.is_encrypted() && !client.quiet.is_binary();
+        // What a closing connection sends until its turn is not left unread.
+        if !is_plain || is_timed || self.is_draining {
             return None;
         }
         let mut connection = begin(&mut self.spares, client, &mut self.buffers, shared);
         let wanted = connection.read_ahead(&mut client.socket, &self.counters);
         let ahead = wanted.map(|wanted| shared.cache.look_ahead(wanted));
-        if connection.bytes_read_ahead() > READ_AHEAD_BYTES_MAX {
+        if connection.has_pipeline_ahead() {
             self.read_at_turn = READ_AT_TURN;
         }
         client.busy = Some(connection);
@@ -643,7 +642,7 @@ impl Worker {
         let kept_bytes = client.counted_bytes();
         let is_plain = !client.socket.is_encrypted();
         let mut connection = begin(&mut self.spares, client, &mut self.buffers, &self.shared);
-        let is_timed = (self.sampler.takes() && connection.bytes_read_ahead() == 0)
+        let is_timed = (self.sampler.takes() && !connection.was_read_ahead())
             || self.shared.settings.slow_log_ms.is_some();
         let begun = is_timed.then(Instant::now);
         connection.stopwatch = if is_timed { self.stopwatch.take() } else { None };

@@ -19,6 +19,9 @@ use crate::settings::Protocol;
 /// Bytes that one connection may take in one turn before the others have theirs.
 const TURN_BYTES_MAX: usize = 256 << 10;
 
+/// What is not longer is not taken for a pipeline before its turn.
+const SHORT_PIPELINE_BYTES: usize = 512;
+
 /// How often one turn goes on with a request whose answer filled the output, and went whole.
 const FULL_OUTPUTS_A_TURN: usize = 16;
 
@@ -118,9 +121,16 @@ impl Connection {
         if self.protocol == Protocol::Binary { None } else { first_key(&self.input[self.parsed..]) }
     }
 
-    /// How much was read before the turn, which has not come yet.
-    pub(crate) fn bytes_read_ahead(&self) -> usize {
-        self.taken
+    /// Whether something was read before the turn, which has not come yet.
+    pub(crate) fn was_read_ahead(&self) -> bool {
+        self.taken > 0
+    }
+
+    /// Whether what was read before the turn, which has not come yet, is long and more than one set.
+    pub(crate) fn has_pipeline_ahead(&self) -> bool {
+        let input = &self.input[self.parsed..];
+        let is_one_set = || plain_set(input, &self.limits).is_some_and(|(_, bytes)| bytes == input.len());
+        input.len() > SHORT_PIPELINE_BYTES && !is_one_set()
     }
 
     /// Reads, executes and writes until the socket or the turn's budget is used up.
